@@ -1,0 +1,1 @@
+"""From rows to intervals and verdicts: tables in, tables out."""

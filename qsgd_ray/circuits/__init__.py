@@ -1,0 +1,1 @@
+"""Circuits: as data, simulated exactly and in batches, answered behind one protocol."""

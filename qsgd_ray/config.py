@@ -1,0 +1,402 @@
+"""What a study is: arms, spaces, workload, stages and resources; frozen, checked at birth, JSON round trip.
+
+In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one line that says which field is wrong.
+`None` means off. A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+class StudyError(ValueError):
+    """Bad input, told in one line: which field, what came, what is allowed."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _refuse(allowed: str) -> PydanticCustomError:
+    return PydanticCustomError("allowed", "{allowed}", {"allowed": allowed})
+
+
+class LogUniform(_Frozen):
+    """A positive number, uniform in its logarithm, from `low` to `high`."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LogUniform:
+        if self.low >= self.high:
+            raise _refuse("low < high")
+        return self
+
+    def edges(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+
+class Uniform(_Frozen):
+    """A number, uniform from `low` to `high`."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform:
+        if self.low >= self.high:
+            raise _refuse("low < high")
+        return self
+
+    def edges(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+
+class Choice(_Frozen):
+    """One of a few numbers."""
+
+    kind: Literal["choice"] = "choice"
+    options: tuple[int | float, ...] = Field(min_length=1)
+
+    def edges(self) -> tuple[float, ...]:
+        return self.options
+
+
+Space = LogUniform | Uniform | Choice
+SPACES = (LogUniform, Uniform, Choice)
+
+
+def _searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
+    """A number for which `holds`, or a space whose every edge holds; one message for all that can be wrong."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            parsed = handler(value)
+        except ValidationError:
+            raise _refuse(f"{allowed}, or a space of such") from None
+        edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
+        if whole and (isinstance(parsed, LogUniform | Uniform) or any(edge != int(edge) for edge in edges)):
+            raise _refuse(f"{allowed}, or a Choice of such")
+        if not all(holds(edge) for edge in edges):
+            raise _refuse(f"{allowed}, or a space of such")
+        return parsed
+
+    return WrapValidator(check)
+
+
+LearningRate = Annotated[float | Space, _searchable("a number > 0", lambda x: x > 0)]
+NonNegative = Annotated[float | Space, _searchable("a number >= 0", lambda x: x >= 0)]
+# 30 qubits are a 16 GiB state; what one machine can hold is checked where the circuits run (circuits/backends.py).
+MAX_QUBITS = 40
+QubitCount = Annotated[
+    int | Space, _searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
+]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) != len(seeds):
+        raise _refuse("each seed once")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Perturbation(_Frozen):
+    """lambda * Q, added to Adam's step (arXiv 2511.01918, Eq. 1 and 2), and how each opening of the paper is filled.
+
+    `source`: where the signal s in Q = s * g comes from. `scope`: which coordinates: the first n_qubits of the
+    flattened `model`, of each parameter `tensor`, or `all` in blocks of n_qubits. The last three fields name the
+    reading in force, so that every result says which one it was.
+    """
+
+    source: Literal["sine", "circuit", "zero"]
+    lambda_: NonNegative = 0.5
+    n_qubits: QubitCount = 4
+    depth: int = Field(default=2, ge=1, le=64)
+    entangle: bool = True
+    scope: Literal["model", "tensor", "all"] = "tensor"
+    formula: Literal["adamw"] = "adamw"
+    placement: Literal["update"] = "update"
+    direction: Literal["gradient"] = "gradient"
+
+
+class Arm(_Frozen):
+    """One way to train. Without a perturbation it is torch.optim.AdamW itself."""
+
+    name: Name
+    learning_rate: LearningRate = 1e-3
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    perturbation: Perturbation | None = None
+
+    def spaces(self) -> dict[str, Space]:
+        """The searched fields by dotted path, in the order of their definition."""
+        return {path: value for path, value in _leaves(self, "") if isinstance(value, SPACES)}
+
+    def at(self, point: dict[str, int | float]) -> Arm:
+        """This arm with every searched field set to its value in `point`."""
+        missing = self.spaces().keys() ^ point.keys()
+        if missing:
+            raise StudyError(f"arm {self.name}: a point must set {sorted(self.spaces())}, got {sorted(point)}")
+        tree = self.model_dump()
+        for path, value in point.items():
+            *parents, leaf = path.split(".")
+            branch = tree
+            for parent in parents:
+                branch = branch[parent]
+            branch[leaf] = value
+        return Arm.model_validate(tree)
+
+
+def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for field in type(model).model_fields:
+        value = getattr(model, field)
+        if isinstance(value, BaseModel) and not isinstance(value, SPACES):
+            yield from _leaves(value, f"{prefix}{field}.")
+        else:
+            yield f"{prefix}{field}", value
+
+
+class Transformer(_Frozen):
+    """The paper's classifier (paper, settings table)."""
+
+    d_model: int = Field(default=64, ge=1)
+    n_heads: int = Field(default=4, ge=1)
+    d_feedforward: int = Field(default=128, ge=1)
+    n_layers: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Transformer:
+        if self.d_model % self.n_heads:
+            raise _refuse(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
+        return self
+
+
+class TextTask(_Frozen):
+    """Synthetic sequence classification (workloads/text.py defines the generator of each family).
+
+    `difficulty` from 0 to 1: how much of the evidence in a sequence is destroyed.
+    """
+
+    kind: Literal["text"] = "text"
+    family: Literal["motif", "order", "match"] = "motif"
+    difficulty: float = Field(default=0.2, ge=0, le=1)
+    n_classes: int = Field(default=4, ge=2, le=16)
+    vocabulary: int = Field(default=16, ge=4, le=4096)
+    length: int = Field(default=16, ge=8, le=4096)
+    train_size: int = Field(default=2048, ge=1)
+    validation_size: int = Field(default=1024, ge=1)
+    test_size: int = Field(default=2048, ge=1)
+    data_seed: Seed = 2511
+    batch_size: int = Field(default=32, ge=1)
+    target_accuracy: float = Field(default=0.9, gt=0, lt=1)
+    model: Transformer = Transformer()
+
+    @model_validator(mode="after")
+    def _one_batch(self) -> TextTask:
+        if self.batch_size > self.train_size:
+            raise _refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
+        return self
+
+
+class Search(_Frozen):
+    """Each arm tuned by Optuna under Ray Tune with the same budget; asynchronous halving per arm.
+
+    With one trial at a time per arm the search is a pure function of the study; with more, what is suggested and what
+    is halted depends on who arrives first. The resolved study records which it was.
+    """
+
+    trials_per_arm: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    seed: Seed = 0
+    sampler: Literal["tpe", "random"] = "tpe"
+    grace_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+    trials_at_once_per_arm: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1)
+
+    @property
+    def deterministic(self) -> bool:
+        return self.trials_at_once_per_arm == 1
+
+
+class Confirm(_Frozen):
+    """Every arm at its best point, on fresh seeds, paired across arms."""
+
+    seeds: Seeds
+    epochs: int = Field(ge=1)
+    workers: int = Field(default=2, ge=1)
+    trials_per_fit: int | None = Field(default=None, ge=1)
+
+
+class Decision(_Frozen):
+    """The rule of the verdict, written before the first trial (accuracies are fractions of one)."""
+
+    margin: float = Field(gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+
+
+class Resources(_Frozen):
+    """What Ray is asked for. `circuit_actors` None: every training worker simulates its own circuits."""
+
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    circuit_actors: int | None = Field(default=1, ge=1)
+    cpus_per_circuit_actor: float = Field(default=1, gt=0)
+    circuit_timeout_s: float = Field(default=60, gt=0)
+
+
+class Study(_Frozen):
+    """One question, asked of several arms under one budget."""
+
+    name: Name
+    question: str = Field(min_length=1)
+    workload: TextTask
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    baseline: str
+    search: Search
+    confirm: Confirm
+    decision: Decision
+    resources: Resources = Resources()
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise _refuse(f"arms: each name once; got {', '.join(names)}")
+        if self.baseline not in names:
+            raise _refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
+        if self.search.seed in self.confirm.seeds:
+            raise _refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
+        if self.search.grace_epochs > self.search.epochs:
+            raise _refuse(
+                f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
+            )
+        for stage, workers in (("search", self.search.workers), ("confirm", self.confirm.workers)):
+            if self.workload.batch_size % workers:
+                raise _refuse(
+                    f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
+                )
+        return self
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+def study_from_tree(tree: Any) -> Study:
+    """A `Study` from plain JSON data, or `StudyError` with one line (arms by name, where they have one)."""
+    try:
+        return Study.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise StudyError(one_line(error, tree)) from None
+
+
+def with_overrides(study: Study, assignments: list[str]) -> Study:
+    """`study` with each `path=value` applied; list items go by index, arms also by name.
+
+    `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]`, `resources.circuit_actors=null`: values are JSON,
+    and what is no JSON is taken as text.
+    """
+    tree = study.model_dump(mode="json")
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise StudyError(f"--set: got {assignment!r}; allowed: path=value, such as search.trials_per_arm=4")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        _assign(tree, path, value)
+    return study_from_tree(tree)
+
+
+def _assign(tree: Any, path: str, value: Any) -> None:
+    branch, walked = tree, []
+    *parents, leaf = path.split(".")
+    for key in parents:
+        branch = branch[_key(branch, key, walked, path)]
+        walked.append(key)
+    branch[_key(branch, leaf, walked, path)] = value
+
+
+def _key(branch: Any, key: str, walked: list[str], path: str) -> str | int:
+    if isinstance(branch, dict) and key in branch:
+        return key
+    if isinstance(branch, list):
+        names = [item.get("name") if isinstance(item, dict) else None for item in branch]
+        if key in names:
+            return names.index(key)
+        if key.isdigit() and int(key) < len(branch):
+            return int(key)
+        allowed = ", ".join(name or str(index) for index, name in enumerate(names))
+    elif isinstance(branch, dict):
+        allowed = ", ".join(branch)
+    else:
+        allowed = f"nothing below a plain value ({branch!r})"
+    where = ".".join(walked) or "the study"
+    raise StudyError(f"--set {path}: got {key!r}; allowed in {where}: {allowed}")
+
+
+def one_line(error: ValidationError, tree: Any = None) -> str:
+    """The first thing wrong in one line: field, what came, what is allowed; and how many more there are.
+
+    `tree`: the data that was refused; list items with a name are then called by it.
+    """
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    place = _place(first["loc"], tree)
+    if error.title != "Study":
+        place = f"{error.title}.{place}".rstrip(".")
+    came = first["input"]
+    if first["type"] == "allowed" and not first["loc"]:
+        return f"{place}: {first['msg']}".removeprefix(": ")
+    if first["type"] == "missing":
+        told = "got nothing; allowed: a value, this field is required"
+    elif first["type"] == "extra_forbidden":
+        told = f"got {came!r}; allowed: no field of this name"
+    elif isinstance(came, int | float | str | bool | None):
+        told = f"got {came!r}; allowed: {_allowed(first['msg'])}"
+    elif first["type"] == "allowed":
+        told = f"allowed: {first['msg']}"
+    else:
+        told = f"got {came!r}; allowed: {_allowed(first['msg'])}"
+    return f"{place}: {told}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _place(location: tuple[str | int, ...], tree: Any) -> str:
+    words = []
+    for part in location:
+        tree = tree[part] if isinstance(tree, dict) and part in tree else tree
+        if isinstance(part, int) and isinstance(tree, list) and part < len(tree):
+            tree = tree[part]
+            part = tree.get("name", part) if isinstance(tree, dict) else part
+        words.append(str(part))
+    return ".".join(words)
+
+
+def _allowed(message: str) -> str:
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")

@@ -1,0 +1,53 @@
+"""How a trial ends, and what one measurement is: values, not exceptions (None is missing, never zero)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Ending(StrEnum):
+    """The expected endings. Only `lost` (its process or node died) is tried again by itself."""
+
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The state of a trial after `epoch` epochs; clocks count from the first step, evaluation excluded.
+
+    `train_loss`: mean over the epoch. `perturbation_norm`, `adam_step_norm`: mean over the epoch's sampled steps of
+    |lambda * Q| and of |m_hat / (sqrt(v_hat) + eps)|, Euclidean over the whole model; None where nothing is perturbed.
+    `circuit_wait_s`: the part of `wall_s` that was spent waiting for circuits.
+    """
+
+    epoch: int
+    step: int
+    wall_s: float
+    circuit_wait_s: float
+    n_circuits: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    perturbation_norm: float | None = None
+    adam_step_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial leaves behind. `parameters_sha256` names the final parameters bit for bit."""
+
+    ending: Ending
+    measurements: tuple[Measurement, ...] = ()
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    parameters_sha256: str | None = None
+    error: str | None = None
+
+    def first_reaching(self, target_accuracy: float) -> Measurement | None:
+        """The first measurement at or above the target, or None for a miss."""
+        return next((m for m in self.measurements if m.validation_accuracy >= target_accuracy), None)

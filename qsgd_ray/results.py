@@ -1,0 +1,273 @@
+"""A study's folder: append-only typed Parquet rows, one file a trial and table, whole files moved into place.
+
+    DIR/study.json            the resolved study            DIR/trials/<trial_id>.parquet         one row
+    DIR/provenance.json       versions, commit, hardware    DIR/measurements/<trial_id>.parquet   one row an epoch
+
+In: a `Trial` and its `Outcome`. Out: Arrow tables. Nothing here is ever unpickled. A trial's row is written after its
+measurements, so a trial either is there whole or is run again; a repeated attempt replaces its own files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qsgd_ray.config import Study, StudyError, study_from_tree
+from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.trial import Trial
+
+SCHEMA_VERSION = "1"
+# The columns in which two runs of the same study may differ.
+TIME_COLUMNS = (
+    "wall_s",
+    "circuit_wait_s",
+    "seconds_to_target",
+    "circuit_wait_s_to_target",
+    "started_at",
+    "host",
+)
+
+
+def _schema(columns: dict[str, Any]) -> pa.Schema:
+    return pa.schema(columns.items(), metadata={"qsgd_ray_schema": SCHEMA_VERSION})
+
+
+TRIALS = _schema(
+    {
+        "study": pa.string(),
+        "stage": pa.string(),
+        "trial_id": pa.string(),
+        "arm": pa.string(),
+        "number": pa.int32(),
+        "seed": pa.int64(),
+        "ending": pa.string(),
+        "error": pa.string(),
+        "workers": pa.int32(),
+        "epochs_planned": pa.int32(),
+        "epochs_run": pa.int32(),
+        "steps": pa.int64(),
+        "learning_rate": pa.float64(),
+        "weight_decay": pa.float64(),
+        "source": pa.string(),
+        "lambda_": pa.float64(),
+        "n_qubits": pa.int32(),
+        "depth": pa.int32(),
+        "entangle": pa.bool_(),
+        "scope": pa.string(),
+        "formula": pa.string(),
+        "placement": pa.string(),
+        "direction": pa.string(),
+        "train_loss": pa.float64(),
+        "validation_loss": pa.float64(),
+        "validation_accuracy": pa.float64(),
+        "test_loss": pa.float64(),
+        "test_accuracy": pa.float64(),
+        "target_accuracy": pa.float64(),
+        "epochs_to_target": pa.int32(),
+        "steps_to_target": pa.int64(),
+        "seconds_to_target": pa.float64(),
+        "circuit_wait_s_to_target": pa.float64(),
+        "wall_s": pa.float64(),
+        "circuit_wait_s": pa.float64(),
+        "n_circuits": pa.int64(),
+        "perturbation_norm": pa.float64(),
+        "adam_step_norm": pa.float64(),
+        "parameters_sha256": pa.string(),
+        "started_at": pa.timestamp("us", tz="UTC"),
+        "host": pa.string(),
+    }
+)
+MEASUREMENTS = _schema(
+    {
+        "trial_id": pa.string(),
+        "stage": pa.string(),
+        "arm": pa.string(),
+        "number": pa.int32(),
+        "seed": pa.int64(),
+        "epoch": pa.int32(),
+        "step": pa.int64(),
+        "wall_s": pa.float64(),
+        "circuit_wait_s": pa.float64(),
+        "n_circuits": pa.int64(),
+        "train_loss": pa.float64(),
+        "validation_loss": pa.float64(),
+        "validation_accuracy": pa.float64(),
+        "perturbation_norm": pa.float64(),
+        "adam_step_norm": pa.float64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A study as read back: the study itself, its provenance, and the two tables sorted by trial and epoch."""
+
+    study: Study
+    provenance: dict[str, Any]
+    trials: pa.Table
+    measurements: pa.Table
+
+
+def trial_row(trial: Trial, outcome: Outcome, *, started_at: Any = None, host: str | None = None) -> dict[str, Any]:
+    """One row of `TRIALS`."""
+    last: Measurement | None = outcome.measurements[-1] if outcome.measurements else None
+    reached = outcome.first_reaching(trial.workload.target_accuracy)
+    perturbation = trial.arm.perturbation
+    perturbed = perturbation.model_dump() if perturbation else {}
+    return {
+        "study": trial.study,
+        "stage": trial.stage,
+        "trial_id": trial.trial_id,
+        "arm": trial.arm.name,
+        "number": trial.number,
+        "seed": trial.seed,
+        "ending": str(outcome.ending),
+        "error": outcome.error,
+        "workers": trial.workers,
+        "epochs_planned": trial.epochs,
+        "epochs_run": len(outcome.measurements),
+        "learning_rate": trial.arm.learning_rate,
+        "weight_decay": trial.arm.weight_decay,
+        **perturbed,
+        "test_loss": outcome.test_loss,
+        "test_accuracy": outcome.test_accuracy,
+        "target_accuracy": trial.workload.target_accuracy,
+        "epochs_to_target": reached.epoch if reached else None,
+        "steps_to_target": reached.step if reached else None,
+        "seconds_to_target": reached.wall_s if reached else None,
+        "circuit_wait_s_to_target": reached.circuit_wait_s if reached else None,
+        "steps": last.step if last else None,
+        "train_loss": last.train_loss if last else None,
+        "validation_loss": last.validation_loss if last else None,
+        "validation_accuracy": last.validation_accuracy if last else None,
+        "wall_s": last.wall_s if last else None,
+        "circuit_wait_s": last.circuit_wait_s if last else None,
+        "n_circuits": last.n_circuits if last else None,
+        "perturbation_norm": _mean(m.perturbation_norm for m in outcome.measurements),
+        "adam_step_norm": _mean(m.adam_step_norm for m in outcome.measurements),
+        "parameters_sha256": outcome.parameters_sha256,
+        "started_at": started_at,
+        "host": host,
+    }
+
+
+def measurement_rows(trial: Trial, outcome: Outcome) -> list[dict[str, Any]]:
+    """The rows of `MEASUREMENTS`, one an epoch."""
+    named = {
+        "trial_id": trial.trial_id,
+        "stage": trial.stage,
+        "arm": trial.arm.name,
+        "number": trial.number,
+        "seed": trial.seed,
+    }
+    return [named | asdict(measurement) for measurement in outcome.measurements]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+class Results:
+    """The folder `path` of one study: write rows, ask what is finished, read tables."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def open(self, study: Study, provenance: dict[str, Any]) -> None:
+        """Make the folder ready for `study`: new, or one that holds the same study and is gone on with."""
+        stored = self.path / "study.json"
+        try:
+            for folder in (self.path, self.path / "trials", self.path / "measurements"):
+                folder.mkdir(parents=True, exist_ok=True)
+            if stored.exists():
+                difference = _difference(json.loads(stored.read_text()), study.model_dump(mode="json"))
+                if difference:
+                    raise StudyError(
+                        f"--storage: got {self.path}, which holds a study with another {difference}; "
+                        "allowed: a new folder, or the same study to go on with it"
+                    )
+            else:
+                self.write_text("study.json", study.model_dump_json(indent=2))
+            self.write_text("provenance.json", json.dumps(provenance, indent=2))
+        except OSError as error:
+            raise StudyError(
+                f"--storage: got {self.path}; allowed: a folder that can be written ({error.strerror or error})"
+            ) from None
+
+    def write(self, trial: Trial, outcome: Outcome, *, started_at: Any = None, host: str | None = None) -> None:
+        """Put the trial's rows in place: measurements first, the trial's own row last."""
+        for table, schema, rows in (
+            ("measurements", MEASUREMENTS, measurement_rows(trial, outcome)),
+            ("trials", TRIALS, [trial_row(trial, outcome, started_at=started_at, host=host)]),
+        ):
+            target = self.path / table / f"{trial.trial_id}.parquet"
+            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
+            os.replace(partial, target)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """A whole text file `name` beside the rows, moved into place."""
+        target = self.path / name
+        partial = target.with_name(f".{name}.{uuid.uuid4().hex}")
+        partial.write_text(text)
+        os.replace(partial, target)
+        return target
+
+    def has(self, trial_id: str) -> bool:
+        """Whether this trial's row is there (a lost one is not: it is tried again)."""
+        return (self.path / "trials" / f"{trial_id}.parquet").exists() and self.ending(trial_id) != Ending.LOST
+
+    def ending(self, trial_id: str) -> Ending:
+        """How the trial of this id ended; its row must be there."""
+        row = pq.read_table(self.path / "trials" / f"{trial_id}.parquet", columns=["ending"])
+        return Ending(row["ending"][0].as_py())
+
+    def trajectory(self, trial_id: str) -> list[dict[str, Any]]:
+        """The measurements of one trial, in the order of epochs."""
+        return pq.read_table(self.path / "measurements" / f"{trial_id}.parquet").sort_by("epoch").to_pylist()
+
+    def read(self) -> Tables:
+        """The whole study. Measurements without their trial's row (a kill came between) are left out."""
+        try:
+            study = study_from_tree(json.loads((self.path / "study.json").read_text()))
+            provenance = json.loads((self.path / "provenance.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            raise StudyError(f"DIR: got {self.path}; allowed: a folder that a study was run into") from None
+        trials = self._table("trials", TRIALS).sort_by([("stage", "ascending"), ("trial_id", "ascending")])
+        measurements = self._table("measurements", MEASUREMENTS)
+        kept = pa.compute.is_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
+        order = [("stage", "ascending"), ("trial_id", "ascending"), ("epoch", "ascending")]
+        return Tables(study, provenance, trials, measurements.filter(kept).sort_by(order))
+
+    def _table(self, name: str, schema: pa.Schema) -> pa.Table:
+        files = sorted((self.path / name).glob("[!.]*.parquet"))
+        return pa.concat_tables([schema.empty_table(), *(pq.read_table(f, schema=schema) for f in files)])
+
+
+def read(path: str | Path) -> Tables:
+    """The study in folder `path` (`.trials.to_pandas()` is a data frame)."""
+    return Results(path).read()
+
+
+def _difference(old: Any, new: Any, prefix: str = "") -> str | None:
+    """The first dotted path at which two JSON trees differ, or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) != new.get(key):
+                return _difference(old.get(key), new.get(key), f"{prefix}.{key}".lstrip("."))
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            if left != right:
+                return _difference(left, right, f"{prefix}.{index}".lstrip("."))
+        return None
+    return None if old == new else f"{prefix} ({json.dumps(old)}, now {json.dumps(new)})"
