@@ -197,14 +197,14 @@ class Transformer(_Frozen):
 class TextTask(_Frozen):
     """Synthetic sequence classification (workloads/text.py defines the generator of each family).
 
-    `difficulty` from 0 to 1: how much of the evidence in a sequence is destroyed.
+    `difficulty` from 0 to 1: the share of sequences whose evidence is redrawn without regard to their label.
     """
 
     kind: Literal["text"] = "text"
     family: Literal["motif", "order", "match"] = "motif"
     difficulty: float = Field(default=0.2, ge=0, le=1)
     n_classes: int = Field(default=4, ge=2, le=16)
-    vocabulary: int = Field(default=16, ge=4, le=4096)
+    vocabulary: int = Field(default=16, ge=6, le=4096)
     length: int = Field(default=16, ge=8, le=4096)
     train_size: int = Field(default=2048, ge=1)
     validation_size: int = Field(default=1024, ge=1)
@@ -215,9 +215,14 @@ class TextTask(_Frozen):
     model: Transformer = Transformer()
 
     @model_validator(mode="after")
-    def _one_batch(self) -> TextTask:
+    def _fits(self) -> TextTask:
         if self.batch_size > self.train_size:
             raise _refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
+        if self.family == "match" and self.n_classes > min(self.vocabulary, self.length - 1):
+            raise _refuse(
+                f"n_classes at most vocabulary and length - 1 for family match; got {self.n_classes} with vocabulary "
+                f"{self.vocabulary} and length {self.length}"
+            )
         return self
 
 
@@ -335,7 +340,8 @@ def with_overrides(study: Study, assignments: list[str]) -> Study:
 
 
 def _assign(tree: Any, path: str, value: Any) -> None:
-    branch, walked = tree, []
+    branch = tree
+    walked: list[str] = []
     *parents, leaf = path.split(".")
     for key in parents:
         branch = branch[_key(branch, key, walked, path)]

@@ -1,0 +1,138 @@
+"""The command `qsgd-ray`: words in; rows, a report and a verdict out. Exit code 2 and one line for bad input."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from qsgd_ray import __version__
+from qsgd_ray.config import Study, StudyError, with_overrides
+
+app = typer.Typer(
+    help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except StudyError as error:
+        Console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True, highlight=False, markup=False)
+        raise SystemExit(2) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Studies of quantum-circuit perturbations of AdamW, on Ray."""
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a field, e.g. confirm.seeds=[1,2,3]. Repeatable."),
+    ] = None,
+    storage: Annotated[
+        Path, typer.Option(metavar="DIR", help="Results go to DIR/<study name>; the same again goes on there.")
+    ] = Path("results"),
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."),
+    ] = None,
+) -> None:
+    """Run a study (or go on with it), write its report and print the verdict."""
+    from qsgd_ray.study import load_study
+
+    study = with_overrides(load_study(study_file), overrides or [])
+    _run(study, study_file, overrides or [], (storage / study.name).resolve(), address)
+
+
+def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
+    from qsgd_ray.bulletin import Bulletin
+    from qsgd_ray.connection import connect, refuse_what_cannot_run
+    from qsgd_ray.progress import Progress
+    from qsgd_ray.provenance import provenance
+    from qsgd_ray.results import Results
+    from qsgd_ray.search import budget
+    from qsgd_ray.study import run_study
+
+    console = Console()
+    results = Results(folder)
+    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
+    planned = {("search", arm.name): budget(arm, study.search) for arm in study.arms}
+    planned |= {("confirm", arm.name): len(study.confirm.seeds) for arm in study.arms}
+    failures: list[BaseException] = []
+    refuse_what_cannot_run(study, address)
+    results.open(study, provenance(study, study_file, overrides, address))
+    results.write_text("study.py", study_file.read_text())
+    try:
+        with connect(study, address, folder) as cluster:
+            bulletin = Bulletin()
+
+            def stages() -> None:
+                try:
+                    run_study(study, results, cluster, bulletin)
+                except BaseException as error:
+                    failures.append(error)
+
+            # Not in the main thread: there Tune and Train would take over Ctrl-C, each in its own way.
+            work = threading.Thread(target=stages, name="stages", daemon=True)
+            with Progress(console, planned, results) as progress:
+                work.start()
+                while work.is_alive():
+                    work.join(timeout=0.5)
+                    for event in bulletin.drain():
+                        progress.show(event)
+    except KeyboardInterrupt:
+        finished = results.read().trials.num_rows
+        console.print(
+            f"Interrupted. The rows of {finished} finished trials are in {folder}; the same command goes on from there.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        # Ray's threads may still wait for processes that are gone.
+        os._exit(130)
+    if failures:
+        raise failures[0]
+    _report(folder, console)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study's results.")],
+) -> None:
+    """Write DIR/report.html and print the verdict."""
+    _report(folder, Console())
+
+
+def _report(folder: Path, console: Console) -> None:
+    from qsgd_ray.report import summary_table, verdict_table, write_report
+    from qsgd_ray.results import read
+
+    tables = read(folder)
+    page = write_report(folder)
+    console.print(summary_table(tables))
+    console.print(verdict_table(tables))
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Where a study runs: a private Ray on this machine, or a cluster that is there already.
+
+In: the study's resources and an address or None. Out, for as long as the `with` block lasts: a `Cluster`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from qsgd_ray.circuits.backends import CircuitMemoryError, require_memory
+from qsgd_ray.config import SPACES, Study, StudyError
+
+# Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
+PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`private`: one node, ours alone, gone with this process. `scratch`: a folder for what Ray itself writes down."""
+
+    private: bool
+    scratch: str
+
+
+@contextmanager
+def connect(study: Study, address: str | None, results_path: Path) -> Iterator[Cluster]:
+    """A cluster for `study`: the one at `address` (or in RAY_ADDRESS), else a private one that binds to loopback only."""
+    address = _address(address)
+    if address:
+        with _existing(address, results_path) as cluster:
+            yield cluster
+    else:
+        with _private(study) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _private(study: Study) -> Iterator[Cluster]:
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # otherwise a token file is left in the home directory
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray binds to loopback alone if the node's address is 127.0.0.1, and takes that address only where it believes
+    # that no other machine can join (by default macOS and Windows).
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    _quieten()
+    import ray
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
+    scratch = tempfile.mkdtemp(prefix="qsgd-ray-")
+    ray.init(
+        address="local",
+        num_cpus=logical_cpus(study, os.cpu_count() or 1),
+        object_store_memory=PRIVATE_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        yield Cluster(private=True, scratch=scratch)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _existing(address: str, results_path: Path) -> Iterator[Cluster]:
+    _quieten()
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StudyError(f"--address: got {address!r}; allowed: the address of a running Ray cluster ({first})") from None
+    try:
+        # Ray Train wants its own notes where every node can write: the results are such a place by definition.
+        yield Cluster(private=False, scratch=str(results_path / "ray"))
+    finally:
+        ray.shutdown()
+
+
+def _quieten() -> None:
+    """Ray's own progress output, loggers and polls, set for many short trials."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def logical_cpus(study: Study, cores: int) -> int:
+    """What a private cluster announces: enough that the study fits, if need be more than there are cores."""
+    resources = study.resources
+    training = max(study.search.workers, study.confirm.workers) * resources.cpus_per_worker
+    simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
+    return int(max(cores, -(-training // 1)) + -(-simulating // 1))
+
+
+def needs_circuits(study: Study) -> bool:
+    """Whether any arm asks for simulated circuits."""
+    return any(arm.perturbation is not None and arm.perturbation.source == "circuit" for arm in study.arms)
+
+
+def _address(address: str | None) -> str | None:
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def refuse_what_cannot_run(study: Study, address: str | None) -> None:
+    """`StudyError` for what a private cluster on this machine could never do; other clusters answer for themselves."""
+    if _address(address) is None:
+        check_memory(study, psutil.virtual_memory().total)
+
+
+def check_memory(study: Study, available_bytes: int) -> None:
+    """Refuse a study whose circuits this machine could not hold, in one line."""
+    for arm in study.arms:
+        if arm.perturbation is None or arm.perturbation.source != "circuit":
+            continue
+        asked = arm.perturbation.n_qubits
+        largest = int(max(asked.edges())) if isinstance(asked, SPACES) else asked
+        try:
+            require_memory(largest, available_bytes)
+        except CircuitMemoryError as error:
+            raise StudyError(f"arms.{arm.name}.perturbation.n_qubits: got {largest}; allowed: {error}") from None

@@ -1,0 +1,103 @@
+"""Circuits on Ray actors, behind the same protocol as circuits at home: angles in, expectation values out.
+
+The actor is a thin shell over a `CircuitBackend`. A pool is started once a study, before its first trial and outside of
+every trial's placement group, so that no trial can starve what it waits for; what travels to the training workers is
+the pool's `PoolBackend`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from torch import Tensor
+
+from qsgd_ray.circuits.backends import CircuitError, TorchBackend, require_memory
+from qsgd_ray.circuits.spec import CircuitSpec
+
+
+class CircuitActor:
+    """One simulating process: a `TorchBackend` that answers over the network."""
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._backend = TorchBackend()
+
+    def expectations(self, spec: CircuitSpec, angles_bdn2: NDArray[np.float64]) -> NDArray[np.float64]:
+        """<Z_i> of each circuit, (batch, n_qubits); `CircuitMemoryError` where this node cannot hold one state."""
+        require_memory(spec.n_qubits, psutil.virtual_memory().total)
+        # Ray hands out read-only arrays; torch wants to own what it wraps.
+        answer: NDArray[np.float64] = self._backend.submit(spec, torch.from_numpy(angles_bdn2.copy())).result().numpy()
+        return answer
+
+
+@dataclass(frozen=True)
+class PoolPending:
+    """An answer on its way; `result` waits for it at most `timeout_s` seconds."""
+
+    answer: ray.ObjectRef
+    timeout_s: float
+
+    def result(self) -> Tensor:
+        """<Z_i>, (batch, n_qubits) float64; `CircuitError` where the pool could not answer."""
+        try:
+            return torch.from_numpy(np.array(ray.get(self.answer, timeout=self.timeout_s)))
+        except GetTimeoutError:
+            raise CircuitError(f"the circuit pool did not answer within {self.timeout_s:g} s") from None
+        except RayTaskError as error:
+            raise CircuitError(f"a circuit actor failed: {error.cause}") from error
+        except RayActorError as error:
+            raise CircuitError(f"a circuit actor was lost and could not be restarted: {error}") from error
+
+
+@dataclass
+class PoolBackend:
+    """The pool as seen by a training worker: a `CircuitBackend` that can be sent to other processes."""
+
+    actors: list[Any]
+    timeout_s: float
+    turn: int = 0
+
+    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> PoolPending:
+        """Send the circuits to the next actor in turn; returns at once."""
+        actor = self.actors[self.turn % len(self.actors)]
+        self.turn += 1
+        angles = angles_bdn2.detach().to("cpu", torch.float64).numpy()
+        return PoolPending(actor.expectations.remote(spec, angles), self.timeout_s)
+
+
+class CircuitPool:
+    """`n_actors` circuit actors, alive as long as this object's owner keeps it."""
+
+    def __init__(self, n_actors: int, cpus_per_actor: float, timeout_s: float) -> None:
+        # A call that dies with its actor is repeated on the restarted one: circuits are pure, so the answer is the same.
+        shell = ray.remote(num_cpus=cpus_per_actor, max_restarts=-1, max_task_retries=2)(CircuitActor)
+        self._actors = [shell.remote(threads=max(1, int(cpus_per_actor))) for _ in range(n_actors)]
+        self._timeout_s = timeout_s
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Return when every actor answers; `CircuitError` where the cluster did not start them in time."""
+        one_qubit = CircuitSpec(1, depth=1, entangle=False)
+        calls = [actor.expectations.remote(one_qubit, np.zeros((1, 1, 1, 2))) for actor in self._actors]
+        ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
+        if waiting:
+            raise CircuitError(
+                f"{len(waiting)} of {len(calls)} circuit actors did not start within {timeout_s:g} s: "
+                "does the cluster have the CPUs that resources.cpus_per_circuit_actor asks for?"
+            )
+        ray.get(ready)
+
+    def backend(self) -> PoolBackend:
+        """What a training worker gets."""
+        return PoolBackend(self._actors, self._timeout_s)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            ray.kill(actor)

@@ -1,0 +1,103 @@
+"""How far a study is, for a person to read: events in, a live table or plain lines out.
+
+Where the output is no terminal, each ended trial is one line.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from qsgd_ray.bulletin import Event
+from qsgd_ray.outcome import Ending, Measurement
+from qsgd_ray.results import Results
+
+STAGES = ("search", "confirm")
+COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
+
+
+@dataclass
+class _Tally:
+    planned: int
+    endings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> int:
+        return sum(self.endings.values())
+
+
+class Progress:
+    """`planned`: trials by (stage, arm). Use it as a context manager around `show` calls."""
+
+    def __init__(self, console: Console, planned: dict[tuple[str, str], int], results: Results) -> None:
+        self._console = console
+        self._tallies = {key: _Tally(count) for key, count in planned.items()}
+        for row in results.read().trials.to_pylist():
+            if (row["stage"], row["arm"]) in self._tallies:
+                self._count(row["stage"], row["arm"], row["ending"])
+        self._running: dict[tuple[str, str, int], tuple[Event, Measurement]] = {}
+        self._began = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=2, get_renderable=self._render)
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def _count(self, stage: str, arm: str, ending: str) -> None:
+        endings = self._tallies[stage, arm].endings
+        endings[ending] = endings.get(ending, 0) + 1
+
+    def show(self, event: Event) -> None:
+        """Take in one event."""
+        key = (event.stage, event.arm, event.number)
+        if event.measurement is not None:
+            self._running[key] = (event, event.measurement)
+        if event.ending is not None:
+            self._count(event.stage, event.arm, event.ending)
+            _, last = self._running.pop(key, (event, None))
+            if not self._console.is_terminal:
+                self._console.print(self._line(event, last), soft_wrap=True, highlight=False)
+
+    def _line(self, event: Event, last: Measurement | None) -> str:
+        tally = self._tallies[event.stage, event.arm]
+        told = f"{last.validation_accuracy:.1%} validation accuracy after epoch {last.epoch}" if last else ""
+        return (
+            f"{time.monotonic() - self._began:6.1f} s  {event.stage:<7}  {event.arm:<12} "
+            f"{tally.ended:>2}/{tally.planned}  seed {event.seed:<4} {event.ending or '':<13}  {told}"
+        )
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False)
+        for title in ("stage", "arm", "trials", "", "endings", "now"):
+            table.add_column(title)
+        for (stage, arm), tally in self._tallies.items():
+            endings = Text(", ").join(
+                Text(f"{count} {ending.replace('_', ' ')}", style=COLOURS.get(Ending(ending), ""))
+                for ending, count in tally.endings.items()
+            )
+            now = [
+                f"epoch {last.epoch}/{event.epochs} at {last.validation_accuracy:.1%}"
+                for (of_stage, of_arm, _), (event, last) in self._running.items()
+                if (of_stage, of_arm) == (stage, arm)
+            ]
+            table.add_row(
+                stage,
+                arm,
+                f"{tally.ended}/{tally.planned}",
+                ProgressBar(total=tally.planned, completed=tally.ended, width=16),
+                endings,
+                Text("; ".join(now), style="cyan"),
+            )
+        clock = Text(f"{time.monotonic() - self._began:.0f} s, Ctrl-C keeps what is finished", style="dim")
+        return Group(table, clock)

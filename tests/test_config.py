@@ -1,0 +1,120 @@
+"""A study is checked at birth, told in one line what is wrong with it, and round-trips through JSON."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import a_study
+from pydantic import ValidationError
+
+from qsgd_ray.config import (
+    Arm,
+    Choice,
+    LogUniform,
+    Perturbation,
+    StudyError,
+    Uniform,
+    one_line,
+    study_from_tree,
+    with_overrides,
+)
+
+LEARNING_RATES = st.one_of(
+    st.floats(1e-6, 1.0),
+    st.floats(1e-6, 1e-3).map(lambda low: LogUniform(low=low, high=10 * low)),
+    st.floats(1e-6, 1e-3).map(lambda low: Uniform(low=low, high=10 * low)),
+    st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=4).map(lambda options: Choice(options=tuple(options))),
+)
+
+
+@given(LEARNING_RATES, st.sampled_from(["sine", "circuit", "zero"]), st.integers(1, 40), st.booleans())
+def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entangle):
+    perturbation = Perturbation(source=source, n_qubits=n_qubits, entangle=entangle)
+    study = a_study(arms=(Arm(name="adamw"), Arm(name="q", learning_rate=learning_rate, perturbation=perturbation)))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("arms.sine.perturbation.lambda_=-2", "arms.sine.perturbation.lambda_: got -2; allowed: a number >= 0"),
+        ("arms.sine.perturbation.n_qubits=0", "arms.sine.perturbation.n_qubits: got 0; allowed: a whole number from 1"),
+        ("arms.sine.perturbation.n_qubits=2.5", "arms.sine.perturbation.n_qubits: got 2.5; allowed: a whole number"),
+        ("arms.sine.perturbation.n_qubits=41", "arms.sine.perturbation.n_qubits: got 41; allowed: a whole number"),
+        ("arms.sine.perturbation.source=zap", "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit' or"),
+        ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
+        ('arms.sine.perturbation={"source":"sine","x":3}', "arms.sine.perturbation.x: got 3; allowed: no field of this"),
+        ('arms.sine.learning_rate={"kind":"log_uniform","low":3,"high":1}', "arms.sine.learning_rate: allowed: a number"),
+        ("arms.sine.frob=1", "--set arms.sine.frob: got 'frob'; allowed in arms.sine: name, learning_rate"),
+        ("arms.cosine.name=x", "--set arms.cosine.name: got 'cosine'; allowed in arms: adamw, sine"),
+        ("name.x=1", "--set name.x: got 'x'; allowed in name: nothing below a plain value"),
+        ("search.trials_per_arm", "--set: got 'search.trials_per_arm'; allowed: path=value"),
+        ("search.trials_per_arm=no", "search.trials_per_arm: got 'no'; allowed: a valid integer"),
+        ("search.grace_epochs=9", "search.grace_epochs: at most search.epochs (2); got 9"),
+        ("confirm.workers=3", "confirm.workers: a divisor of workload.batch_size (32); got 3"),
+        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seed; got 0 in both"),
+        ("confirm.seeds=[1,1]", "confirm.seeds: allowed: each seed once"),
+        ("baseline=sgd", "baseline: one of the arms (adamw, sine); got 'sgd'"),
+        ('arms=[{"name":"a"},{"name":"a"}]', "arms: each name once; got a, a"),
+        ("workload.model.d_model=63", "workload.model: allowed: d_model divisible by n_heads; got 63 and 2"),
+        ("workload.difficulty=2", "workload.difficulty: got 2; allowed: less than or equal to 1"),
+    ],
+)
+def test_bad_input_is_one_line_with_field_value_and_what_is_allowed(assignment, said):
+    with pytest.raises(StudyError) as error:
+        with_overrides(a_study(), [assignment])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_field_is_named():
+    tree = a_study().model_dump(mode="json")
+    del tree["question"]
+    with pytest.raises(StudyError, match="question: got nothing; allowed: a value, this field is required"):
+        study_from_tree(tree)
+
+
+def test_a_part_built_in_a_study_file_names_its_class():
+    with pytest.raises(ValidationError) as error:
+        Perturbation(source="sine", lambda_=-1)
+    assert one_line(error.value).startswith("Perturbation.lambda_: got -1; allowed: a number >= 0")
+
+
+@pytest.mark.parametrize("space", [LogUniform, Uniform])
+def test_a_space_is_ordered(space):
+    with pytest.raises(ValidationError, match="low < high"):
+        space(low=2.0, high=1.0)
+
+
+def test_a_space_below_the_allowed_is_refused():
+    with pytest.raises(ValidationError, match="a number >= 0"):
+        Perturbation(source="sine", lambda_=Uniform(low=-1.0, high=1.0))
+    with pytest.raises(ValidationError, match="a Choice of such"):
+        Perturbation(source="sine", n_qubits=Uniform(low=1.0, high=4.0))
+
+
+def test_overrides_reach_arms_by_name_and_by_index_and_take_json():
+    study = with_overrides(a_study(), ["arms.sine.learning_rate=0.5", "arms.0.eps=1e-6", "resources.circuit_actors=null"])
+    assert study.arm("sine").learning_rate == 0.5
+    assert study.arm("adamw").eps == 1e-6
+    assert study.resources.circuit_actors is None
+
+
+def test_an_arm_takes_a_point_of_exactly_its_spaces():
+    arm = Arm(
+        name="q",
+        learning_rate=LogUniform(low=1e-4, high=1e-2),
+        perturbation=Perturbation(source="circuit", n_qubits=Choice(options=(2, 4))),
+    )
+    assert list(arm.spaces()) == ["learning_rate", "perturbation.n_qubits"]
+    resolved = arm.at({"learning_rate": 1e-3, "perturbation.n_qubits": 2})
+    assert (resolved.learning_rate, resolved.perturbation.n_qubits) == (1e-3, 2)
+    assert resolved.spaces() == {}
+    with pytest.raises(StudyError, match="arm q: a point must set"):
+        arm.at({"learning_rate": 1e-3})
+
+
+def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():
+    assert a_study().search.deterministic
+    assert not with_overrides(a_study(), ["search.trials_at_once_per_arm=2"]).search.deterministic

@@ -1,0 +1,83 @@
+"""The house: imports run strictly downwards, the mathematics never imports Ray, importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
+# A module may import modules of a lower floor, and of its own floor only what FAMILY names.
+FLOORS = [
+    {"", "config", "outcome"},
+    {"trial", "circuits", "circuits.spec"},
+    {"circuits.statevector", "results", "provenance"},
+    {"circuits.backends", "analysis", "analysis.statistics"},
+    {"perturbation", "coordinates", "models", "models.transformer", "analysis.verdict"},
+    {"optimizer", "workloads", "analysis.summary"},
+    {"workloads.text", "figures"},
+    {"workloads.calibrate", "report", "training"},
+    {"bulletin", "connection", "pool", "rung"},
+    {"distributed"},
+    {"trainable", "progress"},
+    {"search"},
+    {"study"},
+    {"cli"},
+]
+FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool" in floor)
+
+
+def modules() -> dict[str, Path]:
+    def name(path: Path) -> str:
+        words = path.relative_to(PACKAGE).with_suffix("").parts
+        return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+    return {name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(path: Path) -> set[str]:
+    """Every dotted name that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def floor_of(module: str) -> int:
+    return next(n for n, floor in enumerate(FLOORS) if module in floor)
+
+
+def test_every_module_lives_on_one_floor():
+    placed = [module for floor in FLOORS for module in floor]
+    assert sorted(placed) == sorted(modules())
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_run_strictly_downwards(module):
+    known = modules()
+    for name in imported(known[module]):
+        if not name.startswith("qsgd_ray"):
+            continue
+        target = name.removeprefix("qsgd_ray").lstrip(".")
+        if target in known and target != "":
+            assert floor_of(target) < floor_of(module), f"{module} imports {target}, which is not below it"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if floor_of(m) < FIRST_FLOOR_WITH_RAY])
+def test_the_mathematics_knows_no_ray(module):
+    assert not {name for name in imported(modules()[module]) if name.split(".")[0] == "ray"}
+
+
+def test_importing_the_package_and_its_mathematics_loads_nothing_heavy():
+    script = (
+        "import sys, qsgd_ray, qsgd_ray.config, qsgd_ray.cli\n"
+        "assert not {'torch', 'ray', 'qiskit', 'transformers', 'plotly'} & set(sys.modules), sorted(sys.modules)\n"
+        "import qsgd_ray.optimizer, qsgd_ray.training\n"
+        "assert not {'ray', 'qiskit', 'transformers', 'plotly'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
