@@ -55,7 +55,9 @@ def run(
     ] = Path("results"),
     address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."),
+        typer.Option(
+            help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."
+        ),
     ] = None,
 ) -> None:
     """Run a study (or go on with it), write its report and print the verdict."""
@@ -104,7 +106,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
     except KeyboardInterrupt:
         finished = results.read().trials.num_rows
         console.print(
-            f"Interrupted. The rows of {finished} finished trials are in {folder}; the same command goes on from there.",
+            f"Interrupted. {finished} finished trials are kept in {folder}; the same command goes on from there.",
             soft_wrap=True,
             highlight=False,
         )

@@ -32,7 +32,7 @@ class Cluster:
 
 @contextmanager
 def connect(study: Study, address: str | None, results_path: Path) -> Iterator[Cluster]:
-    """A cluster for `study`: the one at `address` (or in RAY_ADDRESS), else a private one that binds to loopback only."""
+    """The cluster at `address` (or in RAY_ADDRESS), else a private one for `study` that binds to loopback only."""
     address = _address(address)
     if address:
         with _existing(address, results_path) as cluster:
@@ -79,7 +79,9 @@ def _existing(address: str, results_path: Path) -> Iterator[Cluster]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StudyError(f"--address: got {address!r}; allowed: the address of a running Ray cluster ({first})") from None
+        raise StudyError(
+            f"--address: got {address!r}; allowed: the address of a running Ray cluster ({first})"
+        ) from None
     try:
         # Ray Train wants its own notes where every node can write: the results are such a place by definition.
         yield Cluster(private=False, scratch=str(results_path / "ray"))
@@ -92,6 +94,7 @@ def _quieten() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -129,4 +132,4 @@ def check_memory(study: Study, available_bytes: int) -> None:
         try:
             require_memory(largest, available_bytes)
         except CircuitMemoryError as error:
-            raise StudyError(f"arms.{arm.name}.perturbation.n_qubits: got {largest}; allowed: {error}") from None
+            raise StudyError(f"arms.{arm.name}.perturbation.{error}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,10 @@ PROCESS_GROUP_TIMEOUT_S = 300
 Report = Callable[[Trial, Measurement], bool]
 # Told how each trial ended, on rank 0 or on the driver. Must travel to the workers.
 Ended = Callable[[Trial, Ending], None]
+
+
+class TrialError(RuntimeError):
+    """A trial raised on a worker: its traceback, as text that survives the way to the driver."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,11 @@ def _work(config: dict[str, Any]) -> None:
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)
-        outcome = run(train(trial, workload, site.circuits, replica), partial(_first_reports, site, replica, trial))
+        try:
+            outcome = run(train(trial, workload, site.circuits, replica), partial(_first_reports, site, replica, trial))
+        except Exception:
+            # The others of the group wait for this one, so it ends them all; its traceback is what the row will keep.
+            raise TrialError(traceback.format_exc()) from None
         require_equal_replicas(outcome, replica)
         if replica.rank == 0:
             _conclude(trial, outcome, site, started_at)
@@ -151,8 +160,8 @@ def _told(error: WorkerGroupError) -> str:
 class _PrivateTrainer(TorchTrainer):
     """A trainer for a cluster without dashboard and without datasets.
 
-    Ray's own cleaner of placement groups asks the dashboard's state API. Where there is none it cleans nothing and holds
-    up the end of every fit until its 12 s are over (ray issue 54305 tells of the leak; measured here with Ray 2.60).
+    Ray's own cleaner of placement groups asks the dashboard's state API. Where there is none it cleans nothing and
+    holds up the end of every fit for 12 s (measured 2026-11-22 with Ray 2.60; the leak itself is ray issue 54305).
     A private cluster ends with its driver, so nothing can be left behind.
     """
 
@@ -181,11 +190,12 @@ class _OneNodeBackend(ray.train.backend.Backend):
                 worker_group.execute_single_async(
                     rank,
                     _join,
-                    backend="nccl" if gpus else "gloo",
-                    url=f"file://{os.path.join(folder, 'store')}",
-                    rank=rank,
-                    world_size=len(worker_group),
-                    timeout_s=backend_config.timeout_s,
+                    # By place: `rank` is a name of Ray's own here.
+                    "nccl" if gpus else "gloo",
+                    f"file://{os.path.join(folder, 'store')}",
+                    rank,
+                    len(worker_group),
+                    backend_config.timeout_s,
                 )
                 for rank in range(len(worker_group))
             ]

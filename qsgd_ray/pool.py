@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitError, TorchBackend, require_memory
+from qsgd_ray.circuits.backends import CircuitError, TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -27,11 +27,10 @@ class CircuitActor:
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._backend = TorchBackend()
+        self._backend = TorchBackend(memory_bytes=psutil.virtual_memory().total)
 
     def expectations(self, spec: CircuitSpec, angles_bdn2: NDArray[np.float64]) -> NDArray[np.float64]:
         """<Z_i> of each circuit, (batch, n_qubits); `CircuitMemoryError` where this node cannot hold one state."""
-        require_memory(spec.n_qubits, psutil.virtual_memory().total)
         # Ray hands out read-only arrays; torch wants to own what it wraps.
         answer: NDArray[np.float64] = self._backend.submit(spec, torch.from_numpy(angles_bdn2.copy())).result().numpy()
         return answer
@@ -76,7 +75,7 @@ class CircuitPool:
     """`n_actors` circuit actors, alive as long as this object's owner keeps it."""
 
     def __init__(self, n_actors: int, cpus_per_actor: float, timeout_s: float) -> None:
-        # A call that dies with its actor is repeated on the restarted one: circuits are pure, so the answer is the same.
+        # A call that dies with its actor is repeated on the restarted one: circuits are pure, the answer is the same.
         shell = ray.remote(num_cpus=cpus_per_actor, max_restarts=-1, max_task_retries=2)(CircuitActor)
         self._actors = [shell.remote(threads=max(1, int(cpus_per_actor))) for _ in range(n_actors)]
         self._timeout_s = timeout_s

@@ -54,7 +54,9 @@ def _commit() -> dict[str, Any] | None:
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return {"hash": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}

@@ -12,7 +12,6 @@ from typing import Any
 import ray
 
 from qsgd_ray.outcome import Measurement
-from qsgd_ray.trial import Trial
 
 
 class _Meeting:
@@ -42,8 +41,8 @@ class Rung:
     def __init__(self) -> None:
         self._meeting: Any = ray.remote(num_cpus=0)(_Meeting).remote()
 
-    def __call__(self, trial: Trial, measurement: Measurement) -> bool:
-        """A worker's side (a `Report`): tell, and wait for the decision; True is stop."""
+    def ask(self, measurement: Measurement) -> bool:
+        """A worker's side: tell, and wait for the decision; True is stop."""
         stop: bool = ray.get(self._meeting.ask.remote(measurement))
         return stop
 

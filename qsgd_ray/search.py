@@ -41,7 +41,12 @@ def run_search(study: Study, site: Site) -> None:
             num_samples=sum(budget(arm, study.search) for arm in study.arms),
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name=f"{study.name}-search", storage_path=site.cluster.scratch, verbose=0),
+        run_config=tune.RunConfig(
+            name=f"{study.name}-search",
+            storage_path=site.cluster.scratch,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
     ).fit()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from pydantic import ValidationError
 
 from qsgd_ray.bulletin import Bulletin, Event
@@ -55,10 +56,12 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
     if not needs_circuits(study):
         yield None
     elif study.resources.circuit_actors is None:
-        yield TorchBackend()
+        yield TorchBackend(memory_bytes=psutil.virtual_memory().total)
     else:
         resources = study.resources
-        pool = CircuitPool(study.resources.circuit_actors, resources.cpus_per_circuit_actor, resources.circuit_timeout_s)
+        pool = CircuitPool(
+            study.resources.circuit_actors, resources.cpus_per_circuit_actor, resources.circuit_timeout_s
+        )
         try:
             pool.wait_until_ready(POOL_START_TIMEOUT_S)
             yield pool.backend()

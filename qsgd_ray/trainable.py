@@ -105,7 +105,8 @@ def replayed(trial: Trial, results: Results) -> Training:
     names = [field.name for field in fields(Measurement)]
     measurements = [Measurement(**{name: row[name] for name in names}) for row in results.trajectory(trial.trial_id)]
     for measurement in measurements:
-        yield measurement
+        if (yield measurement):
+            break
     return Outcome(results.ending(trial.trial_id), tuple(measurements))
 
 
@@ -115,7 +116,7 @@ def on_workers(trial: Trial, site: Site) -> Training:
 
     def report(of: Trial, measurement: Measurement) -> bool:
         site.report(of, measurement)
-        return rung(of, measurement)
+        return rung.ask(measurement)
 
     failure: list[BaseException] = []
 

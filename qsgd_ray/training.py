@@ -27,7 +27,9 @@ from qsgd_ray.workloads import Workload
 Training = Generator[Measurement, bool | None, Outcome]
 
 # Plain AdamW waits for no circuit and perturbs nothing.
-NOTHING_PERTURBED = Telemetry(perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, n_circuits=0, n_samples=0)
+NOTHING_PERTURBED = Telemetry(
+    perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, n_circuits=0, n_samples=0
+)
 
 
 @dataclass(frozen=True)

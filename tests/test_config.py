@@ -42,10 +42,19 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("arms.sine.perturbation.n_qubits=0", "arms.sine.perturbation.n_qubits: got 0; allowed: a whole number from 1"),
         ("arms.sine.perturbation.n_qubits=2.5", "arms.sine.perturbation.n_qubits: got 2.5; allowed: a whole number"),
         ("arms.sine.perturbation.n_qubits=41", "arms.sine.perturbation.n_qubits: got 41; allowed: a whole number"),
-        ("arms.sine.perturbation.source=zap", "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit' or"),
+        (
+            "arms.sine.perturbation.source=zap",
+            "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit' or",
+        ),
         ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
-        ('arms.sine.perturbation={"source":"sine","x":3}', "arms.sine.perturbation.x: got 3; allowed: no field of this"),
-        ('arms.sine.learning_rate={"kind":"log_uniform","low":3,"high":1}', "arms.sine.learning_rate: allowed: a number"),
+        (
+            'arms.sine.perturbation={"source":"sine","x":3}',
+            "arms.sine.perturbation.x: got 3; allowed: no field of this",
+        ),
+        (
+            'arms.sine.learning_rate={"kind":"log_uniform","low":3,"high":1}',
+            "arms.sine.learning_rate: allowed: a number",
+        ),
         ("arms.sine.frob=1", "--set arms.sine.frob: got 'frob'; allowed in arms.sine: name, learning_rate"),
         ("arms.cosine.name=x", "--set arms.cosine.name: got 'cosine'; allowed in arms: adamw, sine"),
         ("name.x=1", "--set name.x: got 'x'; allowed in name: nothing below a plain value"),
@@ -95,7 +104,9 @@ def test_a_space_below_the_allowed_is_refused():
 
 
 def test_overrides_reach_arms_by_name_and_by_index_and_take_json():
-    study = with_overrides(a_study(), ["arms.sine.learning_rate=0.5", "arms.0.eps=1e-6", "resources.circuit_actors=null"])
+    study = with_overrides(
+        a_study(), ["arms.sine.learning_rate=0.5", "arms.0.eps=1e-6", "resources.circuit_actors=null"]
+    )
     assert study.arm("sine").learning_rate == 0.5
     assert study.arm("adamw").eps == 1e-6
     assert study.resources.circuit_actors is None

@@ -16,7 +16,9 @@ SPEC = CircuitSpec(3, depth=2)
 
 
 def angles(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, SPEC.depth, SPEC.n_qubits, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        n, SPEC.depth, SPEC.n_qubits, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_a_backend_travels_to_other_processes(pool):
 def test_what_the_backend_refuses_is_one_clear_error(pool):
     poisoned = angles(2)
     poisoned[0, 0, 0, 0] = float("nan")
-    with pytest.raises(CircuitError, match="a circuit actor failed: .*finite"):
+    with pytest.raises(CircuitError, match=r"a circuit actor failed: .*finite"):
         pool.backend().submit(SPEC, poisoned).result()
 
 
@@ -87,5 +89,3 @@ def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):
     with pytest.raises(CircuitError, match=r"1 of 1 circuit actors did not start within 0\.5 s"):
         pool.wait_until_ready(timeout_s=0.5)
     pool.close()
-
-

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import duckdb
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from made import a_study
 

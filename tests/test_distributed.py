@@ -1,0 +1,200 @@
+"""Under Ray Train: equal replicas, rows at once, failed and lost trials told apart, nothing open to the network."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from made import SMALL_TASK, a_study
+
+from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.config import Arm, Perturbation, Resources, with_overrides
+from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
+from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.pool import CircuitPool
+from qsgd_ray.results import TIME_COLUMNS, Results
+from qsgd_ray.training import Replica, run, train
+from qsgd_ray.trial import Trial
+from qsgd_ray.workloads import make_workload
+
+# Without dropout, which is drawn per replica, one replica and two train the same model.
+TASK = SMALL_TASK.model_copy(update={"model": SMALL_TASK.model.model_copy(update={"dropout": 0.0})})
+
+
+def a_trial(number: int, perturbation: Perturbation | None = None, **fields) -> Trial:
+    arm = Arm(name="q" if perturbation else "adamw", learning_rate=1e-2, perturbation=perturbation)
+    return Trial(
+        **{
+            "study": "small",
+            "stage": "confirm",
+            "number": number,
+            "arm": arm,
+            "workload": TASK,
+            "seed": 20 + number,
+            "epochs": 2,
+            "workers": 2,
+            "reads_test": True,
+        }
+        | fields
+    )
+
+
+CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=3)
+
+
+def quiet(*_: object) -> bool:
+    return False
+
+
+def site_of(folder: Path, cluster, **parts) -> Site:
+    results = Results(folder)
+    results.open(a_study(), {})
+    return Site(**{"cluster": cluster, "resources": Resources(), "circuits": None, "results": results} | parts | {
+        "report": parts.get("report", quiet),
+        "ended": parts.get("ended", quiet),
+    })
+
+
+def rows_of(site: Site) -> dict[str, dict]:
+    return {row["trial_id"]: row for row in site.results.read().trials.to_pylist()}
+
+
+def timeless(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in TIME_COLUMNS}
+
+
+def listening_elsewhere(process: psutil.Process) -> list[str]:
+    """The addresses beyond loopback at which a process listens."""
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    sockets = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return [f"{address.ip}:{address.port}" for address in sockets if address.ip not in loopback]
+
+
+def test_two_replicas_end_with_equal_bits_as_often_as_asked_and_train_what_one_trains(cluster, tmp_path):
+    """`require_equal_replicas` compares every bit inside the workers: a completed row says that they were equal."""
+    pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
+    pool.wait_until_ready(timeout_s=60)
+    trials = [a_trial(0), a_trial(1, CIRCUIT)]
+    runs = []
+    for name in ("first", "again"):
+        site = site_of(tmp_path / name, cluster, circuits=pool.backend())
+        run_trials(trials, site)
+        runs.append({trial_id: timeless(row) for trial_id, row in rows_of(site).items()})
+    pool.close()
+    assert runs[0] == runs[1]
+    for trial in trials:
+        row = runs[0][trial.trial_id]
+        assert row["ending"] == Ending.COMPLETED
+        alone = run(train(trial, make_workload(trial.workload), TorchBackend()), quiet)
+        assert row["train_loss"] == pytest.approx(alone.measurements[-1].train_loss, rel=1e-4)
+        assert row["test_loss"] == pytest.approx(alone.test_loss, rel=1e-4)
+        assert row["n_circuits"] == alone.measurements[-1].n_circuits
+
+
+def test_a_trial_that_raises_is_failed_the_others_go_on_and_workers_bind_to_loopback(cluster, tmp_path):
+    class Broken:
+        def submit(self, spec, angles_bdn2):
+            raise ZeroDivisionError("planted")
+
+    seen = tmp_path / "listening"
+
+    def look_around(trial, measurement):
+        seen.write_text("\n".join(listening_elsewhere(psutil.Process())) or "loopback only")
+        return False
+
+    trials = [a_trial(0, CIRCUIT), a_trial(1)]
+    site = site_of(tmp_path / "small", cluster, circuits=Broken(), report=look_around)
+    run_trials(trials, site)
+    rows = rows_of(site)
+    failed, completed = (rows[trial.trial_id] for trial in trials)
+    assert failed["ending"] == Ending.FAILED
+    assert "planted" in failed["error"]
+    assert "in submit" in failed["error"], "the traceback is kept"
+    assert completed["ending"] == Ending.COMPLETED
+    assert seen.read_text() == "loopback only"
+
+
+def test_a_trial_whose_process_dies_is_repeated_and_ends_with_the_same_bits(cluster, tmp_path):
+    died = tmp_path / "died"
+
+    def die_once(trial, measurement):
+        if trial.number == 1 and not died.exists():
+            died.write_text("once")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    trials = [a_trial(0), a_trial(1)]
+    site = site_of(tmp_path / "small", cluster, report=die_once)
+    run_trials(trials, site)
+    undisturbed = site_of(tmp_path / "undisturbed", cluster)
+    run_trials(trials, undisturbed)
+    assert died.exists()
+    assert {k: timeless(row) for k, row in rows_of(site).items()} == {
+        k: timeless(row) for k, row in rows_of(undisturbed).items()
+    }
+
+
+def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path, monkeypatch):
+    from qsgd_ray import distributed
+
+    fits = []
+
+    def die(trials, site):
+        fits.append(trials)
+        raise distributed.WorkerGroupError("died", {0: distributed.RayActorError()})
+
+    monkeypatch.setattr(distributed, "_fit", die)
+    site = site_of(tmp_path / "small", cluster)
+    run_trials([a_trial(0)], site)
+    assert len(fits) == ATTEMPTS
+    (row,) = rows_of(site).values()
+    assert row["ending"] == Ending.LOST
+
+
+def test_rows_that_are_there_are_left_alone(cluster, tmp_path, monkeypatch):
+    from qsgd_ray import distributed
+
+    site = site_of(tmp_path / "small", cluster)
+    site.results.write(a_trial(0), Outcome(Ending.COMPLETED))
+    fits = []
+
+    def finish(trials, site):
+        fits.append([trial.number for trial in trials])
+        site.results.write(trials[0], Outcome(Ending.COMPLETED))
+
+    monkeypatch.setattr(distributed, "_fit", finish)
+    run_trials([a_trial(0), a_trial(1), a_trial(2)], site, trials_per_fit=1)
+    assert fits == [[1], [2]]
+
+
+class Drifting(Replica):
+    """Three replicas of which the last has other bits."""
+
+    def sums(self, *values):
+        return [2 * values[0] + 1]
+
+
+def test_replicas_that_drift_apart_are_refused():
+    outcome = Outcome(Ending.COMPLETED, parameters_sha256="ff" * 32)
+    require_equal_replicas(outcome, Replica())
+    with pytest.raises(RuntimeError, match="replica 0 ended with parameters that differ"):
+        require_equal_replicas(outcome, Drifting(0, 3))
+
+
+def test_the_private_cluster_listens_on_loopback_only(cluster):
+    everybody = psutil.Process().children(recursive=True)
+    names = {process.name() for process in everybody}
+    assert {"gcs_server", "raylet"} <= names
+    assert not [address for process in everybody for address in listening_elsewhere(process)]
+
+
+def test_a_private_cluster_announces_what_the_study_needs():
+    from qsgd_ray.connection import logical_cpus
+
+    sine = a_study()
+    circuit = with_overrides(sine, ["arms.sine.perturbation.source=circuit"])
+    assert logical_cpus(sine, cores=2) == 2
+    assert logical_cpus(circuit, cores=2) == 3
+    assert logical_cpus(with_overrides(circuit, ["confirm.workers=8"]), cores=2) == 9
+    assert logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2

@@ -1,0 +1,208 @@
+"""The search: every arm by itself, a function of the study alone, with every ending in a row and workers given back."""
+
+import random
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import ray
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import SMALL_TASK, a_study
+from test_distributed import quiet, site_of, timeless
+
+from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
+from qsgd_ray.outcome import Ending
+from qsgd_ray.results import Results
+from qsgd_ray.search import SCORE, ArmSearches, budget, run_search
+from qsgd_ray.study import search_is_complete
+from qsgd_ray.trainable import on_workers
+from qsgd_ray.trial import search_trial
+
+RATE = LogUniform(low=1e-4, high=1e-1)
+THREE = a_study(
+    arms=(
+        Arm(name="adamw", learning_rate=RATE),
+        Arm(name="sine", learning_rate=RATE, perturbation=Perturbation(source="sine", lambda_=RATE)),
+        Arm(name="fixed"),
+    ),
+    search=Search(trials_per_arm=6, epochs=2, grace_epochs=1),
+)
+
+
+def rows_of(results: Results) -> list[dict]:
+    return [timeless(row) for row in results.read().trials.to_pylist()]
+
+
+def simulated(study: Study, results: Results, order: random.Random) -> dict[str, list[dict]]:
+    """The points that each arm is given where running trials end in a random order."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searches = ArmSearches(study, results)
+    given_to: dict[str, list[dict]] = {arm.name: [] for arm in study.arms}
+    running: dict[str, dict] = {}
+    asked = 0
+    while True:
+        suggestion = searches.suggest(f"t{asked}")
+        if suggestion == "FINISHED" and not running:
+            return given_to
+        if isinstance(suggestion, dict):
+            given_to[suggestion["arm"]].append(suggestion)
+            running[f"t{asked}"] = suggestion
+            asked += 1
+            continue
+        ended = order.choice(sorted(running))
+        point = running.pop(ended)["point"]
+        searches.on_trial_complete(ended, {SCORE: sum(point.values()), "training_iteration": 1})
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_order_in_which_arms_finish_does_not_change_what_any_arm_tries(tmp_path_factory, order):
+    results = Results(tmp_path_factory.mktemp("none") / "three")
+    results.open(THREE, {})
+    assert simulated(THREE, results, order) == simulated(THREE, results, random.Random(0))
+
+
+def test_every_arm_gets_its_budget_and_its_own_points(tmp_path):
+    results = Results(tmp_path)
+    results.open(THREE, {})
+    points = simulated(THREE, results, random.Random(1))
+    assert {arm: len(given) for arm, given in points.items()} == {"adamw": 6, "sine": 6, "fixed": 1}
+    assert [budget(arm, THREE.search) for arm in THREE.arms] == [6, 6, 1]
+    rates = {arm: [one["point"].get("learning_rate") for one in given] for arm, given in points.items()}
+    assert not set(rates["adamw"]) & set(rates["sine"])
+    assert [one["number"] for one in points["sine"]] == list(range(6))
+
+
+class Broken:
+    """Circuits that nobody answers."""
+
+    def submit(self, spec, angles_bdn2):
+        raise ZeroDivisionError("planted")
+
+
+ENDINGS = a_study(
+    arms=(
+        Arm(name="adamw", learning_rate=RATE),
+        Arm(name="far", perturbation=Perturbation(source="sine", lambda_=Choice(options=(1e38, 1e37)), scope="all")),
+        Arm(name="broken", learning_rate=RATE, perturbation=Perturbation(source="circuit")),
+    ),
+    search=Search(trials_per_arm=3, epochs=4, grace_epochs=1, reduction_factor=2),
+)
+
+
+@pytest.fixture(scope="module")
+def searched(cluster, tmp_path_factory):
+    site = site_of(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken())
+    run_search(ENDINGS, site)
+    return site
+
+
+def test_every_trial_has_its_row_whatever_its_ending(searched):
+    endings = {}
+    for row in rows_of(searched.results):
+        endings.setdefault(row["arm"], []).append(row["ending"])
+    assert endings["far"] == [Ending.DIVERGED] * 3
+    assert endings["broken"] == [Ending.FAILED] * 3
+    assert len(endings["adamw"]) == 3
+    assert set(endings["adamw"]) <= {Ending.COMPLETED, Ending.STOPPED_EARLY}
+    errors = [row["error"] for row in rows_of(searched.results) if row["arm"] == "broken"]
+    assert all("ZeroDivisionError: planted" in error and "in submit" in error for error in errors)
+    assert search_is_complete(ENDINGS, searched.results)
+
+
+def test_the_same_search_gives_the_same_rows(searched, cluster, tmp_path):
+    again = site_of(tmp_path / "small", cluster, circuits=Broken())
+    run_search(ENDINGS, again)
+    assert [{**row, "error": None} for row in rows_of(again.results)] == [
+        {**row, "error": None} for row in rows_of(searched.results)
+    ]
+
+
+def interrupted(searched, cluster, folder: Path, keep: int):
+    """A site with the first `keep` rows of each arm, and the folder in which trained trials leave their names."""
+    site = site_of(folder / "small", cluster, circuits=Broken())
+    for row in searched.results.read().trials.to_pylist():
+        if row["number"] < keep:
+            for table in ("trials", "measurements"):
+                name = f"{row['trial_id']}.parquet"
+                (site.results.path / table / name).write_bytes((searched.results.path / table / name).read_bytes())
+    return site
+
+
+def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searched, cluster, tmp_path):
+    site = interrupted(searched, cluster, tmp_path, keep=2)
+    kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
+    assert len(kept) == 6
+    assert not search_is_complete(ENDINGS, site.results)
+    run_search(ENDINGS, site)
+    assert [{**row, "error": None} for row in rows_of(site.results)] == [
+        {**row, "error": None} for row in rows_of(searched.results)
+    ]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "no finished trial was trained again"
+
+
+def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exactly(searched, cluster, tmp_path):
+    study = ENDINGS.model_copy(update={"search": ENDINGS.search.model_copy(update={"trials_at_once_per_arm": 2})})
+    site = interrupted(searched, cluster, tmp_path, keep=1)
+    kept = set((site.results.path / "trials").iterdir())
+    run_search(study, site)
+    rows = site.results.read().trials.to_pylist()
+    assert sorted((row["arm"], row["number"]) for row in rows) == [
+        (arm, number) for arm in ("adamw", "broken", "far") for number in range(3)
+    ]
+    assert kept <= set((site.results.path / "trials").iterdir())
+
+
+# Learning rates so far apart that the trial with the small one is behind after one epoch.
+CLEAR = a_study(
+    arms=(Arm(name="adamw", learning_rate=Choice(options=(1e-2, 1e-9))),),
+    workload=SMALL_TASK.model_copy(
+        update={"difficulty": 0.0, "train_size": 1024, "model": SMALL_TASK.model.model_copy(update={"d_model": 32})}
+    ),
+    search=Search(trials_per_arm=3, epochs=4, grace_epochs=1, reduction_factor=2, workers=2, sampler="random"),
+    seed=0,
+)
+
+
+def free_cpus() -> float:
+    return ray.available_resources().get("CPU", 0.0)
+
+
+def wait_for_cpus(expected: float, deadline_s: float) -> float:
+    """The seconds until so many CPUs are free again."""
+    began = time.monotonic()
+    while free_cpus() < expected:
+        assert time.monotonic() - began < deadline_s, f"{free_cpus()} of {expected} CPUs are free"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def test_trials_that_tune_stops_early_give_their_workers_back(cluster, tmp_path):
+    """Two workers a trial, stopped by asynchronous halving, three trials one after the other on one cluster."""
+    before = free_cpus()
+    site = site_of(tmp_path / "small", cluster)
+    run_search(CLEAR, site)
+    rows = sorted(rows_of(site.results), key=lambda row: row["number"])
+    assert len(rows) == 3
+    stopped = [row for row in rows if row["ending"] == Ending.STOPPED_EARLY]
+    assert stopped, [(row["learning_rate"], row["ending"], row["validation_accuracy"]) for row in rows]
+    assert all(row["workers"] == 2 and row["epochs_run"] < 4 for row in stopped)
+    wait_for_cpus(before, deadline_s=10)
+
+
+def test_a_trial_on_workers_that_is_told_to_stop_ends_there_and_frees_its_cpus(cluster, tmp_path):
+    before = free_cpus()
+    site = site_of(tmp_path / "small", cluster, report=quiet, resources=Resources())
+    trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
+    training = on_workers(trial, site)
+    first = next(training)
+    assert first.epoch == 1
+    assert free_cpus() <= before - 2
+    with pytest.raises(StopIteration) as end:
+        training.send(True)
+    assert end.value.value.ending is Ending.STOPPED_EARLY
+    wait_for_cpus(before, deadline_s=10)
+    (row,) = rows_of(site.results)
+    assert (row["ending"], row["epochs_run"]) == (Ending.STOPPED_EARLY, 1)

@@ -1,0 +1,133 @@
+"""The stages: what is chosen, what a study file may be, and what is refused before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from made import a_study
+from test_results import measured
+
+from qsgd_ray.config import Arm, Perturbation, StudyError, with_overrides
+from qsgd_ray.connection import check_memory, needs_circuits
+from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.results import Results
+from qsgd_ray.study import best_point, load_study, search_is_complete
+from qsgd_ray.trial import confirm_trials, search_trial
+
+STUDIES = Path(__file__).parent.parent / "studies"
+
+
+@pytest.fixture
+def results(tmp_path) -> Results:
+    results = Results(tmp_path / "small")
+    results.open(a_study(), {})
+    return results
+
+
+def write(results: Results, number: int, rate: float, ending: Ending, *accuracies: float, loss: float = 1.0) -> None:
+    trial = search_trial(a_study(), "sine", number, {"learning_rate": rate})
+    measurements = tuple(measured(e, a, validation_loss=loss) for e, a in enumerate(accuracies, start=1))
+    results.write(trial, Outcome(ending, measurements))
+
+
+def chosen(results: Results) -> float | None:
+    point = best_point(a_study().arm("sine"), results)
+    return point and point["learning_rate"]
+
+
+def test_the_best_completed_trial_is_chosen_by_its_last_epoch(results):
+    write(results, 0, 0.001, Ending.COMPLETED, 0.9, 0.6)
+    write(results, 1, 0.002, Ending.COMPLETED, 0.5, 0.7)
+    write(results, 2, 0.003, Ending.STOPPED_EARLY, 0.99)
+    write(results, 3, 0.004, Ending.DIVERGED, 0.99)
+    assert chosen(results) == 0.002
+
+
+def test_equal_accuracy_is_decided_by_loss_and_then_by_number(results):
+    write(results, 0, 0.001, Ending.COMPLETED, 0.7, loss=0.5)
+    write(results, 1, 0.002, Ending.COMPLETED, 0.7, loss=0.4)
+    write(results, 2, 0.003, Ending.COMPLETED, 0.7, loss=0.4)
+    assert chosen(results) == 0.002
+
+
+def test_without_a_completed_trial_a_stopped_one_is_chosen_and_without_that_none(results):
+    assert chosen(results) is None
+    write(results, 0, 0.001, Ending.DIVERGED)
+    assert chosen(results) is None
+    write(results, 1, 0.002, Ending.STOPPED_EARLY, 0.4)
+    assert chosen(results) == 0.002
+
+
+def test_confirmation_rows_choose_nothing(results):
+    (trial, _) = confirm_trials(a_study(), "sine", {"learning_rate": 0.1})
+    results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.99),), test_accuracy=0.99))
+    assert chosen(results) is None
+
+
+def test_a_search_is_complete_when_every_arm_spent_its_budget_and_lost_trials_do_not_count(results):
+    write(results, 0, 0.001, Ending.COMPLETED, 0.7)
+    write(results, 1, 0.002, Ending.LOST)
+    for number in range(2):
+        results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
+    assert not search_is_complete(a_study(), results)
+    write(results, 1, 0.002, Ending.FAILED)
+    assert search_is_complete(a_study(), results)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.name)
+def test_every_study_of_this_project_loads(path):
+    assert load_study(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "STUDY: got nothing; allowed: STUDY = Study(...)"),
+        ("STUDY = 3", "STUDY: got int; allowed: STUDY = Study(...)"),
+        ("import nonesuch", "line 1: ModuleNotFoundError: No module named 'nonesuch'"),
+        ("\n\ndef f(:\n", "line 3: SyntaxError: "),
+        ("raise SystemExit(0)", "line 1: SystemExit: 0"),
+        (
+            "from qsgd_ray.config import Perturbation\n\nPerturbation(source='sine', lambda_=-1)",
+            "line 3: Perturbation.lambda_: got -1; allowed: a number >= 0, or a space of such",
+        ),
+        ("from qsgd_ray.config import Search\nSearch(trails=3)", "line 2: Search.trials_per_arm: got nothing; allowed: a"),
+    ],
+)
+def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(StudyError) as error:
+        load_study(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["missing.py", "."])
+def test_a_missing_study_file_is_one_line(tmp_path, name):
+    with pytest.raises(StudyError, match="study file: got .*; allowed: a Python file that ends in STUDY"):
+        load_study(tmp_path / name)
+
+
+def test_circuits_beyond_this_machine_are_refused_with_the_bytes_and_the_largest_that_fits():
+    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=30)))
+    study = a_study(arms=arms)
+    with pytest.raises(StudyError, match=r"arms.circuit.perturbation.n_qubits: got 30, .* bytes .* at most 28"):
+        check_memory(study, available_bytes=2**34)
+    check_memory(study, available_bytes=2**36)
+
+
+def test_a_choice_of_qubits_is_judged_by_its_largest():
+    choice = {"kind": "choice", "options": [2, 35]}
+    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit"])
+    tree = study.model_dump(mode="json")
+    tree["arms"][1]["perturbation"]["n_qubits"] = choice
+    with pytest.raises(StudyError, match="got 35"):
+        check_memory(type(study).model_validate(tree), available_bytes=2**34)
+
+
+def test_the_closed_form_needs_no_memory_and_no_pool():
+    study = with_overrides(a_study(), ["arms.sine.perturbation.n_qubits=40"])
+    check_memory(study, available_bytes=0)
+    assert not needs_circuits(study)
+    assert needs_circuits(with_overrides(study, ["arms.sine.perturbation.source=circuit"]))

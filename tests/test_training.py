@@ -1,0 +1,144 @@
+"""The loop: the same bits for the same trial, paired arms, endings as values, test data read once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import FlakyBackend
+from made import SMALL_TASK
+
+from qsgd_ray.circuits.backends import CircuitError, TorchBackend
+from qsgd_ray.config import Arm, Perturbation
+from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.training import Replica, fingerprint, run, train
+from qsgd_ray.trial import Trial
+from qsgd_ray.workloads import make_workload
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def a_trial(perturbation: Perturbation | None = None, **fields) -> Trial:
+    return Trial(
+        **{
+            "study": "small",
+            "stage": "confirm",
+            "number": 0,
+            "arm": Arm(name="a", learning_rate=1e-2, perturbation=perturbation),
+            "workload": SMALL_TASK,
+            "seed": 7,
+            "epochs": 3,
+            "workers": 1,
+            "reads_test": True,
+        }
+        | fields
+    )
+
+
+def run_through(trial: Trial, report=lambda _: False, circuits=None) -> Outcome:
+    return run(train(trial, make_workload(trial.workload), circuits), report)
+
+
+def timeless(measurement: Measurement) -> Measurement:
+    return replace(measurement, wall_s=0.0, circuit_wait_s=0.0)
+
+
+CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=3)
+
+
+@pytest.mark.parametrize("perturbation", [None, Perturbation(source="sine", lambda_=5.0), CIRCUIT])
+def test_the_same_trial_gives_the_same_bits(perturbation):
+    first, second = (run_through(a_trial(perturbation), circuits=TorchBackend()) for _ in range(2))
+    assert first.ending is Ending.COMPLETED
+    assert first.parameters_sha256 == second.parameters_sha256
+    assert first.test_accuracy == second.test_accuracy
+    assert [timeless(m) for m in first.measurements] == [timeless(m) for m in second.measurements]
+
+
+def test_what_went_on_before_in_the_process_does_not_matter():
+    first = run_through(a_trial())
+    torch.manual_seed(1)
+    torch.randn(100)
+    assert run_through(a_trial()).parameters_sha256 == first.parameters_sha256
+
+
+def test_seeds_and_perturbations_make_a_difference():
+    outcomes = [
+        run_through(a_trial()),
+        run_through(a_trial(seed=8)),
+        run_through(a_trial(Perturbation(source="sine", lambda_=5.0))),
+        run_through(a_trial(CIRCUIT), circuits=TorchBackend()),
+    ]
+    assert len({outcome.parameters_sha256 for outcome in outcomes}) == 4
+
+
+@pytest.mark.parametrize("source", ["zero", "sine", "circuit"])
+def test_an_arm_with_lambda_zero_is_the_baseline_bit_for_bit(source):
+    """So arms with the same seed share weights, data order and dropout (protocol, rules 4 and 10)."""
+    perturbed = run_through(a_trial(Perturbation(source=source, lambda_=0.0)), circuits=TorchBackend())
+    assert perturbed.parameters_sha256 == run_through(a_trial()).parameters_sha256
+
+
+def test_an_epoch_is_measured_whole():
+    outcome = run_through(a_trial(CIRCUIT), circuits=TorchBackend())
+    steps = SMALL_TASK.train_size // SMALL_TASK.batch_size
+    assert [(m.epoch, m.step) for m in outcome.measurements] == [(1, steps), (2, 2 * steps), (3, 3 * steps)]
+    clocks = [m.wall_s for m in outcome.measurements]
+    assert clocks == sorted(clocks)
+    assert all(0 < m.circuit_wait_s < m.wall_s and m.n_circuits > 0 for m in outcome.measurements)
+
+
+def test_a_stop_ends_the_trial_at_that_epoch():
+    outcome = run_through(a_trial(), report=lambda measurement: measurement.epoch == 2)
+    assert outcome.ending is Ending.STOPPED_EARLY
+    assert len(outcome.measurements) == 2
+    assert outcome.test_accuracy is None
+
+
+def test_a_stop_after_the_last_epoch_is_a_completed_trial():
+    assert run_through(a_trial(), report=lambda m: m.epoch == 3).ending is Ending.COMPLETED
+
+
+@pytest.mark.parametrize("source", ["sine", "circuit"])
+def test_a_trial_that_diverges_keeps_what_it_measured_and_reads_no_test_data(source):
+    far_too_much = Perturbation(source=source, lambda_=1e38, scope="all")
+    outcome = run_through(a_trial(far_too_much), circuits=TorchBackend())
+    assert outcome.ending is Ending.DIVERGED
+    assert len(outcome.measurements) < 3
+    assert outcome.test_accuracy is None
+    assert outcome.error is None
+
+
+def test_what_the_circuits_raise_is_raised():
+    with pytest.raises(CircuitError, match="submission 3 failed"):
+        run_through(a_trial(CIRCUIT), circuits=FlakyBackend(fail_on=3, at="result"))
+
+
+def test_test_data_is_read_only_where_the_trial_says_so():
+    read = []
+    workload = make_workload(SMALL_TASK)
+    evaluate = workload.evaluate
+    workload.evaluate = lambda model, split, *place: read.append(split) or evaluate(model, split, *place)
+    run(train(a_trial(reads_test=False), workload, None), lambda _: False)
+    assert set(read) == {"validation"}
+    run(train(a_trial(), workload, None), lambda _: False)
+    assert read.count("test") == 1
+
+
+def test_a_fingerprint_sees_one_bit():
+    model = torch.nn.Linear(2, 2)
+    before = fingerprint(model)
+    with torch.no_grad():
+        model.bias[0] = torch.nextafter(model.bias[0], torch.tensor(10.0))
+    assert fingerprint(model) != before
+
+
+def test_a_single_replica_sums_to_itself_and_decides_for_itself():
+    assert Replica().sums(1.5, 2.0) == [1.5, 2.0]
+    assert Replica().first_decides(True)
+    assert not Replica().first_decides(False)
