@@ -149,8 +149,13 @@ def _conclude(trial: Trial, outcome: Outcome, site: Site, started_at: datetime) 
 
 
 def _died(error: WorkerGroupError) -> bool:
-    """Whether a process was lost, as opposed to code that raised."""
-    return any(isinstance(failure, RayActorError) for failure in error.worker_failures.values())
+    """Whether a process was lost, as opposed to code that raised.
+
+    Ray Train wraps the death of a worker in the failure of its health check. The other replicas then raise as well, for
+    the connection that broke: one death explains them all.
+    """
+    causes = [getattr(failure, "health_check_failure", failure) for failure in error.worker_failures.values()]
+    return any(isinstance(cause, RayActorError) for cause in causes)
 
 
 def _told(error: WorkerGroupError) -> str:

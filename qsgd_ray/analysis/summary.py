@@ -1,0 +1,116 @@
+"""What the confirmation shows of each arm: result tables in, one `ArmSummary` an arm out.
+
+Accuracies are fractions of one, times are seconds. Missing is None, never zero, and counted (protocol 12).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis.statistics import Interval, TimeToTarget
+from qsgd_ray.outcome import Ending
+from qsgd_ray.results import Tables
+
+METRIC = "test_accuracy"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """The confirmation of one arm; medians over its runs, None where no run has the number.
+
+    `seconds_to_target_circuits_free`: the same clock less the wait for circuits. `step_ratio`: |lambda * Q| / |Adam
+    step|, None where nothing is perturbed. `overhead`: wall seconds per epoch over the baseline's, less one.
+    """
+
+    arm: str
+    n_runs: int
+    n_completed: int
+    n_null: int
+    endings: dict[str, int]
+    iqm: float | None
+    iqm_interval: Interval | None
+    epochs_to_target: TimeToTarget
+    seconds_to_target: TimeToTarget
+    seconds_to_target_circuits_free: TimeToTarget
+    step_ratio: float | None
+    learning_rate: float | None
+    lambda_: float | None
+    n_qubits: int | None
+    wall_s_per_epoch: float | None
+    overhead: float | None
+
+
+def confirm_rows(tables: Tables, arm: str) -> list[Row]:
+    """The confirmation's rows of `arm` at the study's seeds, in the order of the seeds, one a seed."""
+    seeds = tables.study.confirm.seeds
+    rows = [row for row in tables.trials.to_pylist() if row["stage"] == "confirm" and row["arm"] == arm]
+    by_seed = {row["seed"]: row for row in sorted(rows, key=lambda row: row["trial_id"])}
+    return [by_seed[seed] for seed in seeds if seed in by_seed]
+
+
+def result(row: Row) -> float | None:
+    """The metric of a completed run, else None."""
+    value = row[METRIC]
+    if row["ending"] != Ending.COMPLETED or value is None or not np.isfinite(value):
+        return None
+    return float(value)
+
+
+def arm_summaries(tables: Tables) -> tuple[ArmSummary, ...]:
+    """The confirmation of every arm, the baseline included, in the study's order.
+
+    A target that was reached counts as a hit however the run ended: the clock stopped when it was reached.
+    """
+    names = [arm.name for arm in tables.study.arms]
+    summaries = {name: _summary(name, confirm_rows(tables, name)) for name in names}
+    base = summaries[tables.study.baseline].wall_s_per_epoch
+    return tuple(
+        replace(s, overhead=s.wall_s_per_epoch / base - 1)
+        if base and s.wall_s_per_epoch is not None and s.arm != tables.study.baseline
+        else s
+        for s in summaries.values()
+    )
+
+
+def _summary(arm: str, rows: list[Row]) -> ArmSummary:
+    accuracies = np.array([value for row in rows if (value := result(row)) is not None], dtype=np.float64)
+    seconds = [row["seconds_to_target"] for row in rows]
+    free = [None if s is None else s - row["circuit_wait_s_to_target"] for s, row in zip(seconds, rows, strict=True)]
+    chosen: Row = rows[0] if rows else {}
+    return ArmSummary(
+        arm=arm,
+        n_runs=len(rows),
+        n_completed=sum(row["ending"] == Ending.COMPLETED for row in rows),
+        n_null=len(rows) - len(accuracies),
+        endings=dict(Counter(row["ending"] for row in rows)),
+        iqm=float(statistics.interquartile_mean(accuracies)) if len(accuracies) else None,
+        iqm_interval=statistics.bootstrap_interval(accuracies),
+        epochs_to_target=statistics.time_to_target([row["epochs_to_target"] for row in rows]),
+        seconds_to_target=statistics.time_to_target(seconds),
+        seconds_to_target_circuits_free=statistics.time_to_target(free),
+        step_ratio=_median([ratio for row in rows if (ratio := step_ratio(row)) is not None]),
+        learning_rate=chosen.get("learning_rate"),
+        lambda_=chosen.get("lambda_"),
+        n_qubits=chosen.get("n_qubits"),
+        wall_s_per_epoch=_median(
+            [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
+        ),
+        overhead=None,
+    )
+
+
+def step_ratio(row: Row) -> float | None:
+    """|lambda * Q| / |Adam step| of a trial or a measurement; None where nothing is perturbed (protocol 13)."""
+    perturbation, adam = row["perturbation_norm"], row["adam_step_norm"]
+    return perturbation / adam if perturbation is not None and adam else None
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None

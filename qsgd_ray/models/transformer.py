@@ -1,0 +1,106 @@
+"""The paper's text classifier: token ids (batch, length) come in, logits (batch, n_classes) go out.
+
+Pre-norm encoder layers (the paper has no warm-up, which post-norm wants), learned positions, mean pooling, linear head.
+Dropout sits where it usually does: on embeddings, attention weights, and each sublayer's inside and output.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qsgd_ray import config
+
+
+class Attention(Protocol):
+    """Mixes values; query, key, value and the result are (batch, n_heads, length, d_head).
+
+    The keyword is that of `torch.nn.functional.scaled_dot_product_attention`, which is itself an `Attention`.
+    """
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor: ...
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """`x` with each element zeroed with probability `p` (rounded to 2**-16), the rest scaled to keep the mean.
+
+    torch draws a float for each element and makes the mask in three passes, on one core half of a training step; here
+    16 bits decide, so that one draw of 64 bits serves four elements, and the comparison writes floats itself.
+    """
+    dropped = round(p * 2**16)
+    if dropped == 0:
+        return x
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = torch.ge(bits, dropped - 2**15, out=torch.empty_like(x, requires_grad=False))
+    return x * kept.mul_(2**16 / (2**16 - dropped))
+
+
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor:
+    """softmax(Q K^T / sqrt(d_head)) V, with dropout on the weights; shapes as in `Attention`."""
+    if dropout_p == 0:
+        return F.scaled_dot_product_attention(query, key, value)
+    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1), dim=-1)
+    return dropout(weights, dropout_p) @ value
+
+
+class EncoderLayer(nn.Module):
+    """x + attend(norm(x)), then x + feed_forward(norm(x)); x is (batch, length, d_model)."""
+
+    def __init__(self, settings: config.Transformer, attention: Attention) -> None:
+        super().__init__()
+        self.n_heads = settings.n_heads
+        self.dropout_p = settings.dropout
+        self.attention = attention
+        self.attention_norm = nn.LayerNorm(settings.d_model)
+        self.query_key_value = nn.Linear(settings.d_model, 3 * settings.d_model)
+        self.project = nn.Linear(settings.d_model, settings.d_model)
+        self.feedforward_norm = nn.LayerNorm(settings.d_model)
+        self.widen = nn.Linear(settings.d_model, settings.d_feedforward)
+        self.narrow = nn.Linear(settings.d_feedforward, settings.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.dropout_p if self.training else 0.0
+        x = x + dropout(self._attend(self.attention_norm(x), p), p)
+        inner = dropout(torch.relu(self.widen(self.feedforward_norm(x))), p)
+        return x + dropout(self.narrow(inner), p)
+
+    def _attend(self, x: Tensor, p: float) -> Tensor:
+        batch, length, d_model = x.shape
+        heads = self.query_key_value(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = self.attention(query, key, value, dropout_p=p)
+        return self.project(mixed.transpose(1, 2).reshape(batch, length, d_model))
+
+
+class TransformerClassifier(nn.Module):
+    """Logits over `n_classes` for sequences of exactly `length` tokens below `vocabulary`.
+
+    `attention` serves every layer; a module given there is shared by them, its parameters are the model's.
+    """
+
+    def __init__(
+        self,
+        settings: config.Transformer,
+        vocabulary: int,
+        length: int,
+        n_classes: int,
+        attention: Attention = softmax_attention,
+    ) -> None:
+        super().__init__()
+        self.dropout_p = settings.dropout
+        self.tokens = nn.Embedding(vocabulary, settings.d_model)
+        self.positions = nn.Parameter(torch.empty(length, settings.d_model))
+        self.layers = nn.ModuleList(EncoderLayer(settings, attention) for _ in range(settings.n_layers))
+        self.norm = nn.LayerNorm(settings.d_model)
+        self.head = nn.Linear(settings.d_model, n_classes)
+        nn.init.normal_(self.positions)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x).mean(dim=1))

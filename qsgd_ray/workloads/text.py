@@ -1,0 +1,196 @@
+"""Synthetic text classification: a `TextTask` comes in; its data, model, loss and metric go out.
+
+A split of n sequences holds every class equally often (to within one), in random order. The evidence in a sequence
+shows its label, except in round(difficulty * n) of them, chosen at random: there it shows each class equally often
+whatever the label is. So the best possible accuracy is 1 - difficulty * (1 - 1 / n_classes), on every split to within
+one sequence, and at difficulty 1 it is chance. How a sequence of `length` tokens below `vocabulary` shows class c:
+
+motif  Each class has one motif of three tokens of the lower half of the vocabulary. Motif c stands at a random place in
+       a uniformly random background in which no motif occurs.
+order  The first m tokens of the vocabulary are markers, m the least number with m! >= n_classes. Each occurs once, at
+       random places, and reading them from left to right gives the c-th permutation in lexicographic order. The
+       background is uniform over the other tokens.
+match  The first n_classes tokens are distinct keys, drawn without replacement. The last token repeats the key at
+       position c. What lies between is uniform over the vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, permutations
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qsgd_ray.config import StudyError, TextTask
+from qsgd_ray.models.transformer import TransformerClassifier
+
+Tokens = NDArray[np.int64]
+MOTIF_LENGTH = 3
+# The memory of a pass is bounded; beyond a few hundred sequences a larger batch is no faster.
+EVALUATION_BATCH = 512
+
+
+class Batch(NamedTuple):
+    """`tokens` (batch, length) and `labels` (batch), both int64 on the workload's device."""
+
+    tokens: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Sums over `n` sequences, so that the shares of several ranks add up; `loss_sum` is summed in float64."""
+
+    loss_sum: float
+    n_correct: int
+    n: int
+
+
+def _key(*purpose: str | int) -> int:
+    """256 bits that name a draw: the same for the same purpose in every process, unrelated for any other."""
+    return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest(), "big")
+
+
+def motifs(settings: TextTask) -> Tokens:
+    """The motif of each class (n_classes, 3): the same for every split of a data seed."""
+    half = settings.vocabulary // 2
+    rng = np.random.default_rng(_key("motifs", settings.data_seed))
+    codes = rng.choice(half**MOTIF_LENGTH, size=settings.n_classes, replace=False)
+    return np.stack(np.unravel_index(codes, (half,) * MOTIF_LENGTH), axis=1)
+
+
+def class_orders(n_classes: int) -> Tokens:
+    """The order of the markers in each class (n_classes, m)."""
+    n_markers = next(m for m in range(2, n_classes + 2) if math.factorial(m) >= n_classes)
+    return np.array(list(islice(permutations(range(n_markers)), n_classes)))
+
+
+def _motif(settings: TextTask, shown: Tokens, rng: np.random.Generator) -> Tokens:
+    n, half = len(shown), settings.vocabulary // 2
+    known = motifs(settings)
+    tokens = rng.integers(settings.vocabulary, size=(n, settings.length))
+    start = rng.integers(settings.length - MOTIF_LENGTH + 1, size=n)
+    planted = start[:, None] + np.arange(MOTIF_LENGTH)
+    np.put_along_axis(tokens, planted, known[shown], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, MOTIF_LENGTH, axis=1)
+    row, place = np.nonzero((windows[:, :, None] == known).all(-1).any(-1))
+    stray = place != start[row]
+    row, place = row[stray], place[stray]
+    # A motif elsewhere loses its end that lies outside the planted one, to a token that is in no motif.
+    place = np.where(place < start[row], place, place + MOTIF_LENGTH - 1)
+    tokens[row, place] = rng.integers(half, settings.vocabulary, size=len(row))
+    return tokens
+
+
+def _order(settings: TextTask, shown: Tokens, rng: np.random.Generator) -> Tokens:
+    orders = class_orders(settings.n_classes)
+    n, n_markers = len(shown), orders.shape[1]
+    tokens = rng.integers(n_markers, settings.vocabulary, size=(n, settings.length))
+    places = rng.permuted(np.tile(np.arange(settings.length), (n, 1)), axis=1)[:, :n_markers]
+    np.put_along_axis(tokens, np.sort(places, axis=1), orders[shown], axis=1)
+    return tokens
+
+
+def _match(settings: TextTask, shown: Tokens, rng: np.random.Generator) -> Tokens:
+    n = len(shown)
+    tokens = rng.integers(settings.vocabulary, size=(n, settings.length))
+    keys = rng.permuted(np.tile(np.arange(settings.vocabulary), (n, 1)), axis=1)[:, : settings.n_classes]
+    tokens[:, : settings.n_classes] = keys
+    tokens[:, -1] = keys[np.arange(n), shown]
+    return tokens
+
+
+FAMILIES = {"motif": _motif, "order": _order, "match": _match}
+
+
+def make_split(settings: TextTask, split: Literal["train", "validation", "test"]) -> tuple[Tokens, Tokens]:
+    """Tokens (n, length) and labels (n): a pure function of the data seed, the split and its own size."""
+    n = getattr(settings, f"{split}_size")
+    rng = np.random.default_rng(_key("text", settings.data_seed, settings.family, split))
+    labels = rng.permutation(np.arange(n) % settings.n_classes)
+    n_redrawn = round(settings.difficulty * n)
+    shift = np.zeros(n, dtype=np.int64)
+    shift[:n_redrawn] = np.arange(n_redrawn) % settings.n_classes
+    shown = (labels + rng.permutation(shift)) % settings.n_classes
+    return FAMILIES[settings.family](settings, shown, rng), labels
+
+
+def best_accuracy(settings: TextTask) -> float:
+    """The accuracy of the best classifier there can be (derived above)."""
+    return 1 - settings.difficulty * (1 - 1 / settings.n_classes)
+
+
+class TextWorkload:
+    """The data of `settings` on `device`, and how to train and judge a model on it (see `Workload`)."""
+
+    def __init__(self, settings: TextTask, device: str | torch.device = "cpu") -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        self.steps_per_epoch = settings.train_size // settings.batch_size
+        self._splits = {
+            split: Batch(*(torch.from_numpy(array).to(self.device) for array in make_split(settings, split)))
+            for split in ("train", "validation", "test")
+        }
+
+    def make_model(self, seed: int) -> nn.Module:
+        """A model on the workload's device whose weights depend on `seed` alone; no global generator moves."""
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would seed the generators of the devices too, which are not forked here.
+            torch.default_generator.manual_seed(_key("initial weights", seed) % 2**63)
+            model = TransformerClassifier(settings.model, settings.vocabulary, settings.length, settings.n_classes)
+        return model.to(self.device)
+
+    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """This rank's items (r::world_size) of each batch of the epoch; what fills no whole batch waits for another."""
+        _check_rank(rank, world_size)
+        size = self.settings.batch_size
+        if size % world_size:
+            raise StudyError(f"world_size: got {world_size}; allowed: a divisor of batch_size ({size})")
+        return self._batches(seed, epoch, rank, world_size)
+
+    def _batches(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(_key("order of training", seed, epoch) % 2**63)
+        order = torch.randperm(self.settings.train_size, generator=generator)
+        whole = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
+        tokens, labels = self._splits["train"]
+        for chosen in whole[:, rank::world_size].to(self.device):
+            yield Batch(tokens[chosen], labels[chosen])
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean cross entropy of the shard, in nats."""
+        return F.cross_entropy(model(batch.tokens), batch.labels)
+
+    def evaluate(
+        self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1
+    ) -> Evaluation:
+        """Sums over this rank's share (r::world_size) of a split, in eval mode; the model's mode is put back."""
+        _check_rank(rank, world_size)
+        if split not in ("validation", "test"):
+            raise StudyError(f"split: got {split!r}; allowed: 'validation' or 'test'")
+        share = Batch(*(whole[rank::world_size] for whole in self._splits[split]))
+        loss_sum, n_correct, was_training = 0.0, 0, model.training
+        model.eval()
+        try:
+            # Not inference_mode: what is made there can never enter autograd again.
+            with torch.no_grad():
+                for tokens, labels in zip(*(part.split(EVALUATION_BATCH) for part in share), strict=True):
+                    logits = model(tokens).double()
+                    loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
+                    n_correct += int((logits.argmax(dim=1) == labels).sum())
+        finally:
+            model.train(was_training)
+        return Evaluation(loss_sum, n_correct, len(share.labels))
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise StudyError(f"rank: got {rank} of world_size {world_size}; allowed: 0 <= rank < world_size")

@@ -1,0 +1,269 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studies_made import Run, a_study, lost, made, runs
+
+from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, arm_summaries, decide, judge
+from qsgd_ray.config import Decision
+from qsgd_ray.outcome import Ending
+from qsgd_ray.results import Tables
+
+RULE = Decision(margin=0.01)
+BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5, -6, 1, -4, 2]) / 1000
+MIRROR = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+
+
+def verdict_on(arm, baseline=BASE, **fields) -> ArmVerdict:
+    """The verdict on one arm, from whole rows; accuracies or runs, None a diverged run."""
+
+    def as_runs(values):
+        return [value if isinstance(value, Run) else runs([value])[0] for value in values]
+
+    (verdict,) = judge(made({"adamw": as_runs(baseline), "sine": as_runs(arm)}, **fields).tables())
+    return verdict
+
+
+def decided(differences, rule=RULE) -> ArmVerdict:
+    return decide({"sine": Pairs(np.round(differences, 12))}, rule, "adamw")[0]
+
+
+def test_an_arm_against_itself_is_equivalent():
+    v = verdict_on(BASE)
+    assert v.verdict == Verdict.EQUIVALENT
+    assert (v.difference, v.interval, v.p_difference, v.p_equivalence) == (0.0, (0.0, 0.0), 1.0, 0.0)
+    assert v.probability_of_improvement == 0.5
+    assert v.smallest_detectable_effect == 0.0
+
+
+def test_seeds_alone_rarely_look_like_an_effect():
+    """200 A/A studies of three arms and ten seeds each, differences of sd 2 margins so that the margin does not help.
+    Any arm better or worse: at most 5 % by Holm's correction; more than 20 of 200 has odds of 1 in 860 if it is 5 %."""
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(200):
+        pairs = {f"arm{k}": Pairs(rng.normal(0, 0.02, 10)) for k in range(3)}
+        alarms += any(v.verdict in MIRROR for v in decide(pairs, RULE, "adamw"))
+    assert alarms <= 20
+
+
+def test_an_effect_at_the_margin_is_rarely_called_equivalent():
+    """200 studies whose true difference is the margin: at most 5 % equivalent; more than 20 has odds of 1 in 860."""
+    rng = np.random.default_rng(1)
+    found = [decided(rng.normal(0.01, 0.006, 10)).verdict for _ in range(200)]
+    assert found.count(Verdict.EQUIVALENT) <= 20
+
+
+def test_quiet_equal_arms_are_mostly_called_equivalent():
+    """200 A/A studies of ten seeds, differences of sd a third of the margin; fewer than 190 equivalent is a defect."""
+    rng = np.random.default_rng(2)
+    found = [decided(rng.normal(0, 0.01 / 3, 10)).verdict for _ in range(200)]
+    assert found.count(Verdict.EQUIVALENT) >= 190
+
+
+def test_an_effect_of_two_deviations_is_found_with_ten_seeds():
+    """Power of the t test at effect 2 sd, ten pairs, alpha 0.05 is above 0.999; fewer than 195 of 200 is a defect."""
+    rng = np.random.default_rng(3)
+    found = [decided(rng.normal(0.04, 0.02, 10)).verdict for _ in range(200)]
+    assert found.count(Verdict.BETTER) >= 195
+
+
+def test_a_planted_effect_is_found_in_whole_rows():
+    v = verdict_on(BASE + 0.02 + np.array([1, -1] * 5) / 1000)
+    assert v.verdict == Verdict.BETTER
+    assert v.difference == pytest.approx(0.02)
+    assert v.interval.low < 0.02 < v.interval.high
+    assert v.equivalence_interval.low > v.interval.low
+    assert "2.00 points more accurate than adamw" in v.reason
+    assert verdict_on(BASE - 0.02).verdict == Verdict.WORSE
+
+
+def test_a_real_difference_below_the_margin_is_equivalent_and_the_reason_says_so():
+    v = verdict_on(BASE + 0.003 + np.array([1, -1] * 5) / 1000)
+    assert v.p_difference < 0.05
+    assert v.verdict == Verdict.EQUIVALENT
+    assert "real" in v.reason
+    assert "smaller than the margin" in v.reason
+
+
+def test_a_real_difference_that_may_or_may_not_exceed_the_margin_is_inconclusive():
+    v = verdict_on(BASE + 0.0095 + np.array([3, -3] * 5) / 1000)
+    assert v.p_difference < 0.05
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "cannot tell whether it exceeds" in v.reason
+
+
+def test_equivalence_that_the_seeds_could_not_support_is_inconclusive():
+    differences = 0.0135 * np.array([1, -1] * 5)
+    v = decided(differences)
+    assert v.p_equivalence < 0.05
+    assert v.smallest_detectable_effect > v.margin
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "not supported" in v.reason
+
+
+def test_a_noisy_null_is_inconclusive_and_says_what_the_seeds_can_show():
+    v = decided(0.05 * np.array([1, -1] * 5))
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "reliably show only" in v.reason
+
+
+def test_a_lucky_size_is_called_overstated():
+    v = decided(0.03 + 0.035 * np.array([1, -1] * 5))
+    assert v.verdict == Verdict.BETTER
+    assert v.difference < v.smallest_detectable_effect
+    assert "overstated" in v.reason
+
+
+def test_exactly_the_margin_is_better():
+    assert verdict_on(BASE + 0.01).verdict == Verdict.BETTER
+
+
+def test_fewer_than_five_pairs_decide_nothing():
+    v = verdict_on(BASE[:4] + 0.05, BASE[:4])
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "4 of the 5 pairs" in v.reason
+
+
+def test_an_unfinished_confirmation_decides_nothing():
+    v = verdict_on([Run(x + 0.05) for x in BASE[:7]], BASE)
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert (v.n_pairs, v.n_pending) == (7, 3)
+    assert "7 of 10" in v.reason
+
+
+def test_without_any_confirmation_every_arm_is_inconclusive():
+    study = a_study(["adamw", "sine", "circuit"], 10)
+    tables = made({}, study=study).tables()
+    assert [(v.verdict, v.difference, v.p_difference) for v in judge(tables)] == [
+        (Verdict.INCONCLUSIVE, None, None)
+    ] * 2
+    assert [(s.n_runs, s.iqm, s.step_ratio) for s in arm_summaries(tables)] == [(0, None, None)] * 3
+
+
+def test_a_study_of_its_baseline_alone_has_no_verdict():
+    assert judge(made({"adamw": runs(BASE)}).tables()) == ()
+
+
+def test_a_lost_process_leaves_its_pair_to_run():
+    v = verdict_on([*(BASE[:9] + 0.05), lost(Ending.LOST)])
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert (v.n_pairs, v.n_lost, v.n_pending) == (9, 0, 1)
+
+
+@pytest.mark.parametrize("ending", [Ending.DIVERGED, Ending.FAILED])
+def test_an_arm_that_never_finishes_is_worse(ending):
+    v = verdict_on([lost(ending)] * 10)
+    assert v.verdict == Verdict.WORSE
+    assert (v.n_pairs, v.n_lost, v.difference) == (0, 10, None)
+
+
+@given(st.lists(st.booleans(), min_size=10, max_size=10).filter(any), st.floats(0, 0.05))
+@settings(max_examples=30, deadline=None)
+def test_divergence_of_the_arm_alone_never_makes_it_equivalent(diverged, gain):
+    v = verdict_on([None if gone else x + gain for x, gone in zip(BASE, diverged, strict=True)])
+    assert v.verdict != Verdict.EQUIVALENT
+    assert v.p_equivalence is None
+    if sum(diverged) >= 5:
+        assert v.verdict != Verdict.BETTER
+
+
+def test_a_lost_pair_counts_as_a_loss_and_a_close_one_as_a_tie():
+    arm = [None, None, *(BASE[2:9] + 0.02), BASE[9] + 0.001]
+    v = verdict_on(arm)
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "wins 7, ties 1 and loses 2" in v.reason
+    assert v.probability_of_improvement == 0.8
+
+
+def test_a_tiny_gain_is_not_better_because_one_baseline_run_diverged():
+    assert verdict_on(BASE + 0.0001, [None, *BASE[1:]]).verdict == Verdict.INCONCLUSIVE
+
+
+def test_both_runs_lost_is_a_tie():
+    v = verdict_on([None, *(BASE[1:] + 0.02)], [None, *BASE[1:]])
+    assert v.verdict == Verdict.BETTER
+    assert "wins 9, ties 1 and loses 0" in v.reason
+
+
+def test_a_completed_run_without_accuracy_is_lost_not_zero():
+    v = verdict_on([Run(None), *BASE[1:]])
+    assert (v.n_lost, v.n_pairs, v.difference) == (1, 9, 0.0)
+
+
+accuracies = st.lists(st.one_of(st.integers(850, 950).map(lambda k: k / 1000), st.none()), min_size=6, max_size=10)
+
+
+@given(accuracies, st.lists(st.integers(-30, 30), min_size=10, max_size=10), st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_swapping_arm_and_baseline_mirrors_the_verdict(arm, noise, shift):
+    other = [None if noise[k] == 30 else 0.9 + (noise[k] / 10 + shift) / 1000 for k in range(len(arm))]
+    there, back = verdict_on(arm, other), verdict_on(other, arm)
+    assert back.verdict == MIRROR.get(there.verdict, there.verdict)
+    assert back.difference == (None if there.difference is None else pytest.approx(-there.difference))
+    assert back.p_difference == pytest.approx(there.p_difference)
+    assert back.probability_of_improvement == pytest.approx(1 - there.probability_of_improvement)
+
+
+@given(st.lists(st.integers(-30, 30), min_size=5, max_size=10), st.integers(-300, 50))
+@settings(max_examples=40, deadline=None)
+def test_a_constant_added_to_both_arms_changes_nothing(steps, constant):
+    base = BASE[: len(steps)]
+    arm = base + np.array(steps) / 1000
+    plain, shifted = verdict_on(arm, base), verdict_on(arm + constant / 1000, base + constant / 1000)
+    assert shifted.verdict == plain.verdict
+    assert shifted.reason == plain.reason
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_changes_nothing(random):
+    tables = made({"adamw": runs(BASE), "sine": runs([None, *BASE[1:] + 0.004])}, searched=True).tables()
+    rows = tables.trials.to_pylist()
+    random.shuffle(rows)
+    shuffled = Tables(tables.study, {}, pa.Table.from_pylist(rows, schema=tables.trials.schema), tables.measurements)
+    assert judge(shuffled) == judge(tables)
+    assert arm_summaries(shuffled) == arm_summaries(tables)
+
+
+def test_more_arms_ask_for_more_evidence():
+    differences = 0.02 + 0.025 * np.array([1, -1] * 5)
+    alone = decided(differences)
+    noise = 0.05 * np.array([1, -1] * 5)
+    family = decide({"sine": Pairs(differences), **{f"arm{k}": Pairs(noise) for k in range(9)}}, RULE, "adamw")
+    assert alone.verdict == Verdict.BETTER
+    assert family[0].verdict == Verdict.INCONCLUSIVE
+    assert family[0].p_difference == pytest.approx(10 * alone.p_difference)
+    assert family[0].smallest_detectable_effect > alone.smallest_detectable_effect
+
+
+def test_an_arm_that_cannot_be_tested_stays_in_the_family():
+    differences = 0.02 + 0.025 * np.array([1, -1] * 5)
+    both = decide({"sine": Pairs(differences), "none": Pairs(np.array([]), pending=10)}, RULE, "adamw")
+    assert both[0].p_difference == pytest.approx(2 * decided(differences).p_difference)
+    assert both[1].p_difference is None
+
+
+def test_search_rows_do_not_reach_the_verdict():
+    by_arm = {"adamw": runs(BASE), "sine": runs(BASE + 0.02)}
+    assert judge(made(by_arm, searched=True).tables()) == judge(made(by_arm).tables())
+
+
+def test_summary_counts_endings_misses_and_both_clocks():
+    arm = [*(Run(0.9, ratio=0.5) for _ in range(6)), Run(0.7, ratio=0.5), lost(), lost(), lost(Ending.FAILED)]
+    base, sine = arm_summaries(made({"adamw": runs(BASE), "sine": arm}).tables())
+    assert (sine.n_runs, sine.n_completed, sine.n_null) == (10, 7, 3)
+    assert sine.endings == {"completed": 7, "diverged": 2, "failed": 1}
+    assert (sine.epochs_to_target.hits, sine.epochs_to_target.n) == (6, 10)
+    assert sine.seconds_to_target_circuits_free.median < sine.seconds_to_target.median
+    assert sine.step_ratio == pytest.approx(0.5 * np.mean(1 / np.arange(1, 9)))
+    assert (sine.learning_rate, sine.lambda_, sine.n_qubits) == (3e-3, 0.5, 4)
+    assert (base.lambda_, base.step_ratio, base.overhead) == (None, None, None)
+    assert sine.overhead == pytest.approx(0.45, abs=0.05)
+
+
+def test_an_arm_that_mostly_misses_has_no_median_time():
+    (_, sine) = arm_summaries(made({"adamw": runs(BASE), "sine": runs([0.9, 0.9, 0.5, 0.5, 0.5])}).tables())
+    assert sine.epochs_to_target.median is None
+    assert sine.epochs_to_target.hits == 2

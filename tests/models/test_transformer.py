@@ -1,0 +1,148 @@
+import pytest
+import torch
+from reference import naive_attention
+from torch.nn import functional as F
+
+from qsgd_ray.config import Transformer
+from qsgd_ray.models.transformer import TransformerClassifier, dropout, softmax_attention
+
+SMALL = Transformer(d_model=8, n_heads=2, d_feedforward=12, n_layers=2)
+
+
+def a_model(settings=SMALL, **fields):
+    torch.manual_seed(3)
+    return TransformerClassifier(settings, vocabulary=10, length=6, n_classes=3, **fields)
+
+
+def some_tokens(n=4):
+    return torch.randint(10, (n, 6), generator=torch.Generator().manual_seed(5))
+
+
+def heads(dtype=torch.float64):
+    torch.manual_seed(0)
+    return [torch.randn(2, 3, 5, 4, dtype=dtype) for _ in range(3)]
+
+
+def test_attention_equals_its_naive_twin():
+    torch.testing.assert_close(softmax_attention(*heads()), naive_attention(*heads()))
+
+
+def test_the_path_with_dropout_on_weights_equals_the_twin_where_nothing_is_dropped(monkeypatch):
+    monkeypatch.setattr("qsgd_ray.models.transformer.dropout", lambda x, p: x)
+    torch.testing.assert_close(softmax_attention(*heads(), dropout_p=0.5), naive_attention(*heads()))
+
+
+def test_torchs_own_attention_fits_the_seam_and_gives_the_same_logits():
+    model, other = a_model().eval(), a_model(attention=F.scaled_dot_product_attention).eval()
+    torch.testing.assert_close(model(some_tokens()), other(some_tokens()))
+
+
+def test_a_swapped_attention_is_what_the_layers_call():
+    seen = []
+
+    def values_only(query, key, value, *, dropout_p=0.0):
+        seen.append((tuple(query.shape), tuple(key.shape), dropout_p))
+        return value
+
+    a_model(attention=values_only)(some_tokens())
+    assert seen == [((4, 2, 6, 4), (4, 2, 6, 4), 0.1)] * 2
+
+
+def test_an_attention_with_parameters_trains_with_the_model():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, query, key, value, *, dropout_p=0.0):
+            return self.scale * softmax_attention(query, key, value, dropout_p=dropout_p)
+
+    attention = Scaled()
+    a_model(attention=attention)(some_tokens()).square().sum().backward()
+    assert attention.scale.grad is not None
+
+
+def test_a_layer_equals_torchs_pre_norm_layer_with_the_same_weights():
+    layer = a_model().eval().layers[0]
+    twin = torch.nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True).eval()
+    pairs = {
+        "self_attn.in_proj": "query_key_value",
+        "self_attn.out_proj": "project",
+        "linear1": "widen",
+        "linear2": "narrow",
+        "norm1": "attention_norm",
+        "norm2": "feedforward_norm",
+    }
+    state = {}
+    for theirs, ours in pairs.items():
+        joint = "_" if theirs.endswith("in_proj") else "."
+        state |= {f"{theirs}{joint}{kind}": getattr(getattr(layer, ours), kind) for kind in ("weight", "bias")}
+    twin.load_state_dict(state)
+    x = torch.randn(4, 6, 8)
+    torch.testing.assert_close(layer(x), twin(x))
+
+
+def test_the_papers_model_gives_a_logit_a_class():
+    model = TransformerClassifier(Transformer(), vocabulary=16, length=16, n_classes=4)
+    assert model(torch.zeros(5, 16, dtype=torch.int64)).shape == (5, 4)
+
+
+def test_the_order_of_tokens_matters():
+    model, tokens = a_model().eval(), torch.tensor([[0, 1, 2, 3, 4, 5]])
+    assert not torch.allclose(model(tokens), model(tokens.flip(1)))
+
+
+def test_a_training_step_repeats_bit_for_bit():
+    def gradients():
+        model = a_model()
+        F.cross_entropy(model(some_tokens()), torch.tensor([0, 1, 2, 0])).backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    assert all(torch.equal(first, second) for first, second in zip(gradients(), gradients(), strict=True))
+
+
+def test_every_parameter_has_a_gradient():
+    model = a_model()
+    F.cross_entropy(model(some_tokens()), torch.tensor([0, 1, 2, 0])).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_dropout_is_off_in_eval_mode_and_on_in_training():
+    model = a_model()
+    assert not torch.equal(model(some_tokens()), model(some_tokens()))
+    model.eval()
+    assert torch.equal(model(some_tokens()), model(some_tokens()))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    n = 200_003
+    kept = dropout(torch.ones(n), p)
+    assert kept.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=2e-4)]
+    # Binomial: five standard deviations, a false alarm in 1.7 million runs, were the seed not fixed.
+    assert abs((kept == 0).double().mean().item() - p) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-17
+
+
+def test_dropout_of_neighbours_is_independent():
+    torch.manual_seed(0)
+    n = 200_000
+    dropped = dropout(torch.ones(n), 0.1) == 0
+    for lag in (1, 2, 3, 4):
+        both = (dropped[lag:] & dropped[:-lag]).double().mean().item()
+        # Five standard deviations of a share of 0.01 (lagged pairs are almost uncorrelated): as above.
+        assert abs(both - 0.01) < 5 * (0.01 * 0.99 / n) ** 0.5 * 1.2
+
+
+def test_dropout_lets_the_gradient_through_where_it_kept():
+    torch.manual_seed(0)
+    x = torch.randn(1000, requires_grad=True)
+    y = dropout(x, 0.25)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad * x.detach(), y.detach())
+
+
+def test_no_dropout_is_the_identity_and_draws_nothing():
+    x, state = torch.randn(7), torch.get_rng_state()
+    assert dropout(x, 0.0) is x
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,149 @@
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+from studies_made import Run, a_study, lost, made, runs
+
+from qsgd_ray.analysis.verdict import judge
+from qsgd_ray.config import StudyError
+from qsgd_ray.outcome import Ending
+from qsgd_ray.report import flat, headline, points, summary_table, verdict_table, write_report
+
+BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
+FIGURES = ("paired-differences", "final-accuracy", "learning-curves", "time-to-target", "step-ratio", "search")
+
+
+def whole_study(**fields):
+    return made(
+        {
+            "adamw": runs(BASE),
+            "same": [Run(float(x), ratio=0.001) for x in BASE],
+            "gain": [Run(float(x) + 0.05, ratio=0.3) for x in BASE],
+            "wild": [Run(0.91, ratio=2.0), Run(0.6), lost(), lost(), lost(Ending.FAILED), lost(Ending.LOST)],
+        },
+        searched=True,
+        **fields,
+    )
+
+
+def page_of(path) -> str:
+    """The page without plotly.js itself (which names addresses in its own comments and never asks for them)."""
+    text = write_report(path).read_text()
+    return re.sub(r"<script>.*?</script>", "", text, count=1, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    provenance = {
+        "versions": {"torch": "2.9.0"},
+        "commit": "<i>abc</i>",
+        "gpus": [],
+        "overrides": ["a=1", "b=2"],
+        "no": None,
+    }
+    return page_of(whole_study().write(tmp_path_factory.mktemp("study"), provenance))
+
+
+def test_report_is_one_file_that_asks_the_network_for_nothing(tmp_path):
+    path = write_report(whole_study().write(tmp_path))
+    text = path.read_text()
+    assert path == tmp_path / "report.html"
+    assert "default-src 'none'" in text
+    for request in (r'src\s*=\s*["\']?\s*(https?:)?//', r"<link", r"@import", r"<iframe", r'url\(["\']?http'):
+        assert not re.search(request, text), request
+    assert len(re.findall(r"<script[^>]*\bsrc=", text)) == 0
+    assert "Plotly.newPlot" in text
+
+
+def test_report_names_every_arm_and_verdict_before_any_figure(page):
+    verdict_part = page[: page.index('id="figures"')]
+    for v in judge(whole_study().tables()):
+        assert v.arm in verdict_part
+        assert re.search(rf"{v.arm}</h3>\s*<span class=\"word\">. {v.verdict}<", verdict_part)
+    assert headline(judge(whole_study().tables())) in verdict_part
+
+
+def test_every_figure_has_a_caption_that_counts_what_it_leaves_out(page):
+    assert re.findall(r'<figure id="([^"]+)"', page) == list(FIGURES)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, flags=re.DOTALL)
+    assert len(captions) == len(FIGURES)
+    assert all(re.search(r"[Ll]eft out: \d+|Without a colour: \d+", caption) for caption in captions)
+    assert all(f'id="plot-{name}"' in page for name in FIGURES)
+
+
+def test_endings_are_counted_by_stage_and_arm(page):
+    row = re.search(r'<th scope="row">confirm</th><td class="left">wild</td>(.*?)</tr>', page, flags=re.DOTALL).group(1)
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[:7] == ["6 of 6", "2", "0", "2", "1", "1", "4"]
+
+
+def test_text_from_data_is_escaped(tmp_path):
+    study = a_study(["adamw", "sine"], 6, question="Is <script>alert(1)</script> & co better?")
+    text = page_of(made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}, study=study).write(tmp_path))
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
+    assert "<b>broken</b>" not in text
+    assert "&lt;b&gt;broken&lt;/b&gt;" in text
+
+
+def test_provenance_is_shown_leaf_by_leaf(page):
+    assert '<th scope="row">versions.torch</th><td>2.9.0</td>' in page
+    assert '<th scope="row">commit</th><td>&lt;i&gt;abc&lt;/i&gt;</td>' in page
+    assert '<th scope="row">overrides</th><td>a=1, b=2</td>' in page
+    assert '<th scope="row">no</th><td>–</td>' in page
+
+
+def test_nested_provenance_becomes_dotted_paths():
+    tree = {"a": {"b": [1, 2], "c": {}}, "d": [{"e": True}, {}], "f": []}
+    assert list(flat(tree)) == [("a.b", "1, 2"), ("a.c", "none"), ("d.0.e", "True"), ("d.1", "none"), ("f", "none")]
+
+
+UNFINISHED = {
+    "nothing has run": made({}, study=a_study(["adamw", "sine"], 6)),
+    "search only": made({}, study=a_study(["adamw", "sine"], 6), searched=True),
+    "a single trial": made({"adamw": runs(BASE[:1])}, study=a_study(["adamw", "sine"], 6)),
+    "one seed each": made({"adamw": runs([0.9]), "sine": runs([0.91])}),
+    "everything diverged": made({"adamw": [lost()] * 6, "sine": [lost()] * 6}),
+    "failed before the first epoch": made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}),
+    "the baseline alone": made({"adamw": runs(BASE)}, searched=True),
+    "the baseline not yet": made({"sine": runs(BASE)}, study=a_study(["adamw", "sine"], 6)),
+    "lambda zero": made({"adamw": runs(BASE), "sine": [Run(0.9, ratio=0.0)] * 6}),
+}
+
+
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_a_study_is_reported_as_far_as_it_went(case, tmp_path):
+    unfinished = UNFINISHED[case]
+    text = page_of(unfinished.write(tmp_path))
+    assert text.count("<figure id=") == len(FIGURES)
+    assert all(arm.name in text for arm in unfinished.study.arms)
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
+    console = Console(width=160, record=True)
+    console.print(verdict_table(unfinished.tables()), summary_table(unfinished.tables()))
+
+
+def test_the_same_rows_give_the_same_page(tmp_path):
+    study = made({"adamw": runs(BASE), "sine": runs(BASE)})
+    path = study.write(tmp_path)
+    assert page_of(path) == page_of(path)
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="DIR"):
+        write_report(tmp_path)
+
+
+def test_terminal_tables_hold_verdict_reason_and_numbers():
+    tables = whole_study().tables()
+    console = Console(width=200, record=True, force_terminal=False)
+    console.print(verdict_table(tables), summary_table(tables))
+    text = console.export_text()
+    for word in ("▲ better", "= equivalent", "? inconclusive", "+5.00", "margin 1.00", "missed (1/6)", "(6/6)"):
+        assert word in text, word
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"), [(0.0123, "+1.23"), (-0.0123, "−1.23"), (-1e-9, "0.00"), (-0.1, "−10.00"), (None, "–")]
+)
+def test_points_are_signed_but_zero(fraction, text):
+    assert points(fraction) == text
