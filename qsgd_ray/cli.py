@@ -70,17 +70,15 @@ def run(
 def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
     from qsgd_ray.bulletin import Bulletin
     from qsgd_ray.connection import connect, refuse_what_cannot_run
-    from qsgd_ray.progress import Progress
+    from qsgd_ray.progress import STAGES, Progress
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
-    from qsgd_ray.search import budget
     from qsgd_ray.study import run_study
 
     console = Console()
     results = Results(folder)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    planned = {("search", arm.name): budget(arm, study.search) for arm in study.arms}
-    planned |= {("confirm", arm.name): len(study.confirm.seeds) for arm in study.arms}
+    planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
     failures: list[BaseException] = []
     refuse_what_cannot_run(study, address)
     results.open(study, provenance(study, study_file, overrides, address))

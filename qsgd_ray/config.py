@@ -312,6 +312,12 @@ class Study(_Frozen):
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
+    def planned(self, stage: Literal["search", "confirm"], arm: Arm) -> int:
+        """How many trials of an arm a stage plans; an arm with nothing to search gets one."""
+        if stage == "confirm":
+            return len(self.confirm.seeds)
+        return self.search.trials_per_arm if arm.spaces() else 1
+
 
 def study_from_tree(tree: Any) -> Study:
     """A `Study` from plain JSON data, or `StudyError` with one line (arms by name, where they have one)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +19,7 @@ from qsgd_ray.bulletin import Event
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 
-STAGES = ("search", "confirm")
+STAGES: tuple[Literal["search", "confirm"], ...] = ("search", "confirm")
 COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
 
 

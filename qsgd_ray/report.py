@@ -14,6 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -117,9 +119,9 @@ def endings_rows(tables: Tables) -> list[EndingsRow]:
     """A row for every stage and arm, search first; a search never reads test data and is counted by validation."""
     study, trials = tables.study, tables.trials.to_pylist()
     rows = []
-    for stage, metric, planned in (
-        ("search", "validation_accuracy", study.search.trials_per_arm),
-        ("confirm", "test_accuracy", len(study.confirm.seeds)),
+    for stage, metric in (
+        ("search", "validation_accuracy"),
+        ("confirm", "test_accuracy"),
     ):
         for arm in study.arms:
             mine = [t for t in trials if t["stage"] == stage and t["arm"] == arm.name]
@@ -130,7 +132,7 @@ def endings_rows(tables: Tables) -> list[EndingsRow]:
                     endings=dict(Counter(t["ending"] for t in mine)),
                     n_trials=len(mine),
                     n_null=sum(t[metric] is None for t in mine),
-                    n_planned=planned,
+                    n_planned=study.planned(stage, arm),
                     epochs=sum(t["epochs_run"] or 0 for t in mine),
                 )
             )
@@ -151,35 +153,43 @@ def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, NONE if tree is None else "none" if tree == {} else str(tree)
 
 
-def verdict_table(tables: Tables) -> Table:
-    """The verdicts for a terminal: word, difference with interval in percentage points, reason."""
+def verdict_table(tables: Tables) -> RenderableType:
+    """The verdicts for a terminal: word, difference with interval in percentage points, and a reason for each."""
     rule = tables.study.decision
-    table = Table(title=Text(tables.study.question), title_justify="left", caption_justify="left")
-    table.caption = f"differences in percentage points, margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}"
-    for column in ("arm", "verdict", "difference", f"{100 * (1 - rule.alpha):g} % interval", "why"):
+    table = Table(
+        title=Text(tables.study.question, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for column in (
+        "arm",
+        "verdict",
+        f"difference to {tables.study.baseline}",
+        f"{100 * (1 - rule.alpha):g} % interval",
+    ):
         table.add_column(column, overflow="fold")
-    for v in judge(tables):
+    verdicts = judge(tables)
+    for v in verdicts:
         word = Text(f"{SIGNS[v.verdict]} {v.verdict}", style=STYLES[v.verdict], no_wrap=True)
-        table.add_row(Text(v.arm), word, points(v.difference), span(v.interval, sign=True), Text(v.reason))
-    return table
+        table.add_row(Text(v.arm), word, points(v.difference), span(v.interval, sign=True))
+    reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
+    scale = f"Differences in points of test accuracy; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
+    return Group(table, *reasons, Text(scale, style="dim"))
 
 
 def summary_table(tables: Tables) -> Table:
     """What the confirmation shows of every arm, for a terminal: medians, and hits of runs in brackets."""
-    target = percent(tables.study.workload.target_accuracy)
-    table = Table(title=f"Confirmation, and time to {target} % validation accuracy", title_justify="left")
-    table.add_column("arm", overflow="fold", min_width=8)
-    for column in ("runs", "accuracy %", "epochs", "seconds", "without circuits", "|λQ|/|Adam|", "overhead"):
-        table.add_column(column, justify="right", no_wrap=column == "runs")
+    target = f"{100 * tables.study.workload.target_accuracy:g} %"
+    table = Table(title="Confirmation", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm", overflow="fold")
+    table.add_column("test accuracy %", justify="right", no_wrap=True)
+    for column in (f"epochs\nto {target}", f"seconds\nto {target}", "|λQ| /\n|Adam|", "overhead"):
+        table.add_column(column, justify="right")
     for s in arm_summaries(tables):
         interval = f" ({span(s.iqm_interval)})" if s.iqm_interval else ""
         table.add_row(
             Text(s.arm),
-            f"{s.n_completed}/{s.n_runs}",
             f"{percent(s.iqm)}{interval}",
             time_to_target(s.epochs_to_target),
             time_to_target(s.seconds_to_target),
-            time_to_target(s.seconds_to_target_circuits_free),
             digits(s.step_ratio),
             factor(s.overhead),
         )

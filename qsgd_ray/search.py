@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from qsgd_ray.config import Arm, LogUniform, Search, Space, Study, Uniform
+from qsgd_ray.config import LogUniform, Space, Study, Uniform
 from qsgd_ray.distributed import Site
 from qsgd_ray.results import Results
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
@@ -38,7 +38,7 @@ def run_search(study: Study, site: Site) -> None:
         tune_config=tune.TuneConfig(
             search_alg=ArmSearches(study, site.results),
             scheduler=ArmHalvings(study),
-            num_samples=sum(budget(arm, study.search) for arm in study.arms),
+            num_samples=sum(study.planned("search", arm) for arm in study.arms),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -50,11 +50,6 @@ def run_search(study: Study, site: Site) -> None:
     ).fit()
 
 
-def budget(arm: Arm, search: Search) -> int:
-    """How many trials an arm gets: an arm with nothing to search gets one."""
-    return search.trials_per_arm if arm.spaces() else 1
-
-
 class ArmSearches(Searcher):
     """One OptunaSearch an arm behind the single searcher that Tune knows, arms served in turn."""
 
@@ -63,7 +58,7 @@ class ArmSearches(Searcher):
         self._at_once = study.search.trials_at_once_per_arm
         known = {} if study.search.deterministic else known_points(study, results)
         self._numbers = {
-            arm.name: _numbers(list(known.get(arm.name, {})), budget(arm, study.search)) for arm in study.arms
+            arm.name: _numbers(list(known.get(arm.name, {})), study.planned("search", arm)) for arm in study.arms
         }
         self._searches = {
             arm.name: OptunaSearch(

@@ -22,7 +22,7 @@ from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool import CircuitPool
 from qsgd_ray.results import Results
-from qsgd_ray.search import Point, budget, run_search
+from qsgd_ray.search import Point, run_search
 from qsgd_ray.trial import Trial, confirm_trials
 
 POOL_START_TIMEOUT_S = 300
@@ -73,7 +73,7 @@ def search_is_complete(study: Study, results: Results) -> bool:
     """Whether every arm has spent its search budget."""
     rows = results.read().trials.to_pylist()
     spent = [row["arm"] for row in rows if row["stage"] == "search" and row["ending"] != Ending.LOST]
-    return all(spent.count(arm.name) >= budget(arm, study.search) for arm in study.arms)
+    return all(spent.count(arm.name) >= study.planned("search", arm) for arm in study.arms)
 
 
 def best_point(arm: Arm, results: Results) -> Point | None:

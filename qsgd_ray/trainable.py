@@ -9,13 +9,14 @@ from __future__ import annotations
 import socket
 import threading
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import RayActorError
 
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, run_trials
@@ -85,19 +86,20 @@ class TunedTrial(tune.Trainable):
         try:
             measurement = self._training.send(stop)
         except StopIteration as end:
-            self._conclude(end.value)
+            self._outcome = end.value
+            if self._writes_row:
+                self._write(end.value)
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
-            self._conclude(Outcome(Ending.FAILED, tuple(self._measurements), error=traceback.format_exc()))
+            self._outcome = Outcome(Ending.FAILED, tuple(self._measurements), error=traceback.format_exc())
+            self._write(self._outcome)
         else:
             self._measurements.append(measurement)
             if self._writes_row:
                 self._site.report(self._trial, measurement)
 
-    def _conclude(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-        if self._writes_row or outcome.ending is Ending.FAILED:
-            self._site.results.write(self._trial, outcome, started_at=self._started_at, host=socket.gethostname())
-            self._site.ended(self._trial, outcome.ending)
+    def _write(self, outcome: Outcome) -> None:
+        self._site.results.write(self._trial, outcome, started_at=self._started_at, host=socket.gethostname())
+        self._site.ended(self._trial, outcome.ending)
 
 
 def replayed(trial: Trial, results: Results) -> Training:
@@ -126,7 +128,8 @@ def on_workers(trial: Trial, site: Site) -> Training:
         except BaseException as error:
             failure.append(error)
         finally:
-            rung.end()
+            with suppress(RayActorError):  # nobody is left to be told
+                rung.end()
 
     group = threading.Thread(target=fit, name=f"fit {trial.trial_id}")
     group.start()

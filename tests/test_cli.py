@@ -1,4 +1,4 @@
-"""The command line: exit code 2 and one line for bad input, a whole study in one command, Ctrl-C keeps what is there."""
+"""The command line: exit code 2 and one line for bad input, a whole study in one command, Ctrl-C keeps the rows."""
 
 import json
 import os
@@ -48,11 +48,23 @@ def said_by(monkeypatch, capsys, *words: object) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--set", "arms.circuit.perturbation.lambda_=-1"], "arms.circuit.perturbation.lambda_: got -1; allowed: a numb"),
-        (["--set", "arms.circuit.perturbation.n_qubits=0"], "arms.circuit.perturbation.n_qubits: got 0; allowed: a who"),
-        (["--set", "arms.circuit.perturbation.n_qubits=40"], "arms.circuit.perturbation.n_qubits: got 40, a simulation"),
+        (
+            ["--set", "arms.circuit.perturbation.lambda_=-1"],
+            "arms.circuit.perturbation.lambda_: got -1; allowed: a numb",
+        ),
+        (
+            ["--set", "arms.circuit.perturbation.n_qubits=0"],
+            "arms.circuit.perturbation.n_qubits: got 0; allowed: a who",
+        ),
+        (
+            ["--set", "arms.circuit.perturbation.n_qubits=40"],
+            "arms.circuit.perturbation.n_qubits: got 40, a simulation",
+        ),
         (["--set", "arms.circuit.frob=1"], "--set arms.circuit.frob: got 'frob'; allowed in arms.circuit: name, learn"),
-        (["--storage", "/dev/null/results"], "--storage: got /dev/null/results/small; allowed: a folder that can be wr"),
+        (
+            ["--storage", "/dev/null/results"],
+            "--storage: got /dev/null/results/small; allowed: a folder that can be wr",
+        ),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_no_traceback(monkeypatch, capsys, study_file, tmp_path, words, said):
@@ -139,7 +151,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on_to_the_same_rows(whole
     with subprocess.Popen(**words) as running:
         trials = tmp_path / "small" / "trials"
         wait_until(lambda: any(trials.glob("search-*")), 120, "no trial ended")
-        family = [running_child for running_child in psutil.Process(running.pid).children(recursive=True)]
+        family = psutil.Process(running.pid).children(recursive=True)
         os.killpg(running.pid, signal.SIGINT)
         told, _ = running.communicate(timeout=60)
     assert running.returncode == 130, told

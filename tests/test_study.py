@@ -90,7 +90,10 @@ def test_every_study_of_this_project_loads(path):
             "from qsgd_ray.config import Perturbation\n\nPerturbation(source='sine', lambda_=-1)",
             "line 3: Perturbation.lambda_: got -1; allowed: a number >= 0, or a space of such",
         ),
-        ("from qsgd_ray.config import Search\nSearch(trails=3)", "line 2: Search.trials_per_arm: got nothing; allowed: a"),
+        (
+            "from qsgd_ray.config import Search\nSearch(trails=3)",
+            "line 2: Search.trials_per_arm: got nothing; allowed: a",
+        ),
     ],
 )
 def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
@@ -105,7 +108,7 @@ def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_a_missing_study_file_is_one_line(tmp_path, name):
-    with pytest.raises(StudyError, match="study file: got .*; allowed: a Python file that ends in STUDY"):
+    with pytest.raises(StudyError, match=r"study file: got .*; allowed: a Python file that ends in STUDY"):
         load_study(tmp_path / name)
 
 
