@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from qsgd_ray import __version__
-from qsgd_ray.config import Study, StudyError, with_overrides
+from qsgd_ray.config import STAGES, Study, StudyError, with_overrides
 
 app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
@@ -70,7 +70,7 @@ def run(
 def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
     from qsgd_ray.bulletin import Bulletin
     from qsgd_ray.connection import connect, refuse_what_cannot_run
-    from qsgd_ray.progress import STAGES, Progress
+    from qsgd_ray.progress import Progress
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
     from qsgd_ray.study import run_study

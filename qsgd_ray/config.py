@@ -81,6 +81,8 @@ class Choice(_Frozen):
 
 Space = LogUniform | Uniform | Choice
 SPACES = (LogUniform, Uniform, Choice)
+Stage = Literal["search", "confirm"]
+STAGES: tuple[Stage, ...] = ("search", "confirm")
 
 
 def _searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
@@ -312,7 +314,7 @@ class Study(_Frozen):
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
-    def planned(self, stage: Literal["search", "confirm"], arm: Arm) -> int:
+    def planned(self, stage: Stage, arm: Arm) -> int:
         """How many trials of an arm a stage plans; an arm with nothing to search gets one."""
         if stage == "confirm":
             return len(self.confirm.seeds)

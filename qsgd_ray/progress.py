@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from qsgd_ray.bulletin import Event
+from qsgd_ray.config import Stage
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 
-STAGES: tuple[Literal["search", "confirm"], ...] = ("search", "confirm")
 COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
 
 
@@ -36,9 +35,9 @@ class _Tally:
 class Progress:
     """`planned`: trials by (stage, arm). Use it as a context manager around `show` calls."""
 
-    def __init__(self, console: Console, planned: dict[tuple[str, str], int], results: Results) -> None:
+    def __init__(self, console: Console, planned: dict[tuple[Stage, str], int], results: Results) -> None:
         self._console = console
-        self._tallies = {key: _Tally(count) for key, count in planned.items()}
+        self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(count) for key, count in planned.items()}
         for row in results.read().trials.to_pylist():
             if (row["stage"], row["arm"]) in self._tallies:
                 self._count(row["stage"], row["arm"], row["ending"])

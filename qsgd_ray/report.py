@@ -22,6 +22,7 @@ from rich.text import Text
 from qsgd_ray.analysis.statistics import Interval, TimeToTarget
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
+from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results, Tables
 
@@ -119,10 +120,8 @@ def endings_rows(tables: Tables) -> list[EndingsRow]:
     """A row for every stage and arm, search first; a search never reads test data and is counted by validation."""
     study, trials = tables.study, tables.trials.to_pylist()
     rows = []
-    for stage, metric in (
-        ("search", "validation_accuracy"),
-        ("confirm", "test_accuracy"),
-    ):
+    for stage in STAGES:
+        metric = "validation_accuracy" if stage == "search" else "test_accuracy"
         for arm in study.arms:
             mine = [t for t in trials if t["stage"] == stage and t["arm"] == arm.name]
             rows.append(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qsgd_ray.config import Arm, Study, TextTask
+from qsgd_ray.config import Arm, Stage, Study, TextTask
 
 
 class Trial(BaseModel):
@@ -20,7 +19,7 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
-    stage: Literal["search", "confirm"]
+    stage: Stage
     number: int
     arm: Arm
     workload: TextTask
