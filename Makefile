@@ -10,7 +10,7 @@ study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff format --check .

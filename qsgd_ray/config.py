@@ -205,7 +205,7 @@ class TextTask(_Frozen):
 
     kind: Literal["text"] = "text"
     family: Literal["motif", "order", "match"] = "order"
-    difficulty: float = Field(default=0.11, ge=0, le=1)
+    difficulty: float = Field(default=0.10, ge=0, le=1)
     n_classes: int = Field(default=2, ge=2, le=16)
     vocabulary: int = Field(default=12, ge=6, le=4096)
     length: int = Field(default=16, ge=8, le=4096)

@@ -4,10 +4,26 @@ import os
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 from made import a_study
 
 from qsgd_ray.config import with_overrides
+
+
+# Speed is measured by benchmarks; a busy machine must not fail a law.
+hypothesis.settings.register_profile("laws", deadline=None)
+hypothesis.settings.load_profile("laws")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (pytest-xdist), tests that share the cluster stay together, and so do those of a file
+    that starts whole studies."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+        elif item.path.name == "test_cli.py":
+            item.add_marker(pytest.mark.xdist_group("cli"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from made import SMALL_TASK, a_study
 from test_distributed import quiet, site_of, timeless
 from test_results import measured
 
-from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Search, Study
+from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
@@ -94,9 +94,13 @@ ENDINGS = a_study(
 )
 
 
+# A trial that asks for more than half of the cluster runs alone, so one process serves all, which starts soonest.
+ALONE = Resources(cpus_per_worker=2.6)
+
+
 @pytest.fixture(scope="module")
 def searched(cluster, tmp_path_factory):
-    site = site_of(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken())
+    site = site_of(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken(), resources=ALONE)
     run_search(ENDINGS, site)
     return site
 
@@ -114,9 +118,9 @@ def test_every_trial_has_its_row_whatever_its_ending(searched):
     assert search_is_complete(ENDINGS, searched.results)
 
 
-def interrupted(searched, cluster, folder: Path, keep: int):
-    """A site with the first `keep` rows of each arm, and the folder in which trained trials leave their names."""
-    site = site_of(folder / "small", cluster, circuits=Broken())
+def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
+    """A site with the first `keep` rows of each arm."""
+    site = site_of(folder / "small", cluster, circuits=Broken(), resources=resources)
     for row in searched.results.read().trials.to_pylist():
         if row["number"] < keep:
             for table in ("trials", "measurements"):
@@ -127,7 +131,7 @@ def interrupted(searched, cluster, folder: Path, keep: int):
 
 def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searched, cluster, tmp_path):
     """The rows that are trained again are the same as well: with one trial at a time the search is deterministic."""
-    site = interrupted(searched, cluster, tmp_path, keep=1)
+    site = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
     kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
     assert len(kept) == 3
     assert not search_is_complete(ENDINGS, site.results)
@@ -140,7 +144,7 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
 
 def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exactly(searched, cluster, tmp_path):
     study = ENDINGS.model_copy(update={"search": ENDINGS.search.model_copy(update={"trials_at_once_per_arm": 2})})
-    site = interrupted(searched, cluster, tmp_path, keep=1)
+    site = interrupted(searched, cluster, tmp_path, keep=1, resources=Resources())
     kept = set((site.results.path / "trials").iterdir())
     run_search(study, site)
     rows = site.results.read().trials.to_pylist()
