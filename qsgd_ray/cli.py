@@ -68,8 +68,10 @@ def run(
 
 
 def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
+    from qsgd_ray.connection import connect, refuse_what_cannot_run, settle
+
+    settle()
     from qsgd_ray.bulletin import Bulletin
-    from qsgd_ray.connection import connect, refuse_what_cannot_run
     from qsgd_ray.progress import Progress
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from qsgd_ray.config import SPACES, Study, StudyError
 
 # Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
+REACH_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _private(study: Study) -> Iterator[Cluster]:
     # Ray binds to loopback alone if the node's address is 127.0.0.1, and takes that address only where it believes
     # that no other machine can join (by default macOS and Windows).
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    _quieten()
+    settle()
     import ray
     from ray._private import ray_constants
 
@@ -72,16 +74,13 @@ def _private(study: Study) -> Iterator[Cluster]:
 
 @contextmanager
 def _existing(address: str, results_path: Path) -> Iterator[Cluster]:
-    _quieten()
+    settle()
     import ray
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StudyError(
-            f"--address: got {address!r}; allowed: the address of a running Ray cluster ({first})"
-        ) from None
+        raise _no_cluster(address, str(error).strip().partition("\n")[0] or type(error).__name__) from None
     try:
         # Ray Train wants its own notes where every node can write: the results are such a place by definition.
         yield Cluster(private=False, scratch=str(results_path / "ray"))
@@ -89,8 +88,13 @@ def _existing(address: str, results_path: Path) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _quieten() -> None:
-    """Ray's own progress output, loggers and polls, set for many short trials."""
+def settle() -> None:
+    """What Ray reads from the environment when it is imported, and so is set before: less output, quicker polls.
+
+    And no cluster that nobody named.
+    """
+    # A call that comes after the end would otherwise connect to whatever Ray runs on this machine.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
@@ -112,14 +116,27 @@ def needs_circuits(study: Study) -> bool:
     return any(arm.perturbation is not None and arm.perturbation.source == "circuit" for arm in study.arms)
 
 
+def _no_cluster(address: str, why: str) -> StudyError:
+    return StudyError(f"--address: got {address!r}; allowed: the address of a running Ray cluster ({why})")
+
+
 def _address(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def refuse_what_cannot_run(study: Study, address: str | None) -> None:
-    """`StudyError` for what a private cluster on this machine could never do; other clusters answer for themselves."""
-    if _address(address) is None:
+    """`StudyError` for an address where nobody answers, and for what a private cluster here could never hold."""
+    address = _address(address)
+    if address is None:
         check_memory(study, psutil.virtual_memory().total)
+        return
+    # Ray itself asks a dead address for minutes.
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, str(error)) from None
 
 
 def check_memory(study: Study, available_bytes: int) -> None:

@@ -23,7 +23,7 @@ from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
-from qsgd_ray.training import Training, train
+from qsgd_ray.training import Replica, Training, train
 from qsgd_ray.trial import Trial, search_trial
 from qsgd_ray.workloads import Workload, make_workload
 
@@ -60,9 +60,10 @@ class TunedTrial(tune.Trainable):
             return replayed(self._trial, self._site.results), False
         if self._trial.workers > 1:
             return on_workers(self._trial, self._site), False
+        replica = Replica(device="cuda" if self._site.resources.gpus_per_worker > 0 else "cpu")
         if self._workload is None:
-            self._workload = make_workload(self._trial.workload)
-        return train(self._trial, self._workload, self._site.circuits), True
+            self._workload = make_workload(self._trial.workload, device=replica.device)
+        return train(self._trial, self._workload, self._site.circuits, replica), True
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
