@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.trial import Trial
@@ -58,6 +59,9 @@ class Bulletin:
         self._board.post.remote(event)
 
     def drain(self) -> list[Event]:
-        """All that came since the last call."""
-        events: list[Event] = ray.get(self._board.drain.remote())
+        """All that came since the last call; nothing where the board is gone."""
+        try:
+            events: list[Event] = ray.get(self._board.drain.remote())
+        except RayError:
+            return []
         return events

@@ -61,21 +61,22 @@ def run(
     ] = None,
 ) -> None:
     """Run a study (or go on with it), write its report and print the verdict."""
-    from qsgd_ray.study import load_study
+    from qsgd_ray.study_file import load_study
 
     study = with_overrides(load_study(study_file), overrides or [])
     _run(study, study_file, overrides or [], (storage / study.name).resolve(), address)
 
 
 def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
-    from qsgd_ray.connection import connect, refuse_what_cannot_run, settle
+    from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
 
     settle()
     from qsgd_ray.bulletin import Bulletin
+    from qsgd_ray.circuits.backends import CircuitError
     from qsgd_ray.progress import Progress
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
-    from qsgd_ray.study import run_study
+    from qsgd_ray.study import StudyUnfinished, run_study
 
     console = Console()
     results = Results(folder)
@@ -87,6 +88,8 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
     results.write_text("study.py", study_file.read_text())
     try:
         with connect(study, address, folder) as cluster:
+            if not cluster.private and (short := shortage(study)):
+                console.print(short, soft_wrap=True, highlight=False)
             bulletin = Bulletin()
 
             def stages() -> None:
@@ -112,9 +115,12 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
         )
         # Ray's threads may still wait for processes that are gone.
         os._exit(130)
-    if failures:
+    if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
     _report(folder, console)
+    if failures:
+        Console(stderr=True).print(f"qsgd-ray: {failures[0]}", soft_wrap=True, highlight=False, markup=False)
+        raise SystemExit(1)
 
 
 @app.command()
@@ -130,7 +136,12 @@ def _report(folder: Path, console: Console) -> None:
     from qsgd_ray.results import read
 
     tables = read(folder)
-    page = write_report(folder)
+    try:
+        page = write_report(folder)
+    except OSError as error:
+        raise StudyError(
+            f"DIR: got {folder}; allowed: a folder in which report.html can be written ({error})"
+        ) from None
     console.print(summary_table(tables))
     console.print(verdict_table(tables))
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

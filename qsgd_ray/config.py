@@ -365,7 +365,7 @@ def _key(branch: Any, key: str, walked: list[str], path: str) -> str | int:
         names = [item.get("name") if isinstance(item, dict) else None for item in branch]
         if key in names:
             return names.index(key)
-        if key.isdigit() and int(key) < len(branch):
+        if key.isdecimal() and int(key) < len(branch):
             return int(key)
         allowed = ", ".join(name or str(index) for index, name in enumerate(names))
     elif isinstance(branch, dict):

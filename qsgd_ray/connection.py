@@ -106,7 +106,9 @@ def settle() -> None:
 def logical_cpus(study: Study, cores: int) -> int:
     """What a private cluster announces: enough that the study fits, if need be more than there are cores."""
     resources = study.resources
-    training = max(study.search.workers, study.confirm.workers) * resources.cpus_per_worker
+    # Beside a trial's group of workers stands the actor that Tune has for it, with a hundredth of a CPU.
+    searching = study.search.workers * resources.cpus_per_worker + (study.search.workers > 1)
+    training = max(searching, study.confirm.workers * resources.cpus_per_worker)
     simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
     return int(max(cores, -(-training // 1)) + -(-simulating // 1))
 
@@ -121,7 +123,8 @@ def _no_cluster(address: str, why: str) -> StudyError:
 
 
 def _address(address: str | None) -> str | None:
-    return address or os.environ.get("RAY_ADDRESS") or None
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address
 
 
 def refuse_what_cannot_run(study: Study, address: str | None) -> None:
@@ -129,6 +132,7 @@ def refuse_what_cannot_run(study: Study, address: str | None) -> None:
     address = _address(address)
     if address is None:
         check_memory(study, psutil.virtual_memory().total)
+        check_gpus(study)
         return
     # Ray itself asks a dead address for minutes.
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -137,6 +141,33 @@ def refuse_what_cannot_run(study: Study, address: str | None) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
         except (OSError, OverflowError) as error:
             raise _no_cluster(address, str(error)) from None
+
+
+def check_gpus(study: Study) -> None:
+    """Refuse a study that asks for GPUs on a machine without, in one line."""
+    if study.resources.gpus_per_worker > 0:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise StudyError(
+                f"resources.gpus_per_worker: got {study.resources.gpus_per_worker:g}; allowed: 0, "
+                "torch sees no CUDA device on this machine"
+            )
+
+
+def shortage(study: Study) -> str | None:
+    """What the connected cluster lacks for the largest group of workers, as one line; it may still grow."""
+    import ray
+
+    there = ray.cluster_resources()
+    workers = max(study.search.workers, study.confirm.workers)
+    asked = {
+        "CPU": workers * study.resources.cpus_per_worker
+        + (study.resources.circuit_actors or 0) * study.resources.cpus_per_circuit_actor * needs_circuits(study),
+        "GPU": workers * study.resources.gpus_per_worker,
+    }
+    short = [f"{n:g} {kind} (has {there.get(kind, 0):g})" for kind, n in asked.items() if there.get(kind, 0) < n]
+    return f"The study waits for the cluster to grow: it needs {', '.join(short)}." if short else None
 
 
 def check_memory(study: Study, available_bytes: int) -> None:

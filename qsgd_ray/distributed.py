@@ -6,27 +6,25 @@ trial's rows are in place before the next one begins, so a fit that dies costs t
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import ray
 import ray.train
 import torch
-import torch.distributed as dist
 from ray.exceptions import RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
+from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.training import Replica, run, train
@@ -44,7 +42,23 @@ Ended = Callable[[Trial, Ending], None]
 
 
 class TrialError(RuntimeError):
-    """A trial raised on a worker: its traceback, as text that survives the way to the driver."""
+    """A trial raised on a worker: its traceback as text, and what was measured before; survives the way to the driver.
+
+    `lost`: what it needed was gone, its own code is not to blame.
+    """
+
+    def __init__(
+        self,
+        told: str,
+        lost: bool = False,
+        measurements: tuple[Measurement, ...] = (),
+        started_at: datetime | None = None,
+    ) -> None:
+        super().__init__(told, lost, measurements, started_at)
+        self.told, self.lost, self.measurements, self.started_at = told, lost, measurements, started_at
+
+    def __str__(self) -> str:
+        return self.told
 
 
 @dataclass(frozen=True)
@@ -62,34 +76,34 @@ class Site:
 def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = None) -> None:
     """Give every trial its row. All trials use the same number of workers; those that have a row are left alone.
 
-    A trial whose code raised is `failed` and the others go on. One whose processes died is repeated, `ATTEMPTS` times
-    at most, then it is `lost`.
+    A trial whose code raised is `failed` and the others go on. One whose processes or circuits were lost is repeated,
+    `ATTEMPTS` times at most, then it is `lost`.
     """
     given_up: set[str] = set()
-    deaths: dict[str, int] = {}
+    deaths: Counter[str] = Counter()
     while waiting := [t for t in trials if t.trial_id not in given_up and not site.results.has(t.trial_id)]:
+        began = datetime.now(UTC)
         try:
             _fit(waiting[:trials_per_fit], site)
-        except WorkerGroupError as error:
+        except TrainingFailedError as error:
             culprit = next((t for t in waiting if not site.results.has(t.trial_id)), None)
             if culprit is None:
                 continue
-            ending = Ending.LOST if _died(error) else Ending.FAILED
-            deaths[culprit.trial_id] = deaths.get(culprit.trial_id, 0) + 1
-            if ending is Ending.LOST and deaths[culprit.trial_id] < ATTEMPTS:
+            outcome, started_at = _ended_by(error)
+            deaths[culprit.trial_id] += 1
+            if outcome.ending is Ending.LOST and deaths[culprit.trial_id] < ATTEMPTS:
                 continue
             given_up.add(culprit.trial_id)
-            _conclude(culprit, Outcome(ending, error=_told(error)), site, datetime.now(UTC))
+            _conclude(culprit, outcome, site, started_at or began)
 
 
 def _fit(trials: list[Trial], site: Site) -> None:
-    """One group of workers, all of these trials. Raises `WorkerGroupError`."""
+    """One group of workers, all of these trials. Raises `TrainingFailedError`."""
     workers, resources = trials[0].workers, site.resources
-    torch_config = TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S)
-    trainer_class = TorchTrainer
+    torch_config, trainer_class = TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S), TorchTrainer
     if site.cluster.private:
-        torch_config = _OneNodeTorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S)
-        trainer_class = _PrivateTrainer
+        torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=PROCESS_GROUP_TIMEOUT_S)
+        trainer_class = PrivateTrainer
     trainer_class(
         _work,
         train_loop_config={"trials": trials, "site": site},
@@ -104,7 +118,7 @@ def _fit(trials: list[Trial], site: Site) -> None:
         run_config=RunConfig(
             name=f"{trials[0].study}-{trials[0].trial_id}",
             storage_path=site.cluster.scratch,
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
     ).fit()
 
@@ -121,18 +135,25 @@ def _work(config: dict[str, Any]) -> None:
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)
+        told: list[Measurement] = []
         try:
-            outcome = run(train(trial, workload, site.circuits, replica), partial(_first_reports, site, replica, trial))
-        except Exception:
-            # The others of the group wait for this one, so it ends them all; its traceback is what the row will keep.
-            raise TrialError(traceback.format_exc()) from None
+            outcome = run(
+                train(trial, workload, site.circuits, replica), partial(_first_reports, site, replica, trial, told)
+            )
+        except Exception as error:
+            # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
+            lost = isinstance(error, CircuitsLost)
+            raise TrialError(traceback.format_exc(), lost, tuple(told), started_at) from None
         require_equal_replicas(outcome, replica)
         if replica.rank == 0:
             _conclude(trial, outcome, site, started_at)
         replica.sums(0.0)  # no replica runs ahead of the row
 
 
-def _first_reports(site: Site, replica: Replica, trial: Trial, measurement: Measurement) -> bool:
+def _first_reports(
+    site: Site, replica: Replica, trial: Trial, told: list[Measurement], measurement: Measurement
+) -> bool:
+    told.append(measurement)
     return replica.rank == 0 and site.report(trial, measurement)
 
 
@@ -148,70 +169,18 @@ def _conclude(trial: Trial, outcome: Outcome, site: Site, started_at: datetime) 
     site.ended(trial, outcome.ending)
 
 
-def _died(error: WorkerGroupError) -> bool:
-    """Whether a process was lost, as opposed to code that raised.
+def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
+    """How the trial under way ended, with all that was measured of it, and when it began as far as that is known.
 
-    Ray Train wraps the death of a worker in the failure of its health check. The other replicas then raise as well, for
-    the connection that broke: one death explains them all.
+    It is `lost` where a process died or its circuits were lost, or where no worker raised at all. Ray Train wraps the
+    death of a worker in the failure of its health check; the other replicas then raise as well, for the connection that
+    broke: one death explains them all.
     """
-    causes = [getattr(failure, "health_check_failure", failure) for failure in error.worker_failures.values()]
-    return any(isinstance(cause, RayActorError) for cause in causes)
-
-
-def _told(error: WorkerGroupError) -> str:
-    return "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(error.worker_failures.items()))
-
-
-class _PrivateTrainer(TorchTrainer):
-    """A trainer for a cluster without dashboard and without datasets.
-
-    Ray's own cleaner of placement groups asks the dashboard's state API. Where there is none it cleans nothing and
-    holds up the end of every fit for 12 s (measured 2026-11-22 with Ray 2.60; the leak itself is ray issue 54305).
-    A private cluster ends with its driver, so nothing can be left behind.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-
-        return [c for c in super()._create_default_callbacks() if not isinstance(c, PlacementGroupCleanerCallback)]
-
-
-class _OneNodeTorchConfig(TorchConfig):
-    """A process group that meets in a file: torch's TCPStore would listen on every interface."""
-
-    @property
-    def backend_cls(self) -> type[ray.train.backend.Backend]:
-        return _OneNodeBackend
-
-
-class _OneNodeBackend(ray.train.backend.Backend):
-    share_cuda_visible_devices = True
-
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        folder = tempfile.mkdtemp(prefix="qsgd-ray-group-")
-        gpus = worker_group.get_resources_per_worker().get("GPU", 0)
-        ray.get(
-            [
-                worker_group.execute_single_async(
-                    rank,
-                    _join,
-                    # By place: `rank` is a name of Ray's own here.
-                    "nccl" if gpus else "gloo",
-                    f"file://{os.path.join(folder, 'store')}",
-                    rank,
-                    len(worker_group),
-                    backend_config.timeout_s,
-                )
-                for rank in range(len(worker_group))
-            ]
-        )
-
-    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        """Nothing to do: the processes end with their group."""
-
-
-def _join(backend: str, url: str, rank: int, world_size: int, timeout_s: int) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        backend, init_method=url, rank=rank, world_size=world_size, timeout=timedelta(seconds=timeout_s)
-    )
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    raised = [failure for failure in failures.values() if isinstance(failure, TrialError)]
+    died = any(isinstance(getattr(f, "health_check_failure", f), RayActorError) for f in failures.values())
+    lost = died or not failures or any(failure.lost for failure in raised)
+    told = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
+    fullest = max(raised, key=lambda failure: len(failure.measurements), default=None)
+    outcome = Outcome(Ending.LOST if lost else Ending.FAILED, fullest.measurements if fullest else (), error=told)
+    return outcome, fullest.started_at if fullest else None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitError, TorchBackend
+from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -44,15 +44,15 @@ class PoolPending:
     timeout_s: float
 
     def result(self) -> Tensor:
-        """<Z_i>, (batch, n_qubits) float64; `CircuitError` where the pool could not answer."""
+        """<Z_i>, (batch, n_qubits) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
         try:
             return torch.from_numpy(np.array(ray.get(self.answer, timeout=self.timeout_s)))
         except GetTimeoutError:
-            raise CircuitError(f"the circuit pool did not answer within {self.timeout_s:g} s") from None
+            raise CircuitsLost(f"the circuit pool did not answer within {self.timeout_s:g} s") from None
         except RayTaskError as error:
             raise CircuitError(f"a circuit actor failed: {error.cause}") from error
         except RayActorError as error:
-            raise CircuitError(f"a circuit actor was lost and could not be restarted: {error}") from error
+            raise CircuitsLost(f"a circuit actor was lost and could not be restarted: {error}") from error
 
 
 @dataclass
@@ -81,12 +81,12 @@ class CircuitPool:
         self._timeout_s = timeout_s
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return when every actor answers; `CircuitError` where the cluster did not start them in time."""
+        """Return when every actor answers; `CircuitsLost` where the cluster did not start them in time."""
         one_qubit = CircuitSpec(1, depth=1, entangle=False)
         calls = [actor.expectations.remote(one_qubit, np.zeros((1, 1, 1, 2))) for actor in self._actors]
         ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         if waiting:
-            raise CircuitError(
+            raise CircuitsLost(
                 f"{len(waiting)} of {len(calls)} circuit actors did not start within {timeout_s:g} s: "
                 "does the cluster have the CPUs that resources.cpus_per_circuit_actor asks for?"
             )

@@ -183,13 +183,16 @@ class Results:
         self.path = Path(path)
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
-        """Make the folder ready for `study`: new, or one that holds the same study and is gone on with."""
-        stored = self.path / "study.json"
+        """Make the folder ready for `study`: new, or one that holds the same study and is gone on with.
+
+        What a study was begun with stays; every later run adds its own record below `resumed`.
+        """
         try:
             for folder in (self.path, self.path / "trials", self.path / "measurements"):
                 folder.mkdir(parents=True, exist_ok=True)
-            if stored.exists():
-                difference = _difference(json.loads(stored.read_text()), study.model_dump(mode="json"))
+            before = self.read_json("study.json")
+            if before is not None:
+                difference = _difference(before, study.model_dump(mode="json"))
                 if difference:
                     raise StudyError(
                         f"--storage: got {self.path}, which holds a study with another {difference}; "
@@ -197,6 +200,9 @@ class Results:
                     )
             else:
                 self.write_text("study.json", study.model_dump_json(indent=2))
+            first = self.read_json("provenance.json")
+            if first is not None:
+                provenance = first | {"resumed": [*first.get("resumed", []), provenance]}
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
         except OSError as error:
             raise StudyError(
@@ -222,6 +228,17 @@ class Results:
         os.replace(partial, target)
         return target
 
+    def read_json(self, name: str) -> Any:
+        """The JSON file `name` beside the rows, None where there is none; StudyError where it is broken."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StudyError(
+                f"DIR: got {self.path}, whose {name} is broken ({error}); allowed: a study's folder"
+            ) from None
+
     def has(self, trial_id: str) -> bool:
         """Whether this trial's row is there (a lost one is not: it is tried again)."""
         return (self.path / "trials" / f"{trial_id}.parquet").exists() and self.ending(trial_id) != Ending.LOST
@@ -237,11 +254,10 @@ class Results:
 
     def read(self) -> Tables:
         """The whole study. Measurements without their trial's row (a kill came between) are left out."""
-        try:
-            study = study_from_tree(json.loads((self.path / "study.json").read_text()))
-            provenance = json.loads((self.path / "provenance.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            raise StudyError(f"DIR: got {self.path}; allowed: a folder that a study was run into") from None
+        tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
+        if tree is None or provenance is None:
+            raise StudyError(f"DIR: got {self.path}; allowed: a folder that a study was run into")
+        study = study_from_tree(tree)
         trials = self._table("trials", TRIALS).sort_by([("stage", "ascending"), ("trial_id", "ascending")])
         measurements = self._table("measurements", MEASUREMENTS)
         kept = pa.compute.is_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
@@ -249,8 +265,16 @@ class Results:
         return Tables(study, provenance, trials, measurements.filter(kept).sort_by(order))
 
     def _table(self, name: str, schema: pa.Schema) -> pa.Table:
-        files = sorted((self.path / name).glob("[!.]*.parquet"))
-        return pa.concat_tables([schema.empty_table(), *(pq.read_table(f, schema=schema) for f in files)])
+        tables = [schema.empty_table()]
+        for file in sorted((self.path / name).glob("[!.]*.parquet")):
+            try:
+                tables.append(pq.read_table(file, schema=schema))
+            except (pa.ArrowInvalid, OSError) as error:
+                told = " ".join(str(error).split())
+                raise StudyError(
+                    f"DIR: got {file}, which cannot be read ({told}); allowed: the rows of a trial"
+                ) from None
+        return pa.concat_tables(tables)
 
 
 def read(path: str | Path) -> Tables:

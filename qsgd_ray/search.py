@@ -7,6 +7,7 @@ search of an arm is a function of the study alone, however fast the others are.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import optuna
@@ -27,6 +28,8 @@ Point = dict[str, int | float]
 def run_search(study: Study, site: Site) -> None:
     """Run, or go on with, the search of every arm."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Tune prints the traceback of an actor that was lost; what becomes of its trial is told by study.py.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # With its own group of workers a trial's actor only waits; Tune wants a positive share all the same.
     cpus = site.resources.cpus_per_worker if study.search.workers == 1 else 0.01
     gpus = site.resources.gpus_per_worker if study.search.workers == 1 else 0
@@ -94,8 +97,15 @@ class ArmSearches(Searcher):
             search.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass on to the arm's own search, and make room."""
-        if search := self._searches.get(self._running.pop(trial_id)):
+        """Pass on to the arm's own search, and make room.
+
+        A trial that was lost has taught its sampler nothing, so what came after it would not be what comes after it in
+        an undisturbed search: the arm rests until the search is run again, which starts from the rows.
+        """
+        arm = self._running.pop(trial_id)
+        if error:
+            self._numbers[arm].clear()
+        if search := self._searches.get(arm):
             search.on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:

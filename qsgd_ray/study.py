@@ -5,20 +5,17 @@ In: a study, its results folder and a cluster. Out: rows. The verdict is read of
 
 from __future__ import annotations
 
-import runpy
-import traceback
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
-from pydantic import ValidationError
 
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.circuits.backends import CircuitBackend, TorchBackend
-from qsgd_ray.config import Arm, Study, StudyError, one_line
+from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
-from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool import CircuitPool
 from qsgd_ray.results import Results
@@ -26,6 +23,10 @@ from qsgd_ray.search import Point, run_search
 from qsgd_ray.trial import Trial, confirm_trials
 
 POOL_START_TIMEOUT_S = 300
+
+
+class StudyUnfinished(RuntimeError):
+    """What keeps a study from its verdict for now, in one line; its rows are kept."""
 
 
 def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bulletin | None = None) -> None:
@@ -42,12 +43,24 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
 
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
-        if not search_is_complete(study, results):
-            run_search(study, site)
+        _search(study, site)
+        by_arm = [confirm_trials(study, arm, point) for arm, point in chosen_points(study, results).items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
-        chosen = [(arm, point) for arm in study.arms if (point := best_point(arm, results)) is not None]
-        by_arm = [confirm_trials(study, arm.name, point) for arm, point in chosen]
         run_trials([trial for seed in zip(*by_arm, strict=True) for trial in seed], site, study.confirm.trials_per_fit)
+
+
+def _search(study: Study, site: Site) -> None:
+    """Spend every arm's search budget. A trial whose process was lost leaves no row, so the search goes on for it."""
+    for _ in range(ATTEMPTS):
+        if not unfinished(study, site.results):
+            return
+        run_search(study, site)
+    if missing := unfinished(study, site.results):
+        told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
+        raise StudyUnfinished(
+            f"search: trials lost their process or their circuits {ATTEMPTS} times ({told}); no arm is confirmed with "
+            "less than its budget. The same command tries them again"
+        )
 
 
 @contextmanager
@@ -69,11 +82,22 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
             pool.close()
 
 
-def search_is_complete(study: Study, results: Results) -> bool:
-    """Whether every arm has spent its search budget."""
+def unfinished(study: Study, results: Results) -> dict[str, int]:
+    """How many search trials each arm still has to run, arms without any left out."""
     rows = results.read().trials.to_pylist()
     spent = [row["arm"] for row in rows if row["stage"] == "search" and row["ending"] != Ending.LOST]
-    return all(spent.count(arm.name) >= study.planned("search", arm) for arm in study.arms)
+    left = {arm.name: study.planned("search", arm) - spent.count(arm.name) for arm in study.arms}
+    return {name: count for name, count in left.items() if count > 0}
+
+
+def chosen_points(study: Study, results: Results) -> dict[str, Point]:
+    """The point at which each arm is confirmed, chosen once and kept beside the rows; arms without one are left out."""
+    kept: dict[str, Point] | None = results.read_json("chosen.json")
+    if kept is None:
+        best = {arm.name: best_point(arm, results) for arm in study.arms}
+        kept = {name: point for name, point in best.items() if point is not None}
+        results.write_text("chosen.json", json.dumps(kept, indent=2))
+    return kept
 
 
 def best_point(arm: Arm, results: Results) -> Point | None:
@@ -89,28 +113,3 @@ def best_point(arm: Arm, results: Results) -> Point | None:
             best = max(ended, key=lambda row: (row["validation_accuracy"], -row["validation_loss"], -row["number"]))
             return {path: best[path.rpartition(".")[2]] for path in arm.spaces()}
     return None
-
-
-def load_study(path: Path) -> Study:
-    """The `STUDY` of a study file, or `StudyError` in one line."""
-    if not path.is_file():
-        raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
-    try:
-        study = runpy.run_path(str(path)).get("STUDY")
-    except ValidationError as error:
-        raise StudyError(f"{path}, line {_line_in(path, error)}: {one_line(error)}") from None
-    except (Exception, SystemExit) as error:  # a study file is the user's code: whatever it raises is bad input
-        told = " ".join(str(error).split())
-        raise StudyError(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {told}") from None
-    if not isinstance(study, Study):
-        came = "nothing" if study is None else type(study).__name__
-        raise StudyError(f"{path}: STUDY: got {came}; allowed: STUDY = Study(...)")
-    return study
-
-
-def _line_in(path: Path, error: BaseException) -> int | str:
-    """The last line of the study file that the error passed through."""
-    if isinstance(error, SyntaxError):
-        return error.lineno or "?"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] if lines and lines[-1] is not None else "?"

@@ -18,6 +18,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
+from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
@@ -90,6 +91,8 @@ class TunedTrial(tune.Trainable):
             self._outcome = end.value
             if self._writes_row:
                 self._write(end.value)
+        except CircuitsLost:
+            raise  # no outcome of this trial: the search tries it again
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
             self._outcome = Outcome(Ending.FAILED, tuple(self._measurements), error=traceback.format_exc())
             self._write(self._outcome)
@@ -135,13 +138,14 @@ def on_workers(trial: Trial, site: Site) -> Training:
     group = threading.Thread(target=fit, name=f"fit {trial.trial_id}")
     group.start()
     seen: list[Measurement] = []
+    stop = False
     with closing(rung):
         while (measurement := rung.next()) is not None:
-            if seen and measurement.epoch <= seen[-1].epoch:
-                rung.decide(False)  # a group that died was started again and passes epochs already told
-                continue
-            seen.append(measurement)
-            rung.decide(bool((yield measurement)))
+            # A group that died is started again and passes epochs already told; a stop once decided stays.
+            if not stop and (not seen or measurement.epoch > seen[-1].epoch):
+                seen.append(measurement)
+                stop = bool((yield measurement))
+            rung.decide(stop)
         group.join()
     if failure:
         raise failure[0]

@@ -10,7 +10,6 @@ from made import a_study
 
 from qsgd_ray.config import with_overrides
 
-
 # Speed is measured by benchmarks; a busy machine must not fail a law.
 hypothesis.settings.register_profile("laws", deadline=None)
 hypothesis.settings.load_profile("laws")

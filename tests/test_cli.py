@@ -61,6 +61,8 @@ def said_by(monkeypatch, capsys, *words: object) -> tuple[int, str]:
             "arms.circuit.perturbation.n_qubits: got 40, a simulation",
         ),
         (["--set", "arms.circuit.frob=1"], "--set arms.circuit.frob: got 'frob'; allowed in arms.circuit: name, learn"),
+        (["--address", "127.0.0.1:1"], "--address: got '127.0.0.1:1'; allowed: the address of a running Ray cluster ("),
+        (["--address", "ray://127.0.0.1:99999"], "--address: got 'ray://127.0.0.1:99999'; allowed: the address of a r"),
         (
             ["--storage", "/dev/null/results"],
             "--storage: got /dev/null/results/small; allowed: a folder that can be wr",

@@ -1,12 +1,15 @@
 """Under Ray Train: equal replicas, rows at once, failed and lost trials told apart, nothing open to the network."""
 
 import os
+import pickle
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
 from made import SMALL_TASK, a_study
+from ray.train import ControllerError, WorkerGroupError
+from test_results import measured
 
 from qsgd_ray.circuits.backends import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, Resources, with_overrides
@@ -148,15 +151,54 @@ def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undistur
 def test_a_failed_trial_does_not_keep_the_next_from_running(cluster, tmp_path, monkeypatch):
     from qsgd_ray import distributed
 
+    error = distributed.TrialError("Traceback ...", measurements=(measured(1, 0.5), measured(2, 0.6)))
+
     def fit(trials, site):
         if trials[0].number == 0:
-            raise distributed.WorkerGroupError("raised", {0: distributed.TrialError("Traceback ...")})
+            raise WorkerGroupError("raised", {0: error})
         site.results.write(trials[0], Outcome(Ending.COMPLETED))
 
     monkeypatch.setattr(distributed, "_fit", fit)
     site = site_of(tmp_path / "small", cluster)
     run_trials([a_trial(0), a_trial(1)], site)
-    assert [row["ending"] for row in rows_of(site).values()] == [Ending.FAILED, Ending.COMPLETED]
+    failed, completed = rows_of(site).values()
+    assert (failed["ending"], completed["ending"]) == (Ending.FAILED, Ending.COMPLETED)
+    assert (failed["epochs_run"], failed["error"]) == (2, "rank 0: Traceback ..."), "what was measured is kept"
+
+
+def gone(kind: str) -> Exception:
+    from qsgd_ray import distributed
+
+    if kind == "circuits":
+        return WorkerGroupError("raised", {1: distributed.TrialError("CircuitsLost: ...", lost=True)})
+    return ControllerError(RuntimeError("no placement group"))
+
+
+@pytest.mark.parametrize("kind", ["circuits", "controller"])
+def test_a_trial_that_lost_its_circuits_or_its_controller_is_tried_again(cluster, tmp_path, monkeypatch, kind):
+    from qsgd_ray import distributed
+
+    fits = []
+
+    def fit(trials, site):
+        fits.append(trials)
+        if len(fits) < ATTEMPTS:
+            raise gone(kind)
+        site.results.write(trials[0], Outcome(Ending.COMPLETED))
+
+    monkeypatch.setattr(distributed, "_fit", fit)
+    site = site_of(tmp_path / "small", cluster)
+    run_trials([a_trial(0)], site)
+    (row,) = rows_of(site).values()
+    assert row["ending"] == Ending.COMPLETED
+
+
+def test_what_a_trial_raised_survives_the_way_to_the_driver():
+    from qsgd_ray.distributed import TrialError
+
+    sent = TrialError("told", True, (measured(1, 0.5),))
+    came = pickle.loads(pickle.dumps(sent))
+    assert (str(came), came.lost, came.measurements) == ("told", True, sent.measurements)
 
 
 def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path, monkeypatch):
@@ -166,7 +208,7 @@ def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path
 
     def die(trials, site):
         fits.append(trials)
-        raise distributed.WorkerGroupError("died", {0: distributed.RayActorError()})
+        raise WorkerGroupError("died", {0: distributed.RayActorError(), 1: distributed.TrialError("connection closed")})
 
     monkeypatch.setattr(distributed, "_fit", die)
     site = site_of(tmp_path / "small", cluster)
@@ -221,4 +263,6 @@ def test_a_private_cluster_announces_what_the_study_needs():
     assert logical_cpus(sine, cores=2) == 2
     assert logical_cpus(circuit, cores=2) == 3
     assert logical_cpus(with_overrides(circuit, ["confirm.workers=8"]), cores=2) == 9
+    # Tune's own share of a trial must fit beside the trial's group.
+    assert logical_cpus(with_overrides(sine, ["search.workers=2"]), cores=2) == 3
     assert logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2

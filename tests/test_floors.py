@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
 # A module may import modules of a lower floor, and of its own floor only what FAMILY names.
 FLOORS = [
     {"", "config", "outcome"},
-    {"trial", "circuits", "circuits.spec"},
+    {"trial", "study_file", "circuits", "circuits.spec"},
     {"circuits.statevector", "results", "provenance"},
     {"circuits.backends", "analysis", "analysis.statistics"},
     {"perturbation", "coordinates", "models", "models.transformer", "analysis.summary"},
     {"optimizer", "analysis.verdict", "drawing", "workloads.text"},
     {"workloads", "figures"},
     {"workloads.calibrate", "report", "training"},
-    {"bulletin", "connection", "pool", "rung"},
+    {"bulletin", "connection", "one_node", "pool", "rung"},
     {"distributed"},
     {"trainable", "progress"},
     {"search"},

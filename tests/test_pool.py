@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from qsgd_ray.circuits.backends import CircuitError, TorchBackend
+from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool import CircuitActor, CircuitPool
 
@@ -73,19 +73,19 @@ def test_a_pool_that_was_closed_is_one_clear_error(cluster):
     pool.wait_until_ready(timeout_s=60)
     backend = pool.backend()
     pool.close()
-    with pytest.raises(CircuitError, match="a circuit actor was lost"):
+    with pytest.raises(CircuitsLost, match="a circuit actor was lost"):
         backend.submit(SPEC, angles(1)).result()
 
 
 def test_an_answer_that_does_not_come_in_time_is_one_clear_error(pool):
     slow = pool.backend()
     slow.timeout_s = 1e-9
-    with pytest.raises(CircuitError, match="did not answer within 1e-09 s"):
+    with pytest.raises(CircuitsLost, match="did not answer within 1e-09 s"):
         slow.submit(CircuitSpec(14, depth=2), torch.zeros(64, 2, 14, 2, dtype=torch.float64)).result()
 
 
 def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=10_000, timeout_s=60)
-    with pytest.raises(CircuitError, match=r"1 of 1 circuit actors did not start within 0\.5 s"):
+    with pytest.raises(CircuitsLost, match=r"1 of 1 circuit actors did not start within 0\.5 s"):
         pool.wait_until_ready(timeout_s=0.5)
     pool.close()

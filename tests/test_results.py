@@ -131,6 +131,27 @@ def test_a_folder_without_a_study_is_one_line(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["study.json", "provenance.json"])
+def test_a_broken_file_is_one_line_that_names_it(results, name):
+    (results.path / name).write_text("{")
+    for use in (results.read, lambda: results.open(a_study(), {})):
+        with pytest.raises(StudyError, match=f"whose {name} is broken"):
+            use()
+
+
+def test_a_broken_row_is_one_line_that_names_it(results):
+    results.write(TRIAL, OUTCOME)
+    (results.path / "trials" / f"{TRIAL.trial_id}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StudyError, match=f"{TRIAL.trial_id}.parquet, which cannot be read"):
+        results.read()
+
+
+def test_a_resumed_study_keeps_what_it_was_begun_with(results):
+    results.open(a_study(), {"commit": "second"})
+    results.open(a_study(), {"commit": "third"})
+    assert read(results.path).provenance == {"commit": None, "resumed": [{"commit": "second"}, {"commit": "third"}]}
+
+
 def test_a_planted_pickle_is_not_opened(results, monkeypatch):
     """Nothing read back is unpickled: a hostile file among the results is an error at most, never code."""
 

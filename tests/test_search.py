@@ -17,7 +17,7 @@ from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Se
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
-from qsgd_ray.study import search_is_complete
+from qsgd_ray.study import unfinished
 from qsgd_ray.trainable import on_workers
 from qsgd_ray.training import run
 from qsgd_ray.trial import search_trial
@@ -77,6 +77,19 @@ def test_every_arm_gets_its_budget_and_its_own_points(tmp_path):
     assert [one["number"] for one in points["sine"]] == list(range(6))
 
 
+def test_an_arm_that_lost_a_trial_rests_and_the_others_go_on(tmp_path):
+    results = Results(tmp_path)
+    results.open(THREE, {})
+    searches = ArmSearches(THREE, results)
+    first, second = searches.suggest("a"), searches.suggest("b")
+    assert (first["arm"], second["arm"]) == ("adamw", "sine")
+    searches.on_trial_complete("a", error=True)
+    assert [searches.suggest(name)["arm"] for name in "c"] == ["fixed"]
+    assert searches.suggest("d") is None
+    searches.on_trial_complete("b", {SCORE: 0.5, "training_iteration": 1})
+    assert searches.suggest("e")["arm"] == "sine"
+
+
 class Broken:
     """Circuits that nobody answers."""
 
@@ -115,7 +128,7 @@ def test_every_trial_has_its_row_whatever_its_ending(searched):
     assert set(endings["adamw"]) <= {Ending.COMPLETED, Ending.STOPPED_EARLY}
     errors = [row["error"] for row in rows_of(searched.results) if row["arm"] == "broken"]
     assert all("ZeroDivisionError: planted" in error and "in submit" in error for error in errors)
-    assert search_is_complete(ENDINGS, searched.results)
+    assert not unfinished(ENDINGS, searched.results)
 
 
 def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
@@ -134,7 +147,7 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
     site = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
     kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
     assert len(kept) == 3
-    assert not search_is_complete(ENDINGS, site.results)
+    assert unfinished(ENDINGS, site.results) == {"adamw": 2, "far": 2, "broken": 2}
     run_search(ENDINGS, site)
     assert [{**row, "error": None} for row in rows_of(site.results)] == [
         {**row, "error": None} for row in rows_of(searched.results)
@@ -190,11 +203,11 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
 
     def die_once(trials, site):
         told = []
-        for epoch in (1, 1, 2, 3):
+        # Started again after epoch 2, whatever the worker had heard by then.
+        for epoch in (1, 2, 1, 2, 3):
             told.append(measured(epoch, 0.5))
-            if site.report(trial, told[-1]):
-                break
-        ending = Ending.COMPLETED if told[-1].epoch == 3 else Ending.STOPPED_EARLY
+            stopped = site.report(trial, told[-1])
+        ending = Ending.STOPPED_EARLY if stopped else Ending.COMPLETED
         site.results.write(trial, Outcome(ending, tuple(told)))
 
     monkeypatch.setattr(trainable, "run_trials", die_once)
@@ -205,7 +218,7 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
         return measurement.epoch == stop_after
 
     outcome = run(on_workers(trial, site_of(tmp_path / "small", cluster)), decide)
-    assert told == [1, 2] if stop_after else [1, 2, 3]
+    assert told == ([1, 2] if stop_after else [1, 2, 3])
     assert outcome.ending is (Ending.STOPPED_EARLY if stop_after else Ending.COMPLETED)
 
 

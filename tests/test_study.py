@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from made import a_study
 from test_results import measured
 
+from qsgd_ray import study as stages
 from qsgd_ray.config import Arm, Perturbation, StudyError, with_overrides
-from qsgd_ray.connection import check_memory, needs_circuits
+from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study import best_point, load_study, search_is_complete
+from qsgd_ray.study import StudyUnfinished, best_point, chosen_points, unfinished
+from qsgd_ray.study_file import load_study
 from qsgd_ray.trial import confirm_trials, search_trial
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -63,14 +66,50 @@ def test_confirmation_rows_choose_nothing(results):
     assert chosen(results) is None
 
 
-def test_a_search_is_complete_when_every_arm_spent_its_budget_and_lost_trials_do_not_count(results):
+def test_a_search_is_unfinished_until_every_arm_spent_its_budget_and_lost_trials_do_not_count(results):
     write(results, 0, 0.001, Ending.COMPLETED, 0.7)
     write(results, 1, 0.002, Ending.LOST)
     for number in range(2):
         results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-    assert not search_is_complete(a_study(), results)
+    assert unfinished(a_study(), results) == {"sine": 1}
     write(results, 1, 0.002, Ending.FAILED)
-    assert search_is_complete(a_study(), results)
+    assert unfinished(a_study(), results) == {}
+
+
+def test_points_are_chosen_once_and_kept(results):
+    write(results, 0, 0.001, Ending.COMPLETED, 0.7)
+    assert chosen_points(a_study(), results) == {"sine": {"learning_rate": 0.001}}
+    write(results, 1, 0.002, Ending.COMPLETED, 0.9)
+    assert chosen_points(a_study(), results) == {"sine": {"learning_rate": 0.001}}
+
+
+class Place:
+    """As much of a site as the search stage looks at."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+
+def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results, monkeypatch):
+    runs = []
+
+    def lose_one(study, site):
+        runs.append(1)
+        for number in range(2):
+            site.results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
+        write(site.results, 0, 0.001, Ending.COMPLETED, 0.7)
+        if len(runs) == enough:
+            write(site.results, 1, 0.001, Ending.COMPLETED, 0.7)
+
+    monkeypatch.setattr(stages, "run_search", lose_one)
+    enough = 99
+    with pytest.raises(StudyUnfinished, match=r"3 times \(1 of sine\); no arm is confirmed with less than its budget"):
+        stages._search(a_study(), Place(results))
+    assert len(runs) == 3
+    enough = 4
+    stages._search(a_study(), Place(results))
+    stages._search(a_study(), Place(results))
+    assert len(runs) == 4, "a search that is complete is not run again"
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.name)
@@ -127,6 +166,12 @@ def test_a_choice_of_qubits_is_judged_by_its_largest():
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):
         check_memory(type(study).model_validate(tree), available_bytes=2**34)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has GPUs")
+def test_gpus_that_are_not_there_are_refused():
+    with pytest.raises(StudyError, match=r"resources.gpus_per_worker: got 1; allowed: 0"):
+        refuse_what_cannot_run(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
 
 
 def test_the_closed_form_needs_no_memory_and_no_pool():

@@ -13,6 +13,7 @@ import numpy as np
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.statistics import Interval, TimeToTarget
+from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
 
@@ -48,10 +49,12 @@ class ArmSummary:
 
 
 def confirm_rows(tables: Tables, arm: str) -> list[Row]:
-    """The confirmation's rows of `arm` at the study's seeds, in the order of the seeds, one a seed."""
+    """The confirmation's rows of `arm` in the order of the seeds, one a seed; StudyError where there are two."""
     seeds = tables.study.confirm.seeds
     rows = [row for row in tables.trials.to_pylist() if row["stage"] == "confirm" and row["arm"] == arm]
-    by_seed = {row["seed"]: row for row in sorted(rows, key=lambda row: row["trial_id"])}
+    by_seed = {row["seed"]: row for row in rows}
+    if len(by_seed) < len(rows):
+        raise StudyError(f"DIR: got more than one confirmation of {arm} at a seed; allowed: one, at the chosen point")
     return [by_seed[seed] for seed in seeds if seed in by_seed]
 
 

@@ -23,6 +23,10 @@ class CircuitError(RuntimeError):
     """Circuits that could not be answered, told in one line."""
 
 
+class CircuitsLost(CircuitError):
+    """Whoever should have answered is gone or does not answer: nothing is wrong with the circuits."""
+
+
 class CircuitMemoryError(CircuitError):
     """A state that does not fit."""
 
@@ -126,20 +130,23 @@ class _Replicated:
         if not dist.is_initialized():
             assert own is not None
             return own
-        # One message: a flag (1: rank 0 failed) in front of the values.
+        # One message: a flag (1: rank 0 failed, 2: it lost its circuits) in front of the values.
         batch, n_qubits = self._shape
         message = torch.zeros(1 + batch * n_qubits, dtype=torch.float64)
         if isinstance(own, Tensor):
             message[1:] = own.reshape(-1)
         elif own is not None:
-            message[0] = 1
+            message[0] = 2 if isinstance(own, CircuitsLost) else 1
         if dist.get_backend(self._group) == "nccl":  # NCCL carries CUDA tensors only
             message = message.cuda()
         dist.broadcast(message, group=self._group, group_src=0)
         message = message.cpu()
         if message[0] == 0:
             return message[1:].view(batch, n_qubits)
-        return own if isinstance(own, CircuitError) else CircuitError("rank 0's circuits failed; its log says why")
+        if isinstance(own, CircuitError):
+            return own
+        kind = CircuitsLost if message[0] == 2 else CircuitError
+        return kind("rank 0's circuits failed; its log says why")
 
 
 def _collect(answer: Pending | Exception, shape: tuple[int, int]) -> Tensor | CircuitError:

@@ -3,12 +3,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies_made import Run, a_study, lost, made, runs
+from studies_made import Made, Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, arm_summaries, decide, judge
-from qsgd_ray.config import Decision
-from qsgd_ray.outcome import Ending
+from qsgd_ray.config import Decision, StudyError
+from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Tables
+from qsgd_ray.trial import confirm_trials, search_trial
 
 RULE = Decision(margin=0.01)
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5, -6, 1, -4, 2]) / 1000
@@ -267,3 +268,27 @@ def test_an_arm_that_mostly_misses_has_no_median_time():
     (_, sine) = arm_summaries(made({"adamw": runs(BASE), "sine": runs([0.9, 0.9, 0.5, 0.5, 0.5])}).tables())
     assert sine.epochs_to_target.median is None
     assert sine.epochs_to_target.hits == 2
+
+
+def test_an_arm_whose_whole_search_failed_is_not_waited_for():
+    study = a_study(["adamw", "sine"], 6)
+    rates = (1e-3, 2e-3)
+    failed = [
+        (search_trial(study, "sine", number, {"learning_rate": rate}), Outcome(Ending.DIVERGED))
+        for number, rate in enumerate(rates)
+    ]
+    confirmed = made({"adamw": runs([0.9] * 6)}, study=study).trials
+    (verdict,) = judge(Made(study, [*failed, *confirmed]).tables())
+    assert verdict.verdict is Verdict.INCONCLUSIVE
+    assert verdict.reason == "None of the 2 search trials of sine got a result, so there was nothing to confirm."
+
+
+def test_two_confirmations_of_a_seed_are_refused():
+    study = a_study(["adamw"], 1)
+    twice = [
+        (trial, Outcome(Ending.COMPLETED))
+        for rate in (1e-3, 2e-3)
+        for trial in confirm_trials(study, "adamw", {"learning_rate": rate})
+    ]
+    with pytest.raises(StudyError, match="more than one confirmation of adamw at a seed"):
+        judge(Made(study, twice).tables())

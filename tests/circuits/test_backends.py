@@ -13,6 +13,7 @@ from qsgd_ray.circuits.backends import (
     Answered,
     CircuitError,
     CircuitMemoryError,
+    CircuitsLost,
     ReplicatedBackend,
     TorchBackend,
     require_memory,
@@ -154,6 +155,7 @@ def replica(rank, meet):
         FlakyBackend(fail_on=1, at="submit"),
         FlakyBackend(fail_on=1, at="result"),
         FlakyBackend(fail_on=1, at="result", error=ZeroDivisionError("division by zero")),
+        FlakyBackend(fail_on=1, at="result", error=CircuitsLost("no answer")),
         CountingBackend(),
     ]
     for one in inner:
@@ -162,7 +164,7 @@ def replica(rank, meet):
         try:
             told.append(pending.result())
         except CircuitError as error:
-            told.append(str(error))
+            told.append(f"{type(error).__name__}: {error}")
     dist.destroy_process_group()
     return told, [len(one.asked) for one in (inner[0], inner[-1])]
 
@@ -183,11 +185,13 @@ def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path, monkeypatc
     exact = expectations(SPEC, angles())
     for told in (told_0, told_1):
         assert torch.equal(told[0], exact)
-        assert torch.equal(told[4], exact)
-    assert told_0[1:4] == [
-        "submission 1 failed",
-        "submission 1 failed",
-        "circuits failed on rank 0: ZeroDivisionError: division by zero",
+        assert torch.equal(told[5], exact)
+    assert told_0[1:5] == [
+        "CircuitError: submission 1 failed",
+        "CircuitError: submission 1 failed",
+        "CircuitError: circuits failed on rank 0: ZeroDivisionError: division by zero",
+        "CircuitsLost: no answer",
     ]
-    assert told_1[1:4] == ["rank 0's circuits failed; its log says why"] * 3
+    kinds = ["CircuitError"] * 3 + ["CircuitsLost"]
+    assert told_1[1:5] == [f"{kind}: rank 0's circuits failed; its log says why" for kind in kinds]
     assert (asked_0, asked_1) == ([1, 1], [0, 0])
