@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from qsgd_ray import __version__
-from qsgd_ray.config import STAGES, Study, StudyError, with_overrides
+from qsgd_ray.config import STAGES, Study, StudyError
+from qsgd_ray.overrides import with_overrides
 
 app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",

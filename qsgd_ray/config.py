@@ -7,115 +7,39 @@ In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+
+from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
+
+# A study file finds all it needs here.
+from qsgd_ray.spaces import Choice as Choice
+from qsgd_ray.spaces import LogUniform as LogUniform
+from qsgd_ray.spaces import Uniform as Uniform
 
 
 class StudyError(ValueError):
     """Bad input, told in one line: which field, what came, what is allowed."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _refuse(allowed: str) -> PydanticCustomError:
-    return PydanticCustomError("allowed", "{allowed}", {"allowed": allowed})
-
-
-class LogUniform(_Frozen):
-    """A positive number, uniform in its logarithm, from `low` to `high`."""
-
-    kind: Literal["log_uniform"] = "log_uniform"
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LogUniform:
-        if self.low >= self.high:
-            raise _refuse("low < high")
-        return self
-
-    def edges(self) -> tuple[float, ...]:
-        return (self.low, self.high)
-
-
-class Uniform(_Frozen):
-    """A number, uniform from `low` to `high`."""
-
-    kind: Literal["uniform"] = "uniform"
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Uniform:
-        if self.low >= self.high:
-            raise _refuse("low < high")
-        return self
-
-    def edges(self) -> tuple[float, ...]:
-        return (self.low, self.high)
-
-
-class Choice(_Frozen):
-    """One of a few numbers."""
-
-    kind: Literal["choice"] = "choice"
-    options: tuple[int | float, ...] = Field(min_length=1)
-
-    def edges(self) -> tuple[float, ...]:
-        return self.options
-
-
-Space = LogUniform | Uniform | Choice
-SPACES = (LogUniform, Uniform, Choice)
 Stage = Literal["search", "confirm"]
 STAGES: tuple[Stage, ...] = ("search", "confirm")
 
-
-def _searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
-    """A number for which `holds`, or a space whose every edge holds; one message for all that can be wrong."""
-
-    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            parsed = handler(value)
-        except ValidationError:
-            raise _refuse(f"{allowed}, or a space of such") from None
-        edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
-        if whole and (isinstance(parsed, LogUniform | Uniform) or any(edge != int(edge) for edge in edges)):
-            raise _refuse(f"{allowed}, or a Choice of such")
-        if not all(holds(edge) for edge in edges):
-            raise _refuse(f"{allowed}, or a space of such")
-        return parsed
-
-    return WrapValidator(check)
-
-
-LearningRate = Annotated[float | Space, _searchable("a number > 0", lambda x: x > 0)]
-NonNegative = Annotated[float | Space, _searchable("a number >= 0", lambda x: x >= 0)]
+LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
+NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
 # 30 qubits are a 16 GiB state; what one machine can hold is checked where the circuits run (circuits/backends.py).
 MAX_QUBITS = 40
 QubitCount = Annotated[
-    int | Space, _searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
+    int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) != len(seeds):
-        raise _refuse("each seed once")
+        raise refuse("each seed once")
     return seeds
 
 
@@ -123,7 +47,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
-class Perturbation(_Frozen):
+class Perturbation(Frozen):
     """lambda * Q, added to Adam's step (arXiv 2511.01918, Eq. 1 and 2), and how each opening of the paper is filled.
 
     `source`: where the signal s in Q = s * g comes from. `scope`: which coordinates: the first n_qubits of the
@@ -142,7 +66,7 @@ class Perturbation(_Frozen):
     direction: Literal["gradient"] = "gradient"
 
 
-class Arm(_Frozen):
+class Arm(Frozen):
     """One way to train. Without a perturbation it is torch.optim.AdamW itself."""
 
     name: Name
@@ -180,7 +104,7 @@ def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field}", value
 
 
-class Transformer(_Frozen):
+class Transformer(Frozen):
     """The paper's classifier (paper, settings table)."""
 
     d_model: int = Field(default=64, ge=1)
@@ -192,11 +116,11 @@ class Transformer(_Frozen):
     @model_validator(mode="after")
     def _heads_divide(self) -> Transformer:
         if self.d_model % self.n_heads:
-            raise _refuse(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
+            raise refuse(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
         return self
 
 
-class TextTask(_Frozen):
+class TextTask(Frozen):
     """Synthetic sequence classification (workloads/text.py defines the generator of each family).
 
     `difficulty` from 0 to 1: the share of sequences whose evidence is redrawn without regard to their label.
@@ -220,16 +144,16 @@ class TextTask(_Frozen):
     @model_validator(mode="after")
     def _fits(self) -> TextTask:
         if self.batch_size > self.train_size:
-            raise _refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
+            raise refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
         if self.family == "match" and self.n_classes > min(self.vocabulary, self.length - 1):
-            raise _refuse(
+            raise refuse(
                 f"n_classes at most vocabulary and length - 1 for family match; got {self.n_classes} with vocabulary "
                 f"{self.vocabulary} and length {self.length}"
             )
         return self
 
 
-class Search(_Frozen):
+class Search(Frozen):
     """Each arm tuned by Optuna under Ray Tune with the same budget; asynchronous halving per arm.
 
     With one trial at a time per arm the search is a pure function of the study; with more, what is suggested and what
@@ -250,7 +174,7 @@ class Search(_Frozen):
         return self.trials_at_once_per_arm == 1
 
 
-class Confirm(_Frozen):
+class Confirm(Frozen):
     """Every arm at its best point, on fresh seeds, paired across arms."""
 
     seeds: Seeds
@@ -259,7 +183,7 @@ class Confirm(_Frozen):
     trials_per_fit: int | None = Field(default=None, ge=1)
 
 
-class Decision(_Frozen):
+class Decision(Frozen):
     """The rule of the verdict, written before the first trial (accuracies are fractions of one)."""
 
     margin: float = Field(gt=0, lt=1)
@@ -267,7 +191,7 @@ class Decision(_Frozen):
     power: float = Field(default=0.8, gt=0.5, lt=1)
 
 
-class Resources(_Frozen):
+class Resources(Frozen):
     """What Ray is asked for. `circuit_actors` None: every training worker simulates its own circuits."""
 
     cpus_per_worker: float = Field(default=1, gt=0)
@@ -277,7 +201,7 @@ class Resources(_Frozen):
     circuit_timeout_s: float = Field(default=60, gt=0)
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """One question, asked of several arms under one budget."""
 
     name: Name
@@ -295,18 +219,18 @@ class Study(_Frozen):
     def _consistent(self) -> Study:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
-            raise _refuse(f"arms: each name once; got {', '.join(names)}")
+            raise refuse(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
-            raise _refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
+            raise refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
         if self.search.seed in self.confirm.seeds:
-            raise _refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
+            raise refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
         if self.search.grace_epochs > self.search.epochs:
-            raise _refuse(
+            raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
         for stage, workers in (("search", self.search.workers), ("confirm", self.confirm.workers)):
             if self.workload.batch_size % workers:
-                raise _refuse(
+                raise refuse(
                     f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
                 )
         return self
@@ -327,53 +251,6 @@ def study_from_tree(tree: Any) -> Study:
         return Study.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise StudyError(one_line(error, tree)) from None
-
-
-def with_overrides(study: Study, assignments: list[str]) -> Study:
-    """`study` with each `path=value` applied; list items go by index, arms also by name.
-
-    `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]`, `resources.circuit_actors=null`: values are JSON,
-    and what is no JSON is taken as text.
-    """
-    tree = study.model_dump(mode="json")
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise StudyError(f"--set: got {assignment!r}; allowed: path=value, such as search.trials_per_arm=4")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        _assign(tree, path, value)
-    return study_from_tree(tree)
-
-
-def _assign(tree: Any, path: str, value: Any) -> None:
-    branch = tree
-    walked: list[str] = []
-    *parents, leaf = path.split(".")
-    for key in parents:
-        branch = branch[_key(branch, key, walked, path)]
-        walked.append(key)
-    branch[_key(branch, leaf, walked, path)] = value
-
-
-def _key(branch: Any, key: str, walked: list[str], path: str) -> str | int:
-    if isinstance(branch, dict) and key in branch:
-        return key
-    if isinstance(branch, list):
-        names = [item.get("name") if isinstance(item, dict) else None for item in branch]
-        if key in names:
-            return names.index(key)
-        if key.isdecimal() and int(key) < len(branch):
-            return int(key)
-        allowed = ", ".join(name or str(index) for index, name in enumerate(names))
-    elif isinstance(branch, dict):
-        allowed = ", ".join(branch)
-    else:
-        allowed = f"nothing below a plain value ({branch!r})"
-    where = ".".join(walked) or "the study"
-    raise StudyError(f"--set {path}: got {key!r}; allowed in {where}: {allowed}")
 
 
 def one_line(error: ValidationError, tree: Any = None) -> str:

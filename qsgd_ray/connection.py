@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 
 from qsgd_ray.circuits.backends import CircuitMemoryError, require_memory
-from qsgd_ray.config import SPACES, Study, StudyError
+from qsgd_ray.config import Study, StudyError
+from qsgd_ray.spaces import SPACES
 
 # Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20

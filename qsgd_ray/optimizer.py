@@ -22,6 +22,7 @@ from qsgd_ray import config
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitError, Pending
 from qsgd_ray.coordinates import Blocks, coordinates
 from qsgd_ray.perturbation import CircuitSignal, make_signal
+from qsgd_ray.spaces import SPACES
 
 
 class Telemetry(NamedTuple):
@@ -94,7 +95,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         except ValidationError as error:
             raise ValueError(config.one_line(error)) from None
         for name, value in (("lambda_", perturbation.lambda_), ("n_qubits", perturbation.n_qubits)):
-            if isinstance(value, config.SPACES):
+            if isinstance(value, SPACES):
                 raise ValueError(f"Perturbation.{name}: got a space; allowed: a number")
         if telemetry_every is not None and telemetry_every < 1:
             raise ValueError(f"telemetry_every: got {telemetry_every}; allowed: a whole number >= 1, or None")

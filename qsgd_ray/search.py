@@ -16,9 +16,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from qsgd_ray.config import LogUniform, Space, Study, Uniform
+from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
 from qsgd_ray.results import Results
+from qsgd_ray.spaces import LogUniform, Space, Uniform
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
 from qsgd_ray.trial import search_trial
 

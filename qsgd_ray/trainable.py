@@ -32,6 +32,10 @@ SCORE = "score"  # what Optuna and halving look at: validation accuracy, 0 for a
 EPOCH = "epoch"
 
 
+class TrialLost(RuntimeError):
+    """The workers of a trial were lost once too often: for Tune an error, for the study a trial still to run."""
+
+
 class TunedTrial(tune.Trainable):
     """One trial of a search; its actor is used again for the next one (`reuse_actors`)."""
 
@@ -91,7 +95,8 @@ class TunedTrial(tune.Trainable):
             self._outcome = end.value
             if self._writes_row:
                 self._write(end.value)
-        except CircuitsLost:
+        except (CircuitsLost, TrialLost):
+            self._measurements.clear()
             raise  # no outcome of this trial: the search tries it again
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
             self._outcome = Outcome(Ending.FAILED, tuple(self._measurements), error=traceback.format_exc())
@@ -149,4 +154,7 @@ def on_workers(trial: Trial, site: Site) -> Training:
         group.join()
     if failure:
         raise failure[0]
-    return Outcome(site.results.ending(trial.trial_id), tuple(seen))
+    ending = site.results.ending(trial.trial_id)
+    if ending is Ending.LOST:
+        raise TrialLost(f"{trial.trial_id}: its workers were lost")
+    return Outcome(ending, tuple(seen))

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from made import a_study
 
-from qsgd_ray.config import with_overrides
+from qsgd_ray.overrides import with_overrides
 
 # Speed is measured by benchmarks; a busy machine must not fail a law.
 hypothesis.settings.register_profile("laws", deadline=None)

@@ -17,8 +17,8 @@ from qsgd_ray.config import (
     Uniform,
     one_line,
     study_from_tree,
-    with_overrides,
 )
+from qsgd_ray.overrides import with_overrides
 
 LEARNING_RATES = st.one_of(
     st.floats(1e-6, 1.0),

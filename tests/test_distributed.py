@@ -12,9 +12,10 @@ from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
 from qsgd_ray.circuits.backends import TorchBackend
-from qsgd_ray.config import Arm, Perturbation, Resources, with_overrides
+from qsgd_ray.config import Arm, Perturbation, Resources
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.overrides import with_overrides
 from qsgd_ray.pool import CircuitPool
 from qsgd_ray.results import TIME_COLUMNS, Results
 from qsgd_ray.training import Replica, run, train

@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
 # A module may import modules of a lower floor, and of its own floor only what FAMILY names.
 FLOORS = [
-    {"", "config", "outcome"},
-    {"trial", "study_file", "circuits", "circuits.spec"},
+    {"", "spaces", "outcome"},
+    {"config"},
+    {"trial", "study_file", "overrides", "circuits", "circuits.spec"},
     {"circuits.statevector", "results", "provenance"},
     {"circuits.backends", "analysis", "analysis.statistics"},
     {"perturbation", "coordinates", "models", "models.transformer", "analysis.summary"},

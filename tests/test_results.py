@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from made import a_study
 
-from qsgd_ray.config import StudyError, with_overrides
+from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import MEASUREMENTS, TRIALS, Results, read
 from qsgd_ray.trial import confirm_trials, search_trial
 

@@ -222,6 +222,15 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
     assert outcome.ending is (Ending.STOPPED_EARLY if stop_after else Ending.COMPLETED)
 
 
+def test_a_trial_whose_workers_stay_lost_is_no_result_for_the_sampler(cluster, tmp_path, monkeypatch):
+    from qsgd_ray import trainable
+
+    trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
+    monkeypatch.setattr(trainable, "run_trials", lambda _, site: site.results.write(trial, Outcome(Ending.LOST)))
+    with pytest.raises(trainable.TrialLost, match=r"search-adamw-000-\w+: its workers were lost"):
+        run(on_workers(trial, site_of(tmp_path / "small", cluster)), quiet)
+
+
 def test_what_ends_a_group_for_good_is_raised(cluster, tmp_path, monkeypatch):
     from qsgd_ray import trainable
 

@@ -8,9 +8,10 @@ from made import a_study
 from test_results import measured
 
 from qsgd_ray import study as stages
-from qsgd_ray.config import Arm, Perturbation, StudyError, with_overrides
+from qsgd_ray.config import Arm, Perturbation, StudyError
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.study import StudyUnfinished, best_point, chosen_points, unfinished
 from qsgd_ray.study_file import load_study

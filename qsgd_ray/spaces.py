@@ -1,0 +1,91 @@
+"""Where a searched field may lie: a number, or a space in its place; one message for all that can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def refuse(allowed: str) -> PydanticCustomError:
+    return PydanticCustomError("allowed", "{allowed}", {"allowed": allowed})
+
+
+class LogUniform(Frozen):
+    """A positive number, uniform in its logarithm, from `low` to `high`."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LogUniform:
+        if self.low >= self.high:
+            raise refuse("low < high")
+        return self
+
+    def edges(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+
+class Uniform(Frozen):
+    """A number, uniform from `low` to `high`."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform:
+        if self.low >= self.high:
+            raise refuse("low < high")
+        return self
+
+    def edges(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+
+class Choice(Frozen):
+    """One of a few numbers."""
+
+    kind: Literal["choice"] = "choice"
+    options: tuple[int | float, ...] = Field(min_length=1)
+
+    def edges(self) -> tuple[float, ...]:
+        return self.options
+
+
+Space = LogUniform | Uniform | Choice
+SPACES = (LogUniform, Uniform, Choice)
+
+
+def searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
+    """A number for which `holds`, or a space whose every edge holds; one message for all that can be wrong."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            parsed = handler(value)
+        except ValidationError:
+            raise refuse(f"{allowed}, or a space of such") from None
+        edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
+        if whole and (isinstance(parsed, LogUniform | Uniform) or any(edge != int(edge) for edge in edges)):
+            raise refuse(f"{allowed}, or a Choice of such")
+        if not all(holds(edge) for edge in edges):
+            raise refuse(f"{allowed}, or a space of such")
+        return parsed
+
+    return WrapValidator(check)
