@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,38 +25,31 @@ def refuse(allowed: str) -> PydanticCustomError:
     return PydanticCustomError("allowed", "{allowed}", {"allowed": allowed})
 
 
-class LogUniform(Frozen):
-    """A positive number, uniform in its logarithm, from `low` to `high`."""
-
-    kind: Literal["log_uniform"] = "log_uniform"
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LogUniform:
-        if self.low >= self.high:
-            raise refuse("low < high")
-        return self
-
-    def edges(self) -> tuple[float, ...]:
-        return (self.low, self.high)
-
-
-class Uniform(Frozen):
-    """A number, uniform from `low` to `high`."""
-
-    kind: Literal["uniform"] = "uniform"
+class _Range(Frozen):
     low: float
     high: float
 
     @model_validator(mode="after")
-    def _ordered(self) -> Uniform:
+    def _ordered(self) -> Self:
         if self.low >= self.high:
             raise refuse("low < high")
         return self
 
     def edges(self) -> tuple[float, ...]:
         return (self.low, self.high)
+
+
+class LogUniform(_Range):
+    """A positive number, uniform in its logarithm, from `low` to `high`."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    low: float = Field(gt=0)
+
+
+class Uniform(_Range):
+    """A number, uniform from `low` to `high`."""
+
+    kind: Literal["uniform"] = "uniform"
 
 
 class Choice(Frozen):

@@ -169,8 +169,8 @@ def test_a_choice_of_qubits_is_judged_by_its_largest():
         check_memory(type(study).model_validate(tree), available_bytes=2**34)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has GPUs")
-def test_gpus_that_are_not_there_are_refused():
+def test_gpus_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"resources.gpus_per_worker: got 1; allowed: 0"):
         refuse_what_cannot_run(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
 
