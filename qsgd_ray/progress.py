@@ -29,7 +29,8 @@ class _Tally:
 
     @property
     def ended(self) -> int:
-        return sum(self.endings.values())
+        """A lost trial is tried again, so it has not ended."""
+        return sum(count for ending, count in self.endings.items() if ending != Ending.LOST)
 
 
 class Progress:

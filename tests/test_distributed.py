@@ -126,7 +126,7 @@ class Grudging:
 def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undisturbed(
     cluster, circuits, undisturbed, tmp_path
 ):
-    """Of three trials the second loses a process once, and the last one's circuits raise."""
+    """The second trial loses a process once, the third diverges on both replicas, the last one's circuits raise."""
     died, seen = tmp_path / "died", tmp_path / "listening"
 
     def die_once(trial, measurement):
@@ -136,13 +136,15 @@ def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undistur
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-    broken = a_trial(2, CIRCUIT.model_copy(update={"depth": 3}))
+    diverging = a_trial(2, CIRCUIT.model_copy(update={"lambda_": 1e38}))
+    broken = a_trial(3, CIRCUIT.model_copy(update={"depth": 3}))
     site = site_of(tmp_path / "small", cluster, circuits=Grudging(circuits), report=die_once)
-    run_trials([*TRIALS, broken], site)
+    run_trials([*TRIALS, diverging, broken], site)
     rows = {trial_id: timeless(row) for trial_id, row in rows_of(site).items()}
-    failed = rows.pop(broken.trial_id)
+    failed, diverged = rows.pop(broken.trial_id), rows.pop(diverging.trial_id)
     assert died.exists()
     assert rows == undisturbed
+    assert (diverged["ending"], diverged["error"], diverged["test_accuracy"]) == (Ending.DIVERGED, None, None)
     assert failed["ending"] == Ending.FAILED
     assert "ZeroDivisionError: planted" in failed["error"]
     assert "in submit" in failed["error"], "the traceback is kept"
