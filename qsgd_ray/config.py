@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
 
 # A study file finds all it needs here.
@@ -51,15 +52,17 @@ class Perturbation(Frozen):
     """lambda * Q, added to Adam's step (arXiv 2511.01918, Eq. 1 and 2), and how each opening of the paper is filled.
 
     `source`: where the signal s in Q = s * g comes from. `scope`: which coordinates: the first n_qubits of the
-    flattened `model`, of each parameter `tensor`, or `all` in blocks of n_qubits. The last three fields name the
-    reading in force, so that every result says which one it was.
+    flattened `model`, of each parameter `tensor`, or `all` in blocks of n_qubits. `depth`, `entangle` (True: chain,
+    False: none) and `rotations` say what circuit (circuits/spec.py). The last three fields name the reading in force,
+    so that every result says which one it was.
     """
 
     source: Literal["sine", "circuit", "zero"]
     lambda_: NonNegative = 0.5
     n_qubits: QubitCount = 4
     depth: int = Field(default=2, ge=1, le=64)
-    entangle: bool = True
+    entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
+    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
     scope: Literal["model", "tensor", "all"] = "tensor"
     formula: Literal["adamw"] = "adamw"
     placement: Literal["update"] = "update"

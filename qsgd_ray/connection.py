@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from qsgd_ray.circuits.backends import CircuitMemoryError, require_memory
+from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.spaces import SPACES
 

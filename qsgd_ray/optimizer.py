@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast, overload
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qsgd_ray import config
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitError, Pending
+from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.coordinates import Blocks, coordinates
 from qsgd_ray.perturbation import CircuitSignal, make_signal
 from qsgd_ray.spaces import SPACES
@@ -79,7 +80,8 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         lambda_: float = 0.5,
         n_qubits: int = 4,
         depth: int = 2,
-        entangle: bool = True,
+        entangle: Entangle | bool = "chain",
+        rotations: Sequence[Rotation] = ("ry", "rz"),
         source: Literal["sine", "circuit", "zero"] = "sine",
         scope: Literal["model", "tensor", "all"] = "tensor",
         circuits: CircuitBackend | None = None,
@@ -90,7 +92,13 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     ) -> None:
         try:
             perturbation = config.Perturbation(
-                source=source, lambda_=lambda_, n_qubits=n_qubits, depth=depth, entangle=entangle, scope=scope
+                source=source,
+                lambda_=lambda_,
+                n_qubits=n_qubits,
+                depth=depth,
+                entangle=entangle_by_name(entangle),
+                rotations=tuple(rotations),
+                scope=scope,
             )
         except ValidationError as error:
             raise ValueError(config.one_line(error)) from None
@@ -328,7 +336,7 @@ def make_optimizer(
     perturbation = arm.perturbation
     if perturbation is None:
         return torch.optim.AdamW(parameters, **settings)
-    own = perturbation.model_dump(include={"lambda_", "n_qubits", "depth", "entangle", "source", "scope"})
+    own = perturbation.model_dump(include={"lambda_", "n_qubits", "depth", "entangle", "rotations", "source", "scope"})
     return SuperpositionalAdamW(parameters, **settings, **own, circuits=circuits)
 
 

@@ -6,6 +6,7 @@ arXiv 2511.01918, Eq. 2, is s_i = sin(pi*theta_i); a circuit of depth 1 without 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from qsgd_ray import config
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, TorchBackend
+from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -39,20 +41,29 @@ class ZeroSignal:
 
 
 class CircuitSignal:
-    """s = <Z_i> of the circuit with a_di = -pi*theta_i, b_di = pi*theta_i, one circuit a block.
+    """s = <Z_i> of the circuit whose rotations turn by -pi*theta_i, +pi*theta_i and so on, one circuit a block.
 
     A block narrower than the others is a circuit of that many qubits. A block with a coordinate that is not finite has
     no circuit: its s is nan, as sin(pi*nan) is, so that a diverged run looks diverged whatever the source.
     """
 
-    def __init__(self, backend: CircuitBackend, depth: int, entangle: bool) -> None:
+    def __init__(
+        self,
+        backend: CircuitBackend,
+        depth: int = 2,
+        entangle: Entangle = "chain",
+        rotations: tuple[Rotation, ...] = ("ry", "rz"),
+    ) -> None:
         self.backend = backend
-        self.depth = depth
-        self.entangle = entangle
+        self._spec = CircuitSpec(1, depth, entangle, rotations)
+
+    def spec(self, width: int) -> CircuitSpec:
+        """The circuit of a block of `width` coordinates."""
+        return replace(self._spec, n_qubits=width)
 
     def submit(self, theta_bn: Tensor) -> Pending:
         theta_bn = _float64(theta_bn)
-        spec = CircuitSpec(theta_bn.shape[1], self.depth, self.entangle)
+        spec = self.spec(theta_bn.shape[1])
         # The sum of finite numbers may overflow, so it only says when to look closer.
         if theta_bn.sum().isfinite():
             return self.backend.submit(spec, circuit_angles(spec, theta_bn))
@@ -77,9 +88,14 @@ class _Partly:
 
 
 def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
-    """The angles of a block: a_di = -pi*theta_i, b_di = pi*theta_i in every layer d; (batch, depth, n, 2) float64."""
+    """The angles of a block, the same in every layer: (batch, depth, n, len(rotations)) float64.
+
+    The first rotation takes a_di = -pi*theta_i, the second b_di = pi*theta_i (the paper's Ry and Rz); further ones go
+    on with alternating signs.
+    """
     turn_bn = math.pi * _float64(theta_bn)
-    return torch.stack((-turn_bn, turn_bn), -1)[:, None].expand(-1, spec.depth, -1, -1)
+    turns = [turn_bn if index % 2 else -turn_bn for index in range(len(spec.rotations))]
+    return torch.stack(turns, -1)[:, None].expand(-1, spec.depth, -1, -1)
 
 
 def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | None) -> Signal:
@@ -90,7 +106,9 @@ def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | Non
         case "zero":
             return ZeroSignal()
         case "circuit":
-            return CircuitSignal(backend or TorchBackend(), perturbation.depth, perturbation.entangle)
+            return CircuitSignal(
+                backend or TorchBackend(), perturbation.depth, perturbation.entangle, perturbation.rotations
+            )
 
 
 def _float64(theta_bn: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from torch import Tensor
 
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, TorchBackend
+from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -29,10 +30,18 @@ class CircuitActor:
         torch.set_num_threads(threads)
         self._backend = TorchBackend(memory_bytes=psutil.virtual_memory().total)
 
-    def expectations(self, spec: CircuitSpec, angles_bdn2: NDArray[np.float64]) -> NDArray[np.float64]:
-        """<Z_i> of each circuit, (batch, n_qubits); `CircuitMemoryError` where this node cannot hold one state."""
+    def answer(
+        self,
+        spec: CircuitSpec,
+        angles_bdnr: NDArray[np.float64],
+        readout: Readout = "z",
+        keys_b: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """(batch, spec.answer_width(readout)); `CircuitMemoryError` where this node cannot hold one state."""
         # Ray hands out read-only arrays; torch wants to own what it wraps.
-        answer: NDArray[np.float64] = self._backend.submit(spec, torch.from_numpy(angles_bdn2.copy())).result().numpy()
+        angles = torch.from_numpy(angles_bdnr.copy())
+        keys = None if keys_b is None else torch.from_numpy(keys_b.copy())
+        answer: NDArray[np.float64] = self._backend.submit(spec, angles, readout, keys).result().numpy()
         return answer
 
 
@@ -44,7 +53,7 @@ class PoolPending:
     timeout_s: float
 
     def result(self) -> Tensor:
-        """<Z_i>, (batch, n_qubits) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
+        """(batch, width) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
         try:
             return torch.from_numpy(np.array(ray.get(self.answer, timeout=self.timeout_s)))
         except GetTimeoutError:
@@ -63,12 +72,15 @@ class PoolBackend:
     timeout_s: float
     turn: int = 0
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> PoolPending:
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> PoolPending:
         """Send the circuits to the next actor in turn; returns at once."""
         actor = self.actors[self.turn % len(self.actors)]
         self.turn += 1
-        angles = angles_bdn2.detach().to("cpu", torch.float64).numpy()
-        return PoolPending(actor.expectations.remote(spec, angles), self.timeout_s)
+        angles = angles_bdnr.detach().to("cpu", torch.float64).numpy()
+        keys = None if keys_b is None else keys_b.cpu().numpy()
+        return PoolPending(actor.answer.remote(spec, angles, readout, keys), self.timeout_s)
 
 
 class CircuitPool:
@@ -82,8 +94,8 @@ class CircuitPool:
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when every actor answers; `CircuitsLost` where the cluster did not start them in time."""
-        one_qubit = CircuitSpec(1, depth=1, entangle=False)
-        calls = [actor.expectations.remote(one_qubit, np.zeros((1, 1, 1, 2))) for actor in self._actors]
+        one_qubit = CircuitSpec(1, depth=1)
+        calls = [actor.answer.remote(one_qubit, np.zeros((1, 1, 1, 2))) for actor in self._actors]
         ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         if waiting:
             raise CircuitsLost(

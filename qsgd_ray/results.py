@@ -24,7 +24,7 @@ from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "wall_s",
@@ -60,7 +60,8 @@ TRIALS = _schema(
         "lambda_": pa.float64(),
         "n_qubits": pa.int32(),
         "depth": pa.int32(),
-        "entangle": pa.bool_(),
+        "entangle": pa.string(),
+        "rotations": pa.string(),
         "scope": pa.string(),
         "formula": pa.string(),
         "placement": pa.string(),
@@ -122,6 +123,8 @@ def trial_row(trial: Trial, outcome: Outcome, *, started_at: Any = None, host: s
     reached = outcome.first_reaching(trial.workload.target_accuracy)
     perturbation = trial.arm.perturbation
     perturbed = perturbation.model_dump() if perturbation else {}
+    if perturbation:
+        perturbed["rotations"] = ",".join(perturbation.rotations)
     return {
         "study": trial.study,
         "stage": trial.stage,

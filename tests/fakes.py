@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.circuits.backends import CircuitError, Pending, TorchBackend
+from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -19,9 +20,11 @@ class CountingBackend:
         self.asked: list[tuple[CircuitSpec, Tensor]] = []
         self._inner = TorchBackend()
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
-        self.asked.append((spec, angles_bdn2.clone()))
-        return self._inner.submit(spec, angles_bdn2)
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
+        self.asked.append((spec, angles_bdnr.clone()))
+        return self._inner.submit(spec, angles_bdnr, readout, keys_b)
 
 
 class FlakyBackend:
@@ -34,10 +37,12 @@ class FlakyBackend:
         self._error = error or CircuitError(f"submission {fail_on} failed")
         self._inner = TorchBackend()
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
         self.submissions += 1
         if self.submissions != self._fail_on:
-            return self._inner.submit(spec, angles_bdn2)
+            return self._inner.submit(spec, angles_bdnr, readout, keys_b)
         if self._at == "submit":
             raise self._error
         return FailedPending(self._error)
@@ -58,21 +63,23 @@ class LateBackend:
         self.submissions = 0
         self._delay_s = delay_s
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
         self.submissions += 1
-        return _LatePending(spec, angles_bdn2.clone(), self._delay_s)
+        return _LatePending(spec, angles_bdnr.clone(), readout, self._delay_s)
 
 
 class _LatePending:
-    def __init__(self, spec: CircuitSpec, angles_bdn2: Tensor, delay_s: float) -> None:
+    def __init__(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout, delay_s: float) -> None:
         self._answer: Tensor | None = None
-        self._thread = threading.Thread(target=self._work, args=(spec, angles_bdn2, delay_s))
+        self._thread = threading.Thread(target=self._work, args=(spec, angles_bdnr, readout, delay_s))
         self._thread.start()
 
-    def _work(self, spec: CircuitSpec, angles_bdn2: Tensor, delay_s: float) -> None:
+    def _work(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout, delay_s: float) -> None:
         torch.set_num_threads(1)
         time.sleep(delay_s)
-        self._answer = TorchBackend().submit(spec, angles_bdn2).result()
+        self._answer = TorchBackend().submit(spec, angles_bdnr, readout).result()
 
     def result(self) -> Tensor:
         self._thread.join()
@@ -86,7 +93,9 @@ class AnswersWith:
     def __init__(self, answer: Tensor) -> None:
         self._answer = answer
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
         return self
 
     def result(self) -> Tensor:

@@ -34,16 +34,30 @@ def cnot(n_qubits: int, control: int, target: int) -> np.ndarray:
     return matrix
 
 
-def state(n_qubits: int, depth: int, entangle: bool, angles_dn2: np.ndarray) -> np.ndarray:
+def rx(angle: float) -> np.ndarray:
+    c, s = math.cos(angle / 2), math.sin(angle / 2)
+    return np.array([[c, -1j * s], [-1j * s, c]])
+
+
+ROTATIONS = {"rx": rx, "ry": ry, "rz": rz}
+
+
+def cnots(n_qubits: int, entangle: str) -> list[tuple[int, int]]:
+    chain = [(qubit, qubit + 1) for qubit in range(n_qubits - 1)]
+    pairs = [(i, j) for i in range(n_qubits) for j in range(n_qubits) if i < j]
+    ring = [*chain, (n_qubits - 1, 0)] if n_qubits > 1 else []
+    return {"none": [], "chain": chain, "ring": ring, "all": pairs}[entangle]
+
+
+def state(n_qubits: int, depth: int, entangle: str, angles_dnr: np.ndarray, rotations=("ry", "rz")) -> np.ndarray:
     psi = np.zeros(2**n_qubits, dtype=complex)
     psi[0] = 1
     psi = on_qubits([H] * n_qubits) @ psi
     for level in range(depth):
-        psi = on_qubits([ry(a) for a, _ in angles_dn2[level]]) @ psi
-        psi = on_qubits([rz(b) for _, b in angles_dn2[level]]) @ psi
-        if entangle:
-            for qubit in range(n_qubits - 1):
-                psi = cnot(n_qubits, qubit, qubit + 1) @ psi
+        for index, rotation in enumerate(rotations):
+            psi = on_qubits([ROTATIONS[rotation](angles[index]) for angles in angles_dnr[level]]) @ psi
+        for control, target in cnots(n_qubits, entangle):
+            psi = cnot(n_qubits, control, target) @ psi
     return psi
 
 
@@ -54,9 +68,9 @@ def z_values(psi: np.ndarray) -> np.ndarray:
     return np.array([sum(p[y] * (-1) ** (y >> i & 1) for y in range(len(p))) for i in range(n_qubits)])
 
 
-def theta_angles(depth: int, theta: np.ndarray) -> np.ndarray:
-    """(depth, n, 2): a_di = -pi*theta_i, b_di = pi*theta_i."""
-    return np.array([[[-math.pi * t, math.pi * t] for t in theta]] * depth)
+def theta_angles(depth: int, theta: np.ndarray, n_rotations: int = 2) -> np.ndarray:
+    """(depth, n, n_rotations): a_di = -pi*theta_i, b_di = pi*theta_i, and so on."""
+    return np.array([[[math.pi * t * (-1) ** (index + 1) for index in range(n_rotations)] for t in theta]] * depth)
 
 
 def blocks_of(sizes: list[int], scope: str, n_qubits: int) -> list[list[int]]:
@@ -97,8 +111,9 @@ def sine_signal(theta: np.ndarray) -> np.ndarray:
     return np.array([math.sin(math.pi * t) for t in theta])
 
 
-def circuit_signal(depth: int, entangle: bool):
+def circuit_signal(depth: int, entangle: str, rotations=("ry", "rz")):
     def signal(theta):
-        return z_values(state(len(theta), depth, entangle, theta_angles(depth, theta)))
+        angles = theta_angles(depth, theta, len(rotations))
+        return z_values(state(len(theta), depth, entangle, angles, rotations))
 
     return signal

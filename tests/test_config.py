@@ -28,9 +28,12 @@ LEARNING_RATES = st.one_of(
 )
 
 
-@given(LEARNING_RATES, st.sampled_from(["sine", "circuit", "zero"]), st.integers(1, 40), st.booleans())
+ENTANGLEMENTS = st.sampled_from(["chain", "ring", "all", "none", True, False])
+
+
+@given(LEARNING_RATES, st.sampled_from(["sine", "circuit", "zero"]), st.integers(1, 40), ENTANGLEMENTS)
 def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entangle):
-    perturbation = Perturbation(source=source, n_qubits=n_qubits, entangle=entangle)
+    perturbation = Perturbation(source=source, n_qubits=n_qubits, entangle=entangle, rotations=("rx", "ry"))
     study = a_study(arms=(Arm(name="adamw"), Arm(name="q", learning_rate=learning_rate, perturbation=perturbation)))
     assert study_from_tree(json.loads(study.model_dump_json())) == study
 

@@ -117,10 +117,10 @@ class Grudging:
     def __init__(self, inner) -> None:
         self.inner = inner
 
-    def submit(self, spec, angles_bdn2):
+    def submit(self, spec, angles_bdnr, readout="z", keys_b=None):
         if spec.depth != CIRCUIT.depth:
             raise ZeroDivisionError("planted")
-        return self.inner.submit(spec, angles_bdn2)
+        return self.inner.submit(spec, angles_bdnr, readout, keys_b)
 
 
 def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undisturbed(

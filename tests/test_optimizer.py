@@ -126,7 +126,7 @@ def test_sine_is_the_naive_twin_s(scope, lambda_, n_qubits, weight_decay, kernel
 
 
 @pytest.mark.parametrize("scope", ["model", "tensor", "all"])
-@pytest.mark.parametrize("entangle", [True, False])
+@pytest.mark.parametrize("entangle", ["chain", "ring", "none"])
 def test_circuits_are_the_naive_twin_s(scope, entangle):
     parameters = parameters_of()
     twin = twin_of(parameters, reference.circuit_signal(2, entangle), scope, weight_decay=0.1)
@@ -579,7 +579,7 @@ def test_an_arm_s_perturbation_is_handed_on_and_shares_the_base_s_kernel():
     backend, parameters = CountingBackend(), parameters_of(((5,),))
     optimizer = make_optimizer(arm, parameters, backend)
     run(optimizer, parameters, 1)
-    assert {(spec.n_qubits, spec.depth, spec.entangle) for spec, _ in backend.asked} == {(2, 3, False), (1, 3, False)}
+    assert {(spec.n_qubits, spec.depth, spec.entangle) for spec, _ in backend.asked} == {(2, 3, "none"), (1, 3, "none")}
     assert (optimizer.defaults["lr"], optimizer.defaults["lambda_"]) == (3e-3, 0.25)
     plain = make_optimizer(Arm(name="adam"), parameters_of(), None)
     assert [optimizer.defaults[name] for name in ("fused", "foreach")] == [

@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Perturbation
 from qsgd_ray.perturbation import CircuitSignal, SineSignal, ZeroSignal, circuit_angles, make_signal
+
+entanglements = st.sampled_from(get_args(Entangle))
+rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
 
 
 def theta_of(batch, width, seed=0):
@@ -28,23 +33,23 @@ def test_zero_is_zero():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(1, 5), st.integers(1, 3), st.booleans(), st.integers(0, 1000))
-def test_circuit_signal_is_that_of_the_naive_twin(width, depth, entangle, seed):
+@given(st.integers(1, 5), st.integers(1, 3), entanglements, rotation_lists, st.integers(0, 1000))
+def test_circuit_signal_is_that_of_the_naive_twin(width, depth, entangle, rotations, seed):
     theta = theta_of(2, width, seed)
-    s = CircuitSignal(TorchBackend(), depth, entangle).submit(theta).result().numpy()
-    exact = reference.circuit_signal(depth, entangle)
+    s = CircuitSignal(TorchBackend(), depth, entangle, rotations).submit(theta).result().numpy()
+    exact = reference.circuit_signal(depth, entangle, rotations)
     assert max(np.abs(s[block] - exact(theta[block].numpy())).max() for block in range(2)) < 1e-12
 
 
 def test_depth_one_without_entanglement_is_the_sine():
     theta = theta_of(7, 4)
-    circuit = CircuitSignal(TorchBackend(), depth=1, entangle=False).submit(theta).result()
+    circuit = CircuitSignal(TorchBackend(), depth=1, entangle="none").submit(theta).result()
     assert (circuit - SineSignal().submit(theta).result()).abs().max() < 1e-14
 
 
 def test_a_block_is_a_circuit_of_its_own_width():
     backend = CountingBackend()
-    CircuitSignal(backend, depth=3, entangle=False).submit(theta_of(5, 2).float())
+    CircuitSignal(backend, depth=3, entangle="none").submit(theta_of(5, 2).float())
     ((spec, angles),) = backend.asked
     assert spec == CircuitSpec(2, 3, False)
     assert (angles.shape, angles.dtype) == (spec.angles_shape(5), torch.float64)
@@ -81,5 +86,5 @@ def test_make_signal_knows_every_source(source, kind):
 def test_make_signal_hands_the_circuit_s_settings_on():
     backend = CountingBackend()
     signal = make_signal(Perturbation(source="circuit", depth=3, entangle=False), backend)
-    assert (signal.backend, signal.depth, signal.entangle) == (backend, 3, False)
+    assert (signal.backend, signal.spec(4)) == (backend, CircuitSpec(4, 3, "none"))
     assert isinstance(make_signal(Perturbation(source="circuit"), None).backend, TorchBackend)

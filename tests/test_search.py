@@ -93,7 +93,7 @@ def test_an_arm_that_lost_a_trial_rests_and_the_others_go_on(tmp_path):
 class Broken:
     """Circuits that nobody answers."""
 
-    def submit(self, spec, angles_bdn2):
+    def submit(self, spec, angles_bdnr, readout="z", keys_b=None):
         raise ZeroDivisionError("planted")
 
 

@@ -1,6 +1,7 @@
-"""Who answers circuits: one protocol, CircuitSpec and angles in, <Z_i> out; in process, or once for all replicas.
+"""Who answers circuits: one protocol, CircuitSpec and angles in, numbers out; in process, or once for all replicas.
 
 `submit` hands the circuits over and returns at once where it can; `result()` of what it returned waits for the answer.
+The other backends live in files of their own: auto.py, aer.py, shots.py, estimator.py.
 """
 
 from __future__ import annotations
@@ -12,38 +13,44 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
+from qsgd_ray.circuits.kinds import Readout
+from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import CHUNK_BYTES, expectations
+from qsgd_ray.circuits.statevector import CHUNK_BYTES, expectations, weight_of_first
 
-# A gate reads one state and writes another, with half a state of scratch.
-STATES_AT_ONCE = 2.5
-
-
-class CircuitError(RuntimeError):
-    """Circuits that could not be answered, told in one line."""
-
-
-class CircuitsLost(CircuitError):
-    """Whoever should have answered is gone or does not answer: nothing is wrong with the circuits."""
-
-
-class CircuitMemoryError(CircuitError):
-    """A state that does not fit."""
+__all__ = [
+    "Answered",
+    "CircuitBackend",
+    "CircuitError",
+    "CircuitMemoryError",
+    "CircuitsLost",
+    "Pending",
+    "ReplicatedBackend",
+    "TorchBackend",
+    "checked_angles",
+]
 
 
 class Pending(Protocol):
     """An answer under way."""
 
     def result(self) -> Tensor:
-        """Wait for it: (batch, n_qubits) float64 <Z_i> on the CPU. CircuitError: there is none."""
+        """Wait for it: (batch, spec.answer_width(readout)) float64 on the CPU. CircuitError: there is none."""
         ...
 
 
 class CircuitBackend(Protocol):
     """Answers circuits."""
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
-        """Ask for <Z_i> of each circuit; angles (batch, depth, n_qubits, 2) in radians. CircuitError: refused."""
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
+        """Ask for `readout` of each circuit: every <Z_i>, or the weight of the first n_qubits basis states.
+
+        `angles_bdnr`: radians, of the shape that `spec` says. `keys_b`: (batch,) int64, what names each circuit's draws
+        (study, trial, step, block) where they are sampled; exact backends do not look at it. CircuitError: refused.
+        """
         ...
 
 
@@ -67,20 +74,33 @@ class TorchBackend:
     def __init__(self, memory_bytes: int = 2**30) -> None:
         self.memory_bytes = memory_bytes
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
-        try:
-            spec.check_angles(angles_bdn2)
-        except ValueError as error:
-            raise CircuitError(str(error)) from None
+    def submit(
+        self,
+        spec: CircuitSpec,
+        angles_bdnr: Tensor,
+        readout: Readout = "z",
+        keys_b: Tensor | None = None,  # noqa: ARG002  exact answers draw nothing
+    ) -> Pending:
         require_memory(spec.n_qubits, self.memory_bytes)
         with torch.inference_mode():
-            angles_bdn2 = angles_bdn2.detach().to("cpu", torch.float64)
-            # The sum of finite numbers may overflow, so it only says when to look closer.
-            if not math.isfinite(angles_bdn2.sum()) and not angles_bdn2.isfinite().all():
-                bad = int((~angles_bdn2.isfinite()).sum())
-                raise CircuitError(f"angles: got {bad} of {angles_bdn2.numel()} not finite; allowed: finite radians")
-            answer = expectations(spec, angles_bdn2, memory_bytes=min(self.memory_bytes, CHUNK_BYTES))
+            angles_bdnr = checked_angles(spec, angles_bdnr)
+            simulate = expectations if readout == "z" else weight_of_first
+            answer = simulate(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, CHUNK_BYTES))
         return Answered(answer.clone())  # outside inference mode: a tensor like any other
+
+
+def checked_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:
+    """The angles in float64 on the CPU, detached. CircuitError: of the wrong shape, no real floats, or not finite."""
+    try:
+        spec.check_angles(angles_bdnr)
+    except ValueError as error:
+        raise CircuitError(str(error)) from None
+    angles_bdnr = angles_bdnr.detach().to("cpu", torch.float64)
+    # The sum of finite numbers may overflow, so it only says when to look closer.
+    if not math.isfinite(angles_bdnr.sum()) and not angles_bdnr.isfinite().all():
+        bad = int((~angles_bdnr.isfinite()).sum())
+        raise CircuitError(f"angles: got {bad} of {angles_bdnr.numel()} not finite; allowed: finite radians")
+    return angles_bdnr
 
 
 class ReplicatedBackend:
@@ -95,15 +115,17 @@ class ReplicatedBackend:
         self._inner = inner
         self._group = group
 
-    def submit(self, spec: CircuitSpec, angles_bdn2: Tensor) -> Pending:
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
         asks = not dist.is_initialized() or dist.get_rank(self._group) == 0
         answer: Pending | Exception | None = None
         if asks:
             try:
-                answer = self._inner.submit(spec, angles_bdn2)
+                answer = self._inner.submit(spec, angles_bdnr, readout, keys_b)
             except Exception as error:  # kept for result(), where the other ranks hear of it
                 answer = error
-        return _Replicated(answer, (angles_bdn2.shape[0], spec.n_qubits), self._group)
+        return _Replicated(answer, (angles_bdnr.shape[0], spec.answer_width(readout)), self._group)
 
 
 class _Replicated:
@@ -131,8 +153,8 @@ class _Replicated:
             assert own is not None
             return own
         # One message: a flag (1: rank 0 failed, 2: it lost its circuits) in front of the values.
-        batch, n_qubits = self._shape
-        message = torch.zeros(1 + batch * n_qubits, dtype=torch.float64)
+        batch, width = self._shape
+        message = torch.zeros(1 + batch * width, dtype=torch.float64)
         if isinstance(own, Tensor):
             message[1:] = own.reshape(-1)
         elif own is not None:
@@ -142,7 +164,7 @@ class _Replicated:
         dist.broadcast(message, group=self._group, group_src=0)
         message = message.cpu()
         if message[0] == 0:
-            return message[1:].view(batch, n_qubits)
+            return message[1:].view(batch, width)
         if isinstance(own, CircuitError):
             return own
         kind = CircuitsLost if message[0] == 2 else CircuitError
@@ -164,29 +186,3 @@ def _collect(answer: Pending | Exception, shape: tuple[int, int]) -> Tensor | Ci
         told = CircuitError(f"circuits failed on rank 0: {type(error).__name__}: {error}")
         told.__cause__ = error
         return told
-
-
-def statevector_bytes(n_qubits: int, dtype: torch.dtype = torch.complex128) -> int:
-    """Bytes of one state of `n_qubits` qubits in `dtype`."""
-    return dtype.itemsize << n_qubits
-
-
-def require_memory(n_qubits: int, available_bytes: int) -> None:
-    """CircuitMemoryError unless one circuit of `n_qubits` qubits can be simulated in `available_bytes`.
-
-    Needed are 2.5 states of 2**n_qubits complex128 numbers (measured: tests/circuits/test_backends.py).
-    """
-    needed = _needed_bytes(n_qubits)
-    if needed <= available_bytes:
-        return
-    largest = 0
-    while _needed_bytes(largest + 1) <= available_bytes:
-        largest += 1
-    raise CircuitMemoryError(
-        f"n_qubits: got {n_qubits}, a simulation that needs {needed:,} bytes with {available_bytes:,} there; "
-        f"allowed: at most {largest}"
-    )
-
-
-def _needed_bytes(n_qubits: int) -> int:
-    return int(STATES_AT_ONCE * statevector_bytes(n_qubits))

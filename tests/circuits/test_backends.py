@@ -1,4 +1,3 @@
-import weakref
 from datetime import timedelta
 
 import pytest
@@ -6,18 +5,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from fakes import AnswersWith, CountingBackend, FlakyBackend
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsgd_ray.circuits.backends import (
-    STATES_AT_ONCE,
     Answered,
     CircuitError,
     CircuitMemoryError,
     CircuitsLost,
     ReplicatedBackend,
     TorchBackend,
-    require_memory,
-    statevector_bytes,
 )
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import expectations
@@ -72,50 +67,6 @@ def test_torch_backend_refuses_a_state_that_does_not_fit():
     with pytest.raises(CircuitMemoryError):
         TorchBackend(memory_bytes=300).submit(SPEC, angles())
     assert TorchBackend(memory_bytes=320).submit(SPEC, angles()).result().shape == (5, 3)
-
-
-def test_statevector_bytes():
-    assert statevector_bytes(10) == 16 * 1024
-    assert statevector_bytes(10, torch.complex64) == 8 * 1024
-
-
-def test_require_memory_says_what_is_needed_there_and_allowed():
-    require_memory(3, 320)
-    with pytest.raises(CircuitMemoryError) as error:
-        require_memory(30, 2**30)
-    assert str(error.value) == (
-        "n_qubits: got 30, a simulation that needs 42,949,672,960 bytes with 1,073,741,824 there; allowed: at most 24"
-    )
-    require_memory(24, 2**30)
-    with pytest.raises(CircuitMemoryError, match=r"allowed: at most 0$"):
-        require_memory(1, 0)
-
-
-class PeakMemory(TorchDispatchMode):
-    """The most bytes of tensors alive at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak = {}, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in self.live:
-                    self.live[storage.data_ptr()] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, storage.data_ptr(), None)
-        self.peak = max(self.peak, sum(self.live.values()))
-        return made
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_simulation_needs_no_more_memory_than_is_required(depth):
-    spec = CircuitSpec(18, depth)
-    with torch.no_grad(), PeakMemory() as memory:
-        expectations(spec, torch.rand(1, depth, 18, 2, dtype=torch.float64))
-    assert memory.peak <= STATES_AT_ONCE * statevector_bytes(18) + 2**16
 
 
 def test_replicated_without_other_processes_is_the_inner_backend():

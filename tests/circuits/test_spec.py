@@ -1,20 +1,32 @@
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from qiskit import QuantumCircuit
+from qiskit.circuit.library import n_local
+from qiskit.quantum_info import Operator
 
-from qsgd_ray.circuits.spec import RY, RZ, CircuitSpec
+from qsgd_ray.circuits.kinds import Entangle, Rotation
+from qsgd_ray.circuits.spec import CircuitSpec
 
-specs = st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), st.booleans())
+RY, RZ = 0, 1
+rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
+specs = st.builds(
+    CircuitSpec, st.integers(1, 6), st.integers(1, 4), st.sampled_from(get_args(Entangle)), rotation_lists
+)
 
 
 def test_specs_are_values():
     assert CircuitSpec(4) == CircuitSpec(4, 2, True)
     assert len({CircuitSpec(4), CircuitSpec(4, depth=2), CircuitSpec(4, entangle=False)}) == 2
-    assert repr(CircuitSpec(3, 1, False)) == "CircuitSpec(n_qubits=3, depth=1, entangle=False)"
+    assert repr(CircuitSpec(3, 1, False)) == (
+        "CircuitSpec(n_qubits=3, depth=1, entangle='none', rotations=('ry', 'rz'))"
+    )
+    assert CircuitSpec(4, entangle=True) == CircuitSpec(4, rotations=["ry", "rz"]) == CircuitSpec(4, entangle="chain")
     assert pickle.loads(pickle.dumps(CircuitSpec(5))) == CircuitSpec(5)
 
 
@@ -30,6 +42,31 @@ def test_layers_are_those_of_the_paper():
         ("rz", every, (1, RZ)),
         ("cx", ((0, 1), (1, 2)), None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("entangle", "cnots"),
+    [
+        ("none", ()),
+        ("chain", ((0, 1), (1, 2), (2, 3))),
+        ("ring", ((0, 1), (1, 2), (2, 3), (3, 0))),
+        ("all", ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))),
+    ],
+)
+def test_entangling_gates_are_those_of_their_kind(entangle, cnots):
+    assert CircuitSpec(4, entangle=entangle).cnots() == cnots
+    assert CircuitSpec(1, entangle=entangle).cnots() == ()
+
+
+def test_all_is_qiskit_s_full_entanglement_and_equals_the_chain_backwards():
+    # The chain backwards needs n-1 gates, and one bit between neighbours: chain.py builds on that.
+    full = n_local(5, [], "cx", entanglement="full", reps=1, skip_final_rotation_layer=True)
+    every_pair, backwards = QuantumCircuit(5), QuantumCircuit(5)
+    for control, target in CircuitSpec(5, entangle="all").cnots():
+        every_pair.cx(control, target)
+    for control in reversed(range(4)):
+        backwards.cx(control, control + 1)
+    assert Operator(every_pair) == Operator(full) == Operator(backwards)
 
 
 @given(specs)
@@ -76,7 +113,10 @@ def test_drawing_names_every_angle():
         ({"n_qubits": 2.0}, "CircuitSpec.n_qubits: got 2.0; allowed: a whole number >= 1"),
         ({"n_qubits": True}, "CircuitSpec.n_qubits: got True; allowed: a whole number >= 1"),
         ({"n_qubits": 2, "depth": 0}, "CircuitSpec.depth: got 0; allowed: a whole number >= 1"),
-        ({"n_qubits": 2, "entangle": 1}, "CircuitSpec.entangle: got 1; allowed: True or False"),
+        ({"n_qubits": 2, "entangle": 1}, "CircuitSpec.entangle: got 1; allowed: chain, ring, all, none, True or False"),
+        ({"n_qubits": 2, "rotations": ()}, "CircuitSpec.rotations: got (); allowed: one or more of rx, ry, rz"),
+        ({"n_qubits": 2, "rotations": ("h",)}, "CircuitSpec.rotations: got ('h',); allowed: one or more of rx, ry, rz"),
+        ({"n_qubits": 2, "rotations": "ry"}, "CircuitSpec.rotations: got 'ry'; allowed: one or more of rx, ry, rz"),
     ],
 )
 def test_bad_specs_are_refused_in_one_line(bad, told):

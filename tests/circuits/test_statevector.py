@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,13 +8,27 @@ import reference_circuits as reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak_memory import PeakMemory
 from qiskit.quantum_info import Pauli, Statevector
 
+from qsgd_ray.circuits import contraction, gates
+from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.kinds import Entangle, Rotation
+from qsgd_ray.circuits.memory import statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, statevector
+from qsgd_ray.circuits.statevector import (
+    expectations,
+    first_amplitudes,
+    probabilities,
+    statevector,
+    weight_of_first,
+)
 from qsgd_ray.perturbation import circuit_angles
 
-specs = st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), st.booleans())
+entanglements = st.sampled_from(get_args(Entangle))
+rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
+specs = st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), entanglements, rotation_lists)
+wide_specs = st.builds(CircuitSpec, st.integers(1, 12), st.integers(1, 6), entanglements, rotation_lists)
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from([torch.float32, torch.float64])
 
@@ -28,21 +44,40 @@ def qiskit_z(psi):
 
 
 @settings(deadline=None, max_examples=60)
-@given(specs, seeds)
-def test_states_and_expectations_are_those_of_qiskit(spec, seed):
+@given(wide_specs, seeds)
+def test_states_probabilities_and_expectations_are_those_of_qiskit(spec, seed):
     angles = angles_of(spec, 2, seed)
     states, z = statevector(spec, angles).numpy(), expectations(spec, angles).numpy()
+    p, first, weight = probabilities(spec, angles), first_amplitudes(spec, angles), weight_of_first(spec, angles)
+    n = spec.n_qubits
     for one in range(2):
         psi = Statevector(spec.to_qiskit(angles[one]))
         assert np.abs(psi.data - states[one]).max() < 1e-12
         assert np.abs(qiskit_z(psi) - z[one]).max() < 1e-12
+        assert np.abs(psi.probabilities() - p[one].numpy()).max() < 1e-12
+        assert np.abs(psi.data[:n] - first[one].numpy()).max() < 1e-12
+        assert abs(psi.probabilities()[:n].sum() - weight[one, 0]) < 1e-12
+
+
+@settings(deadline=None, max_examples=80)
+@given(specs, seeds, st.booleans())
+def test_both_ways_to_a_state_agree(spec, seed, batch_first):
+    spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
+    half = (angles_of(spec, 3, seed).permute(3, 1, 2, 0) * 0.5).contiguous()
+    by_gates = gates.final_planes(spec, half)
+    contracted = contraction.final_planes(spec, half, batch_first=batch_first)
+    assert (by_gates - (contracted.transpose(1, 2) if batch_first else contracted)).abs().max() < 1e-13
+    assert torch.equal(
+        contraction.first_planes(spec, half),
+        contraction.final_planes(spec, half, batch_first=False)[:, : spec.n_qubits],
+    )
 
 
 @settings(deadline=None, max_examples=100)
 @given(specs, seeds)
 def test_states_and_expectations_are_those_of_the_naive_twin(spec, seed):
     angles = angles_of(spec, 1, seed)
-    psi = reference.state(spec.n_qubits, spec.depth, spec.entangle, angles[0].numpy())
+    psi = reference.state(spec.n_qubits, spec.depth, spec.entangle, angles[0].numpy(), spec.rotations)
     assert np.abs(psi - statevector(spec, angles)[0].numpy()).max() < 1e-12
     assert np.abs(reference.z_values(psi) - expectations(spec, angles)[0].numpy()).max() < 1e-12
 
@@ -113,6 +148,21 @@ def test_trigonometry_gives_the_same_bits_at_every_position(function, dtype):
             assert torch.equal(function(x[start : start + size]), alone[start : start + size])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_addcmul_gives_the_same_bits_at_every_position_and_layout(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x, y, z = torch.randn(3, 600, generator=generator, dtype=torch.float64).to(dtype).unbind(0)
+    alone = torch.cat([torch.addcmul(*one) for one in zip(x.split(1), y.split(1), z.split(1), strict=True)])
+    assert torch.equal(torch.addcmul(x, y, z), alone)
+    assert torch.equal(x.clone().addcmul_(y, z), alone)
+    for start in range(17):
+        for size in (*range(1, 20), 64, 65, 127, 500):
+            part = slice(start, start + size)
+            assert torch.equal(torch.addcmul(x[part], y[part], z[part]), alone[part])
+    strided = torch.addcmul(*(tensor.view(20, 30).t() for tensor in (x, y, z)))
+    assert torch.equal(strided, alone.view(20, 30).t())
+
+
 def test_one_circuit_alone_has_the_bits_it_has_among_thousands():
     spec = CircuitSpec(4)
     angles = angles_of(spec, 3001, 1)
@@ -127,14 +177,47 @@ def test_repeating_a_simulation_repeats_its_bits():
     assert torch.equal(expectations(spec, angles), expectations(spec, angles))
 
 
-@pytest.mark.parametrize("entangle", [True, False])
-@pytest.mark.parametrize(("n_qubits", "depth"), [(1, 2), (3, 1), (3, 3)])
-def test_gradients_are_those_of_finite_differences(n_qubits, depth, entangle):
-    spec = CircuitSpec(n_qubits, depth, entangle)
+SMALL_SPECS = [
+    CircuitSpec(1, 2),
+    CircuitSpec(3, 1),
+    CircuitSpec(3, 3),
+    CircuitSpec(2, 2, "none", ("rz", "rx", "ry")),
+    CircuitSpec(3, 2, "ring", ("rx", "rz")),
+    CircuitSpec(3, 2, "all"),
+]
+
+
+@pytest.mark.parametrize("spec", SMALL_SPECS, ids=str)
+def test_gradients_are_those_of_finite_differences(spec):
     angles = angles_of(spec, 2, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a: expectations(spec, a), (angles,))
-    assert torch.autograd.gradcheck(lambda a: expectations(spec, a, memory_bytes=1), (angles,))
+    for memory_bytes in (1, 2**20):
+        assert torch.autograd.gradcheck(lambda a, m=memory_bytes: expectations(spec, a, memory_bytes=m), (angles,))
     assert torch.autograd.gradcheck(lambda a: torch.view_as_real(statevector(spec, a)), (angles,))
+    assert torch.autograd.gradcheck(lambda a: probabilities(spec, a), (angles,))
+    assert torch.autograd.gradcheck(lambda a: torch.view_as_real(first_amplitudes(spec, a)), (angles,))
+    assert torch.autograd.gradcheck(lambda a: weight_of_first(spec, a), (angles,))
+
+
+@settings(deadline=None, max_examples=40)
+@given(specs, seeds)
+def test_the_adjoint_gradient_is_the_recorded_one(spec, seed):
+    spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
+    half = (angles_of(spec, 2, seed).permute(3, 1, 2, 0) * 0.5).contiguous().requires_grad_()
+    weights = torch.randn(2, 2**spec.n_qubits, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    adjoint = torch.autograd.grad((gates.final_planes(spec, half) * weights).sum(), half)[0]
+    recorded = torch.autograd.grad(
+        (contraction.final_planes(spec, half, batch_first=False) * weights).sum(), half, materialize_grads=True
+    )[0]
+    assert (adjoint - recorded).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("spec", [CircuitSpec(14, 4, "ring"), CircuitSpec(16, 2)], ids=str)
+def test_differentiating_keeps_no_state_in_between(spec):
+    # Recorded gate by gate, the deeper one would keep about 200 states.
+    angles = angles_of(spec, 1, 0).requires_grad_()
+    with PeakMemory() as memory:
+        expectations(spec, angles).sum().backward()
+    assert memory.peak <= 10 * statevector_bytes(spec.n_qubits)
 
 
 def test_gradient_follows_the_parameter_shift_rule():
@@ -167,9 +250,28 @@ def test_an_empty_batch_has_an_empty_answer():
     spec = CircuitSpec(3)
     assert expectations(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 3)
     assert statevector(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 8)
+    assert probabilities(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 8)
+    assert weight_of_first(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 1)
+    assert first_amplitudes(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 3)
 
 
-@pytest.mark.parametrize("simulate", [expectations, statevector])
+def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr("qsgd_ray.circuits.statevector.available_bytes", lambda device: 2**28)
+    spec = CircuitSpec(24, 1)
+    for simulate in (statevector, expectations, probabilities):
+        with (
+            PeakMemory() as memory,
+            pytest.raises(CircuitMemoryError, match="671,088,640 bytes with 268,435,456 there"),
+        ):
+            simulate(spec, torch.zeros(1, 1, 24, 2, dtype=torch.float64))
+        assert memory.peak < 2**16
+    # One circuit fits; the states of the whole batch, which statevector returns, do not.
+    batch = torch.zeros(300, 1, 17, 2, dtype=torch.float64)
+    with pytest.raises(CircuitMemoryError, match="got 17, 300 states that needs"):
+        statevector(CircuitSpec(17, 1), batch)
+
+
+@pytest.mark.parametrize("simulate", [expectations, statevector, probabilities, weight_of_first, first_amplitudes])
 def test_angles_of_another_shape_are_refused(simulate):
     with pytest.raises(ValueError, match="angles: got shape"):
         simulate(CircuitSpec(3), torch.zeros(1, 2, 4, 2))

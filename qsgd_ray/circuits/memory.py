@@ -1,0 +1,50 @@
+"""What a simulation needs of memory: a number of qubits in; bytes, or a refusal before anything is allocated, out."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from qsgd_ray.circuits.errors import CircuitMemoryError
+
+# A gate reads one state and writes another, with half a state of scratch (measured: tests/circuits/test_memory.py).
+STATES_AT_ONCE = 2.5
+
+
+def statevector_bytes(n_qubits: int, dtype: torch.dtype = torch.complex128) -> int:
+    """Bytes of one state of `n_qubits` qubits in `dtype`."""
+    return dtype.itemsize << n_qubits
+
+
+def needed_bytes(n_qubits: int, dtype: torch.dtype = torch.complex128) -> int:
+    """Bytes that the exact simulation of one circuit takes at its peak: 2.5 states."""
+    return int(STATES_AT_ONCE * statevector_bytes(n_qubits, dtype))
+
+
+def available_bytes(device: torch.device | None = None) -> int:
+    """Bytes that can still be allocated on `device` (None: the CPU) without swapping."""
+    if device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(n_qubits: int, available: int, dtype: torch.dtype = torch.complex128, kept_states: int = 0) -> None:
+    """CircuitMemoryError unless one circuit of `n_qubits` qubits can be simulated in `available` bytes.
+
+    `kept_states`: how many states the answer itself holds, besides what the simulation takes.
+    """
+
+    def needed(n: int) -> int:
+        return needed_bytes(n, dtype) + max(0, kept_states - 1) * statevector_bytes(n, dtype)
+
+    if needed(n_qubits) <= available:
+        return
+    largest = 0
+    while needed(largest + 1) <= available:
+        largest += 1
+    states = f"{kept_states} states" if kept_states > 1 else "a simulation"
+    raise CircuitMemoryError(
+        f"n_qubits: got {n_qubits}, {states} that needs {needed(n_qubits):,} bytes with {available:,} there; "
+        f"allowed: at most {largest}"
+    )
