@@ -210,7 +210,7 @@ def _matrix(gates_4nb: Tensor) -> Tensor:
 
 
 def single_qubit_gates(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
-    """A layer's rotations of each qubit as one gate [[a, -b*], [b, a*]]: (4: re a, im a, re b, im b; depth, n, batch)."""
+    """A layer's rotations of a qubit as one gate [[a, -b*], [b, a*]]: (re a, im a, re b, im b), depth, n, batch."""
     cos, sin = torch.cos(half_rdnb), torch.sin(half_rdnb)
     gates: Tensor | None = None
     for index, rotation in enumerate(spec.rotations):
