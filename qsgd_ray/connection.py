@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
+from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.memory import require_memory
+from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.spaces import SPACES
 
@@ -177,9 +178,11 @@ def check_memory(study: Study, available_bytes: int) -> None:
     for arm in study.arms:
         if arm.perturbation is None or arm.perturbation.source != "circuit":
             continue
-        asked = arm.perturbation.n_qubits
-        largest = int(max(asked.edges())) if isinstance(asked, SPACES) else asked
+        asked = arm.perturbation
+        n_qubits = asked.n_qubits
+        largest = int(max(n_qubits.edges())) if isinstance(n_qubits, SPACES) else n_qubits
         try:
-            require_memory(largest, available_bytes)
+            spec = CircuitSpec(largest, asked.depth, asked.entangle, asked.rotations)
+            AutoBackend(memory_bytes=available_bytes).pick(spec, batch=1)
         except CircuitMemoryError as error:
             raise StudyError(f"arms.{arm.name}.perturbation.{error}") from None

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from qsgd_ray import config
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, TorchBackend
+from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
@@ -107,7 +108,7 @@ def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | Non
             return ZeroSignal()
         case "circuit":
             return CircuitSignal(
-                backend or TorchBackend(), perturbation.depth, perturbation.entangle, perturbation.rotations
+                backend or AutoBackend(), perturbation.depth, perturbation.entangle, perturbation.rotations
             )
 
 

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, TorchBackend
+from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
 class CircuitActor:
-    """One simulating process: a `TorchBackend` that answers over the network."""
+    """One simulating process: an `AutoBackend` that answers over the network."""
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._backend = TorchBackend(memory_bytes=psutil.virtual_memory().total)
+        self._backend = AutoBackend(memory_bytes=psutil.virtual_memory().total, threads=threads)
 
     def answer(
         self,
@@ -37,7 +38,7 @@ class CircuitActor:
         readout: Readout = "z",
         keys_b: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
-        """(batch, spec.answer_width(readout)); `CircuitMemoryError` where this node cannot hold one state."""
+        """(batch, spec.answer_width(readout)); `CircuitMemoryError` where this node can hold none of it."""
         # Ray hands out read-only arrays; torch wants to own what it wraps.
         angles = torch.from_numpy(angles_bdnr.copy())
         keys = None if keys_b is None else torch.from_numpy(keys_b.copy())

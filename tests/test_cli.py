@@ -57,8 +57,8 @@ def said_by(monkeypatch, capsys, *words: object) -> tuple[int, str]:
             "arms.circuit.perturbation.n_qubits: got 0; allowed: a who",
         ),
         (
-            ["--set", "arms.circuit.perturbation.n_qubits=40"],
-            "arms.circuit.perturbation.n_qubits: got 40, a simulation",
+            ["--set", "arms.circuit.perturbation.n_qubits=40", "--set", "arms.circuit.perturbation.depth=30"],
+            "arms.circuit.perturbation.n_qubits: got 40 at depth 30,",
         ),
         (["--set", "arms.circuit.frob=1"], "--set arms.circuit.frob: got 'frob'; allowed in arms.circuit: name, learn"),
         (["--address", "127.0.0.1:1"], "--address: got '127.0.0.1:1'; allowed: the address of a running Ray cluster ("),

@@ -44,7 +44,7 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("arms.sine.perturbation.lambda_=-2", "arms.sine.perturbation.lambda_: got -2; allowed: a number >= 0"),
         ("arms.sine.perturbation.n_qubits=0", "arms.sine.perturbation.n_qubits: got 0; allowed: a whole number from 1"),
         ("arms.sine.perturbation.n_qubits=2.5", "arms.sine.perturbation.n_qubits: got 2.5; allowed: a whole number"),
-        ("arms.sine.perturbation.n_qubits=41", "arms.sine.perturbation.n_qubits: got 41; allowed: a whole number"),
+        ("arms.sine.perturbation.n_qubits=4097", "arms.sine.perturbation.n_qubits: got 4097; allowed: a whole number"),
         (
             "arms.sine.perturbation.source=zap",
             "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit' or",

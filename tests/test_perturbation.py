@@ -9,6 +9,7 @@ from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import TorchBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -87,4 +88,4 @@ def test_make_signal_hands_the_circuit_s_settings_on():
     backend = CountingBackend()
     signal = make_signal(Perturbation(source="circuit", depth=3, entangle=False), backend)
     assert (signal.backend, signal.spec(4)) == (backend, CircuitSpec(4, 3, "none"))
-    assert isinstance(make_signal(Perturbation(source="circuit"), None).backend, TorchBackend)
+    assert isinstance(make_signal(Perturbation(source="circuit"), None).backend, AutoBackend)

@@ -54,7 +54,7 @@ def test_what_the_backend_refuses_is_one_clear_error(pool):
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():
     actor = CircuitActor(threads=torch.get_num_threads())
     with pytest.raises(CircuitError, match="bytes"):
-        actor.answer(CircuitSpec(60, depth=1), torch.zeros(1, 1, 60, 2, dtype=torch.float64).numpy())
+        actor.answer(CircuitSpec(60, depth=30), torch.zeros(1, 30, 60, 2, dtype=torch.float64).numpy())
 
 
 def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):

@@ -152,17 +152,25 @@ def test_a_missing_study_file_is_one_line(tmp_path, name):
         load_study(tmp_path / name)
 
 
-def test_circuits_beyond_this_machine_are_refused_with_the_bytes_and_the_largest_that_fits():
-    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=30)))
+def test_circuits_beyond_this_machine_are_refused_with_the_bytes():
+    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=30, depth=20)))
     study = a_study(arms=arms)
-    with pytest.raises(StudyError, match=r"arms.circuit.perturbation.n_qubits: got 30, .* bytes .* at most 28"):
+    told = r"arms.circuit.perturbation.n_qubits: got 30 at depth 20, .* torch needs 42,949,672,960 bytes with .* there"
+    with pytest.raises(StudyError, match=told):
         check_memory(study, available_bytes=2**34)
     check_memory(study, available_bytes=2**36)
 
 
+def test_shallow_chains_of_thousands_of_qubits_fit():
+    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=4096)))
+    check_memory(a_study(arms=arms), available_bytes=2**30)
+
+
 def test_a_choice_of_qubits_is_judged_by_its_largest():
     choice = {"kind": "choice", "options": [2, 35]}
-    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit"])
+    study = with_overrides(
+        a_study(), ["arms.sine.perturbation.source=circuit", "arms.sine.perturbation.depth=20"]
+    )
     tree = study.model_dump(mode="json")
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):

@@ -71,6 +71,8 @@ class TorchBackend:
     of the wrong shape or not finite. CircuitMemoryError: one state does not fit.
     """
 
+    differentiable = True
+
     def __init__(self, memory_bytes: int = 2**30) -> None:
         self.memory_bytes = memory_bytes
 
@@ -81,12 +83,15 @@ class TorchBackend:
         readout: Readout = "z",
         keys_b: Tensor | None = None,  # noqa: ARG002  exact answers draw nothing
     ) -> Pending:
-        require_memory(spec.n_qubits, self.memory_bytes)
         with torch.inference_mode():
-            angles_bdnr = checked_angles(spec, angles_bdnr)
-            simulate = expectations if readout == "z" else weight_of_first
-            answer = simulate(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, CHUNK_BYTES))
+            answer = self.differentiate(spec, checked_angles(spec, angles_bdnr), readout)
         return Answered(answer.clone())  # outside inference mode: a tensor like any other
+
+    def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
+        """The answers, followed by autograd: (batch, spec.answer_width(readout)), of dtype and device of the angles."""
+        require_memory(spec.n_qubits, self.memory_bytes)
+        simulate = expectations if readout == "z" else weight_of_first
+        return simulate(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, CHUNK_BYTES))
 
 
 def checked_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:

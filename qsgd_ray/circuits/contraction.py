@@ -26,12 +26,12 @@ from torch import Tensor
 
 from qsgd_ray.circuits.spec import CircuitSpec
 
-# Left-multiplying a gate (re a, im a, re b, im b) = [[a, -b*], [b, a*]] by a rotation is cos * gate + sin * signs *
-# gate[order].
+# Left-multiplying a gate (re a, im a, re b, im b) = [[a, -b*], [b, a*]] by a rotation is, component by component,
+# cos * gate[k] + sign * sin * gate[order[k]].
 _TURNS = {
-    "rx": ((3, 2, 1, 0), (1.0, -1.0, 1.0, -1.0)),
-    "ry": ((2, 3, 0, 1), (-1.0, -1.0, 1.0, 1.0)),
-    "rz": ((1, 0, 3, 2), (1.0, -1.0, -1.0, 1.0)),
+    "rx": ((3, 2, 1, 0), (1, -1, 1, -1)),
+    "ry": ((2, 3, 0, 1), (-1, -1, 1, 1)),
+    "rz": ((1, 0, 3, 2), (1, -1, -1, 1)),
 }
 
 
@@ -62,13 +62,13 @@ def final_planes(spec: CircuitSpec, half_rdnb: Tensor, *, batch_first: bool) -> 
     halves = _halves(spec, half_rdnb)
     if halves.upper is None:
         return halves.lower.transpose(1, 2).contiguous() if batch_first else halves.lower
-    lower_jtlb, upper_qjhtb = halves.lower, halves.upper
+    lower_pctlb, upper_pchtb = halves.lower, halves.upper
     # Axes of the product: (plane, upper, carried bit, lower, batch), with the batch in second place where it is first.
     if batch_first:
-        lower = lower_jtlb.permute(0, 3, 1, 2).contiguous()[:, None, :, None]
-        upper = upper_qjhtb.permute(1, 0, 4, 2, 3)[..., None]
+        lower = lower_pctlb.permute(0, 1, 4, 2, 3).contiguous()[:, :, :, None]
+        upper = upper_pchtb.permute(0, 1, 4, 2, 3)[..., None]
         return _summed(upper, lower).flatten(2)
-    return _summed(upper_qjhtb.transpose(0, 1)[:, :, :, :, None], lower_jtlb[:, None, None]).flatten(1, 3)
+    return _summed(upper_pchtb[:, :, :, :, None], lower_pctlb[:, :, None]).flatten(1, 3)
 
 
 def first_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
@@ -76,25 +76,45 @@ def first_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
     n, halves = spec.n_qubits, _halves(spec, half_rdnb)
     if halves.upper is None:
         return halves.lower[:, :n]
-    lower_jtlb, upper_qjhtb = halves.lower, halves.upper
-    in_lower = lower_jtlb.shape[1] * lower_jtlb.shape[2]
-    upper = upper_qjhtb.transpose(0, 1)[:, :, : -(-n // in_lower), :, None]
-    return _summed(upper, lower_jtlb[:, None, None]).flatten(1, 3)[:, :n]
+    in_lower = halves.lower.shape[2] * halves.lower.shape[3]
+    upper = halves.upper[:, :, : -(-n // in_lower), :, None]
+    return _summed(upper, halves.lower[:, :, None]).flatten(1, 3)[:, :n]
 
 
-def _summed(left: Tensor, right: Tensor) -> Tensor:
-    """sum_j left[j] * right[j], in this order."""
-    total = left[0] * right[0]
-    for one, other in zip(left[1:].unbind(0), right[1:].unbind(0), strict=True):
-        total = torch.addcmul(total, one, other) if total.requires_grad else total.addcmul_(one, other)
-    return total
+def _summed(a: Tensor, b: Tensor) -> Tensor:
+    """sum_c a[:, c] * b[:, c] of complex numbers on planes, (plane, c, ...) broadcast, in the order of c."""
+    re: Tensor | None = None
+    im: Tensor | None = None
+    recorded = a.requires_grad or b.requires_grad
+    if not recorded:  # written in place: torch.stack would be one more pass
+        out = a.new_empty(2, *torch.broadcast_shapes(a.shape[2:], b.shape[2:]))
+        re, im = out.unbind(0)
+    for c in range(a.shape[1]):
+        (a_re, a_im), (b_re, b_im) = a[:, c].unbind(0), b[:, c].unbind(0)
+        if recorded:
+            re = a_re * b_re if re is None else torch.addcmul(re, a_re, b_re)
+            im = a_re * b_im if im is None else torch.addcmul(im, a_re, b_im)
+            re, im = torch.addcmul(re, a_im, b_im, value=-1), torch.addcmul(im, a_im, b_re)
+        else:
+            assert re is not None
+            assert im is not None
+            if c:
+                re.addcmul_(a_re, b_re)
+                im.addcmul_(a_re, b_im)
+            else:
+                torch.mul(a_re, b_re, out=re)
+                torch.mul(a_re, b_im, out=im)
+            re.addcmul_(a_im, b_im, value=-1)
+            im.addcmul_(a_im, b_re)
+    assert re is not None
+    assert im is not None
+    return torch.stack((re, im)) if recorded else out
 
 
 class _Halves(NamedTuple):
-    """`lower`: (j, t, lower index without its top bit, batch), t the bit handed on; j runs over planes and bond.
+    """`lower`: (plane, bond, t, lower index without its top bit, batch), t the bit handed on.
 
-    `upper`: (plane, j, upper index, t, batch), signed so that sum_j upper * lower is a complex product. None: a single
-    qubit; then `lower` is its state, (plane, 2, batch).
+    `upper`: (plane, bond, upper index, t, batch). None: a single qubit; then `lower` is its state, (plane, 2, batch).
     """
 
     lower: Tensor
@@ -103,56 +123,46 @@ class _Halves(NamedTuple):
 
 def _halves(spec: CircuitSpec, half_rdnb: Tensor) -> _Halves:
     n, batch = spec.n_qubits, half_rdnb.shape[-1]
-    gates_4dnb = single_qubit_gates(spec, half_rdnb)
-    opened_p2nb = opened(gates_4dnb[:, 0])
+    gates = single_qubit_gates(spec, half_rdnb)
+    state_p2nb = opened(gates, 0)
     chained = spec.entangle == "chain" and n > 1
     if not chained or spec.depth == 1:
         for level in range(1, spec.depth):
-            opened_p2nb = _applied(_matrix(gates_4dnb[:, level]), opened_p2nb)
-        ends = opened_p2nb[:, :, None]  # (plane, x, bond 1, qubit, batch)
-        sites = ends[:, :, :, None]
+            state_p2nb = _summed(_matrix(gates, level).transpose(1, 2), state_p2nb[:, :, None])
+        if n == 1:
+            return _Halves(state_p2nb[:, :, 0], None)
+        inner = state_p2nb[:, :, None, None, 1:-1]  # (plane, x, bond 1, bond 1, qubit, batch)
+        low, high = state_p2nb[:, None, :, 0], state_p2nb[:, None, :, -1]
     else:
-        sites = _sites(opened_p2nb, [_matrix(gates_4dnb[:, level]) for level in range(1, spec.depth)])
-        ends = None
-    chi = sites.shape[2]
-    if n == 1:
-        return _Halves(opened_p2nb[:, :, 0], None)
-    # Sites are M[plane, x, bond out, bond in, qubit, batch]. The lower half grows from qubit 0 (nothing comes in), the
-    # upper one from qubit n-1 (what goes out is summed); a step handles both, so the upper one's bonds are swapped.
-    if ends is None:
-        low, high = sites[:, :, :, 0, 0], _sum_of(sites[:, :, :, :, n - 1], 2)
-    else:
-        low, high = ends[:, :, :, 0], ends[:, :, :, n - 1]
-    grown = (
-        torch.stack((low, high), 3).transpose(1, 2).reshape(2, chi, 2, 2, batch)
-    )  # (plane, bond, index, side, batch)
+        matrices = [_matrix(gates, level) for level in range(1, spec.depth)]
+        # Nothing comes into qubit 0, and what qubit n-1 hands on is summed.
+        first = _sites(state_p2nb[:, :, :1], [matrix[..., :1, :] for matrix in matrices], nothing_comes_in=True)
+        rest = _sites(state_p2nb[:, :, 1:], [matrix[..., 1:, :] for matrix in matrices])
+        inner = rest[..., :-1, :]
+        low, high = first[:, :, :, 0, 0].transpose(1, 2), _sum_of(rest[..., -1, :], 2).transpose(1, 2)
+    chi = low.shape[1]
+    # The lower half grows from qubit 0, the upper one from qubit n-1, whose bonds are swapped: a step handles both.
+    grown = torch.stack((low, high), 3)  # (plane, bond, index, side, batch)
     n_upper = n // 2
-    for step in range(1, n_upper):
-        inner = (sites[..., step, :], sites[..., n - 1 - step, :].transpose(2, 3))
-        grown = _grow(torch.stack(inner, 4), grown)
+    for step in range(n_upper - 1):
+        both = torch.stack((inner[..., step, :], inner[..., n - 3 - step, :].transpose(2, 3)), 4)
+        grown = _grow(both, grown)
     lower, upper = grown.unbind(3)
     if n % 2:
-        lower = _grow(sites[..., n_upper, :][:, :, :, :, None], lower[:, :, :, None])[:, :, :, 0]
+        lower = _grow(inner[..., n_upper - 1, :][:, :, :, :, None], lower[:, :, :, None])[:, :, :, 0]
     lower_index, upper_index = _indices(n - n_upper, n_upper, chained, lower.device)
     carried = 2 if chained else 1
-    lower = lower.index_select(2, lower_index).reshape(2 * chi, carried, (1 << n - n_upper) // carried, batch)
-    upper = upper.index_select(2, upper_index).reshape(2, chi, 1 << n_upper, carried, batch)
-    return _Halves(lower, _signed(upper).reshape(2, 2 * chi, 1 << n_upper, carried, batch))
+    return _Halves(
+        lower.index_select(2, lower_index).view(2, chi, carried, (1 << n - n_upper) // carried, batch),
+        upper.index_select(2, upper_index).view(2, chi, 1 << n_upper, carried, batch),
+    )
 
 
 def _grow(sites: Tensor, grown: Tensor) -> Tensor:
     """One site more: M (plane, x, free, summed, side, batch), T (plane, summed, index, side, batch) -> T."""
-    planes, chi = grown.shape[:2]
-    left = _signed(sites.permute(0, 3, 2, 1, 4, 5)).flatten(1, 2)  # (plane, j = (plane, summed), free, x, side, batch)
-    right = grown.reshape(planes * chi, *grown.shape[2:])
-    total = _summed(left.transpose(0, 1)[:, :, :, :, None], right[:, None, None, None])
-    return total.flatten(2, 3)  # (plane, free, index with the new bit on top, side, batch)
-
-
-def _signed(x: Tensor) -> Tensor:
-    """(plane, ...) -> (plane, plane', ...): complex multiplication by x as a real matrix on planes."""
-    re, im = x.unbind(0)
-    return torch.stack((re, -im, im, re)).view(2, 2, *re.shape)
+    left = sites.permute(0, 3, 2, 1, 4, 5)[:, :, :, :, None]  # (plane, summed, free, x, index, side, batch)
+    # (plane, free, index with the new bit on top, side, batch)
+    return _summed(left, grown[:, :, None, None]).flatten(2, 3)
 
 
 def _sum_of(x: Tensor, axis: int) -> Tensor:
@@ -163,23 +173,29 @@ def _sum_of(x: Tensor, axis: int) -> Tensor:
     return first
 
 
-def _sites(opened_p2nb: Tensor, matrices: list[Tensor]) -> Tensor:
-    """M[plane, x, bond out, bond in, qubit, batch] of every qubit.
+def _sites(opened_p2nb: Tensor, matrices: list[Tensor], nothing_comes_in: bool = False) -> Tensor:
+    """M[plane, x, bond out, bond in, qubit, batch] of every qubit; `nothing_comes_in`: only where the bond in is 0.
 
     The bond is (y_1 ... y_{D-1}), y_d = x_d xor y_d of the qubit before:
     M[x, y, c] = opened[y_1 ^ c_1] * u_2[y_2 ^ c_2, y_1] * ... * u_D[x, y_{D-1}].
     """
-    xor = _xor(opened_p2nb.device)
-    site = opened_p2nb.index_select(1, xor).unflatten(1, (2, 2))  # (plane, y_1, c_1, qubit, batch)
+    coming = 1 if nothing_comes_in else 2
+
+    def linked(x: Tensor) -> Tensor:  # (plane, y ^ c, ...) -> (plane, y, c, ...)
+        return x[:, :, None] if nothing_comes_in else x.index_select(1, _xor(x.device)).unflatten(1, (2, 2))
+
+    site = linked(opened_p2nb)  # (plane, y_1, c_1, qubit, batch)
     for matrix in matrices[:-1]:
         # (plane, x, y, ...) -> (plane, y_d, c_d, y_{d-1}, ...), then all of the bond so far behind it.
-        link = matrix.index_select(1, xor).unflatten(1, (2, 2))
+        link = linked(matrix)
         planes, out, into = site.shape[:3]
         tail = site.shape[3:]
         site = site.view(planes, out // 2, 2, into, *tail)  # y_{d-1} is the last bit of the bond out
-        product = _complex(link.view(2, 2, 2, 1, 2, 1, *tail), site.view(planes, 1, 1, out // 2, 2, into, *tail))
+        product = _complex(link.view(2, 2, coming, 1, 2, 1, *tail), site.view(planes, 1, 1, out // 2, 2, into, *tail))
         # (plane, y_d, c_d, rest out, y_{d-1}, into) -> out = (rest, y_{d-1}, y_d), in = (into, c_d)
-        site = product.permute(0, 3, 4, 1, 5, 2, *range(6, product.dim())).reshape(planes, out * 2, into * 2, *tail)
+        site = product.permute(0, 3, 4, 1, 5, 2, *range(6, product.dim())).reshape(
+            planes, out * 2, into * coming, *tail
+        )
     planes, out, into = site.shape[:3]
     tail = site.shape[3:]
     last = matrices[-1].view(planes, 2, 1, 2, 1, *tail)
@@ -188,53 +204,59 @@ def _sites(opened_p2nb: Tensor, matrices: list[Tensor]) -> Tensor:
 
 def _complex(a: Tensor, b: Tensor) -> Tensor:
     """a * b on planes, broadcast."""
-    (a_re, a_im), (b_re, b_im) = a.unbind(0), b.unbind(0)
-    return torch.stack((torch.addcmul(a_re * b_re, a_im, b_im, value=-1), torch.addcmul(a_re * b_im, a_im, b_re)))
+    return _summed(a[:, None], b[:, None])
 
 
-def _applied(matrix: Tensor, state: Tensor) -> Tensor:
-    """A gate on each qubit of a product state: (plane, x, y, qubit, batch) and (plane, y, qubit, batch)."""
-    return _complex(matrix[:, :, 0], state[:, None, 0]) + _complex(matrix[:, :, 1], state[:, None, 1])
+Gates = tuple[Tensor | None, ...]
 
 
-def opened(gates_4nb: Tensor) -> Tensor:
-    """The first layer on |+>: (plane, 2, qubit, batch)."""
-    a_re, a_im, b_re, b_im = (gates_4nb * math.sqrt(0.5)).unbind(0)
-    return torch.stack((a_re - b_re, b_re + a_re, a_im + b_im, b_im - a_im)).unflatten(0, (2, 2))
+def single_qubit_gates(spec: CircuitSpec, half_rdnb: Tensor) -> Gates:
+    """A layer's rotations of a qubit as one gate [[a, -b*], [b, a*]]: re a, im a, re b, im b, (depth, n, batch) each.
+
+    None: a component that is 0 for all angles.
+    """
+    cos, sin = torch.cos(half_rdnb), torch.sin(half_rdnb)
+    gate: list[Tensor | None] = [None] * 4
+    for index, rotation in enumerate(spec.rotations):
+        order, signs = _TURNS[rotation]
+        if index == 0:
+            place = order.index(0)
+            gate[0], gate[place] = cos[0], sin[0] if signs[place] > 0 else -sin[0]
+            continue
+        kept = [None if part is None else part * cos[index] for part in gate]
+        for k, (source, sign) in enumerate(zip(order, signs, strict=True)):
+            part, before = gate[source], kept[k]
+            if part is None:
+                continue
+            if before is not None:
+                kept[k] = torch.addcmul(before, part, sin[index], value=sign)
+            else:
+                product = part * sin[index]
+                kept[k] = product if sign > 0 else -product
+        gate = kept
+    return tuple(gate)
 
 
-def _matrix(gates_4nb: Tensor) -> Tensor:
+def opened(gates: Gates, level: int) -> Tensor:
+    """A layer on |+>: (plane, 2, qubit, batch)."""
+    a_re, a_im, b_re, b_im = _parts(gates, level)
+    scale = math.sqrt(0.5)
+    parts = (a_re - b_re, b_re + a_re, a_im + b_im, b_im - a_im)
+    return (torch.stack(parts) * scale).unflatten(0, (2, 2))
+
+
+def _matrix(gates: Gates, level: int) -> Tensor:
     """[[a, -b*], [b, a*]] on planes: (plane, x, y, qubit, batch)."""
-    a_re, a_im, b_re, b_im = gates_4nb.unbind(0)
+    a_re, a_im, b_re, b_im = _parts(gates, level)
     return torch.stack((a_re, -b_re, b_re, a_re, a_im, b_im, b_im, -a_im)).unflatten(0, (2, 2, 2))
 
 
-def single_qubit_gates(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
-    """A layer's rotations of a qubit as one gate [[a, -b*], [b, a*]]: (re a, im a, re b, im b), depth, n, batch."""
-    cos, sin = torch.cos(half_rdnb), torch.sin(half_rdnb)
-    gates: Tensor | None = None
-    for index, rotation in enumerate(spec.rotations):
-        order, signs = _turn(rotation, half_rdnb.dtype, half_rdnb.device)
-        if gates is None:
-            zero = torch.zeros_like(cos[0])
-            parts = [cos[0], zero, zero, zero]
-            place = _TURNS[rotation][0].index(0)
-            parts[place] = sin[index] if _TURNS[rotation][1][place] > 0 else -sin[index]
-            gates = torch.stack(parts)
-        else:
-            gates = torch.addcmul(gates * cos[index], gates.index_select(0, order) * signs, sin[index])
-    assert gates is not None
-    return gates
+def _parts(gates: Gates, level: int) -> list[Tensor]:
+    zero = torch.zeros_like(next(part for part in gates if part is not None)[level])
+    return [zero if part is None else part[level] for part in gates]
 
 
 # Made once, for callers under inference_mode and callers who differentiate alike.
-
-
-@lru_cache(maxsize=16)
-def _turn(rotation: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):
-        order, signs = _TURNS[rotation]
-        return torch.tensor(order, device=device), torch.tensor(signs, dtype=dtype, device=device).view(4, 1, 1, 1)
 
 
 @lru_cache(maxsize=4)

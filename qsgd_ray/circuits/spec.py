@@ -142,7 +142,6 @@ class CircuitSpec:
                     getattr(circuit, layer.gate)(angles[level, qubit, index], qubit)
         return circuit
 
-    def draw(self, output: Literal["text", "mpl"] = "text") -> Any:
-        """A drawing with the angles named as in `to_qiskit`: text, or a matplotlib figure."""
-        drawing = self.to_qiskit().draw(output=output, fold=-1)
-        return str(drawing) if output == "text" else drawing
+    def draw(self, width: int = -1) -> str:
+        """A text drawing with the angles named as in `to_qiskit`, folded at `width` characters; -1: never."""
+        return str(self.to_qiskit().draw(output="text", fold=width))

@@ -6,13 +6,20 @@ Dropout sits where it usually does: on embeddings, attention weights, and each s
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qsgd_ray import config
+from qsgd_ray.circuits.series import SeriesReadout
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.models.attention import QuantumAttention, ask_together
+
+if TYPE_CHECKING:
+    from qsgd_ray.circuits.backends import CircuitBackend
 
 
 class Attention(Protocol):
@@ -51,7 +58,7 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: f
 class EncoderLayer(nn.Module):
     """x + attend(norm(x)), then x + feed_forward(norm(x)); x is (batch, length, d_model)."""
 
-    def __init__(self, settings: config.Transformer, attention: Attention) -> None:
+    def __init__(self, settings: config.Transformer, attention: Attention = softmax_attention) -> None:
         super().__init__()
         self.n_heads = settings.n_heads
         self.dropout_p = settings.dropout
@@ -80,7 +87,8 @@ class EncoderLayer(nn.Module):
 class TransformerClassifier(nn.Module):
     """Logits over `n_classes` for sequences of exactly `length` tokens below `vocabulary`.
 
-    `attention` serves every layer; a module given there is shared by them, its parameters are the model's.
+    `attention(i)` is layer i's; the parameters of a module are then the model's. It is asked for when the rest has been
+    drawn, so that a seed gives the same other weights whatever the attention. None: `softmax_attention` everywhere.
     """
 
     def __init__(
@@ -89,19 +97,52 @@ class TransformerClassifier(nn.Module):
         vocabulary: int,
         length: int,
         n_classes: int,
-        attention: Attention = softmax_attention,
+        attention: Callable[[int], Attention] | None = None,
     ) -> None:
         super().__init__()
         self.dropout_p = settings.dropout
         self.tokens = nn.Embedding(vocabulary, settings.d_model)
         self.positions = nn.Parameter(torch.empty(length, settings.d_model))
-        self.layers = nn.ModuleList(EncoderLayer(settings, attention) for _ in range(settings.n_layers))
+        layers = [EncoderLayer(settings) for _ in range(settings.n_layers)]
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(settings.d_model)
         self.head = nn.Linear(settings.d_model, n_classes)
         nn.init.normal_(self.positions)
+        if attention is not None:
+            for index, layer in enumerate(layers):
+                layer.attention = attention(index)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
+        ask_together([layer.attention for layer in self.layers if isinstance(layer.attention, QuantumAttention)])
         for layer in self.layers:
             x = layer(x)
         return self.head(self.norm(x).mean(dim=1))
+
+
+def quantum_classifier(
+    settings: config.Transformer,
+    vocabulary: int,
+    length: int,
+    n_classes: int,
+    *,
+    spec: CircuitSpec | None = None,
+    readout: SeriesReadout = "amplitude",
+    per_head: bool = False,
+    phi: bool = True,
+    backend: CircuitBackend | None = None,
+    compiled: bool = False,
+) -> TransformerClassifier:
+    """A `TransformerClassifier` whose layers each have a `QuantumAttention` of their own, and its angles.
+
+    `per_head`: a circuit for every head of every layer instead of one a layer; the rest as in `QuantumAttention`.
+    `phi` False: the classifier with `softmax_attention`, bit for bit. ValueError: as `QuantumAttention`.
+    """
+
+    def attention(_: int) -> Attention:
+        n_heads = settings.n_heads if per_head else None
+        return QuantumAttention(
+            spec, readout=readout, n_heads=n_heads, backend=backend, dropout=dropout, compiled=compiled
+        )
+
+    return TransformerClassifier(settings, vocabulary, length, n_classes, attention if phi else None)

@@ -3,8 +3,10 @@ import torch
 from reference import naive_attention
 from torch.nn import functional as F
 
+from qsgd_ray.circuits import series
 from qsgd_ray.config import Transformer
-from qsgd_ray.models.transformer import TransformerClassifier, dropout, softmax_attention
+from qsgd_ray.models.attention import QuantumAttention
+from qsgd_ray.models.transformer import TransformerClassifier, dropout, quantum_classifier, softmax_attention
 
 SMALL = Transformer(d_model=8, n_heads=2, d_feedforward=12, n_layers=2)
 
@@ -33,19 +35,22 @@ def test_the_path_with_dropout_on_weights_equals_the_twin_where_nothing_is_dropp
 
 
 def test_torchs_own_attention_fits_the_seam_and_gives_the_same_logits():
-    model, other = a_model().eval(), a_model(attention=F.scaled_dot_product_attention).eval()
+    model, other = a_model().eval(), a_model(attention=lambda _: F.scaled_dot_product_attention).eval()
     torch.testing.assert_close(model(some_tokens()), other(some_tokens()))
 
 
 def test_a_swapped_attention_is_what_the_layers_call():
     seen = []
 
-    def values_only(query, key, value, *, dropout_p=0.0):
-        seen.append((tuple(query.shape), tuple(key.shape), dropout_p))
-        return value
+    def of_layer(layer):
+        def values_only(query, key, value, *, dropout_p=0.0):
+            seen.append((layer, tuple(query.shape), tuple(key.shape), dropout_p))
+            return value
 
-    a_model(attention=values_only)(some_tokens())
-    assert seen == [((4, 2, 6, 4), (4, 2, 6, 4), 0.1)] * 2
+        return values_only
+
+    a_model(attention=of_layer)(some_tokens())
+    assert seen == [(layer, (4, 2, 6, 4), (4, 2, 6, 4), 0.1) for layer in (0, 1)]
 
 
 def test_an_attention_with_parameters_trains_with_the_model():
@@ -57,9 +62,11 @@ def test_an_attention_with_parameters_trains_with_the_model():
         def forward(self, query, key, value, *, dropout_p=0.0):
             return self.scale * softmax_attention(query, key, value, dropout_p=dropout_p)
 
-    attention = Scaled()
-    a_model(attention=attention)(some_tokens()).square().sum().backward()
-    assert attention.scale.grad is not None
+    model = a_model(attention=lambda _: Scaled())
+    model(some_tokens()).square().sum().backward()
+    scales = {name: p for name, p in model.named_parameters() if name.endswith("attention.scale")}
+    assert list(scales) == ["layers.0.attention.scale", "layers.1.attention.scale"]
+    assert all(p.grad is not None for p in scales.values())
 
 
 def test_a_layer_equals_torchs_pre_norm_layer_with_the_same_weights():
@@ -146,3 +153,82 @@ def test_no_dropout_is_the_identity_and_draws_nothing():
     x, state = torch.randn(7), torch.get_rng_state()
     assert dropout(x, 0.0) is x
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def a_quantum_model(settings=SMALL, **fields):
+    torch.manual_seed(3)
+    return quantum_classifier(settings, vocabulary=10, length=6, n_classes=3, **fields)
+
+
+def test_quantum_attention_leaves_the_other_weights_of_a_seed_as_they_are():
+    plain, quantum = a_model().state_dict(), a_quantum_model().state_dict()
+    assert quantum.keys() - plain.keys() == {"layers.0.attention.angles", "layers.1.attention.angles"}
+    assert all(torch.equal(plain[name], quantum[name]) for name in plain)
+
+
+def test_with_phi_off_training_is_the_plain_classifiers_bit_for_bit():
+    def trained(model):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(some_tokens()), torch.tensor([0, 1, 2, 0])).backward()
+            optimizer.step()
+        return model.state_dict()
+
+    plain, off = trained(a_model()), trained(a_quantum_model(phi=False))
+    assert plain.keys() == off.keys()
+    assert all(torch.equal(plain[name], off[name]) for name in plain)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_every_angle_of_every_layer_has_a_gradient(per_head):
+    model = a_quantum_model(per_head=per_head, readout="probability")
+    F.cross_entropy(model(some_tokens()), torch.tensor([0, 1, 2, 0])).backward()
+    angles = [p for name, p in model.named_parameters() if name.endswith("angles")]
+    assert [tuple(p.shape) for p in angles] == [(2 if per_head else 1, 2, 4, 2)] * 2
+    # the phases of the last layer do not change a probability
+    assert all((p.grad[:, 0].abs() > 0).all() and (p.grad[:, 1, :, 0].abs() > 0).all() for p in angles)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_circuits_of_all_layers_asked_together_change_nothing(monkeypatch, per_head):
+    def logits_and_gradients():
+        model = a_quantum_model(per_head=per_head).eval()
+        logits = model(some_tokens())
+        logits.square().sum().backward()
+        return logits.detach(), *(p.grad for p in model.parameters())
+
+    together = logits_and_gradients()
+    monkeypatch.setattr("qsgd_ray.models.transformer.ask_together", lambda attentions: None)
+    torch.testing.assert_close(together, logits_and_gradients(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_classifier_asks_its_circuits_once_a_pass_however_long_the_sequence(monkeypatch):
+    asked, simulate = [], series._dense_series
+
+    def counting(spec, readout, angles, wants_jacobian):
+        asked.append(len(angles) * series.n_frequencies(spec, readout))
+        return simulate(spec, readout, angles, wants_jacobian)
+
+    monkeypatch.setattr(series, "_dense_series", counting)
+    for length in (16, 32):
+        quantum_classifier(Transformer(), 10, length, 2)(torch.zeros(5, length, dtype=torch.int64))
+    assert asked == [2 * 9, 2 * 9]
+
+
+def test_layers_with_unlike_circuits_keep_their_own(monkeypatch):
+    readouts = ("amplitude", "probability", "amplitude")
+    settings = SMALL.model_copy(update={"n_layers": 3})
+    model = a_model(settings, attention=lambda i: QuantumAttention(readout=readouts[i])).eval()
+    together = model(some_tokens())
+    monkeypatch.setattr("qsgd_ray.models.transformer.ask_together", lambda attentions: None)
+    torch.testing.assert_close(together, model(some_tokens()))
+
+
+def test_a_quantum_training_step_repeats_bit_for_bit():
+    def gradients():
+        model = a_quantum_model()
+        F.cross_entropy(model(some_tokens()), torch.tensor([0, 1, 2, 0])).backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    assert all(torch.equal(first, second) for first, second in zip(gradients(), gradients(), strict=True))

@@ -1,0 +1,40 @@
+"""How long calls take, side by side: named calls in, their seconds round by round out.
+
+Rounds are interleaved (each call once a round), so that a busy neighbour slows all of them alike and ratios of medians
+hold where the times themselves do not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+MIN_ROUNDS, MAX_ROUNDS = 3, 25
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], budget_s: float = 2.0) -> dict[str, list[float]]:
+    """Wall seconds of each call, once in every round; a first call of each warms it up and is not measured.
+
+    As many rounds as `budget_s` seconds hold, at least 3 and at most 25. A call that takes more than a quarter of the
+    budget joins the first 3 rounds only, one that takes more than all of it the first alone, so that a slow peer does
+    not cost the others their rounds.
+    """
+    warm = {name: _seconds(call) for name, call in calls.items()}
+    quick = sum(seconds for seconds in warm.values() if seconds <= budget_s / 4)
+    most = max(MIN_ROUNDS, min(MAX_ROUNDS, int(budget_s / quick))) if quick else MIN_ROUNDS
+    rounds = {
+        name: most if seconds <= budget_s / 4 else MIN_ROUNDS if seconds <= budget_s else 1
+        for name, seconds in warm.items()
+    }
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(most):
+        for name, call in calls.items():
+            if number < rounds[name]:
+                found[name].append(_seconds(call))
+    return found
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

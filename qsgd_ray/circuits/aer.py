@@ -1,0 +1,173 @@
+"""Circuits on Qiskit Aer: circuits, angles and noise in; exact, noisy or sampled answers out.
+
+The runs of one `submit` go on in Aer's thread until result() is called.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from qsgd_ray.circuits.aer_programs import Program, Runs, Saves, Trajectories, compiled
+from qsgd_ray.circuits.backends import Pending, checked_angles
+from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.kinds import Readout
+from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory, told
+from qsgd_ray.circuits.noise import DeviceNoise, Noise, import_aer, place
+from qsgd_ray.circuits.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
+from qsgd_ray.circuits.spec import CircuitSpec
+
+Method = Literal["automatic", "statevector", "density_matrix", "matrix_product_state"]
+Device = Literal["CPU", "GPU"]
+# Results of one run, in bytes: Aer hands all probabilities of a batch over at once.
+RESULT_BYTES = 2**26
+
+
+class AerBackend:
+    """Simulates on Aer, from submit on, in a thread of Aer's.
+
+    `method`: "statevector"; "density_matrix", exact with noise; "matrix_product_state"; "automatic": without noise the
+    statevector where it fits in memory and the matrix-product state beyond; with noise the density matrix where it
+    fits and, with shots, is no more work than one noisy statevector a shot. `noise`: Noise, or what Noise.of_backend or
+    Noise.of_model made. `shots`: None is exact; else measurements a circuit, keyed by (seed, key) as in shots.py.
+    `threads`: None is Aer's choice. `memory_bytes`: what one circuit may take; None is what is there.
+
+    ValueError: an argument that is none of these; noise without shots on a method that cannot hold it. CircuitError:
+    Aer or its GPU is not there; angles or keys of the wrong shape; angles not finite; more qubits than a noisy device
+    has; noise at a measure that is no readout error of one qubit, where Aer does not itself measure; a run that failed.
+    CircuitMemoryError: one state or density matrix does not fit.
+    """
+
+    differentiable = False
+
+    def __init__(
+        self,
+        method: Method = "automatic",
+        device: Device = "CPU",
+        noise: Noise | DeviceNoise | None = None,
+        shots: int | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        for name, value, allowed in (("method", method, get_args(Method)), ("device", device, get_args(Device))):
+            if value not in allowed:
+                raise ValueError(f"backend aer: got {name} {value!r}; allowed: {', '.join(allowed)}")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"backend aer: got threads {threads!r}; allowed: a whole number >= 1, or None")
+        if not isinstance(noise, Noise | DeviceNoise | None):
+            raise ValueError(f"backend aer: got noise {noise!r}; allowed: Noise, Noise.of_backend or Noise.of_model")
+        if noise is not None and shots is None and method not in ("automatic", "density_matrix"):
+            raise ValueError(
+                f"backend aer: got noise without shots and method {method!r}; allowed: density_matrix, or shots"
+            )
+        import_aer()
+        self.method, self.device, self.noise = method, device, noise
+        self.shots = None if shots is None else checked_shots(shots)
+        self.seed = checked_seed(seed)
+        self.threads = threads
+        self.memory_bytes = memory_bytes
+        self._keys = KeyCounter()
+        self._programs: dict[tuple[CircuitSpec, str, str], Program] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_programs": {}}  # made again where it arrives
+
+    def submit(
+        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+    ) -> Pending:
+        angles_bdnr = checked_angles(spec, angles_bdnr)
+        keys, stream = self._keys.next(angles_bdnr.shape[0], keys_b)
+        program = self._program(spec, readout)
+        flat_bp = angles_bdnr.flatten(1).numpy()
+        if program.saves == "counts":
+            return Trajectories(program, spec, readout, flat_bp, self.shots or 0, self.seed, keys, stream)
+
+        def read(saved_bs: Tensor, part: slice) -> Tensor:
+            if program.saves == "answer":
+                return saved_bs if readout == "z" else readout_of(saved_bs, spec, readout)
+            weights_bs = program.misread(saved_bs)
+            if self.shots is None:
+                return readout_of(weights_bs, spec, readout)
+            counts_bs = draw_counts(weights_bs, self.shots, self.seed, keys[part], stream)
+            return readout_of(counts_bs, spec, readout).double() / self.shots
+
+        batch = len(flat_bp)
+        chunks = parts(spec, batch, RESULT_BYTES) if program.saves == "weights" else [slice(0, batch)][:batch]
+        return Runs(program, flat_bp, chunks, spec.answer_width(readout), read)
+
+    def method_for(self, spec: CircuitSpec) -> Method:
+        """The method that answers `spec`. CircuitMemoryError: none. CircuitError: more qubits than a device has."""
+        width = len(place(spec, self.noise).used)
+        method, there = self.method, self._there()
+        if method == "automatic" and self.noise is None:
+            method = "statevector" if needed_bytes(width) <= there else "matrix_product_state"
+        elif method == "automatic":
+            # A gate of a density matrix takes 4**n numbers; of each shot, 2**n and what drawing its noise costs besides
+            # (6 us where a number takes 7 ns, 2 to 8 qubits, 2026-11-22).
+            less_work = self.shots is None or 4**width <= self.shots * (1000 + 2**width / 2)
+            small = needed_bytes(2 * width) <= there and less_work
+            method = "density_matrix" if small or self.shots is None else "statevector"
+        if method == "density_matrix":
+            _require_density_matrix(width, there)
+        elif method == "statevector":
+            require_memory(width, there)
+        return method
+
+    def _there(self) -> int:
+        return available_bytes() if self.memory_bytes is None else self.memory_bytes
+
+    def _program(self, spec: CircuitSpec, readout: Readout) -> Program:
+        method = self.method_for(spec)
+        saves: Saves = "weights"
+        if method == "matrix_product_state" or (self.noise is not None and method == "statevector"):
+            saves = "answer" if self.shots is None else "counts"
+            if saves == "answer" and readout == "probability" and not _amplitudes_in_order(spec):
+                require_memory(spec.n_qubits, self._there())
+                saves = "weights"
+        elif readout == "probability" and self.shots is None and self.noise is None:
+            saves = "answer"
+        key = (spec, readout if saves == "answer" else "", method)
+        if key not in self._programs:
+            options = {"method": method, "device": self.device, "max_parallel_threads": self.threads or 0}
+            placed = place(spec, self.noise)
+            self._programs[key] = compiled(spec, readout, placed, self.noise, saves, options)
+        return self._programs[key]
+
+
+class NoisyBackend(AerBackend):
+    """AerBackend under `noise`, which comes first: exact, by the density matrix, or so many `shots`."""
+
+    def __init__(
+        self,
+        noise: Noise | DeviceNoise,
+        shots: int | None = None,
+        seed: int = 0,
+        *,
+        method: Method = "automatic",
+        device: Device = "CPU",
+        threads: int | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        super().__init__(method, device, noise, shots, seed, threads, memory_bytes)
+
+
+def _require_density_matrix(n_qubits: int, there: int) -> None:
+    needed = needed_bytes(2 * n_qubits)
+    if needed > there:
+        largest = max(0, math.floor(math.log2(max(1, there / needed_bytes(0))) / 2))
+        raise CircuitMemoryError(
+            f"n_qubits: got {n_qubits}, a density matrix that needs {told(needed)} with {there:,} there; "
+            f"allowed: at most {largest}"
+        )
+
+
+def _amplitudes_in_order(spec: CircuitSpec) -> bool:
+    """Does Aer's matrix-product state name basis states rightly?
+
+    Gates between distant qubits leave its amplitudes permuted (qiskit-aer issue 2235), and so do more than 64 qubits
+    (issue 2410); its probabilities, expectation values and measurements are right.
+    """
+    return spec.n_qubits <= 64 and all(abs(control - target) == 1 for control, target in spec.cnots())

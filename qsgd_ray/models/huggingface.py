@@ -1,0 +1,116 @@
+"""Quantum attention in Hugging Face models: a transformers model comes in; the same with circuits in every layer out.
+
+    model = AutoModelForCausalLM.from_pretrained(...)
+    add_quantum_attention(model)
+
+From then on its attention layers call `QuantumAttention`, each with angles of its own, which train, move and are saved
+with the model. To load such weights: build the model, `add_quantum_attention`, `load_state_dict`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from qsgd_ray.circuits.series import SeriesReadout
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.models.attention import QuantumAttention
+
+if TYPE_CHECKING:
+    from qsgd_ray.circuits.backends import CircuitBackend
+
+# The name of the submodule that an attention layer gets.
+SUBMODULE = "quantum_attention"
+# What some models ask of an attention besides a mask; silently leaving it out would be another model.
+UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")
+
+
+def register_quantum_attention(name: str = "quantum") -> None:
+    """Make `attn_implementation=name` known to transformers, with the masks that sdpa gets (bool, True: attend)."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def add_quantum_attention(
+    model: Any,
+    spec: CircuitSpec | None = None,
+    *,
+    readout: SeriesReadout = "amplitude",
+    per_head: bool = False,
+    phi: bool = True,
+    backend: CircuitBackend | None = None,
+    compiled: bool = False,
+    name: str = "quantum",
+) -> list[QuantumAttention]:
+    """Give every attention layer of a transformers model a `QuantumAttention`, and let the model use them.
+
+    The layers are the innermost modules whose class is called ...Attention. `per_head`: a circuit for each of the
+    config's num_attention_heads. Returns what was added, in the order of the model. ValueError: no such layer.
+    """
+    layers = attention_layers(model)
+    if not layers:
+        raise ValueError(f"model: got {type(model).__name__} without attention layers; allowed: a model that has some")
+    n_heads = model.config.get_text_config().num_attention_heads if per_head else None
+    added = []
+    for layer in layers:
+        attention = QuantumAttention(
+            spec, readout=readout, n_heads=n_heads, phi=phi, backend=backend, compiled=compiled
+        )
+        weight = next(layer.parameters(), None)
+        layer.add_module(SUBMODULE, attention if weight is None else attention.to(weight.device))
+        added.append(attention)
+    register_quantum_attention(name)
+    model.set_attn_implementation(name)
+    return added
+
+
+def attention_layers(model: nn.Module) -> list[nn.Module]:
+    """The innermost modules whose class name holds "Attention", in the order of the model."""
+
+    def named(module: nn.Module) -> bool:
+        return "Attention" in type(module).__name__ and not isinstance(module, QuantumAttention)
+
+    return [m for m in model.modules() if named(m) and not any(named(inner) for inner in m.modules() if inner is not m)]
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls: heads (batch, n_heads, tokens, d) in, (batch, tokens, n_heads, d) out.
+
+    ValueError: the layer has no quantum attention, or its model asks for something that it does not do.
+    """
+    attention = getattr(module, SUBMODULE, None)
+    if attention is None:
+        raise ValueError(f"{type(module).__name__} has no quantum attention: call add_quantum_attention(model) first")
+    unsupported = [name for name in UNSUPPORTED if others.get(name) is not None]
+    if unsupported:
+        raise ValueError(f"{type(module).__name__} asks for {', '.join(unsupported)}; quantum attention has none of it")
+    # As transformers' sdpa: a mask wins, and a single new token sees all of the cache.
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    causal = bool(causal) and attention_mask is None and query.shape[2] > 1
+    if causal and key.shape[2] > query.shape[2]:  # a cache of fixed size, still empty behind these tokens
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+    out: Tensor = attention(
+        query,
+        key,
+        value,
+        attn_mask=attention_mask,
+        dropout_p=dropout,
+        is_causal=causal,
+        scale=scaling,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return out.transpose(1, 2).contiguous(), None

@@ -1,0 +1,408 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import reference_circuits as reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import Operator, Pauli, Statevector
+
+from qsgd_ray.circuits.chain import amplitudes, cost, expectations
+from qsgd_ray.circuits.influence import AMPLITUDE, BLOCH
+from qsgd_ray.circuits.spec import CircuitSpec
+
+ENTANGLE = ("chain", "ring", "all", "none")
+rotation_tuples = st.lists(st.sampled_from(["rx", "ry", "rz"]), min_size=1, max_size=3).map(tuple)
+entangles = st.sampled_from(ENTANGLE)
+specs = st.builds(CircuitSpec, st.integers(1, 8), st.integers(1, 3), entangles, rotation_tuples)
+small_specs = st.builds(CircuitSpec, st.integers(1, 4), st.integers(1, 3), entangles, rotation_tuples)
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+def angles_of(spec, batch, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64) * 4).to(dtype)
+
+
+def basis_states(n_qubits):
+    return torch.arange(2**n_qubits)[:, None] >> torch.arange(n_qubits) & 1
+
+
+def qiskit_state(spec, angles_dnr):
+    return Statevector(spec.to_qiskit(angles_dnr)).data
+
+
+def z_values(psi):
+    n_qubits = len(psi).bit_length() - 1
+    signs = 1 - 2 * (np.arange(len(psi))[:, None] >> np.arange(n_qubits) & 1)
+    return np.abs(psi) ** 2 @ signs
+
+
+def assert_qiskit_agrees(spec, seed, batch=1):
+    angles = angles_of(spec, batch, seed)
+    z = expectations(spec, angles).numpy()
+    for one in range(batch):
+        assert np.abs(z_values(qiskit_state(spec, angles[one])) - z[one]).max() < 1e-12
+
+
+# The mathematics.
+
+
+def test_the_carries_add_up_to_a_cnot():
+    # Pauli components: entry (P, Q) of the CNOT's superoperator is tr(P CNOT Q CNOT) / 4. Qiskit puts qubit 1 first.
+    cnot = np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]])
+    labels = [(control, target) for control in "IXYZ" for target in "IXYZ"]
+    paulis = [Operator(Pauli(target + control)).data for control, target in labels]
+    exact = [[np.trace(p @ cnot @ q @ cnot).real / 4 for q in paulis] for p in paulis]
+    added = sum(np.kron(c, t) for c, t in zip(BLOCH.control, BLOCH.target, strict=True))
+    assert np.array_equal(added, np.array(exact))
+    real = sum(np.kron(c[:2, :2], t[:2, :2]) for c, t in zip(AMPLITUDE.control, AMPLITUDE.target, strict=True))
+    assert np.array_equal(real, np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
+
+
+@pytest.mark.parametrize("n_qubits", [2, 3, 6])
+def test_all_pairs_in_order_are_one_descending_chain(n_qubits):
+    pairs, chain = QuantumCircuit(n_qubits), QuantumCircuit(n_qubits)
+    for control, target in CircuitSpec(n_qubits, 1, "all").cnots():
+        pairs.cx(control, target)
+    for control in reversed(range(n_qubits - 1)):
+        chain.cx(control, control + 1)
+    assert np.array_equal(Operator(pairs).data, Operator(chain).data)
+
+
+# Against Qiskit, Aer and a Kronecker product.
+
+
+@settings(deadline=None, max_examples=200)
+@given(specs, seeds)
+def test_expectations_are_those_of_qiskit(spec, seed):
+    assert_qiskit_agrees(spec, seed, batch=2)
+
+
+@pytest.mark.parametrize("entangle", ["chain", "ring", "all"])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_every_choice_of_rotations_is_that_of_qiskit(depth, entangle):
+    for count in (1, 2, 3):
+        for rotations in itertools.product(("rx", "ry", "rz"), repeat=count):
+            assert_qiskit_agrees(CircuitSpec(3, depth, entangle, rotations), count)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.builds(CircuitSpec, st.integers(2, 8), st.integers(4, 5), st.sampled_from(["chain", "all"])), seeds)
+def test_deep_chains_are_those_of_qiskit(spec, seed):
+    assert_qiskit_agrees(spec, seed)
+
+
+@pytest.mark.parametrize("n_qubits", [2, 5, 7])
+def test_a_ring_of_depth_four_is_that_of_qiskit(n_qubits):
+    assert_qiskit_agrees(CircuitSpec(n_qubits, 4, "ring", ("rz", "rx")), n_qubits)
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+@pytest.mark.parametrize("n_qubits", [12, 16])
+def test_wider_circuits_are_those_of_qiskit(n_qubits, entangle):
+    assert_qiskit_agrees(CircuitSpec(n_qubits, 2, entangle), n_qubits)
+
+
+@settings(deadline=None, max_examples=30)
+@given(small_specs, seeds)
+def test_expectations_are_those_of_the_naive_twin(spec, seed):
+    angles = angles_of(spec, 1, seed)
+    psi = reference.state(spec.n_qubits, spec.depth, spec.entangle, angles[0].numpy(), spec.rotations)
+    assert np.abs(reference.z_values(psi) - expectations(spec, angles)[0].numpy()).max() < 1e-12
+
+
+def aer_z(spec, angles, **options):
+    aer = pytest.importorskip("qiskit_aer")
+    circuit = spec.to_qiskit(angles)
+    for qubit in range(spec.n_qubits):
+        circuit.save_expectation_value(Pauli("Z"), [qubit], label=str(qubit))
+    answer = aer.AerSimulator(max_parallel_threads=1, **options).run(circuit, shots=1).result()
+    assert answer.success, answer.status
+    return np.array([answer.data()[str(qubit)] for qubit in range(spec.n_qubits)])
+
+
+@pytest.mark.parametrize(
+    ("n_qubits", "depth", "entangle"),
+    [(20, 3, "chain"), (21, 2, "chain"), (20, 3, "ring"), (21, 2, "ring"), (18, 3, "all")],
+)
+def test_circuits_of_about_twenty_qubits_are_those_of_aers_statevector(n_qubits, depth, entangle):
+    spec = CircuitSpec(n_qubits, depth, entangle)
+    angles = angles_of(spec, 1, n_qubits)
+    exact = aer_z(spec, angles, method="statevector")
+    assert np.abs(exact - expectations(spec, angles)[0].numpy()).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("n_qubits", "depth", "entangle"),
+    [(40, 2, "chain"), (100, 2, "chain"), (28, 3, "chain"), (24, 4, "chain"), (30, 2, "ring"), (20, 2, "all")],
+)
+def test_circuits_beyond_a_statevector_are_those_of_aers_matrix_product_state(n_qubits, depth, entangle):
+    # Aer's own SVD leaves errors of 1e-11 to 5e-10 at any truncation threshold. LAPACK's (mps_lapack=True) leaves
+    # 1e-15, but ends some runs with "Wrong SVD calculations" (qiskit-aer #2386) and was seen to crash the process.
+    spec = CircuitSpec(n_qubits, depth, entangle)
+    angles = angles_of(spec, 1, n_qubits)
+    close = aer_z(spec, angles, method="matrix_product_state", matrix_product_state_truncation_threshold=0.0)
+    assert np.abs(close - expectations(spec, angles)[0].numpy()).max() < 1e-8
+
+
+# Closed forms, with a = -pi theta and b = pi theta.
+
+
+def theta_angles(spec, theta):
+    return (torch.stack((-theta, theta), -1) * math.pi)[:, None].expand(spec.angles_shape(len(theta)))
+
+
+CLOSED_FORMS = {
+    (1, "none"): lambda s, theta: s,
+    (1, "chain"): lambda s, theta: torch.cumprod(s, 1),
+    (1, "all"): lambda s, theta: torch.cat((s[:, :1], s[:, 1:] * s[:, :-1]), 1),
+    (1, "ring"): lambda s, theta: torch.cat((s[:, 1:].prod(1, keepdim=True), torch.cumprod(s, 1)[:, 1:]), 1),
+    (2, "none"): lambda s, theta: 0.5 * torch.sin(2 * math.pi * theta) * (1 + torch.cos(math.pi * theta)),
+}
+
+
+@pytest.mark.parametrize(("depth", "entangle"), CLOSED_FORMS)
+@settings(deadline=None, max_examples=20)
+@given(n_qubits=st.integers(2, 300), seed=seeds)
+def test_closed_forms_hold_at_any_width(depth, entangle, n_qubits, seed):
+    spec = CircuitSpec(n_qubits, depth, entangle)
+    theta = torch.randn(2, n_qubits, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    exact = CLOSED_FORMS[depth, entangle](torch.sin(math.pi * theta), theta)
+    assert (expectations(spec, theta_angles(spec, theta)) - exact).abs().max() < 1e-12
+
+
+# What depends on what.
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 40), st.integers(1, 4), rotation_tuples, seeds, st.data())
+def test_a_qubit_of_a_chain_depends_on_no_wire_beyond_the_next_depth_minus_one(n_qubits, depth, rotations, seed, data):
+    spec = CircuitSpec(n_qubits, depth, "chain", rotations)
+    angles = angles_of(spec, 1, seed)
+    wire = data.draw(st.integers(0, n_qubits - 1))
+    other = angles.clone()
+    other[:, :, wire] += 1
+    before = max(0, wire - depth + 1)
+    assert torch.equal(expectations(spec, angles)[:, :before], expectations(spec, other)[:, :before])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 40), st.integers(1, 4), rotation_tuples, seeds, st.data())
+def test_a_qubit_of_all_pairs_depends_on_no_wire_before_the_last_depth(n_qubits, depth, rotations, seed, data):
+    spec = CircuitSpec(n_qubits, depth, "all", rotations)
+    angles = angles_of(spec, 1, seed)
+    wire = data.draw(st.integers(0, n_qubits - 1))
+    other = angles.clone()
+    other[:, :, wire] += 1
+    behind = wire + depth + 1
+    assert torch.equal(expectations(spec, angles)[:, behind:], expectations(spec, other)[:, behind:])
+
+
+# The batching law.
+
+
+@settings(deadline=None, max_examples=100)
+@given(specs, seeds, dtypes, st.integers(1, 70), st.data())
+def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, batch, data):
+    angles = angles_of(spec, batch, seed, dtype)
+    z = expectations(spec, angles)
+    order = torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
+    cut = data.draw(st.integers(0, batch))
+    assert torch.equal(expectations(spec, angles[order]), z[order])
+    assert torch.equal(torch.cat((expectations(spec, angles[:cut]), expectations(spec, angles[cut:]))), z)
+
+
+@settings(deadline=None, max_examples=50)
+@given(small_specs, seeds, dtypes, st.integers(1, 40), st.data())
+def test_neither_circuits_nor_basis_states_change_a_bit_of_another_amplitude(spec, seed, dtype, batch, data):
+    angles, states = angles_of(spec, batch, seed, dtype), basis_states(spec.n_qubits)
+    psi = amplitudes(spec, angles, states)
+    one, state = data.draw(st.integers(0, batch - 1)), data.draw(st.integers(0, len(states) - 1))
+    alone = amplitudes(spec, angles[one : one + 1], states[state : state + 1])
+    assert torch.equal(alone[0, 0], psi[one, state])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.builds(CircuitSpec, st.integers(1, 20), st.integers(1, 3), entangles, rotation_tuples),
+    seeds,
+    dtypes,
+    st.integers(1, 20),
+    st.integers(1, 200_000),
+)
+def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(spec, seed, dtype, batch, memory_bytes):
+    angles = angles_of(spec, batch, seed, dtype)
+    z = expectations(spec, angles)
+    assert torch.equal(expectations(spec, angles, memory_bytes=memory_bytes), z)
+    tracked = expectations(spec, angles.clone().requires_grad_(), memory_bytes=memory_bytes)
+    assert torch.equal(tracked.detach(), z)
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_whatever_the_rotations_blocks_of_one_wire_give_the_bits_of_all_wires_at_once(depth, entangle):
+    # Which terms of a map are known to be zero depends on the rotations, and must not on the block.
+    for count in (1, 2, 3):
+        for rotations in itertools.product(("rx", "ry", "rz"), repeat=count):
+            spec = CircuitSpec(4, depth, entangle, rotations)
+            angles = angles_of(spec, 2, count, torch.float32)
+            assert torch.equal(expectations(spec, angles, memory_bytes=1), expectations(spec, angles))
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+def test_one_circuit_alone_has_the_bits_it_has_among_thousands(entangle):
+    spec = CircuitSpec(30, 2, entangle)
+    angles = angles_of(spec, 3001, 1)
+    z = expectations(spec, angles)
+    for one in (0, 1, 1023, 1024, 2999, 3000):
+        assert torch.equal(expectations(spec, angles[one : one + 1])[0], z[one])
+
+
+# Gradients.
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+@pytest.mark.parametrize(("n_qubits", "depth"), [(1, 2), (2, 2), (4, 1), (4, 2), (3, 3)])
+def test_gradients_are_those_of_finite_differences(n_qubits, depth, entangle):
+    spec = CircuitSpec(n_qubits, depth, entangle)
+    angles = angles_of(spec, 2, 3).requires_grad_()
+    fast = {"fast_mode": True}
+    assert torch.autograd.gradcheck(lambda a: expectations(spec, a), (angles,), **fast)
+    assert torch.autograd.gradcheck(lambda a: expectations(spec, a, memory_bytes=1), (angles,), **fast)
+    states = basis_states(n_qubits)
+    assert torch.autograd.gradcheck(lambda a: torch.view_as_real(amplitudes(spec, a, states)), (angles,), **fast)
+
+
+@settings(deadline=None, max_examples=15)
+@given(small_specs, seeds, st.sampled_from([1, 2**24]))
+def test_gradients_follow_the_parameter_shift_rule_on_qiskit(spec, seed, memory_bytes):
+    angles = angles_of(spec, 1, seed).requires_grad_()
+    weights = torch.arange(1, spec.n_qubits + 1, dtype=torch.float64)
+    (expectations(spec, angles, memory_bytes=memory_bytes) @ weights).sum().backward()
+    place = tuple(seed % size for size in angles.shape)
+    shift = torch.zeros_like(angles)
+    shift[place] = math.pi / 2
+    with torch.no_grad():
+        up, down = (z_values(qiskit_state(spec, angles + sign * shift)) for sign in (1, -1))
+    assert abs(float(angles.grad[place]) - (up - down) @ weights.numpy() / 2) < 1e-12
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+def test_gradients_do_not_depend_on_the_blocks_they_are_computed_in(entangle):
+    spec = CircuitSpec(50, 2, entangle)
+    gradients = []
+    for memory_bytes in (2**14, 2**16, 2**24):
+        angles = angles_of(spec, 9, 5).requires_grad_()
+        expectations(spec, angles, memory_bytes=memory_bytes).square().sum().backward()
+        gradients.append(angles.grad)
+    assert all((one - gradients[-1]).abs().max() < 1e-14 for one in gradients)
+
+
+# Amplitudes.
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), entangles, rotation_tuples), seeds)
+def test_amplitudes_are_those_of_qiskit(spec, seed):
+    angles = angles_of(spec, 2, seed)
+    psi = amplitudes(spec, angles, basis_states(spec.n_qubits)).numpy()
+    for one in range(2):
+        assert np.abs(qiskit_state(spec, angles[one]) - psi[one]).max() < 1e-12
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.builds(CircuitSpec, st.integers(1, 9), st.integers(1, 3), entangles, rotation_tuples), seeds)
+def test_probabilities_of_all_basis_states_add_up_to_one(spec, seed):
+    psi = amplitudes(spec, angles_of(spec, 2, seed), basis_states(spec.n_qubits))
+    assert (psi.abs().square().sum(1) - 1).abs().max() < 1e-13
+
+
+def test_amplitudes_are_computed_beyond_an_int64_and_underflow_beyond_float64():
+    spec = CircuitSpec(200, 1, "chain", ("rz",))
+    angles, states = torch.zeros(1, 1, 200, 1, dtype=torch.float64), torch.ones(2, 200, dtype=torch.bool)
+    assert (amplitudes(spec, angles, states) * 2.0**100 - 1).abs().max() < 1e-12
+    wide = CircuitSpec(2400, 1, "chain", ("rz",))
+    angles, states = torch.zeros(1, 1, 2400, 1, dtype=torch.float64), torch.ones(1, 2400, dtype=torch.int8)
+    assert amplitudes(wide, angles, states).abs().max() < 1e-300
+
+
+def test_amplitudes_in_blocks_of_sites_have_the_same_bits_and_gradients():
+    spec, states = CircuitSpec(300, 2, "ring"), torch.arange(6)[:, None] >> torch.arange(300).clamp(max=9) & 1
+    angles = angles_of(spec, 200, 3)
+    psi = amplitudes(spec, angles, states)
+    assert torch.equal(amplitudes(spec, angles[:1], states), psi[:1])
+    tracked = angles[:3].clone().requires_grad_()
+    assert torch.equal(amplitudes(spec, tracked, states).detach(), psi[:3])
+
+
+# Precision, width, edges.
+
+
+@settings(deadline=None, max_examples=40)
+@given(specs, seeds)
+def test_float32_is_close_and_complex64(spec, seed):
+    angles, states = angles_of(spec, 3, seed), basis_states(spec.n_qubits)[:5]
+    z, psi = expectations(spec, angles.float()), amplitudes(spec, angles.float(), states)
+    assert (z.dtype, psi.dtype) == (torch.float32, torch.complex64)
+    assert (z - expectations(spec, angles)).abs().max() < 1e-4
+    assert (psi - amplitudes(spec, angles, states)).abs().max() < 1e-4
+
+
+def test_half_precision_angles_are_simulated_in_float32():
+    spec = CircuitSpec(3)
+    angles = angles_of(spec, 2, 0, torch.bfloat16)
+    assert torch.equal(expectations(spec, angles), expectations(spec, angles.float()))
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+def test_thousands_of_qubits_have_finite_expectations_and_gradients(entangle):
+    spec = CircuitSpec(4096, 2, entangle)
+    z = expectations(spec, angles_of(spec, 2, 7))
+    assert z.shape == (2, 4096)
+    assert z.isfinite().all()
+    assert z.abs().max() <= 1 + 1e-12
+    angles = angles_of(spec, 1, 7).requires_grad_()
+    expectations(spec, angles).sum().backward()
+    assert angles.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+def test_an_empty_batch_has_an_empty_answer(entangle):
+    spec = CircuitSpec(3, 2, entangle)
+    assert expectations(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 3)
+    assert amplitudes(spec, torch.zeros(0, 2, 3, 2), basis_states(3)).shape == (0, 8)
+    assert amplitudes(spec, torch.zeros(4, 2, 3, 2), basis_states(3)[:0]).shape == (4, 0)
+
+
+@pytest.mark.parametrize("entangle", ENTANGLE)
+def test_cost_grows_linearly_with_the_number_of_qubits(entangle):
+    for depth in (1, 2, 3):
+        one, many = (cost(CircuitSpec(n_qubits, depth, entangle)) for n_qubits in (1, 50))
+        assert many == 50 * one > 0
+    if entangle != "none":
+        assert cost(CircuitSpec(8, 3, entangle)) > 4 * cost(CircuitSpec(8, 2, entangle))
+
+
+@pytest.mark.parametrize("simulate", [expectations, lambda spec, a: amplitudes(spec, a, basis_states(3))])
+def test_angles_of_another_shape_or_kind_are_refused(simulate):
+    with pytest.raises(ValueError, match="angles: got shape"):
+        simulate(CircuitSpec(3), torch.zeros(1, 2, 4, 2))
+    with pytest.raises(ValueError, match="angles: got torch"):
+        simulate(CircuitSpec(3), torch.zeros(1, 2, 3, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4), (1, 1, 3)])
+def test_basis_states_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="basis_states: got shape"):
+        amplitudes(CircuitSpec(3), torch.zeros(1, 2, 3, 2), torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("states", [torch.tensor([[0, 1, 2]]), torch.tensor([[0, -1, 0]]), torch.tensor([[0.0, 1, 1]])])
+def test_basis_states_that_are_no_bits_are_refused(states):
+    with pytest.raises(ValueError, match="allowed: integers or booleans, each 0 or 1"):
+        amplitudes(CircuitSpec(3), torch.zeros(1, 2, 3, 2), states)
