@@ -162,20 +162,23 @@ def circuit(
     console = Console()
     console.print(spec.draw(console.width), soft_wrap=True, highlight=False, markup=False)
     responses = {}
-    for readout, words in (
-        ("amplitude", f"Re(psi_0 + ... + psi_{qubits - 1})"),
-        ("probability", f"|psi_0|^2 + ... + |psi_{qubits - 1}|^2"),
-    ):
+    others = (f" + ... + psi_{qubits - 1}", f" + ... + |psi_{qubits - 1}|^2") if qubits > 1 else ("", "")
+    for readout, words in (("amplitude", f"Re(psi_0{others[0]})"), ("probability", f"|psi_0|^2{others[1]}")):
         responses[words] = fourier_series(spec, angles, readout)  # type: ignore[arg-type]
         waves = n_frequencies(spec, readout)  # type: ignore[arg-type]
         console.print(f"\n{words} of x, exact from {waves} circuits (angles of seed {seed}):", highlight=False)
-        console.print(terminal_plot(responses[words]), soft_wrap=True, highlight=False, markup=False)
+        # The labels of the axis take ten columns.
+        plot = terminal_plot(responses[words], width=max(16, min(72, console.width - 10)))
+        console.print(plot, soft_wrap=True, highlight=False, markup=False)
     pick = AutoBackend().pick(spec, 1024)
     console.print(f"\n<Z_i> for the optimizer, 1,024 circuits at a time: auto picks {pick.name}.", highlight=False)
     console.print(pick.reason, style="dim", highlight=False, markup=False)
     if picture is not None:
         figure = response_figure(responses, str(spec), spec.draw())
-        figure.write_html(picture, include_plotlyjs=True)
+        try:
+            figure.write_html(picture, include_plotlyjs=True)
+        except OSError as error:
+            raise StudyError(f"--picture: got {picture}; allowed: a file that can be written ({error})") from None
         console.print(f"Picture: {picture.resolve()}", soft_wrap=True, highlight=False)
 
 

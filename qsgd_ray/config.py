@@ -108,14 +108,37 @@ def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field}", value
 
 
+class QuantumAttention(Frozen):
+    """(softmax(S / sqrt(d)) + Phi(S)) V in every layer, S = Q K^T (arXiv 2511.01918, Eq. 3 to 5).
+
+    `n_qubits`, `depth`, `entangle` (True: chain, False: none) and `rotations` say what circuit (circuits/spec.py);
+    `readout` what of its state Phi is (models/attention.py). `per_head`: a circuit for each head of each layer instead
+    of one a layer. `phi` False: no circuit and no angles, the model without quantum attention bit for bit. `compiled`:
+    Phi by torch.compile, which takes seconds at first.
+
+    The circuits' angles, one tensor a layer, are parameters of the model like any other: every arm trains them, and a
+    `Perturbation` reaches them where its scope does (`tensor`: the first n_qubits of each such tensor).
+    """
+
+    n_qubits: int = Field(default=4, ge=1, le=12)
+    depth: int = Field(default=2, ge=1, le=64)
+    entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
+    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
+    readout: Literal["amplitude", "probability"] = "amplitude"
+    per_head: bool = False
+    phi: bool = True
+    compiled: bool = False
+
+
 class Transformer(Frozen):
-    """The paper's classifier (paper, settings table)."""
+    """The paper's classifier (paper, settings table). `attention` None: softmax attention alone."""
 
     d_model: int = Field(default=64, ge=1)
     n_heads: int = Field(default=4, ge=1)
     d_feedforward: int = Field(default=128, ge=1)
     n_layers: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    attention: QuantumAttention | None = None
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Transformer:

@@ -12,7 +12,8 @@ def with_overrides(study: Study, assignments: list[str]) -> Study:
     """`study` with each `path=value` applied; list items go by index, arms also by name.
 
     `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]`, `resources.circuit_actors=null`: values are JSON,
-    and what is no JSON is taken as text.
+    and what is no JSON is taken as text. A part that is off has no fields to set: it is switched on whole, as in
+    `workload.model.attention={"n_qubits":2}`, what is left out taking its default.
     """
     tree = study.model_dump(mode="json")
     for assignment in assignments:
@@ -49,6 +50,8 @@ def _key(branch: Any, key: str, walked: list[str], path: str) -> str | int:
         allowed = ", ".join(name or str(index) for index, name in enumerate(names))
     elif isinstance(branch, dict):
         allowed = ", ".join(branch)
+    elif branch is None:
+        allowed = f"nothing below null; a part is switched on whole, {'.'.join(walked)}={{...}}"
     else:
         allowed = f"nothing below a plain value ({branch!r})"
     where = ".".join(walked) or "the study"

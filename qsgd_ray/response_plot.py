@@ -26,7 +26,7 @@ def curve(series: FourierSeries, points: int) -> tuple[Tensor, Tensor]:
 
 def terminal_plot(series: FourierSeries, width: int = 72, height: int = 12) -> str:
     """The response over one period, in braille dots: `width` by `height` characters and the axes' ends."""
-    x, f = curve(series, 8 * width)
+    x, f = curve(series, 8 * width + 1)  # an odd number, with one at 0
     low, high = float(f.min()), float(f.max())
     if high - low < 1e-9:  # a constant, drawn in the middle
         low, high = low - 1, high + 1
@@ -35,10 +35,9 @@ def terminal_plot(series: FourierSeries, width: int = 72, height: int = 12) -> s
     rows = ((high - f) / (high - low) * (4 * height - 1)).round().long()
     for column, row in zip(columns.tolist(), rows.tolist(), strict=True):
         cells[row // 4][column // 2] |= _DOTS[column % 2][row % 4]
-    labels = {0: f"{high:+.3f}", height - 1: f"{low:+.3f}"}
-    lines = [
-        f"{labels.get(number, ''):>8} │{''.join(chr(0x2800 + cell) for cell in row)}" for number, row in enumerate(cells)
-    ]
+    labels = {0: f"{high:+z.3f}", height - 1: f"{low:+z.3f}"}
+    drawn = ["".join(chr(0x2800 + cell) for cell in row) for row in cells]
+    lines = [f"{labels.get(number, ''):>8} │{row}" for number, row in enumerate(drawn)]
     half = "π" if float(x[-1]) < 4 else "2π"
     ends = f"{'-' + half:<{width // 2}}0{half:>{width - width // 2 - 1}}"
     return "\n".join((*lines, f"{'':>8} └{'─' * width}", f"{'':>10}{ends}"))

@@ -98,6 +98,72 @@ def test_the_version_is_printed(monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == __version__
 
 
+def circuit(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
+    """Standard output of `qsgd-ray circuit` on a terminal of so many columns, run in this process; it must succeed."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["qsgd-ray", "circuit", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+def test_a_circuit_is_drawn_with_its_gates_and_fits_the_terminal(monkeypatch, capsys):
+    told = circuit(monkeypatch, capsys, "--qubits", 3, "--depth", 1, "--entangle", "ring", "--rotations", "rx,rz")
+    assert all(gate in told for gate in ("q_0: ┤ H ├┤ Rx(a[0,0]) ├┤ Rz(b[0,0]) ├", "q_2: ┤ H ├", "■", "┤ X ├"))
+    for columns in (60, 80, 120):
+        drawn = circuit(monkeypatch, capsys, "--depth", 6, columns=columns).split("\n<Z_i>")[0]
+        assert max(map(len, drawn.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(("qubits", "depth"), [(1, 1), (3, 2), (4, 5)])
+def test_a_circuits_response_takes_a_circuit_for_each_of_its_waves(monkeypatch, capsys, qubits, depth):
+    told = circuit(monkeypatch, capsys, "--qubits", qubits, "--depth", depth)
+    amplitude = "Re(psi_0)" if qubits == 1 else f"Re(psi_0 + ... + psi_{qubits - 1})"
+    probability = "|psi_0|^2" if qubits == 1 else f"|psi_0|^2 + ... + |psi_{qubits - 1}|^2"
+    assert f"{amplitude} of x, exact from {qubits * depth + 1} circuits" in told
+    assert f"{probability} of x, exact from {2 * qubits * depth + 1} circuits" in told
+    assert told.count("└───") >= 2, "an axis below each response"
+    assert "auto picks " in told
+
+
+def test_a_circuit_of_the_same_seed_is_the_same_and_seed_0_has_no_angles(monkeypatch, capsys):
+    def labels(seed):
+        words = ("--qubits", 2, "--depth", 1, "--entangle", "none", "--rotations", "rz", "--seed", seed)
+        told = circuit(monkeypatch, capsys, *words)
+        return [line.split("│")[0].strip() for line in told.splitlines() if " │" in line]
+
+    assert labels(1) == labels(1) != labels(2)
+    # psi_0 + psi_1 = (e^{-ix} + 1) / 2, and other angles keep the two from being in phase.
+    assert (labels(0)[0], labels(0)[11]) == ("+1.000", "+0.000")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--entangle", "star"], "CircuitSpec.entangle: got 'star'; allowed: chain, ring, all, none"),
+        (["--rotations", "ry,rq"], "CircuitSpec.rotations: got ('ry', 'rq'); allowed: one or more of rx, ry, rz"),
+        (["--rotations", ""], "CircuitSpec.rotations: got ('',); allowed: one or more of rx, ry, rz"),
+        (["--picture", "/dev/null/picture.html"], "--picture: got /dev/null/picture.html; allowed: a file that can b"),
+    ],
+)
+def test_a_circuit_that_is_none_is_one_line_and_exit_code_2(monkeypatch, capsys, words, said):
+    code, told = said_by(monkeypatch, capsys, "circuit", *words)
+    assert code == 2
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_the_picture_of_a_circuit_is_a_page_that_works_offline(monkeypatch, capsys, tmp_path):
+    page = tmp_path / "circuit.html"
+    told = circuit(monkeypatch, capsys, "--qubits", 2, "--picture", page)
+    assert f"Picture: {page}" in told.splitlines()
+    html = page.read_text()
+    assert len(html) > 1_000_000, "plotly itself is in it"
+    assert "<script src=" not in html
+    assert "CircuitSpec(n_qubits=2, depth=2" in html
+
+
 def command(*words: object) -> dict:
     """How to start the command as a user would, in a group of its own, as a shell does."""
     return {

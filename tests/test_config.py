@@ -13,7 +13,10 @@ from qsgd_ray.config import (
     Choice,
     LogUniform,
     Perturbation,
+    QuantumAttention,
     StudyError,
+    TextTask,
+    Transformer,
     Uniform,
     one_line,
     study_from_tree,
@@ -70,6 +73,32 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("baseline=sgd", "baseline: one of the arms (adamw, sine); got 'sgd'"),
         ('arms=[{"name":"a"},{"name":"a"}]', "arms: each name once; got a, a"),
         ("workload.model.d_model=63", "workload.model: allowed: d_model divisible by n_heads; got 63 and 2"),
+        ("workload.model.attention=4", "workload.model.attention: got 4; allowed: an object"),
+        (
+            'workload.model.attention={"n_qubits":13}',
+            "workload.model.attention.n_qubits: got 13; allowed: less than or equal to 12",
+        ),
+        ('workload.model.attention={"depth":0}', "workload.model.attention.depth: got 0; allowed: greater than or equ"),
+        (
+            'workload.model.attention={"entangle":"star"}',
+            "workload.model.attention.entangle: got 'star'; allowed: 'chain', 'ring', 'all' or 'none'",
+        ),
+        ('workload.model.attention={"rotations":[]}', "workload.model.attention.rotations: got []; allowed: "),
+        (
+            'workload.model.attention={"rotations":["ry","rq"]}',
+            "workload.model.attention.rotations.1: got 'rq'; allowed: 'rx', 'ry' or 'rz'",
+        ),
+        (
+            'workload.model.attention={"readout":"z"}',
+            "workload.model.attention.readout: got 'z'; allowed: 'amplitude' or 'probability'",
+        ),
+        ('workload.model.attention={"phi":"maybe"}', "workload.model.attention.phi: got 'maybe'; allowed: a valid boo"),
+        ('workload.model.attention={"qubits":2}', "workload.model.attention.qubits: got 2; allowed: no field of this"),
+        (
+            "workload.model.attention.n_qubits=2",
+            "--set workload.model.attention.n_qubits: got 'n_qubits'; allowed in workload.model.attention: nothing "
+            "below null; a part is switched on whole, workload.model.attention={...}",
+        ),
         ("workload.difficulty=2", "workload.difficulty: got 2; allowed: less than or equal to 1"),
     ],
 )
@@ -113,6 +142,41 @@ def test_overrides_reach_arms_by_name_and_by_index_and_take_json():
     assert study.arm("sine").learning_rate == 0.5
     assert study.arm("adamw").eps == 1e-6
     assert study.resources.circuit_actors is None
+
+
+ATTENTIONS = st.builds(
+    QuantumAttention,
+    n_qubits=st.integers(1, 12),
+    depth=st.integers(1, 64),
+    entangle=ENTANGLEMENTS,
+    rotations=st.lists(st.sampled_from(["rx", "ry", "rz"]), min_size=1, max_size=4).map(tuple),
+    readout=st.sampled_from(["amplitude", "probability"]),
+    per_head=st.booleans(),
+    phi=st.booleans(),
+    compiled=st.booleans(),
+)
+
+
+@given(st.none() | ATTENTIONS)
+def test_a_study_of_quantum_attention_round_trips_through_json(attention):
+    study = a_study(workload=TextTask(model=Transformer(attention=attention)))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+    assert study.workload.model.attention == attention
+
+
+def test_quantum_attention_is_off_and_otherwise_the_papers():
+    assert Transformer().attention is None
+    assert QuantumAttention() == QuantumAttention(n_qubits=4, depth=2, entangle=True, rotations=("ry", "rz"))
+    assert (QuantumAttention().readout, QuantumAttention().phi) == ("amplitude", True)
+
+
+def test_overrides_switch_quantum_attention_on_change_it_and_switch_it_off():
+    on = with_overrides(a_study(), ['workload.model.attention={"n_qubits":2}'])
+    assert on.workload.model.attention == QuantumAttention(n_qubits=2)
+    assert with_overrides(a_study(), ["workload.model.attention={}"]).workload.model.attention == QuantumAttention()
+    changed = with_overrides(on, ["workload.model.attention.n_qubits=3", "workload.model.attention.entangle=ring"])
+    assert changed.workload.model.attention == QuantumAttention(n_qubits=3, entangle="ring")
+    assert with_overrides(on, ["workload.model.attention=null"]) == a_study()
 
 
 def test_an_arm_takes_a_point_of_exactly_its_spaces():

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
 FLOORS = [
     {"", "spaces", "outcome", "circuits", "circuits.kinds", "circuits.errors"},
     {"config"},
-    {"trial", "study_file", "overrides", "circuits.spec", "circuits.memory"},
+    {"trial", "study_file", "overrides", "circuits.spec", "circuits.memory", "circuits.carries", "circuits.waves"},
     {"circuits.gates", "circuits.contraction", "circuits.influence", "results", "provenance"},
     {"circuits.statevector", "circuits.chain"},
     {"circuits.backends", "analysis", "analysis.statistics"},

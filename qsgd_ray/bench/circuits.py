@@ -29,7 +29,7 @@ from qsgd_ray.circuits.statevector import statevector
 STATES = ((4, 4096), (8, 1024), (12, 128), (16, 16))
 # A slow peer simulates fewer circuits of the batch; its time a circuit does not depend on how many.
 MOST_OF_A_LOOP = {"Qiskit Statevector": 2**18, "qulacs": 2**21}
-WIDE = (
+WIDE: tuple[tuple[CircuitSpec, Readout], ...] = (
     (CircuitSpec(20), "z"),
     (CircuitSpec(20, 2, "ring"), "z"),
     (CircuitSpec(20, 3, "ring"), "z"),
@@ -125,14 +125,14 @@ def chains_against_aer(spec: CircuitSpec, batch: int, budget_s: float) -> list[T
     else:
         units[engine] = min(batch, 16)
         calls[engine] = peers.aer_matrix_product_state(spec, angles[: units[engine]])
-        difference = np.abs(calls[engine]() - calls["chain"]()[: units[engine]]).max()
+        difference = _agree(engine, calls[engine](), calls["chain"]()[: units[engine]])
         notes[engine] = f"differs by {difference:.1e}"
     case = f"<Z> of a chain, {spec.n_qubits} qubits, depth {spec.depth}, batch {batch}"
     return timings(case, "circuit", interleaved(calls, budget_s), units, notes)
 
 
 def linear_time(lengths: tuple[int, ...], budget_s: float, batch: int = 64) -> list[Timing]:
-    """The chain engine from 64 to 4096 qubits, and the exponent p of a fitted time ~ qubits**p."""
+    """The chain engine at these numbers of qubits (two at least), and the exponent p of a fitted time ~ qubits**p."""
     calls: dict[str, Callable[[], object]] = {}
     for n_qubits in lengths:
         spec = CircuitSpec(n_qubits)
@@ -167,10 +167,12 @@ def _read(states: NDArray[np.complex128], spec: CircuitSpec, readout: Readout) -
     return np.stack(found, 1)
 
 
-def _agree(engine: str, answer: NDArray[Any], exact: NDArray[Any]) -> None:
+def _agree(engine: str, answer: NDArray[Any], exact: NDArray[Any]) -> float:
+    """The largest difference; AssertionError where it is none of rounding."""
     difference = float(np.abs(answer - exact).max())
     if not difference < TOLERANCE:
         raise AssertionError(f"{engine} differs from qsgd-ray by {difference:.1e}")
+    return difference
 
 
 def _missing(engine: str) -> str:

@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         "slowest_us": pa.float64(),
         "ratio": pa.float64(),
         "note": pa.string(),
-        "started_at": pa.timestamp("us", tz="UTC"),
+        "written_at": pa.timestamp("us", tz="UTC"),
         "machine": pa.string(),
         "threads": pa.int32(),
         "versions": pa.string(),
@@ -84,17 +84,17 @@ def write_rows(bench: str, rows: Iterable[Timing], folder: Path) -> Path:
     """The rows as one new Parquet file in `folder`, named by bench and time."""
     import torch
 
-    started = datetime.now(UTC)
+    now = datetime.now(UTC)
     common: dict[str, Any] = {
         "bench": bench,
-        "started_at": started,
+        "written_at": now,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
         "threads": torch.get_num_threads(),
         "versions": _versions(),
     }
     table = pa.Table.from_pylist([asdict(row) | common for row in rows], schema=SCHEMA)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{bench}-{started:%Y%m%dT%H%M%S%f}.parquet"
+    path = folder / f"{bench}-{now:%Y%m%dT%H%M%S%f}.parquet"
     unfinished = path.with_suffix(".unfinished")
     pq.write_table(table, unfinished)
     unfinished.replace(path)

@@ -201,7 +201,8 @@ def chain_bytes(spec: CircuitSpec) -> int:
         return 0
     bond = 4 ** (spec.depth - 1)
     working, kept = (6 * bond * bond, bond * bond * spec.n_qubits) if spec.entangle == "ring" else (6 * bond, 0)
-    return 8 * (working * min(spec.n_qubits, 8 * spec.depth) + kept)
+    angles = 16 * len(spec.rotations) * spec.depth  # of a site: every rotation as a matrix
+    return 8 * ((working + angles) * min(spec.n_qubits, 8 * spec.depth) + kept)
 
 
 class Load(NamedTuple):

@@ -1,9 +1,9 @@
 """Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> or amplitudes out.
 
-A CNOT hands one carry from its control to its target (influence.py), and all entangling layers reduce to CNOTs between
-neighbours, so a circuit is one sweep over its wires with 4**(depth-1) real numbers (2**(depth-1) complex ones for
-amplitudes) in hand. The last entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a
-product of Zs, and a basis state into another one, both before it.
+A CNOT hands one carry from its control to its target (carries.py), and all entangling layers reduce to CNOTs between
+neighbours, so a circuit is one sweep over its wires (influence.py) with 4**(depth-1) real numbers (2**(depth-1) complex
+ones for amplitudes) in hand. The last entangling layer is never applied: it permutes basis states, and so turns <Z_k>
+into a product of Zs, and a basis state into another one, both before it.
 
 - chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. What stands to the right of k matters
   only through the next depth-1 wires, each a layer shallower than the one before: those are taken for all k at once.
@@ -17,34 +17,35 @@ Batching law, as in statevector.py: the bits of one circuit's answer do not depe
 chunks. Along the batch there are only +, -, * in separate operations and the library's cos and sin. Without gradients
 on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits.
 
-Gradients: autograd. Each block of sites of each chunk is computed again on the way back (torch.utils.checkpoint), so
-what is kept is the angles, the answers and the carries at the block's edge; a ring also keeps its right environment.
+Gradients: autograd. Where there is more than one block of sites of a chunk of the batch, each is computed again on the
+way back (torch.utils.checkpoint): kept are the angles, the answers and the carries at the block's edge; a ring also
+keeps its right environment.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from qsgd_ray.circuits.carries import AMPLITUDE, BLOCH
 from qsgd_ray.circuits.influence import (
-    AMPLITUDE,
-    BLOCH,
     PLUS,
-    Algebra,
-    Kind,
-    Map,
     Vector,
     Wires,
     across_sites,
     apply,
     at_site,
+    closing_layers,
+    mirrored,
+    sweep,
+    traced_layers,
+    wire_layers,
 )
 from qsgd_ray.circuits.kinds import Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -64,15 +65,16 @@ ROOT_HALF = math.sqrt(0.5)
 
 
 def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = CHUNK_BYTES) -> Tensor:
-    """<Z_i> of every qubit: (batch, n_qubits) real, of the dtype of the angles (radians).
+    """<Z_i> of every qubit: (batch, n_qubits), float64 for float64 angles (radians), float32 for any others.
 
     Differentiable (reverse mode). `memory_bytes` is what a block of sites of a chunk of the batch works in (one site of
-    one circuit at least). A ring keeps up to eight times as much, and 16**(depth-1) numbers a qubit at least.
+    one circuit at least). A ring keeps up to eight times as much, and 16**(depth-1) numbers a qubit at least; with
+    gradients it keeps 16**(depth-1) numbers a qubit of every circuit.
     ValueError: angles of the wrong shape or not real floats.
     """
     spec, angles = _checked(spec, angles_bdnr)
     if not len(angles):
-        return angles.new_zeros(0, spec.n_qubits)
+        return angles.flatten(1)[:, :1].expand(-1, spec.n_qubits)  # empty, and yet a function of the angles
     values = 4 ** (spec.depth - 1)
     kept = values**2 if spec.entangle == "ring" else 0
     numbers = 16 * len(spec.rotations) * spec.depth + 6 * (kept or values)
@@ -80,11 +82,12 @@ def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = 
 
 
 def amplitudes(spec: CircuitSpec, angles_bdnr: Tensor, basis_states_ms: Tensor) -> Tensor:
-    """<x|psi> of the given basis states: (batch, m) complex128 for float64 angles (radians), complex64 for float32.
+    """<x|psi> of the given basis states: (batch, m) complex128 for float64 angles (radians), else complex64.
 
     `basis_states_ms`: (m, n_qubits) integers or booleans, 0 or 1; column i is qubit i. The same for every circuit.
     Differentiable (reverse mode). An amplitude is of the order of 2**(-n_qubits/2): beyond about 2,000 qubits float64
     no longer holds it, and what comes out is 0 or near it. Time: m sweeps, whatever the basis states have in common.
+    Memory: CHUNK_BYTES (one site of one circuit with all m at least) beside what goes in and comes out.
     ValueError: angles of the wrong shape or not real floats; basis states of another shape, or neither 0 nor 1.
     """
     n = spec.n_qubits
@@ -96,10 +99,10 @@ def amplitudes(spec: CircuitSpec, angles_bdnr: Tensor, basis_states_ms: Tensor) 
     spec, angles = _checked(spec, angles_bdnr)
     bits = _before_the_last_layer(spec, bits.to(angles.device, torch.int64))
     if not len(angles) or not len(bits):
-        return torch.complex(angles.new_zeros(len(angles), len(bits)), angles.new_zeros(len(angles), len(bits)))
+        empty = angles.flatten(1)[:, :1].expand(-1, len(bits))
+        return torch.complex(empty, empty)
     passive = 2 ** (spec.depth - 1) if spec.entangle == "ring" else 1
     numbers = 64 * spec.depth + len(bits) * (8 + 8 * passive * 2 ** (spec.depth - 1))
-
     planes = _by_blocks(partial(_amplitudes, bits), spec, angles, numbers, 0, CHUNK_BYTES)
     return torch.complex(*planes.reshape(len(angles), 2, len(bits)).unbind(1))
 
@@ -113,7 +116,7 @@ def cost(spec: CircuitSpec) -> float:
 
 
 def _checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor]:
-    """The angles as (batch, depth, rotation, site), and the spec that they now belong to.
+    """Angles as the caller gives them in; the spec they now belong to and (batch, depth, rotation, site) angles out.
 
     Layers without CNOTs between them are one layer of more rotations.
     """
@@ -127,7 +130,7 @@ def _checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tenso
 
 
 def _before_the_last_layer(spec: CircuitSpec, bits: Tensor) -> Tensor:
-    """The basis states that the last entangling layer maps to these."""
+    """(m, n) bits in; the bits of the basis states that the last entangling layer maps to these out."""
     if spec.entangle == "none":
         return bits
     if spec.entangle == "all":
@@ -177,46 +180,25 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _layers(depth: int, algebra: Algebra = BLOCH) -> list[tuple[Kind, int]]:
-    """A wire of a chain, as maps."""
-    if algebra is BLOCH and depth <= 2:
-        return [("scalar", 1)] if depth == 1 else [("whole", 1)]
-    if depth == 1:
-        return [("product", 1), ("end", 1)]
-    return [("first", 1), *(("middle", layer) for layer in range(2, depth)), ("last", depth)]
-
-
-def _traced_layers(depth: int) -> list[tuple[Kind, int]]:
-    """A wire of a chain on which no observable stands, from its last CNOT as a target on: nothing."""
-    if depth == 1:
-        return [("first traced", 1)]
-    return [("first", 1), *(("middle", layer) for layer in range(2, depth)), ("middle traced", depth)]
-
-
-def _closing_layers(depth: int, algebra: Algebra = BLOCH) -> list[tuple[Kind, int]]:
-    """The first wire of a ring."""
-    if depth == 1:
-        return _layers(1, algebra)
-    return [("closing first", 1), *(("closing middle", layer) for layer in range(2, depth)), ("end", depth)]
-
-
 def _expectations(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
+    """(qubit, batch) <Z_i> from (depth, rotation, site, batch) angles, `sites` at a time."""
     if spec.entangle == "none":
-        return run(_single, spec.rotations, angles.contiguous())
+        return torch.cat([run(_single, spec.rotations, block.contiguous()) for block in angles.split(sites, 2)])
     return (_ring if spec.entangle == "ring" else _open)(spec, angles, sites, run)
 
 
 def _single(rotations: tuple[Rotation, ...], angles: Tensor) -> Tensor:
+    """(site, batch) <Z> of wires without CNOTs from the angles of their one layer."""
     wires = Wires(BLOCH, rotations, angles, PLUS)
     return wires.filled(wires.opening()[3])
 
 
 def _open(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """<Z_k> of a chain, and of all pairs as the chain that they are."""
+    """(qubit, batch) <Z_k> of a chain, and of all pairs as the chain that they are, from the angles."""
     n, depth, rotations = spec.n_qubits, spec.depth, spec.rotations
     is_mirrored = spec.entangle == "all"
     if is_mirrored:
-        rotations, angles = _mirrored(rotations, angles)
+        rotations, angles = mirrored(rotations, angles)
     halo = depth if is_mirrored else depth - 1
     blocks = []
     # Nobody's target: T_s + T_d is the identity.
@@ -235,35 +217,31 @@ def _open(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
 def _open_block(
     rotations: tuple[Rotation, ...], is_mirrored: bool, angles: Tensor, sites: int, carries: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(sites, batch) expectation values and the carries after the block; the angles reach further by the halo."""
+    """Angles and the carries before the block in; (sites, batch) <Z_k> and the carries after it out.
+
+    The angles reach beyond the block by the halo, as far as the circuit has wires."""
     depth = len(angles)
     idle = sites + (depth if is_mirrored else depth - 1) - angles.shape[2]
     wires = Wires(BLOCH, rotations, angles, ZERO if is_mirrored else PLUS, idle)
     if is_mirrored:
-        passed = wires.maps(_layers(depth), [IDENTITY])
-        swept = _sweep(passed, carries, range(sites))
-        observed = wires.maps(_layers(depth), [X])
+        passed = wires.maps(wire_layers(depth), [IDENTITY])
+        swept = sweep(passed, carries, range(sites))
+        observed = wires.maps(wire_layers(depth), [X])
         x = torch.cat((carries[None], swept[:-1])).transpose(0, 1)
         for shift in range(2):
             x = apply(across_sites(observed, shift, shift + sites), x)
     else:
-        swept = _sweep(wires.maps(_layers(depth), [Z]), carries, range(sites))
+        swept = sweep(wires.maps(wire_layers(depth), [Z]), carries, range(sites))
         x, shift = swept.transpose(0, 1), 0
     for layers in range(depth - 1, 0, -1):
         shift += 1
-        x = apply(across_sites(wires.maps(_traced_layers(layers)), shift, shift + sites), x)
-    return x[0], swept[-1]
-
-
-def _mirrored(rotations: tuple[Rotation, ...], angles: Tensor) -> tuple[tuple[Rotation, ...], Tensor]:
-    """The rotations as seen through H on every wire: X and Z swapped, Y reversed; the wires from last to first."""
-    swapped: dict[Rotation, Rotation] = {"rx": "rz", "ry": "ry", "rz": "rx"}
-    signs = torch.tensor([-1 if name == "ry" else 1 for name in rotations], dtype=angles.dtype, device=angles.device)
-    return tuple(swapped[name] for name in rotations), (angles * signs[:, None, None]).flip(2)
+        x = apply(across_sites(wires.maps(traced_layers(layers)), shift, shift + sites), x)
+    return x[0], swept[-1].clone()  # a view would keep the carries of every site for the way back
 
 
 def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """<Z_k> of a ring, cut open between the wires 0 and 1: both environments carry what goes through the cut."""
+    """(qubit, batch) <Z_k> of a ring from the angles, cut open between the wires 0 and 1: both environments carry what
+    goes through the cut."""
     n, rotations, values = spec.n_qubits, spec.rotations, 4 ** (spec.depth - 1)
     cut = angles.new_zeros(values * values)
     cut[:: values + 1] = 1
@@ -275,7 +253,7 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
     for block in reversed(blocks):
         swept = run(_ring_right, rotations, angles[:, :, block].contiguous(), carries)
         right.append(torch.cat((swept[:-1].flip(0), carries[None])))
-        carries = swept[-1]
+        carries = swept[-1].clone()
     z = []
     for block in blocks:
         z_block, left = run(_ring_left, rotations, angles[:, :, block].contiguous(), left, right.pop())
@@ -287,25 +265,27 @@ def _closing_wire(rotations: tuple[Rotation, ...], angles: Tensor, cut: Tensor) 
     """Wire 0 of a ring from what comes in to what goes out, transposed: with Z measured, and with nothing."""
     depth, batch = len(angles), angles.shape[-1]
     wires, values = Wires(BLOCH, rotations, angles, PLUS), 4 ** (depth - 1)
-    maps = [at_site(wires.maps(_closing_layers(depth), [out]), 0) for out in (Z, IDENTITY)]
+    maps = [at_site(wires.maps(closing_layers(depth), [out]), 0) for out in (Z, IDENTITY)]
     matrices = [apply(one, cut, values).reshape(values, values, batch) for one in maps]
     return [matrix.transpose(0, 1).reshape(-1, batch) for matrix in matrices]
 
 
 def _ring_right(rotations: tuple[Rotation, ...], angles: Tensor, carries: Tensor) -> Tensor:
-    """The environments after each wire taken, from the last to the first: (sites, values, batch)."""
+    """The environment behind the block in, those before each of its wires, from the last to the first, out: (sites,
+    values, batch)."""
     depth = len(angles)
-    maps = Wires(BLOCH, rotations, angles, PLUS).maps(_layers(depth), [IDENTITY], transposed=True)
-    return _sweep(maps, carries, range(angles.shape[2] - 1, -1, -1), 4 ** (depth - 1))
+    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [IDENTITY], transposed=True)
+    return sweep(maps, carries, range(angles.shape[2] - 1, -1, -1), 4 ** (depth - 1))
 
 
 def _ring_left(
     rotations: tuple[Rotation, ...], angles: Tensor, carries: Tensor, right: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Both environments of the block in; (sites, batch) <Z_k> and the left environment after the block out."""
     depth = len(angles)
-    maps = Wires(BLOCH, rotations, angles, PLUS).maps(_layers(depth), [Z])
-    left = _sweep(maps, carries, range(angles.shape[2]), 4 ** (depth - 1))
-    return _added((left * right).unbind(1)), left[-1]
+    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [Z])
+    left = sweep(maps, carries, range(angles.shape[2]), 4 ** (depth - 1))
+    return _added((left * right).unbind(1)), left[-1].clone()
 
 
 def _amplitudes(bits: Tensor, spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
@@ -313,7 +293,7 @@ def _amplitudes(bits: Tensor, spec: CircuitSpec, angles: Tensor, sites: int, run
     n, depth, rotations = spec.n_qubits, spec.depth, spec.rotations
     is_mirrored, values, m = spec.entangle == "all", 2 ** (depth - 1), len(bits)
     if is_mirrored:
-        (rotations, angles), bits = _mirrored(rotations, angles), bits.flip(1)
+        (rotations, angles), bits = mirrored(rotations, angles), bits.flip(1)
     passive = values if spec.entangle == "ring" else 1
     # No carry comes into the first wire of a chain: bit 0 in every layer. Axes: passive, plane, carries, m, batch.
     carries = angles.new_zeros(passive, 2, values)
@@ -339,6 +319,7 @@ def _amplitudes_block(
     is_mirrored: bool,
     is_ring_start: bool,
 ) -> Tensor:
+    """Angles, (site, m, 1) bits and the carries before the block in, the carries after it out."""
     depth, sites = len(angles), angles.shape[2]
     start: Vector = (1, 0, 0, 0) if is_mirrored else (ROOT_HALF, ROOT_HALF, 0, 0)
     wires = Wires(AMPLITUDE, rotations, angles[:, :, :, None], start)
@@ -349,56 +330,16 @@ def _amplitudes_block(
     one: list[Vector] = [(c, d, 0, 0), (0, 0, c, d)]
     passive = len(carries) // (2 * 2 ** (depth - 1))
     if is_ring_start:
-        closing = wires.maps(_closing_layers(depth, AMPLITUDE), zero, choice=(bits, one))
+        closing = wires.maps(closing_layers(depth, AMPLITUDE), zero, choice=(bits, one))
         carries = apply(at_site(closing, 0), carries, passive, planes=2)
-    maps = wires.maps(_layers(depth, AMPLITUDE), zero, choice=(bits, one))
-    return _sweep(maps, carries, range(int(is_ring_start), sites), passive, planes=2, last_only=True)
+    maps = wires.maps(wire_layers(depth, AMPLITUDE), zero, choice=(bits, one))
+    return sweep(maps, carries, range(int(is_ring_start), sites), passive, planes=2, last_only=True)
 
 
-def _sweep(
-    maps: list[Map], carries: Tensor, sites: range, passive: int = 1, *, planes: int = 1, last_only: bool = False
-) -> Tensor:
-    """The carries (values, *tail) after each site in turn, (sites, values, *tail), or after the last alone.
-
-    The one loop over sites.
-    """
-    tracked = torch.is_grad_enabled() and (carries.requires_grad or any(one.coefficients.requires_grad for one in maps))
-    if tracked or carries.device.type != "cpu":
-        swept: list[Tensor] = []
-        each = [Map(table, lead, coefficients.unbind(0)) for table, lead, coefficients in maps]
-        for site in sites:
-            carries = apply(at_site(each, site), carries, passive, planes)
-            swept.append(carries)
-        return carries if last_only else torch.stack(swept)
-    x = carries.detach().numpy()
-    each = [Map(table, lead, coefficients.detach().numpy()) for table, lead, coefficients in maps]
-    if last_only:
-        for site in sites:
-            x = apply(at_site(each, site), x, passive, planes)
-        return torch.from_numpy(x)
-    kept = np.empty((len(sites), *x.shape), dtype=x.dtype)
-    if len(each) == 1 and each[0].table.is_pairs:
-        # What Table.apply does for pairs, without an allocation or a call more than the two operations.
-        coefficients = each[0].coefficients.reshape(-1, 2, 2, 2, x.shape[-1])
-        grid = kept.reshape(len(sites), passive, 2, 2, -1)
-        x = x.reshape(passive, 2, 2, -1)
-        products = np.empty((passive, 2, 2, 2, x.shape[-1]), dtype=x.dtype)
-        low, high = products[:, 0], products[:, 1]
-        for site, out in zip(sites, grid, strict=True):
-            np.multiply(x.swapaxes(1, 2)[:, :, None], coefficients[site], out=products)
-            x = np.add(low, high, out=out)
-        return torch.from_numpy(kept)
-    for site, out in zip(sites, kept, strict=True):
-        x = apply(at_site(each, site), x, passive, planes)
-        out[:] = x
-    return torch.from_numpy(kept)
-
-
-def _added(terms: Any) -> Tensor:
-    """The sum in a fixed order, whatever the batch."""
+def _added(terms: Iterable[Tensor]) -> Tensor:
+    """Tensors in, their sum out, in an order that only their number decides."""
     terms = list(terms)
     while len(terms) > 1:
         pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[2 * len(pairs) :]
-    total: Tensor = terms[0]
-    return total
+    return terms[0]

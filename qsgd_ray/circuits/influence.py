@@ -1,15 +1,10 @@
-"""What a wire does to the carries of its CNOTs: rotation angles in, sparse linear maps from carries to carries out.
+"""What a wire does to the carries of its CNOTs: rotation angles and carries in, carries out, wire after wire.
 
-A CNOT is a sum over a carry j of (a map C_j of the control) x (a map T_j of the target), so a chain of CNOTs hands one
-carry a layer from wire to wire, and a wire is a linear map from the carries that come in to the carries that go out.
-Two algebras have this form, and the wire is a real 4-vector in both:
+A chain of CNOTs hands one carry a layer from wire to wire (carries.py), so a wire is a linear map from the carries that
+come in to the carries that go out.
 
-- BLOCH, for expectation values: the Pauli components (I, X, Y, Z) of the wire; four carries (r, s, d, i).
-- AMPLITUDE, for amplitudes: (Re 0, Re 1, Im 0, Im 1) of the wire's state; the carry is the control's bit.
-
-A rotation turns planes of the 4-vector. Its matrix is kept as symbols, of which 0 and 1 are known exactly, so what is
-always zero for the rotations at hand (the Y of a Z measured behind an Ry) never enters a map. The maps follow from
-products of C, T and the symbols; none is written out by hand.
+A rotation turns planes of the wire's 4-vector. Its matrix is kept as symbols, of which 0 and 1 are known exactly, so
+what is always zero for the rotations at hand (the Y of a Z measured behind an Ry) never enters a map.
 
 Arrays have the batch as their last axis and may be torch tensors (autograd, CUDA) or numpy arrays (a third of the
 overhead an operation). Both round each +, -, * as IEEE 754 says, so the bits agree.
@@ -17,196 +12,43 @@ overhead an operation). Both round each +, -, * as IEEE 754 says, so the bits ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from qsgd_ray.circuits.carries import BLOCH, Algebra, Array, Kind, Table, table_of
 from qsgd_ray.circuits.kinds import Rotation
 
-Array = Any  # a torch tensor or a numpy array
 Symbol = Tensor | float  # (site, batch), or exactly 0.0 or 1.0
 Vector = tuple[float, float, float, float]
-Matrices = NDArray[np.int64]
 
-# What a map consists of. "scalar" and "whole" are wires of one and two layers in one map; "first", "middle", "last" are
-# a deeper wire's layers: into a wire vector, from one layer to the next, out to the last carry. "..._traced" end in the
-# wire's identity component. "closing ..." are the layers of the wire whose CNOT as a control comes before that as a
-# target: the first wire of a ring.
-Kind = Literal[
-    "scalar",
-    "whole",
-    "first",
-    "middle",
-    "last",
-    "first traced",
-    "middle traced",
-    "closing first",
-    "closing middle",
-    "end",
-    "product",
-]
+UNIT_VECTORS: tuple[Vector, ...] = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+PLUS: Vector = (1, 1, 0, 0)  # |+> as Pauli components
 
 
-@dataclass(frozen=True, eq=False)
-class Algebra:
-    """`control`, `target`: (carry, 4, 4). `units`: what the scalars of the algebra do to a wire vector. `planes`: the
-    planes (p, q) that a rotation turns, p' = p cos - q sin, q' = q cos + p sin, by `scale` times its angle."""
-
-    control: Matrices
-    target: Matrices
-    units: Matrices
-    planes: dict[Rotation, tuple[tuple[int, int], ...]]
-    scale: float
+def wire_layers(depth: int, algebra: Algebra = BLOCH) -> list[tuple[Kind, int]]:
+    """Depth in; a wire of a chain out, as the (kind, layer) of its maps."""
+    if algebra is BLOCH and depth <= 2:
+        return [("scalar", 1)] if depth == 1 else [("whole", 1)]
+    if depth == 1:
+        return [("product", 1), ("end", 1)]
+    return [("first", 1), *(("middle", layer) for layer in range(2, depth)), ("last", depth)]
 
 
-def _matrices(*entries: dict[tuple[int, int], int]) -> Matrices:
-    """Each {(row, column): value} as a 4 x 4 matrix."""
-    stack = np.zeros((len(entries), 4, 4), dtype=np.int64)
-    for matrix, values in zip(stack, entries, strict=True):
-        for place, value in values.items():
-            matrix[place] = value
-    return stack
+def traced_layers(depth: int) -> list[tuple[Kind, int]]:
+    """Depth in; a wire of a chain without observable out: nothing is left of it from its last CNOT as a target on."""
+    if depth == 1:
+        return [("first traced", 1)]
+    return [("first", 1), *(("middle", layer) for layer in range(2, depth)), ("middle traced", depth)]
 
 
-_I, _X, _Y, _Z = range(4)
-BLOCH = Algebra(
-    # r: keeps X and Y | s: keeps I and Z | d: swaps I and Z | i: X -> Y, Y -> -X
-    control=_matrices(
-        {(_X, _X): 1, (_Y, _Y): 1}, {(_I, _I): 1, (_Z, _Z): 1}, {(_I, _Z): 1, (_Z, _I): 1}, {(_Y, _X): 1, (_X, _Y): -1}
-    ),
-    # r: swaps I and X | s: keeps I and X | d: keeps Y and Z | i: Y -> Z, Z -> -Y
-    target=_matrices(
-        {(_X, _I): 1, (_I, _X): 1}, {(_I, _I): 1, (_X, _X): 1}, {(_Y, _Y): 1, (_Z, _Z): 1}, {(_Z, _Y): 1, (_Y, _Z): -1}
-    ),
-    units=np.eye(4, dtype=np.int64)[None],
-    planes={"rx": ((_Y, _Z),), "ry": ((_Z, _X),), "rz": ((_X, _Y),)},
-    scale=1.0,
-)
-_KEEP = {(k, k): 1 for k in range(4)}
-AMPLITUDE = Algebra(
-    control=_matrices({(0, 0): 1, (2, 2): 1}, {(1, 1): 1, (3, 3): 1}),
-    target=_matrices(_KEEP, {(0, 1): 1, (1, 0): 1, (2, 3): 1, (3, 2): 1}),
-    units=_matrices(_KEEP, {(2, 0): 1, (3, 1): 1, (0, 2): -1, (1, 3): -1}),  # 1 and the imaginary unit
-    planes={"rx": ((3, 0), (2, 1)), "ry": ((0, 1), (2, 3)), "rz": ((2, 0), (1, 3))},
-    scale=0.5,
-)
-
-
-class Term(NamedTuple):
-    row: int
-    column: int
-    symbol: int
-    sign: int
-
-
-class Table:
-    """A sparse linear map, rows from columns, as gather, multiply and add in a fixed order.
-
-    Every row takes `depth` products; the rows of `block` (a rectangle of the grid of rows) take `extra` more.
-    """
-
-    def __init__(self, terms: list[Term], grid: tuple[int, ...], columns: int) -> None:
-        self.grid, self.columns = grid, columns
-        self.rows = int(np.prod(grid))
-        of_row = [[term for term in terms if term.row == row] for row in range(self.rows)]
-        self.depth = max(1, min(map(len, of_row)))
-        self.extra = max(0, max(map(len, of_row)) - self.depth)
-        long = [row for row in range(self.rows) if len(of_row[row]) > self.depth]
-        self.block = tuple(_span(axis) for axis in np.unravel_index(long, grid)) if long else ()
-        block = np.arange(self.rows).reshape(grid)[self.block] if long else np.zeros(0, dtype=np.int64)
-        self.block_grid, self.block_rows = block.shape, block.size
-        slots = [(row, slot) for slot in range(self.depth) for row in range(self.rows)]
-        slots += [(row, self.depth + slot) for slot in range(self.extra) for row in block.reshape(-1).tolist()]
-        # A row with fewer products than slots is filled up with zero times some column.
-        self.factors = [of_row[row][slot] if slot < len(of_row[row]) else Term(row, 0, -1, 1) for row, slot in slots]
-        self.source = np.array([term.column for term in self.factors], dtype=np.int64)
-        # The map of a two-layer wire without an Rx reads (r, s), (d, i) and writes (r, d), (s, i): a view, no gather.
-        self.is_pairs = self.source.tolist() == [0, 2, 0, 2, 1, 3, 1, 3]
-        self._sources: dict[torch.device, Tensor] = {}
-
-    def source_on(self, device: torch.device) -> Tensor:
-        if device not in self._sources:
-            with torch.inference_mode(False):
-                self._sources[device] = torch.from_numpy(self.source).to(device)
-        return self._sources[device]
-
-    def apply(self, x: Array, coefficients: Array) -> Array:
-        """(lead, columns, rest, *tail) -> (lead, rows, rest, *tail), with `coefficients` (slots, 1, *tail)."""
-        lead, tail, on_numpy = x.shape[0], x.shape[2:], isinstance(x, np.ndarray)
-        if self.is_pairs:
-            products = x.reshape(lead, 2, 2, *tail).swapaxes(1, 2)[:, :, None]
-            products = products * coefficients.reshape(2, 2, 2, *coefficients.shape[1:])
-            low, high = (products[:, 0], products[:, 1]) if on_numpy else products.unbind(1)
-            return (low + high).reshape(x.shape)
-        if on_numpy:
-            products = np.take(x, self.source, 1)
-            np.multiply(products, coefficients, out=products)
-        else:
-            products = x.index_select(1, self.source_on(x.device)) * coefficients
-        out, *more = (products[:, slot * self.rows : (slot + 1) * self.rows] for slot in range(self.depth))
-        for term in more:
-            out = np.add(out, term, out=out) if on_numpy else out + term
-        if self.extra:
-            start, size = self.depth * self.rows, self.block_rows
-            term, *more = (products[:, start + slot * size : start + (slot + 1) * size] for slot in range(self.extra))
-            for another in more:
-                term = term + another
-            out = out.reshape(lead, *self.grid, *tail)
-            out[(slice(None), *self.block)] += term.reshape(lead, *self.block_grid, *tail)
-        return out.reshape(lead, self.rows, *tail)
-
-
-def _span(places: NDArray[np.int64]) -> slice:
-    """The narrowest slice that holds the places."""
-    different = sorted(set(places.tolist()))
-    steps = np.diff(different)
-    return slice(different[0], different[-1] + 1, int(np.gcd.reduce(steps)) if len(steps) else 1)
-
-
-@lru_cache(maxsize=256)
-def _table(algebra: Algebra, kind: Kind, nonzero: tuple[bool, ...], transposed: bool) -> Table:
-    """The map of `kind` with the symbols that are `nonzero`; `transposed`: from what goes out to what comes in."""
-    signs, grid, columns = _signs(algebra, kind)
-    rows, inputs = int(np.prod(grid)), int(np.prod(columns))
-    signs = signs.reshape(rows, inputs, -1)
-    if transposed:
-        signs, grid, inputs = signs.swapaxes(0, 1), columns, rows
-    terms = [Term(row, column, symbol, int(signs[row, column, symbol])) for row, column, symbol in np.argwhere(signs)]
-    return Table([term for term in terms if nonzero[term.symbol]], grid, inputs)
-
-
-def _signs(algebra: Algebra, kind: Kind) -> tuple[Matrices, tuple[int, ...], tuple[int, ...]]:
-    """(rows..., columns..., symbols...) in {-1, 0, 1}, with the shapes of rows and of columns."""
-    c, t, units = algebra.control, algebra.target, algebra.units
-    carries, one, outs = len(c), np.eye(4, dtype=np.int64), np.eye(len(units), dtype=np.int64)
-    match kind:
-        case "scalar":
-            return np.ones((1, 1, 1), dtype=np.int64), (1,), (1,)
-        case "whole":
-            return np.einsum("jaw,kwb->jkab", c, t), (carries,), (carries,)
-        case "product":
-            return np.einsum("qwb->wqb", units), (4,), (len(units),)
-        case "first":
-            return np.einsum("jwa,qab->wqjb", t, units), (4,), (len(units), carries)
-        case "first traced":
-            return np.einsum("jwa,qab->wqjb", t, units)[:1], (1,), (len(units), carries)
-        case "middle":
-            return np.einsum("kva,jbw->jvwkab", t, c), (carries, 4), (4, carries)
-        case "middle traced":
-            return np.einsum("kva,jbw->jvwkab", t, c)[:, :1], (carries, 1), (4, carries)
-        case "last":
-            return np.einsum("jaw,qp->jqwpa", c, outs), (carries, len(units)), (4,)
-        case "closing first":
-            return np.einsum("kwv,jva,qab->jwqkb", t, c, units), (carries, 4), (len(units), carries)
-        case "closing middle":
-            return np.einsum("kvw,jwa,bx->jvxkab", t, c, one), (carries, 4), (4, carries)
-        case "end":
-            return np.einsum("aw,qp->qwpa", one, outs), (len(units),), (4,)
+def closing_layers(depth: int, algebra: Algebra = BLOCH) -> list[tuple[Kind, int]]:
+    """Depth in; the first wire of a ring out: in each layer it is a control before it is a target."""
+    if depth == 1:
+        return wire_layers(1, algebra)
+    return [("closing first", 1), *(("closing middle", layer) for layer in range(2, depth)), ("end", depth)]
 
 
 class Map(NamedTuple):
@@ -219,11 +61,12 @@ class Map(NamedTuple):
 
 
 def at_site(maps: list[Map], site: int) -> list[Map]:
+    """The maps of some wires in, those of one wire out."""
     return [Map(table, lead, coefficients[site]) for table, lead, coefficients in maps]
 
 
 def across_sites(maps: list[Map], start: int, stop: int) -> list[Map]:
-    """The sites as one more axis of the tail: all of them at once."""
+    """The maps of some wires in, those of `start` to `stop` all at once out: the site is the first axis of the tail."""
     return [
         Map(table, lead, coefficients[start:stop].swapaxes(0, 1).swapaxes(1, 2)) for table, lead, coefficients in maps
     ]
@@ -238,6 +81,51 @@ def apply(maps: list[Map], x: Array, passive: int = 1, planes: int = 1) -> Array
     if planes > 1:  # the last map leaves them behind the carries
         x = x.reshape(passive, -1, planes, *tail).swapaxes(1, 2)
     return x.reshape(-1, *tail)
+
+
+def mirrored(rotations: tuple[Rotation, ...], angles: Tensor) -> tuple[tuple[Rotation, ...], Tensor]:
+    """Rotations and angles in, the same seen through H on every wire out: X and Z swapped, Y reversed, and the wires
+    from the last to the first."""
+    swapped: dict[Rotation, Rotation] = {"rx": "rz", "ry": "ry", "rz": "rx"}
+    signs = torch.tensor([-1 if name == "ry" else 1 for name in rotations], dtype=angles.dtype, device=angles.device)
+    return tuple(swapped[name] for name in rotations), (angles * signs[:, None, None]).flip(2)
+
+
+def sweep(
+    maps: list[Map], carries: Tensor, sites: range, passive: int = 1, *, planes: int = 1, last_only: bool = False
+) -> Tensor:
+    """Maps and carries (values, *tail) in; the carries after each site in turn out, (sites, values, *tail), or those
+    after the last alone. The one loop over sites."""
+    tracked = torch.is_grad_enabled() and (carries.requires_grad or any(one.coefficients.requires_grad for one in maps))
+    if tracked or carries.device.type != "cpu":
+        swept: list[Tensor] = []
+        each = [Map(table, lead, coefficients.unbind(0)) for table, lead, coefficients in maps]
+        for site in sites:
+            carries = apply(at_site(each, site), carries, passive, planes)
+            swept.append(carries)
+        return carries if last_only else torch.stack(swept)
+    x = carries.detach().numpy()
+    each = [Map(table, lead, coefficients.detach().numpy()) for table, lead, coefficients in maps]
+    if last_only:
+        for site in sites:
+            x = apply(at_site(each, site), x, passive, planes)
+        return torch.from_numpy(x)
+    kept = np.empty((len(sites), *x.shape), dtype=x.dtype)
+    if len(each) == 1 and each[0].table.is_pairs:
+        # What Table.apply does for pairs, without an allocation or a call more than the two operations.
+        coefficients = each[0].coefficients.reshape(-1, 2, 2, 2, x.shape[-1])
+        grid = kept.reshape(len(sites), passive, 2, 2, -1)
+        x = x.reshape(passive, 2, 2, -1)
+        products = np.empty((passive, 2, 2, 2, x.shape[-1]), dtype=x.dtype)
+        low, high = products[:, 0], products[:, 1]
+        for site, out in zip(sites, grid, strict=True):
+            np.multiply(x.swapaxes(1, 2)[:, :, None], coefficients[site], out=products)
+            x = np.add(low, high, out=out)
+        return torch.from_numpy(kept)
+    for site, out in zip(sites, kept, strict=True):
+        x = apply(at_site(each, site), x, passive, planes)
+        out[:] = x
+    return torch.from_numpy(kept)
 
 
 class Wires:
@@ -277,7 +165,7 @@ class Wires:
         lead, maps = 1, []
         for kind, layer in layers:
             symbols = self._symbols(kind, layer, ends)
-            table = _table(self.algebra, kind, tuple(not _is_zero(symbol) for symbol in symbols), transposed)
+            table = table_of(self.algebra, kind, tuple(not _is_zero(symbol) for symbol in symbols), transposed)
             maps.append(Map(table, lead, self._coefficients(table, symbols)))
             if kind in ("middle", "closing first", "closing middle"):
                 lead *= len(self.algebra.control)
@@ -293,10 +181,11 @@ class Wires:
         return self._kept["opening", 1]
 
     def measured(self, vector: Vector) -> list[Symbol]:
-        """A row vector after the last rotations, as that before them; a single layer is all in the opening."""
+        """A row vector after the last rotations in, that before them out; a single layer is all in the opening."""
         return list(vector) if self.depth == 1 else self._rotated(self.depth, vector, as_row=True)
 
     def filled(self, symbol: Symbol) -> Tensor:
+        """A symbol in, its (site, *tail) values out."""
         return symbol if isinstance(symbol, Tensor) else torch.full_like(self.angles[0, 0].detach(), symbol)
 
     def _symbols(self, kind: Kind, layer: int, ends: list[list[Symbol]]) -> list[Symbol]:
@@ -360,10 +249,6 @@ class Wires:
                 signed[symbol, sign] = value if sign > 0 else -value
         shape = max((value.shape for value in signed.values()), key=torch.Size.numel)
         return torch.stack([signed[symbol, sign].expand(shape) for _, _, symbol, sign in table.factors], 1).unsqueeze(2)
-
-
-UNIT_VECTORS: tuple[Vector, ...] = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
-PLUS: Vector = (1, 1, 0, 0)  # |+> as Pauli components
 
 
 def _is_zero(a: Symbol) -> bool:

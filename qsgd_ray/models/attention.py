@@ -98,8 +98,11 @@ class QuantumAttention(nn.Module):
         if enable_gqa:
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-        scores = query @ key.transpose(-2, -1)
-        logits = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        # Where it can, the scale goes into the query, which is smaller than the scores; the series takes it out again.
+        folded = scale if scale != 0 and query.dtype in (torch.float32, torch.float64) else 1.0
+        scores = (query * folded) @ key.transpose(-2, -1)
+        logits = scores if folded == scale else scores * scale
         masked = _masked(logits, attn_mask, is_causal)
         if masked is not None:
             if attn_mask is not None and attn_mask.is_floating_point():
@@ -107,7 +110,7 @@ class QuantumAttention(nn.Module):
             # The lowest number, not -inf: a row that is masked throughout must not become nan on its way to zero.
             logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min)
         weights = torch.softmax(logits, -1)
-        weights = weights + self.series()(scores, compiled=self.compiled).to(weights.dtype)
+        weights = weights + self.series()(scores, times=1 / folded, compiled=self.compiled).to(weights.dtype)
         if masked is not None:
             weights = weights.masked_fill(masked, 0)
         if dropout_p > 0:

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError, TextTask
-from qsgd_ray.models.transformer import TransformerClassifier
+from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 
 Tokens = NDArray[np.int64]
 MOTIF_LENGTH = 3
@@ -141,12 +142,14 @@ class TextWorkload:
         }
 
     def make_model(self, seed: int) -> nn.Module:
-        """A model on the workload's device whose weights depend on `seed` alone; no global generator moves."""
-        settings = self.settings
+        """A model on the workload's device whose weights depend on `seed` alone; no global generator moves.
+
+        With quantum attention, its angles are drawn last: a seed gives the other weights whether there is any or not.
+        """
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the generators of the devices too, which are not forked here.
             torch.default_generator.manual_seed(_key("initial weights", seed) % 2**63)
-            model = TransformerClassifier(settings.model, settings.vocabulary, settings.length, settings.n_classes)
+            model = _classifier(self.settings)
         return model.to(self.device)
 
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
@@ -189,6 +192,22 @@ class TextWorkload:
         finally:
             model.train(was_training)
         return Evaluation(loss_sum, n_correct, len(share.labels))
+
+
+def _classifier(settings: TextTask) -> TransformerClassifier:
+    """The model, drawn from torch's global generator."""
+    model, sizes = settings.model, (settings.vocabulary, settings.length, settings.n_classes)
+    if (quantum := model.attention) is None:
+        return TransformerClassifier(model, *sizes)
+    return quantum_classifier(
+        model,
+        *sizes,
+        spec=CircuitSpec(quantum.n_qubits, quantum.depth, quantum.entangle, quantum.rotations),
+        readout=quantum.readout,
+        per_head=quantum.per_head,
+        phi=quantum.phi,
+        compiled=quantum.compiled,
+    )
 
 
 def _check_rank(rank: int, world_size: int) -> None:

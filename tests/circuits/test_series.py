@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import naive_response
 
-from qsgd_ray.circuits import series
-from qsgd_ray.circuits.series import FourierSeries, fourier_series, frequencies, n_frequencies
+from qsgd_ray.circuits import series, waves
+from qsgd_ray.circuits.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
+from qsgd_ray.circuits.waves import frequencies
 
 PAPER = CircuitSpec(4, 2)
 READOUTS = ("amplitude", "probability")
@@ -92,7 +93,7 @@ def test_the_worst_coefficients_keep_the_bound_of_the_waves(n_waves, dtype):
 
 @pytest.mark.parametrize("tangent", [True, False])
 def test_the_vector_tangent_and_torchs_sine_give_the_same_values(monkeypatch, tangent):
-    monkeypatch.setattr(series, "_numpy_has_a_vector_tangent", lambda: tangent)
+    monkeypatch.setattr(waves, "_numpy_has_a_vector_tangent", lambda: tangent)
     for spec in (PAPER, CircuitSpec(3, 1)):
         angles, x = some_angles(spec), some_scores()
         value = fourier_series(spec, angles)(x)
@@ -150,7 +151,7 @@ def test_slabs_change_no_value_and_no_gradient(monkeypatch, shape):
         return value.detach(), *torch.autograd.grad(value.cos().sum(), (coefficients, x))
 
     whole = everything()
-    monkeypatch.setattr(series, "SLAB_BYTES", 0)  # the smallest slabs
+    monkeypatch.setattr(waves, "SLAB_BYTES", 1)  # the smallest slabs
     torch.testing.assert_close(whole, everything(), rtol=1e-12, atol=1e-12)
 
 
@@ -249,7 +250,7 @@ def test_angles_of_another_shape_are_refused():
 @pytest.mark.parametrize("n_waves", [9, 6])
 def test_what_is_compiled_equals_what_is_not(monkeypatch, n_waves):
     """Run here as torch.compile would be given it: compiling takes seconds."""
-    monkeypatch.setattr(series, "_compilers", {f: f for f in (series._fused_values, series._fused_gradients)})
+    monkeypatch.setattr(waves, "_compilers", {f: f for f in (waves._fused_values, waves._fused_gradients)})
     x = some_scores(48)[:48].view(4, 3, 4, 1).requires_grad_()
     coefficients = torch.randn(3, n_waves, dtype=torch.float64, requires_grad=True)
 
@@ -264,7 +265,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("no C++ compiler\nand a long story")
 
-    monkeypatch.setattr(series, "_compilers", dict.fromkeys((series._fused_values, series._fused_gradients), broken))
+    monkeypatch.setattr(waves, "_compilers", dict.fromkeys((waves._fused_values, waves._fused_gradients), broken))
     angles, x = some_angles(PAPER).requires_grad_(), some_scores()
     with caplog.at_level(logging.WARNING):
         values = [fourier_series(PAPER, angles)(x, compiled=True) for _ in range(2)]

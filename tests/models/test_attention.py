@@ -54,7 +54,7 @@ def test_with_phi_off_it_is_torchs_function_bit_for_bit(options):
 def silenced(**fields):
     """With Phi = 0, but by the path that computes it."""
     attention = an_attention(**fields)
-    attention.series = lambda: lambda scores, compiled: torch.zeros_like(scores)
+    attention.series = lambda: lambda scores, times, compiled: torch.zeros_like(scores)
     return attention
 
 
