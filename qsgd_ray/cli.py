@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,12 +15,18 @@ from qsgd_ray import __version__
 from qsgd_ray.config import STAGES, Study, StudyError
 from qsgd_ray.overrides import with_overrides
 
+if TYPE_CHECKING:
+    from qsgd_ray.bench.rows import Timing
+
 app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+bench = typer.Typer(help="Measure this package's speed on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:
@@ -180,6 +187,50 @@ def circuit(
         except OSError as error:
             raise StudyError(f"--picture: got {picture}; allowed: a file that can be written ({error})") from None
         console.print(f"Picture: {picture.resolve()}", soft_wrap=True, highlight=False)
+
+
+Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes longest.")]
+Budget = Annotated[float, typer.Option("--budget", metavar="SECONDS", min=0.0, help="To measure a case, about.")]
+BenchStorage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="Where a Parquet file of rows is added.")]
+BENCH_RESULTS = Path("results/bench")
+
+
+@bench.command("circuits")
+def bench_circuits(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+    """Exact simulation against Qiskit, Aer, PennyLane and qulacs; wide circuits and long chains."""
+    from qsgd_ray.bench.circuits import cases
+
+    _bench("circuits", cases(budget_s, quick), storage)
+
+
+@bench.command("attention")
+def bench_attention(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+    """Quantum attention: its response to every score, and training steps against softmax attention."""
+    from qsgd_ray.bench.attention import cases
+
+    _bench("attention", cases(budget_s, quick), storage)
+
+
+def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
+    from qsgd_ray.bench.rows import timing_table, write_rows
+
+    def refused(error: OSError) -> StudyError:
+        return StudyError(f"--storage: got {storage}; allowed: a folder that can be written ({error})")
+
+    try:  # before minutes are spent
+        storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(error) from None
+    console = Console()
+    found: list[Timing] = []
+    for rows in cases:
+        console.print(timing_table(rows), "")
+        found += rows
+    try:
+        path = write_rows(name, found, storage)
+    except OSError as error:
+        raise refused(error) from None
+    console.print(f"{len(found)} rows: {path.resolve()}", soft_wrap=True, highlight=False)
 
 
 def _report(folder: Path, console: Console) -> None:

@@ -204,7 +204,7 @@ def points(fraction: float | None, *, sign: bool = True) -> str:
     if fraction is None:
         return NONE
     told = f"{100 * fraction:{'+' if sign else ''}.2f}".replace("-", "−")
-    return "0.00" if told.endswith("0.00") and len(told) == 5 else told
+    return "0.00" if told.lstrip("+−") == "0.00" else told
 
 
 def span(interval: Interval | None, *, sign: bool = False) -> str:

@@ -1,5 +1,6 @@
 """The command line: exit code 2 and one line for bad input, a whole study in one command, Ctrl-C keeps the rows."""
 
+import importlib
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from test_distributed import timeless
 
 from qsgd_ray import __version__, cli
+from qsgd_ray.bench.rows import timings
 from qsgd_ray.results import read
 
 STUDY = """
@@ -98,14 +101,18 @@ def test_the_version_is_printed(monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == __version__
 
 
-def circuit(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
-    """Standard output of `qsgd-ray circuit` on a terminal of so many columns, run in this process; it must succeed."""
+def command_output(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
+    """Standard output of the command on a terminal of so many columns, run in this process; it must succeed."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(sys, "argv", ["qsgd-ray", "circuit", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", ["qsgd-ray", *map(str, words)])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
     return capsys.readouterr().out
+
+
+def circuit(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
+    return command_output(monkeypatch, capsys, "circuit", *words, columns=columns)
 
 
 def test_a_circuit_is_drawn_with_its_gates_and_fits_the_terminal(monkeypatch, capsys):
@@ -162,6 +169,65 @@ def test_the_picture_of_a_circuit_is_a_page_that_works_offline(monkeypatch, caps
     assert len(html) > 1_000_000, "plotly itself is in it"
     assert "<script src=" not in html
     assert "CircuitSpec(n_qubits=2, depth=2" in html
+
+
+def test_bench_attention_prints_a_table_a_case_and_writes_its_rows(monkeypatch, capsys, tmp_path):
+    from qsgd_ray.bench import attention
+
+    monkeypatch.setattr(attention, "BATCH", 2)
+    monkeypatch.setattr(attention, "TOKENS_SCORED_QUICKLY", 2)
+    monkeypatch.setattr(attention, "TOKENS_TRAINED", (3,))
+    words = ("attention", "--quick", "--budget", 1e-4, "--storage", tmp_path / "new")
+    told = command_output(monkeypatch, capsys, "bench", *words, columns=100)
+    assert max(map(len, told.splitlines()[:-1])) <= 100
+    (path,) = (tmp_path / "new").iterdir()
+    rows = pq.read_table(path).to_pylist()
+    assert told.splitlines()[-1] == f"{len(rows)} rows: {path}"
+    assert len(rows) == 10
+    assert {row["bench"] for row in rows} == {"attention"}
+    for case in {row["case"] for row in rows}:
+        assert told.count(case) == 1
+    assert [told.count(row["engine"]) >= 1 for row in rows] == [True] * 10
+
+
+@pytest.mark.parametrize("name", ["circuits", "attention"])
+def test_a_bench_prints_each_case_as_it_ends(monkeypatch, capsys, tmp_path, name):
+    module = importlib.import_module(f"qsgd_ray.bench.{name}")
+    told, asked = [], []
+
+    def cases(budget_s, quick):
+        asked.append((budget_s, quick))
+        for case in ("first [a]", "second"):
+            told.append(capsys.readouterr().out)
+            yield timings(case, "call", {"ours": [1e-6]}, {"ours": 1})
+
+    monkeypatch.setattr(module, "cases", cases)
+    monkeypatch.chdir(tmp_path)
+    command_output(monkeypatch, capsys, "bench", name)
+    assert asked == [(2.0, False)]
+    assert told[0] == ""
+    assert told[1].startswith("first [a]")
+    (path,) = (tmp_path / "results" / "bench").glob(f"{name}-*.parquet")
+    assert pq.read_table(path)["case"].to_pylist() == ["first [a]", "second"]
+
+
+def test_a_bench_whose_rows_have_no_place_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path):
+    from qsgd_ray.bench import attention, rows
+
+    measured = []
+    monkeypatch.setattr(attention, "cases", lambda *_: (measured.append(case) or [] for case in range(0)))
+    code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", "/dev/null/bench")
+    assert (code, measured) == (2, [])
+    assert told.startswith("qsgd-ray: --storage: got /dev/null/bench; allowed: a folder that can be written (")
+    assert told.count("\n") == 1
+
+    def full(table, path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(rows.pq, "write_table", full)
+    code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", tmp_path)
+    assert code == 2
+    assert told == f"qsgd-ray: --storage: got {tmp_path}; allowed: a folder that can be written (disk full)\n"
 
 
 def command(*words: object) -> dict:

@@ -147,3 +147,8 @@ def test_terminal_tables_hold_verdict_reason_and_numbers():
 )
 def test_points_are_signed_but_zero(fraction, text):
     assert points(fraction) == text
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(0.5, "50.00"), (0.1, "10.00"), (0.01, "1.00"), (-1e-9, "0.00")])
+def test_points_without_a_sign_keep_their_tens(fraction, text):
+    assert points(fraction, sign=False) == text

@@ -53,14 +53,20 @@ TOLERANCE = 1e-10
 
 
 def run(budget_s: float = 2.0, quick: bool = False) -> Iterator[Timing]:
-    """All cases, one after the other; `quick` leaves out the largest."""
+    """The rows of all cases, one after the other; `quick` leaves out the largest."""
+    for rows in cases(budget_s, quick):
+        yield from rows
+
+
+def cases(budget_s: float = 2.0, quick: bool = False) -> Iterator[list[Timing]]:
+    """As `run`, the rows of a case together, as soon as it ends."""
     with torch.inference_mode():
         for n_qubits, batch in STATES[:2] if quick else STATES:
-            yield from final_states(CircuitSpec(n_qubits), batch, budget_s)
+            yield final_states(CircuitSpec(n_qubits), batch, budget_s)
         for spec, readout in WIDE[:1] if quick else WIDE:
-            yield from wide(spec, readout, budget_s)
-        yield from chains_against_aer(CircuitSpec(40 if quick else 100), 128 if quick else 1024, budget_s)
-        yield from linear_time(CHAINS[:3] if quick else CHAINS, budget_s)
+            yield wide(spec, readout, budget_s)
+        yield chains_against_aer(CircuitSpec(40 if quick else 100), 128 if quick else 1024, budget_s)
+        yield linear_time(CHAINS[:3] if quick else CHAINS, budget_s)
 
 
 def final_states(spec: CircuitSpec, batch: int, budget_s: float) -> list[Timing]:

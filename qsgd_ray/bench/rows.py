@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 PEERS = ("qsgd-ray", "torch", "qiskit", "qiskit-aer", "pennylane", "qulacs", "transformers")
 SCHEMA = pa.schema(
@@ -111,29 +113,22 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def timing_table(title: str, rows: Iterable[Timing]) -> Table:
-    """A table for the terminal: a block of lines a case."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("case", "engine"):
-        table.add_column(name, overflow="fold")
-    for name in ("median µs", "fastest", "times as long"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("per", no_wrap=True)
+def timing_table(rows: Sequence[Timing]) -> Table:
+    """The rows of one case (one at least) as a table for a terminal of 100 columns, the case above it."""
+    table = Table(
+        title=Text(rows[0].case, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
+    # The same widths for every case, so that numbers stand below each other.
+    table.add_column("engine", width=32)
+    table.add_column(f"median µs\na {rows[0].per}", justify="right", no_wrap=True, min_width=10)
+    table.add_column("fastest", justify="right", no_wrap=True, min_width=10)
+    table.add_column("times\nas long", justify="right", no_wrap=True, min_width=7)
+    table.add_column("rounds", justify="right", no_wrap=True)
     table.add_column("note", overflow="fold")
-    before = None
     for row in rows:
-        if before not in (None, row.case):
-            table.add_section()
-        table.add_row(
-            row.case if row.case != before else "",
-            row.engine,
-            _number(row.median_us),
-            _number(row.fastest_us),
-            "–" if row.ratio is None else f"{row.ratio:,.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}",
-            row.per,
-            row.note or "",
-        )
-        before = row.case
+        ratio = "–" if row.ratio is None else f"{row.ratio:,.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}"
+        numbers = (_number(row.median_us), _number(row.fastest_us), ratio, str(row.rounds or "–"))
+        table.add_row(Text(row.engine), *numbers, Text(row.note or ""))
     return table
 
 

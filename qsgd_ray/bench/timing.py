@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping
 MIN_ROUNDS, MAX_ROUNDS = 3, 25
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], budget_s: float = 2.0) -> dict[str, list[float]]:
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], budget_s: float = 2.0, most_rounds: int = MAX_ROUNDS
+) -> dict[str, list[float]]:
     """Wall seconds of each call, once in every round; a first call of each warms it up and is not measured.
 
-    As many rounds as `budget_s` seconds hold, at least 3 and at most 25. A call that takes more than a quarter of the
+    As many rounds as `budget_s` seconds hold, at least 3 and at most `most_rounds`. A call that takes more than a quarter of the
     budget joins the first 3 rounds only, one that takes more than all of it the first alone, so that a slow peer does
     not cost the others their rounds.
     """
     warm = {name: _seconds(call) for name, call in calls.items()}
     quick = sum(seconds for seconds in warm.values() if seconds <= budget_s / 4)
-    most = max(MIN_ROUNDS, min(MAX_ROUNDS, int(budget_s / quick))) if quick else MIN_ROUNDS
+    most = max(MIN_ROUNDS, min(most_rounds, int(budget_s / quick))) if quick else MIN_ROUNDS
     rounds = {
         name: most if seconds <= budget_s / 4 else MIN_ROUNDS if seconds <= budget_s else 1
         for name, seconds in warm.items()

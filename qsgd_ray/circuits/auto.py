@@ -233,7 +233,7 @@ def load(name: str, spec: CircuitSpec, batch: int) -> Load:
         sweeps = {"none": depth, "chain": 4 * depth**2, "all": 4 * depth**2, "ring": 6 * depth**2}[spec.entangle]
         steps = sweeps + (0 if spec.entangle == "none" else n / 4)
         return Load("chain", 1 / shared, steps / shared, chain.cost(spec) * (1 + depth / n))
-    shared = min(batch, max(1, statevector.CHUNK_BYTES // (16 << n)))
+    shared = min(batch, statevector.circuits_at_once(n))
     if contraction.contracts(spec):
         bond = 2 ** (depth - 1) if spec.entangle == "chain" and n > 1 else 1
         work = 4 * bond * states + 4 * bond**2 * (n + 4 * 2 ** ((n + 1) // 2))

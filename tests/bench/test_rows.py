@@ -12,10 +12,10 @@ UNITS = {"ours": 100, "theirs": 10}
 ROWS = timings("a case", "circuit", SECONDS, UNITS, {"ours": "picked chain", "absent": "not installed: absent"})
 
 
-def shown(found):
-    console = Console(width=120, force_terminal=False)
+def shown(found, width=100):
+    console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
-        console.print(timing_table("Circuits", found))
+        console.print(timing_table(found))
     return capture.get()
 
 
@@ -70,14 +70,28 @@ def test_a_peer_that_is_not_installed_has_no_version(tmp_path, monkeypatch):
     assert "no-such" not in versions
 
 
-def test_the_table_names_a_case_once_and_shows_a_dash_for_what_is_not_there():
-    told = shown([*ROWS, *timings("another", "call", {"slow": [1.5]}, {"slow": 1})])
-    assert told.startswith("Circuits")
-    assert told.count("a case") == told.count("another") == 1
-    (absent,) = (line for line in told.splitlines() if "absent" in line)
-    assert absent.count("–") == 3
-    assert "not installed" in absent
+def test_the_table_names_its_case_and_unit_and_shows_a_dash_for_what_is_not_there():
+    told = shown(ROWS)
+    assert told.startswith("a case")
+    assert "a circuit" in told
+    (absent,) = (line for line in told.splitlines() if "not installed: absent" in line)
+    assert absent.split()[1:5] == ["–"] * 4
     (theirs,) = (line for line in told.splitlines() if "theirs" in line)
-    assert "200" in theirs
-    assert "10" in theirs
-    assert "1,500,000" in told
+    assert theirs.split()[1:] == ["200", "100", "10", "2"]
+    assert "1,500,000" in shown(timings("another", "call", {"slow": [1.5]}, {"slow": 1}))
+
+
+def test_the_columns_of_all_cases_stand_below_each_other():
+    others = timings(
+        "c",
+        "step",
+        {"every score simulated, in chunks": [9e2, 1e3]},
+        dict.fromkeys(SECONDS, 1) | {"every score simulated, in chunks": 1},
+    )
+    ends = {table.splitlines()[2].index("as long") for table in (shown(ROWS), shown(others))}
+    assert len(ends) == 1
+
+
+def test_names_in_brackets_are_shown_as_they_are():
+    told = shown(timings("<Z> of [a] chain", "call", {"[red]": [1.0]}, {"[red]": 1}, {"[red]": "[x]"}))
+    assert all(word in told for word in ("<Z> of [a] chain", "[red]", "[x]"))

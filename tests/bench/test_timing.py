@@ -53,6 +53,11 @@ def test_there_are_as_many_rounds_as_the_budget_holds(clock, seconds, rounds):
     assert interleaved({"a": clock.call("a", seconds)}, budget_s=2) == {"a": [seconds] * rounds}
 
 
+def test_a_case_may_ask_for_more_rounds_than_others_take(clock):
+    assert interleaved({"a": clock.call("a", 2**-6)}, budget_s=2, most_rounds=60) == {"a": [2**-6] * 60}
+    assert interleaved({"a": clock.call("a", 2**-4)}, budget_s=2, most_rounds=60) == {"a": [2**-4] * 32}
+
+
 def test_slow_calls_do_not_cost_the_others_their_rounds(clock):
     seconds = {"quick": 0.125, "slow": 1.0, "slowest": 5.0}
     found = interleaved({name: clock.call(name, taken) for name, taken in seconds.items()}, budget_s=2)

@@ -1,0 +1,181 @@
+"""`qsgd-ray bench attention`: Phi of every score, and training steps of the paper's transformer with and without it.
+
+Nothing in, rows out (rows.py). Engines that answer the same question are compared before they are timed: a wrong one
+is an error, not a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qsgd_ray import config
+from qsgd_ray.bench.rows import Timing, timings
+from qsgd_ray.bench.timing import interleaved
+from qsgd_ray.circuits.series import fourier_series, n_frequencies
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import CHUNK_BYTES, statevector
+from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
+from qsgd_ray.optimizer import make_optimizer
+
+PAPER = CircuitSpec(4)
+BATCH = 32
+VOCABULARY, N_CLASSES = 12, 2
+TOKENS_SCORED, TOKENS_SCORED_QUICKLY = 32, 8
+TOKENS_TRAINED = (16, 32)
+UNCHUNKED_BYTES = 2**62
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
+# Attentions differ by parts of a step, which takes more rounds to see than factors do.
+MOST_STEPS, STEPS_BUDGETS = 240, 4
+
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "softmax attention": {"phi": False},
+    "quantum attention": {},
+    "quantum, a circuit a head": {"per_head": True},
+    "quantum, probabilities": {"readout": "probability"},
+    "quantum, compiled": {"compiled": True},
+}
+
+
+def run(budget_s: float = 2.0, quick: bool = False) -> Iterator[Timing]:
+    """The rows of all cases, one after the other; `quick`: fewer scores, and nothing that is compiled."""
+    for rows in cases(budget_s, quick):
+        yield from rows
+
+
+def cases(budget_s: float = 2.0, quick: bool = False) -> Iterator[list[Timing]]:
+    """As `run`, the rows of a case together, as soon as it ends."""
+    for dtype in TOLERANCES:
+        yield all_scores(dtype, TOKENS_SCORED_QUICKLY if quick else TOKENS_SCORED, budget_s, with_compiled=not quick)
+    for length in TOKENS_TRAINED:
+        yield training_step(length, budget_s, with_compiled=not quick)
+
+
+def all_scores(dtype: torch.dtype, n_tokens: int, budget_s: float, *, with_compiled: bool = True) -> list[Timing]:
+    """Phi of the scores of a batch of 32 with 4 heads, no gradients: scores in, amplitudes read, microseconds a call.
+
+    A call starts from angles and scores; whatever circuits it takes are part of it. AssertionError: an engine further
+    from the float64 simulation than rounding explains.
+    """
+    angles, scores = _learned_angles().to(dtype), _some_scores(n_tokens).to(dtype)
+    n_scores, n_circuits = scores.numel(), n_frequencies(PAPER, "amplitude")
+    calls: dict[str, Callable[[], Tensor]] = {"series": lambda: fourier_series(PAPER, angles)(scores)}
+    notes = {}
+    if with_compiled:
+        if trouble := _compiler_trouble():
+            notes["series, compiled"] = trouble
+        else:
+            calls["series, compiled"] = lambda: fourier_series(PAPER, angles)(scores, compiled=True)
+    calls["every score simulated, one batch"] = partial(_simulated, angles, scores, UNCHUNKED_BYTES)
+    calls["every score simulated, in chunks"] = partial(_simulated, angles, scores, CHUNK_BYTES)
+    with torch.inference_mode():
+        exact = _simulated(angles.double(), scores.double(), UNCHUNKED_BYTES)
+        for engine, call in calls.items():
+            error = _agree(engine, call(), exact, TOLERANCES[dtype])
+            circuits = n_circuits if engine.startswith("series") else n_scores
+            notes[engine] = f"{circuits:,} circuits, error {error:.1e}"
+        seconds = interleaved(calls, budget_s)
+    case = f"Phi of {n_scores:,} scores, {PAPER.n_qubits} qubits, depth {PAPER.depth}, {_name(dtype)}"
+    return timings(case, "call", seconds, dict.fromkeys(calls, 1), notes)
+
+
+def training_step(length: int, budget_s: float, *, with_compiled: bool = True) -> list[Timing]:
+    """Forward, backward and fused AdamW of the paper's transformer, batch 32, float32: microseconds a step.
+
+    On one CPU thread, since a Ray Train worker has one CPU; torch's number of threads is put back. The rounds of four
+    budgets, 240 at most.
+    """
+    settings = config.Transformer()
+    calls: dict[str, Callable[[], object]] = {}
+    notes = {}
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(2511)
+        tokens = torch.randint(VOCABULARY, (BATCH, length))
+        labels = torch.randint(N_CLASSES, (BATCH,))
+        for engine, asked in ATTENTIONS.items():
+            if asked.get("compiled"):
+                if not with_compiled:
+                    continue
+                if trouble := _compiler_trouble():
+                    notes[engine] = trouble
+                    continue
+            model = quantum_classifier(settings, VOCABULARY, length, N_CLASSES, **asked)
+            calls[engine] = _step_of(model, tokens, labels)
+            calls[engine]()  # where it is compiled this takes seconds, which would pass for the pace of a slow call
+        seconds = interleaved(calls, STEPS_BUDGETS * budget_s, most_rounds=MOST_STEPS)
+    case = f"training step, {length} tokens, batch {BATCH}, {settings.n_layers} layers, float32, one thread"
+    return timings(case, "step", seconds, dict.fromkeys(calls, 1), notes)
+
+
+def _step_of(model: TransformerClassifier, tokens: Tensor, labels: Tensor) -> Callable[[], object]:
+    optimizer = make_optimizer(config.Arm(name="adamw"), model.parameters(), None)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(tokens), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _learned_angles() -> Tensor:
+    """Of one circuit for all heads: (1, depth, n_qubits, rotations) float32, so that every dtype holds the same."""
+    return torch.randn(PAPER.angles_shape(1), generator=torch.Generator().manual_seed(2511))
+
+
+def _some_scores(n_tokens: int) -> Tensor:
+    """(batch, heads, i, j) float32, spread as the products of standard normal queries and keys of 16 numbers are."""
+    heads, d_head = config.Transformer().n_heads, config.Transformer().d_model // config.Transformer().n_heads
+    generator = torch.Generator().manual_seed(2512)
+    return torch.randn((BATCH, heads, n_tokens, n_tokens), generator=generator) * d_head**0.5
+
+
+def _simulated(angles: Tensor, scores: Tensor, memory_bytes: int) -> Tensor:
+    """A circuit a score, its score added to the first rotation everywhere; Re(psi_0 + ... + psi_{n-1}) as Eq. 4."""
+    of_scores = angles.repeat(scores.numel(), 1, 1, 1)
+    of_scores[..., 0] += scores.reshape(-1, 1, 1)
+    states = statevector(PAPER, of_scores, memory_bytes=memory_bytes)
+    return states[:, : PAPER.n_qubits].real.sum(1).view(scores.shape)
+
+
+def _agree(engine: str, answer: Tensor, exact: Tensor, tolerance: float) -> float:
+    """The largest difference; AssertionError where it is none of rounding."""
+    error = float((answer.double() - exact).abs().max())
+    if not error < tolerance:
+        raise AssertionError(f"{engine} differs from the float64 simulation by {error:.1e}; allowed: {tolerance:.0e}")
+    return error
+
+
+def _compiler_trouble() -> str | None:
+    """Why torch.compile makes no kernel here; None where it does. As waves.py finds out, by trying."""
+    try:
+        torch.compile(_doubled)(torch.ones(8))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()
+        return f"torch.compile has no compiler: {reason[0] if reason else type(error).__name__}"
+    return None
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return x + x
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
