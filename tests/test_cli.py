@@ -215,9 +215,14 @@ def test_a_bench_whose_rows_have_no_place_is_one_line_and_exit_code_2(monkeypatc
     from qsgd_ray.bench import attention, rows
 
     measured = []
-    monkeypatch.setattr(attention, "cases", lambda *_: (measured.append(case) or [] for case in range(0)))
+
+    def cases(*_):
+        measured.append("a case")
+        yield timings("a case", "call", {"ours": [1e-6]}, {"ours": 1})
+
+    monkeypatch.setattr(attention, "cases", cases)
     code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", "/dev/null/bench")
-    assert (code, measured) == (2, [])
+    assert (code, measured) == (2, []), "no minutes spent for nothing"
     assert told.startswith("qsgd-ray: --storage: got /dev/null/bench; allowed: a folder that can be written (")
     assert told.count("\n") == 1
 

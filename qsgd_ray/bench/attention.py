@@ -78,8 +78,8 @@ def all_scores(dtype: torch.dtype, n_tokens: int, budget_s: float, *, with_compi
         exact = _simulated(angles.double(), scores.double(), UNCHUNKED_BYTES)
         for engine, call in calls.items():
             error = _agree(engine, call(), exact, TOLERANCES[dtype])
-            circuits = n_circuits if engine.startswith("series") else n_scores
-            notes[engine] = f"{circuits:,} circuits, error {error:.1e}"
+            circuits = f"{n_circuits} circuits, " if engine.startswith("series") else ""
+            notes[engine] = f"{circuits}error {error:.1e}" if error else f"{circuits}error 0"
         seconds = interleaved(calls, budget_s)
     case = f"Phi of {n_scores:,} scores, {PAPER.n_qubits} qubits, depth {PAPER.depth}, {_name(dtype)}"
     return timings(case, "call", seconds, dict.fromkeys(calls, 1), notes)

@@ -116,14 +116,17 @@ def _versions() -> str:
 def timing_table(rows: Sequence[Timing]) -> Table:
     """The rows of one case (one at least) as a table for a terminal of 100 columns, the case above it."""
     table = Table(
-        title=Text(rows[0].case, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
+        title=Text(rows[0].case, style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
     )
     # The same widths for every case, so that numbers stand below each other.
     table.add_column("engine", width=32)
-    table.add_column(f"median µs\na {rows[0].per}", justify="right", no_wrap=True, min_width=10)
-    table.add_column("fastest", justify="right", no_wrap=True, min_width=10)
-    table.add_column("times\nas long", justify="right", no_wrap=True, min_width=7)
-    table.add_column("rounds", justify="right", no_wrap=True)
+    for name, width in ((f"median µs\na {rows[0].per}", 10), ("fastest", 10), ("times\nas long", 7), ("rounds", 6)):
+        table.add_column(name, justify="right", no_wrap=True, width=width)
     table.add_column("note", overflow="fold")
     for row in rows:
         ratio = "–" if row.ratio is None else f"{row.ratio:,.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}"

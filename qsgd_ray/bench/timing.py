@@ -17,9 +17,9 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Wall seconds of each call, once in every round; a first call of each warms it up and is not measured.
 
-    As many rounds as `budget_s` seconds hold, at least 3 and at most `most_rounds`. A call that takes more than a quarter of the
-    budget joins the first 3 rounds only, one that takes more than all of it the first alone, so that a slow peer does
-    not cost the others their rounds.
+    As many rounds as `budget_s` seconds hold, at least 3 and at most `most_rounds`. A call that takes more than a
+    quarter of the budget joins the first 3 rounds only, one that takes more than all of it the first alone, so that a
+    slow peer does not cost the others their rounds.
     """
     warm = {name: _seconds(call) for name, call in calls.items()}
     quick = sum(seconds for seconds in warm.values() if seconds <= budget_s / 4)
