@@ -168,9 +168,7 @@ def test_shallow_chains_of_thousands_of_qubits_fit():
 
 def test_a_choice_of_qubits_is_judged_by_its_largest():
     choice = {"kind": "choice", "options": [2, 35]}
-    study = with_overrides(
-        a_study(), ["arms.sine.perturbation.source=circuit", "arms.sine.perturbation.depth=20"]
-    )
+    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "arms.sine.perturbation.depth=20"])
     tree = study.model_dump(mode="json")
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):
