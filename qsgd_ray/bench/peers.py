@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.spec import CircuitSpec
 
 States = NDArray[np.complex128]
@@ -31,6 +32,7 @@ def qiskit_statevector(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
 
 def aer_runtime_binding(spec: CircuitSpec, angles_bdnr: Tensor, method: str = "statevector") -> Call:
     """Qiskit Aer: one parametrised circuit and lists of values, bound at run time."""
+    import_aer()
     from qiskit_aer import AerSimulator
 
     circuit = spec.to_qiskit()
@@ -47,6 +49,7 @@ def aer_runtime_binding(spec: CircuitSpec, angles_bdnr: Tensor, method: str = "s
 
 def aer_matrix_product_state(spec: CircuitSpec, angles_bdnr: Tensor) -> Callable[[], NDArray[np.float64]]:
     """Aer's matrix-product state: every <Z_i>, (batch, n_qubits), values bound at run time."""
+    import_aer()
     from qiskit.quantum_info import Pauli
     from qiskit_aer import AerSimulator
 

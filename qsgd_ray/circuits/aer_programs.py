@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.kinds import Readout
-from qsgd_ray.circuits.noise import DeviceNoise, Noise, Placed, confusions, import_aer, model_on
+from qsgd_ray.circuits.noise import DeviceNoise, Noise, Placed, confusions, model_on
 from qsgd_ray.circuits.shots import generator
 from qsgd_ray.circuits.spec import CircuitSpec
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.spaces import Frozen, refuse
@@ -182,11 +183,3 @@ def confusions(model: Any, qubits: tuple[int, ...]) -> dict[int, NDArray[np.floa
             by_qubit.update({target[0]: confusion for target in targets})
     found = {index: by_qubit.get(qubit, everywhere) for index, qubit in enumerate(qubits)}
     return {index: confusion for index, confusion in found.items() if confusion is not None}
-
-
-def import_aer() -> None:
-    """CircuitError in one line unless Aer can be imported."""
-    try:
-        import qiskit_aer  # noqa: F401
-    except ImportError:
-        raise CircuitError("backend aer: needs qiskit-aer; install qsgd-ray[aer]") from None
