@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import psutil
 
 from qsgd_ray.bulletin import Bulletin, Event
-from qsgd_ray.circuits.backends import CircuitBackend, TorchBackend
+from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site, run_trials

@@ -8,7 +8,8 @@ import time
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitError, Pending, TorchBackend
+from qsgd_ray.circuits.backends import CircuitError, Pending
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 

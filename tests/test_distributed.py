@@ -11,7 +11,7 @@ from made import SMALL_TASK, a_study
 from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
-from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, Resources
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome

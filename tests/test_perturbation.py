@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Perturbation

@@ -8,7 +8,8 @@ import pytest
 import ray
 import torch
 
-from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, TorchBackend
+from qsgd_ray.circuits.backends import CircuitError, CircuitsLost
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool import CircuitActor, CircuitPool
 

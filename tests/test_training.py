@@ -7,7 +7,8 @@ import torch
 from fakes import FlakyBackend
 from made import SMALL_TASK
 
-from qsgd_ray.circuits.backends import CircuitError, TorchBackend
+from qsgd_ray.circuits.backends import CircuitError
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.training import Replica, fingerprint, run, train

@@ -20,7 +20,7 @@ from qsgd_ray.bench.timing import interleaved
 from qsgd_ray.circuits import chain
 from qsgd_ray.circuits.aer import AerBackend
 from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import statevector

@@ -1,7 +1,7 @@
-"""Who answers circuits: one protocol, CircuitSpec and angles in, numbers out; in process, or once for all replicas.
+"""Who answers circuits: one protocol, CircuitSpec and angles in, numbers out; and one asking for all replicas.
 
 `submit` hands the circuits over and returns at once where it can; `result()` of what it returned waits for the answer.
-The other backends live in files of their own: auto.py, aer.py, shots.py, estimator.py.
+Those who answer: in_process.py, aer.py, shots.py, estimator.py, and auto.py, which chooses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
-from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import CHUNK_BYTES, expectations, weight_of_first
 
 __all__ = [
     "Answered",
@@ -27,7 +25,6 @@ __all__ = [
     "CircuitsLost",
     "Pending",
     "ReplicatedBackend",
-    "TorchBackend",
     "checked_angles",
 ]
 
@@ -62,36 +59,6 @@ class Answered:
 
     def result(self) -> Tensor:
         return self._answer
-
-
-class TorchBackend:
-    """Simulates in process, in float64 on the CPU, at submit.
-
-    `memory_bytes`: what one circuit may take; wide batches are simulated in chunks far below it. CircuitError: angles
-    of the wrong shape or not finite. CircuitMemoryError: one state does not fit.
-    """
-
-    differentiable = True
-
-    def __init__(self, memory_bytes: int = 2**30) -> None:
-        self.memory_bytes = memory_bytes
-
-    def submit(
-        self,
-        spec: CircuitSpec,
-        angles_bdnr: Tensor,
-        readout: Readout = "z",
-        keys_b: Tensor | None = None,  # noqa: ARG002  exact answers draw nothing
-    ) -> Pending:
-        with torch.inference_mode():
-            answer = self.differentiate(spec, checked_angles(spec, angles_bdnr), readout)
-        return Answered(answer.clone())  # outside inference mode: a tensor like any other
-
-    def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
-        """The answers, followed by autograd: (batch, spec.answer_width(readout)), of dtype and device of the angles."""
-        require_memory(spec.n_qubits, self.memory_bytes)
-        simulate = expectations if readout == "z" else weight_of_first
-        return simulate(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, CHUNK_BYTES))
 
 
 def checked_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:

@@ -115,6 +115,16 @@ def cost(spec: CircuitSpec) -> float:
     return spec.n_qubits * (turns + sweep)
 
 
+def needed_bytes(spec: CircuitSpec) -> int:
+    """Bytes that one circuit takes: 4**(depth-1) numbers at a time, a ring 16**(depth-1) a qubit."""
+    if spec.entangle == "none" or spec.n_qubits == 1:
+        return 0
+    bond = 4 ** (spec.depth - 1)
+    working, kept = (6 * bond * bond, bond * bond * spec.n_qubits) if spec.entangle == "ring" else (6 * bond, 0)
+    angles = 16 * len(spec.rotations) * spec.depth  # of a site: every rotation as a matrix
+    return 8 * ((working + angles) * min(spec.n_qubits, 8 * spec.depth) + kept)
+
+
 def _checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor]:
     """Angles as the caller gives them in; the spec they now belong to and (batch, depth, rotation, site) angles out.
 

@@ -48,12 +48,6 @@ def contracts(spec: CircuitSpec) -> bool:
     return contraction < gates
 
 
-def contracted_bytes(spec: CircuitSpec, element_size: int) -> int:
-    """Bytes of the largest tensors that one circuit's contraction takes besides the final state."""
-    chi, half = _bond(spec), 1 << (spec.n_qubits + 1) // 2
-    return element_size * (4 * chi * half * 4 + 4 * chi * chi * spec.n_qubits)
-
-
 def final_planes(spec: CircuitSpec, half_rdnb: Tensor, *, batch_first: bool) -> Tensor:
     """The final states, (plane, batch, 2**n) where `batch_first`, else (plane, 2**n, batch).
 

@@ -28,6 +28,7 @@ from torch.autograd.function import once_differentiable
 from qsgd_ray.circuits import waves
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
+from qsgd_ray.circuits.wave_bases import frequencies
 
 if TYPE_CHECKING:
     from qsgd_ray.circuits.backends import CircuitBackend
@@ -115,7 +116,7 @@ def _points(n_points: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The angles x_j (T,) and the matrix (T, T) that takes the values there to the coefficients; both float64."""
     with torch.inference_mode(False):
         points = torch.arange(n_points, dtype=torch.float64) * (2 * math.pi / n_points)
-        phases = torch.outer(torch.tensor(waves.frequencies(n_points), dtype=torch.float64), points)
+        phases = torch.outer(torch.tensor(frequencies(n_points), dtype=torch.float64), points)
         rows = torch.cat((torch.cos(phases), torch.sin(phases[n_points % 2 :])))
         weights = torch.full((n_points, 1), 2 / n_points, dtype=torch.float64)
         if n_points % 2:

@@ -7,24 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsgd_ray.circuits import auto as auto_module
+from qsgd_ray.circuits import chain
 from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
-from qsgd_ray.circuits.auto import (
-    COSTS,
-    AutoBackend,
-    ChainBackend,
-    Cost,
-    Costs,
-    Load,
-    chain_bytes,
-    fitted,
-    load,
-    make_backend,
-    measure_costs,
-    predicted_us,
-)
-from qsgd_ray.circuits.backends import TorchBackend
+from qsgd_ray.circuits.auto import AutoBackend, make_backend
+from qsgd_ray.circuits.costs import COSTS, Cost, Costs, Load, fitted, load, measure_costs, predicted_us
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.estimator import EstimatorBackend
+from qsgd_ray.circuits.in_process import ChainBackend, TorchBackend
 from qsgd_ray.circuits.noise import Noise
 from qsgd_ray.circuits.shots import ShotsBackend
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -186,7 +175,7 @@ def test_chain_refuses_what_it_does_not_have():
         ChainBackend().submit(deep, angles(deep))
     with pytest.raises(CircuitError, match=r"^angles: got shape"):
         ChainBackend().submit(SPEC, angles(CircuitSpec(4)))
-    assert chain_bytes(CircuitSpec(1000, 9, "none")) == 0
+    assert chain.needed_bytes(CircuitSpec(1000, 9, "none")) == 0
 
 
 def test_answers_of_chain_are_tensors_like_any_other():

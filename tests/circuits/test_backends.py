@@ -12,8 +12,8 @@ from qsgd_ray.circuits.backends import (
     CircuitMemoryError,
     CircuitsLost,
     ReplicatedBackend,
-    TorchBackend,
 )
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import expectations
 

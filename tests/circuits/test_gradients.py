@@ -6,9 +6,10 @@ from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits.auto import AutoBackend, ChainBackend
+from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.gradients import answer, shifted_angles, shifted_keys
+from qsgd_ray.circuits.in_process import ChainBackend
 from qsgd_ray.circuits.shots import ShotsBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import expectations, weight_of_first

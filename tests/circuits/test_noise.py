@@ -14,8 +14,8 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
 
 from qsgd_ray.circuits.aer import NoisyBackend
-from qsgd_ray.circuits.backends import TorchBackend
 from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.noise import Noise, confusions, model_on, place
 from qsgd_ray.circuits.spec import CircuitSpec
 

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import naive_response
 
-from qsgd_ray.circuits import series, waves
+from qsgd_ray.circuits import fused_waves, series, waves
 from qsgd_ray.circuits.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
-from qsgd_ray.circuits.waves import frequencies
+from qsgd_ray.circuits.wave_bases import frequencies
 
 PAPER = CircuitSpec(4, 2)
+FUSED = (fused_waves.fused_values, fused_waves.fused_gradients)
 READOUTS = ("amplitude", "probability")
 specs = st.builds(
     CircuitSpec,
@@ -250,7 +251,7 @@ def test_angles_of_another_shape_are_refused():
 @pytest.mark.parametrize("n_waves", [9, 6])
 def test_what_is_compiled_equals_what_is_not(monkeypatch, n_waves):
     """Run here as torch.compile would be given it: compiling takes seconds."""
-    monkeypatch.setattr(waves, "_compilers", {f: f for f in (waves._fused_values, waves._fused_gradients)})
+    monkeypatch.setattr(fused_waves, "_compilers", {f: f for f in FUSED})
     x = some_scores(48)[:48].view(4, 3, 4, 1).requires_grad_()
     coefficients = torch.randn(3, n_waves, dtype=torch.float64, requires_grad=True)
 
@@ -265,7 +266,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("no C++ compiler\nand a long story")
 
-    monkeypatch.setattr(waves, "_compilers", dict.fromkeys((waves._fused_values, waves._fused_gradients), broken))
+    monkeypatch.setattr(fused_waves, "_compilers", dict.fromkeys(FUSED, broken))
     angles, x = some_angles(PAPER).requires_grad_(), some_scores()
     with caplog.at_level(logging.WARNING):
         values = [fourier_series(PAPER, angles)(x, compiled=True) for _ in range(2)]
