@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from circuits_made import angles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_circuits import z_values
@@ -33,7 +34,7 @@ SIGMAS = 6
 
 
 def angles(spec=SPEC, batch=5, seed=0):
-    return torch.rand(spec.angles_shape(batch), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 6
+    return angles_of(spec, batch, seed)
 
 
 def exact(spec, angles_bdnr, readout="z"):

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from circuits_made import angles_of, specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,26 +32,22 @@ def only(name):
 
 
 def angles(spec=SPEC, batch=5, seed=0):
-    return torch.rand(spec.angles_shape(batch), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 6
+    return angles_of(spec, batch, seed)
 
 
 @given(
-    n=st.integers(1, 5),
-    depth=st.integers(1, 3),
-    entangle=st.sampled_from(["chain", "ring", "all", "none"]),
-    rotations=st.lists(st.sampled_from(["rx", "ry", "rz"]), min_size=1, max_size=3),
+    spec=specs(5, 3),
     readout=st.sampled_from(["z", "probability"]),
     engine=st.sampled_from(["torch", "chain", "aer", None]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60)
-def test_answers_are_those_of_qiskits_statevector(n, depth, entangle, rotations, readout, engine, seed):
+def test_answers_are_those_of_qiskits_statevector(spec, readout, engine, seed):
     from qiskit.quantum_info import Pauli, Statevector
 
     if engine == "aer":
         pytest.importorskip("qiskit_aer")
-    spec = CircuitSpec(n, depth, entangle, tuple(rotations))
-    asked = angles(spec, 2, seed)
+    n, asked = spec.n_qubits, angles(spec, 2, seed)
     twin = []
     for one in asked:
         state = Statevector(spec.to_qiskit(one))

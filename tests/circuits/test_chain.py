@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference_circuits as reference
 import torch
+from circuits_made import angles_of, dtypes, rotation_tuples, seeds, specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import PeakMemory
@@ -19,17 +20,6 @@ from qsgd_ray.circuits.chain import amplitudes, cost, expectations
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ("chain", "ring", "all", "none")
-rotation_tuples = st.lists(st.sampled_from(["rx", "ry", "rz"]), min_size=1, max_size=3).map(tuple)
-entangles = st.sampled_from(ENTANGLE)
-specs = st.builds(CircuitSpec, st.integers(1, 8), st.integers(1, 3), entangles, rotation_tuples)
-small_specs = st.builds(CircuitSpec, st.integers(1, 4), st.integers(1, 3), entangles, rotation_tuples)
-seeds = st.integers(0, 2**32 - 1)
-dtypes = st.sampled_from([torch.float32, torch.float64])
-
-
-def angles_of(spec, batch, seed, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64) * 4).to(dtype)
 
 
 def basis_states(n_qubits):
@@ -82,7 +72,7 @@ def test_all_pairs_in_order_are_one_descending_chain(n_qubits):
 
 
 @settings(deadline=None, max_examples=200)
-@given(specs, seeds)
+@given(specs(8, 3), seeds)
 def test_expectations_are_those_of_qiskit(spec, seed):
     assert_qiskit_agrees(spec, seed, batch=2)
 
@@ -113,7 +103,7 @@ def test_wider_circuits_are_those_of_qiskit(n_qubits, entangle):
 
 
 @settings(deadline=None, max_examples=30)
-@given(small_specs, seeds)
+@given(specs(4, 3), seeds)
 def test_expectations_are_those_of_the_naive_twin(spec, seed):
     angles = angles_of(spec, 1, seed)
     psi = reference.state(spec.n_qubits, spec.depth, spec.entangle, angles[0].numpy(), spec.rotations)
@@ -257,7 +247,7 @@ def test_a_qubit_of_all_pairs_depends_on_no_wire_before_the_last_depth(n_qubits,
 
 
 @settings(deadline=None, max_examples=100)
-@given(specs, seeds, dtypes, st.integers(1, 70), st.data())
+@given(specs(8, 3), seeds, dtypes, st.integers(1, 70), st.data())
 def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, batch, data):
     angles = angles_of(spec, batch, seed, dtype)
     z = expectations(spec, angles)
@@ -268,7 +258,7 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, bat
 
 
 @settings(deadline=None, max_examples=50)
-@given(small_specs, seeds, dtypes, st.integers(1, 40), st.data())
+@given(specs(4, 3), seeds, dtypes, st.integers(1, 40), st.data())
 def test_neither_circuits_nor_basis_states_change_a_bit_of_another_amplitude(spec, seed, dtype, batch, data):
     angles, states = angles_of(spec, batch, seed, dtype), basis_states(spec.n_qubits)
     psi = amplitudes(spec, angles, states)
@@ -279,7 +269,7 @@ def test_neither_circuits_nor_basis_states_change_a_bit_of_another_amplitude(spe
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.builds(CircuitSpec, st.integers(1, 20), st.integers(1, 3), entangles, rotation_tuples),
+    specs(20, 3),
     seeds,
     dtypes,
     st.integers(1, 6),
@@ -329,7 +319,7 @@ def test_gradients_are_those_of_finite_differences(n_qubits, depth, entangle):
 
 
 @settings(deadline=None, max_examples=15)
-@given(small_specs, seeds, st.sampled_from([1, 2**24]))
+@given(specs(4, 3), seeds, st.sampled_from([1, 2**24]))
 def test_gradients_follow_the_parameter_shift_rule_on_qiskit(spec, seed, memory_bytes):
     angles = angles_of(spec, 1, seed).requires_grad_()
     weights = torch.arange(1, spec.n_qubits + 1, dtype=torch.float64)
@@ -394,7 +384,7 @@ def test_gradients_keep_carries_at_the_edges_of_blocks_alone(entangle, depth, ke
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), entangles, rotation_tuples), seeds)
+@given(specs(6, 4), seeds)
 def test_amplitudes_are_those_of_qiskit(spec, seed):
     angles = angles_of(spec, 2, seed)
     psi = amplitudes(spec, angles, basis_states(spec.n_qubits)).numpy()
@@ -403,7 +393,7 @@ def test_amplitudes_are_those_of_qiskit(spec, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.builds(CircuitSpec, st.integers(1, 9), st.integers(1, 3), entangles, rotation_tuples), seeds)
+@given(specs(9, 3), seeds)
 def test_probabilities_of_all_basis_states_add_up_to_one(spec, seed):
     psi = amplitudes(spec, angles_of(spec, 2, seed), basis_states(spec.n_qubits))
     assert (psi.abs().square().sum(1) - 1).abs().max() < 1e-13
@@ -431,7 +421,7 @@ def test_amplitudes_in_blocks_of_sites_have_the_same_bits_and_gradients():
 
 
 @settings(deadline=None, max_examples=40)
-@given(specs, seeds)
+@given(specs(8, 3), seeds)
 def test_float32_is_close_and_complex64(spec, seed):
     angles, states = angles_of(spec, 3, seed), basis_states(spec.n_qubits)[:5]
     z, psi = expectations(spec, angles.float()), amplitudes(spec, angles.float(), states)

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from circuits_made import specs
 from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,13 +21,6 @@ from qsgd_ray.circuits.wave_bases import frequencies
 PAPER = CircuitSpec(4, 2)
 FUSED = (fused_waves.fused_values, fused_waves.fused_gradients)
 READOUTS = ("amplitude", "probability")
-specs = st.builds(
-    CircuitSpec,
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.sampled_from(("chain", "ring", "all", "none")),
-    st.lists(st.sampled_from(("rx", "ry", "rz")), min_size=1, max_size=3).map(tuple),
-)
 
 
 def some_angles(spec, n_heads=1, seed=0):
@@ -51,7 +45,7 @@ def simulated(spec, angles_dnr, readout, x):
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-@given(spec=specs, seed=st.integers(0, 99), score=st.floats(-60, 60))
+@given(spec=specs(4, 3), seed=st.integers(0, 99), score=st.floats(-60, 60))
 @settings(max_examples=30)
 def test_the_series_is_the_circuit_at_every_score(readout, spec, seed, score):
     angles = some_angles(spec, seed=seed)

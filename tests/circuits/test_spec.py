@@ -1,23 +1,17 @@
 import pickle
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from circuits_made import specs
 from hypothesis import given
-from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import n_local
 from qiskit.quantum_info import Operator
 
-from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
 RY, RZ = 0, 1
-rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
-specs = st.builds(
-    CircuitSpec, st.integers(1, 6), st.integers(1, 4), st.sampled_from(get_args(Entangle)), rotation_lists
-)
 
 
 def test_specs_are_values():
@@ -69,14 +63,14 @@ def test_all_is_qiskit_s_full_entanglement_and_equals_the_chain_backwards():
     assert Operator(every_pair) == Operator(full) == Operator(backwards)
 
 
-@given(specs)
+@given(specs(6, 4))
 def test_the_hadamards_open_the_circuit_and_come_nowhere_else(spec):
     # The simulator relies on it: H meets |0...0> only.
     assert [layer.gate == "h" for layer in spec.layers()].index(True) == 0
     assert sum(layer.gate == "h" for layer in spec.layers()) == 1
 
 
-@given(specs)
+@given(specs(6, 4))
 def test_qiskit_twin_has_the_gates_of_the_layers_in_order(spec):
     angles = np.random.default_rng(0).normal(size=spec.angles_shape(1)[1:])
     built = [

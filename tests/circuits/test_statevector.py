@@ -1,11 +1,11 @@
 import math
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import reference_circuits as reference
 import torch
+from circuits_made import angles_of, dtypes, seeds, specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import PeakMemory
@@ -13,7 +13,6 @@ from qiskit.quantum_info import Pauli, Statevector
 
 from qsgd_ray.circuits import contraction, gates
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.memory import statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import (
@@ -25,18 +24,6 @@ from qsgd_ray.circuits.statevector import (
 )
 from qsgd_ray.perturbation import circuit_angles
 
-entanglements = st.sampled_from(get_args(Entangle))
-rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
-specs = st.builds(CircuitSpec, st.integers(1, 6), st.integers(1, 4), entanglements, rotation_lists)
-wide_specs = st.builds(CircuitSpec, st.integers(1, 12), st.integers(1, 6), entanglements, rotation_lists)
-seeds = st.integers(0, 2**32 - 1)
-dtypes = st.sampled_from([torch.float32, torch.float64])
-
-
-def angles_of(spec, batch, seed, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64) * 4).to(dtype)
-
 
 def qiskit_z(psi):
     n = psi.num_qubits
@@ -44,7 +31,7 @@ def qiskit_z(psi):
 
 
 @settings(deadline=None, max_examples=60)
-@given(wide_specs, seeds)
+@given(specs(12, 6), seeds)
 def test_states_probabilities_and_expectations_are_those_of_qiskit(spec, seed):
     angles = angles_of(spec, 2, seed)
     states, z = statevector(spec, angles).numpy(), expectations(spec, angles).numpy()
@@ -60,7 +47,7 @@ def test_states_probabilities_and_expectations_are_those_of_qiskit(spec, seed):
 
 
 @settings(deadline=None, max_examples=80)
-@given(specs, seeds, st.booleans())
+@given(specs(6, 4), seeds, st.booleans())
 def test_both_ways_to_a_state_agree(spec, seed, batch_first):
     spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
     half = (angles_of(spec, 3, seed).permute(3, 1, 2, 0) * 0.5).contiguous()
@@ -74,7 +61,7 @@ def test_both_ways_to_a_state_agree(spec, seed, batch_first):
 
 
 @settings(deadline=None, max_examples=100)
-@given(specs, seeds)
+@given(specs(6, 4), seeds)
 def test_states_and_expectations_are_those_of_the_naive_twin(spec, seed):
     angles = angles_of(spec, 1, seed)
     psi = reference.state(spec.n_qubits, spec.depth, spec.entangle, angles[0].numpy(), spec.rotations)
@@ -83,7 +70,7 @@ def test_states_and_expectations_are_those_of_the_naive_twin(spec, seed):
 
 
 @settings(deadline=None, max_examples=40)
-@given(specs, seeds)
+@given(specs(6, 4), seeds)
 def test_float32_is_complex64_and_close(spec, seed):
     angles = angles_of(spec, 3, seed)
     states, z = statevector(spec, angles.float()), expectations(spec, angles.float())
@@ -118,7 +105,7 @@ def test_identities_hold_for_the_simulator_and_for_qiskit(depth, entangle, n_qub
 
 
 @settings(deadline=None, max_examples=100)
-@given(specs, seeds, dtypes, st.integers(1, 70), st.data())
+@given(specs(6, 4), seeds, dtypes, st.integers(1, 70), st.data())
 def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, batch, data):
     angles = angles_of(spec, batch, seed, dtype)
     z, states = expectations(spec, angles), statevector(spec, angles)
@@ -130,7 +117,7 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, bat
 
 
 @settings(deadline=None, max_examples=40)
-@given(specs, seeds, dtypes, st.integers(1, 40), st.integers(1, 20_000))
+@given(specs(6, 4), seeds, dtypes, st.integers(1, 40), st.integers(1, 20_000))
 def test_the_memory_budget_changes_no_bit(spec, seed, dtype, batch, memory_bytes):
     angles = angles_of(spec, batch, seed, dtype)
     assert torch.equal(expectations(spec, angles, memory_bytes=memory_bytes), expectations(spec, angles))
@@ -199,7 +186,7 @@ def test_gradients_are_those_of_finite_differences(spec):
 
 
 @settings(deadline=None, max_examples=40)
-@given(specs, seeds)
+@given(specs(6, 4), seeds)
 def test_the_adjoint_gradient_is_the_recorded_one(spec, seed):
     spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
     half = (angles_of(spec, 2, seed).permute(3, 1, 2, 0) * 0.5).contiguous().requires_grad_()
@@ -232,7 +219,7 @@ def test_gradient_follows_the_parameter_shift_rule():
 
 
 @settings(deadline=None, max_examples=30)
-@given(specs, seeds)
+@given(specs(6, 4), seeds)
 def test_states_have_norm_one(spec, seed):
     norms = torch.linalg.vector_norm(statevector(spec, angles_of(spec, 3, seed)), dim=1)
     assert (norms - 1).abs().max() < 1e-13
