@@ -40,12 +40,12 @@ class Costs:
 
 # One core of an AMD EPYC with AVX2, torch 2.13, Aer 0.18.2, 2026-11-22:
 # OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.costs import measure_costs; print(measure_costs())"
-# Over 224 other circuits and batches the pick took 3 % more time than the quicker of torch and chain, on average.
+# Over 256 other circuits and batches the pick took 3 % more time than the quicker of torch and chain, on average.
 COSTS = Costs(
-    gates=Cost(127.0, 35.0, 5.3e-4),
-    contraction=Cost(99.9, 19.1, 1.84e-3),
-    chain=Cost(33.4, 30.2, 2.32e-3),
-    aer=Cost(1360.0, 43.3, 6.2e-3),
+    gates=Cost(140.0, 33.0, 3.7e-4),
+    contraction=Cost(195.0, 20.0, 1.3e-3),
+    chain=Cost(56.0, 26.0, 1.9e-3),
+    aer=Cost(1670.0, 46.0, 3.8e-3),
 )
 
 
