@@ -17,15 +17,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qsgd_ray.circuits import waves
+from qsgd_ray.circuits.dense_series import dense_series
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
 from qsgd_ray.circuits.wave_bases import frequencies
@@ -131,35 +131,9 @@ def _shifted(angles_hdnr: Tensor, points: Tensor) -> Tensor:
     return (angles_hdnr[:, None] + points[:, None, None, None] * first).flatten(0, 1)
 
 
-# Small circuits on the CPU as products of dense matrices, with their Jacobian. In numpy, whose calls cost a third of
-# torch's, and here there is nothing but calls.
-
-
 def _is_dense(spec: CircuitSpec, angles_hdnr: Tensor, readout: SeriesReadout) -> bool:
     numbers = angles_hdnr.shape[0] * n_frequencies(spec, readout) * spec.depth * 4**spec.n_qubits
     return angles_hdnr.device.type == "cpu" and numbers <= DENSE_NUMBERS
-
-
-class _Dense(NamedTuple):
-    """The constants of `_DenseSeries` for one ansatz and readout."""
-
-    half_points: Array  # what half the first angle gains: (T, 1)
-    source: Array  # where each amplitude comes from under the CNOTs, and where it goes
-    target: Array
-    split: Array  # (qubit, 2, rest): the basis states by the value of a qubit
-    transform: Array
-
-
-@lru_cache(maxsize=32)
-def _dense(spec: CircuitSpec, readout: SeriesReadout) -> _Dense:
-    n, dim = spec.n_qubits, 2**spec.n_qubits
-    points, transform = _points(n_frequencies(spec, readout), torch.device("cpu"))
-    source = np.arange(dim)
-    for control, target in reversed(spec.cnots()):
-        source ^= ((source >> control) & 1) << target
-    states = np.arange(dim)
-    split = np.stack([np.stack([states[(states >> q) & 1 == bit] for bit in (0, 1)]) for q in range(n)])
-    return _Dense(points.numpy()[:, None] / 2, source, np.argsort(source), split, transform.numpy())
 
 
 class _DenseSeries(torch.autograd.Function):
@@ -167,91 +141,19 @@ class _DenseSeries(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, spec: CircuitSpec, readout: SeriesReadout) -> Tensor:
-        coefficients, jacobian = _dense_series(spec, readout, angles.detach().numpy(), ctx.needs_input_grad[0])
-        ctx.jacobian, ctx.shape = jacobian, angles.shape
+        points, transform = _points(n_frequencies(spec, readout), torch.device("cpu"))
+        coefficients, ctx.jacobian = dense_series(
+            spec,
+            readout == "probability",
+            angles.detach().numpy(),
+            points.numpy(),
+            transform.numpy(),
+            ctx.needs_input_grad[0],
+        )
+        ctx.shape = angles.shape
         return torch.from_numpy(coefficients)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return torch.from_numpy(grad.numpy()[:, None] @ ctx.jacobian).view(ctx.shape), None, None
-
-
-def _dense_series(
-    spec: CircuitSpec, readout: SeriesReadout, angles: Array, wants_jacobian: bool
-) -> tuple[Array, Array | None]:
-    """Coefficients (n_heads, T), and their Jacobian (n_heads, T, depth * n_qubits * rotations)."""
-    known = _dense(spec, readout)
-    (heads, depth, n, _), n_points, dim = angles.shape, len(known.transform), 2**spec.n_qubits
-    circuits = heads * n_points
-    # (rotation, depth, circuit, qubit): half the angles, x in the first rotation
-    half = np.repeat(0.5 * angles.transpose(3, 1, 0, 2), n_points, 2)
-    half[0].reshape(depth, heads, n_points, n)[...] += known.half_points
-    cos, sin = np.cos(half), np.sin(half)
-    gates = _gates(spec, cos, sin)
-    layers = gates[:, :, 0]
-    for qubit in range(1, n):  # Kronecker products; qubit 0 is the least significant bit
-        layers = gates[:, :, qubit, :, None, :, None] * layers[:, :, None, :, None, :]
-        layers = layers.reshape(depth, circuits, 2 << qubit, 2 << qubit)
-    state = np.full((circuits, dim, 1), dim**-0.5, dtype=complex)
-    states = np.empty((depth, circuits, dim), dtype=complex)
-    for level, layer in enumerate(layers):
-        states[level] = state[:, :, 0]
-        state = (layer @ state)[:, known.source]
-    read = state[:, :n, 0]
-    values = read.real.sum(1) if readout == "amplitude" else (read.real**2 + read.imag**2).sum(1)
-    coefficients = values.reshape(heads, n_points) @ known.transform.T
-    if not wants_jacobian:
-        return coefficients, None
-    # df = Re(row . d state): the row of ones, and 2 conj(psi) for |psi|^2, taken back through the layers.
-    row = np.zeros((circuits, 1, dim), dtype=complex)
-    row[:, 0, :n] = 1 if readout == "amplitude" else 2 * read.conj()
-    rows = np.empty((depth, circuits, dim), dtype=complex)
-    for level in reversed(range(depth)):
-        row = row[:, :, known.target] @ layers[level]
-        rows[level] = row[:, 0]
-    # All qubits but one summed over: (depth, circuit, qubit, 2, 2). No product that numpy's library would divide among
-    # threads: on a busy machine these wait for each other fifty times as long as it takes.
-    reduced = np.einsum("dcqxr,dcqyr->dcqxy", rows[:, :, known.split], states[:, :, known.split])
-    slopes = _slopes(spec, reduced, cos, sin)
-    return coefficients, known.transform @ slopes.swapaxes(0, 1).reshape(heads, n_points, -1)
-
-
-def _gates(spec: CircuitSpec, cos: Array, sin: Array) -> Array:
-    """Each qubit's rotations of a layer in one gate [[a, -b*], [b, a*]]: (..., 2, 2)."""
-    a: Any = 1.0
-    b: Any = 0.0
-    for rotation, c, s in zip(spec.rotations, cos, sin, strict=True):
-        if rotation == "rz":
-            turn = c + 1j * s
-            a, b = turn.conj() * a, turn * b
-        else:
-            s = -1j * s if rotation == "rx" else s
-            a, b = c * a - s.conj() * b, s * a + c * b
-    gates = np.empty((*cos.shape[1:], 2, 2), dtype=complex)
-    gates[..., 0, 0], gates[..., 1, 0] = a, b
-    gates[..., 0, 1], gates[..., 1, 1] = -np.conj(b), np.conj(a)
-    return gates
-
-
-def _slopes(spec: CircuitSpec, reduced: Array, cos: Array, sin: Array) -> Array:
-    """df by every angle, (depth, circuit, qubit, rotation), from what one qubit's gate meets.
-
-    t_P = Re tr(reduced^T (-i P / 2)) is the slope by a rotation about P in front of the layer. The rotations before an
-    angle's own turn the axes it sees; they turn t instead.
-    """
-    off = reduced[..., 0, 1], reduced[..., 1, 0]
-    t = [
-        0.5 * (off[0] + off[1]).imag,
-        0.5 * (off[1] - off[0]).real,
-        0.5 * (reduced[..., 0, 0] - reduced[..., 1, 1]).imag,
-    ]
-    found = []
-    for rotation, c, s in zip(spec.rotations, cos, sin, strict=True):
-        axis = "xyz".index(rotation[1])
-        found.append(t[axis])
-        if len(found) < len(spec.rotations):
-            whole_c, whole_s = c * c - s * s, 2 * s * c
-            one, other = (axis + 1) % 3, (axis + 2) % 3
-            t[one], t[other] = whole_c * t[one] - whole_s * t[other], whole_c * t[other] + whole_s * t[one]
-    return np.stack(found, -1)

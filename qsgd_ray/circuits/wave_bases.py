@@ -87,9 +87,8 @@ class Polynomials:
     def power_weights(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The powers of P and of Q, lowest first, (h, 1) each."""
         assert self.in_powers is not None
-        found = (coefficients @ self.in_powers).to(self.dtype).view(-1, 2, self.n_rows, 1)
-        p, q = found[:, 0].unbind(1), found[:, 1].unbind(1)
-        return p, q[: max(1, len(q) - self.whole)]
+        found = (coefficients @ self.in_powers).to(self.dtype).view(-1, 2 * self.n_rows, 1).unbind(1)
+        return found[: self.n_rows], found[self.n_rows : 2 * self.n_rows - self.whole] or found[-1:]
 
     def combine_powers(
         self, p: tuple[Tensor, ...], q: tuple[Tensor, ...], c: Tensor, s: Tensor, scratch: Scratch, out: Tensor

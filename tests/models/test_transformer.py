@@ -204,13 +204,13 @@ def test_circuits_of_all_layers_asked_together_change_nothing(monkeypatch, per_h
 
 
 def test_the_classifier_asks_its_circuits_once_a_pass_however_long_the_sequence(monkeypatch):
-    asked, simulate = [], series._dense_series
+    asked, simulate = [], series.dense_series
 
-    def counting(spec, readout, angles, wants_jacobian):
-        asked.append(len(angles) * series.n_frequencies(spec, readout))
-        return simulate(spec, readout, angles, wants_jacobian)
+    def counting(spec, probability, angles, points, *rest):
+        asked.append(len(angles) * len(points))
+        return simulate(spec, probability, angles, points, *rest)
 
-    monkeypatch.setattr(series, "_dense_series", counting)
+    monkeypatch.setattr(series, "dense_series", counting)
     for length in (16, 32):
         quantum_classifier(Transformer(), 10, length, 2)(torch.zeros(5, length, dtype=torch.int64))
     assert asked == [2 * 9, 2 * 9]
