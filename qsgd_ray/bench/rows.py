@@ -114,7 +114,7 @@ def _versions() -> str:
 
 
 def timing_table(rows: Sequence[Timing]) -> Table:
-    """The rows of one case (one at least) as a table for a terminal of 100 columns, the case above it."""
+    """The rows of one case (one at least) as a table for a terminal of 80 columns, the case above it."""
     table = Table(
         title=Text(rows[0].case, style="bold"),
         title_justify="left",
@@ -125,12 +125,12 @@ def timing_table(rows: Sequence[Timing]) -> Table:
     )
     # The same widths for every case, so that numbers stand below each other.
     table.add_column("engine", width=32)
-    for name, width in ((f"median µs\na {rows[0].per}", 10), ("fastest", 10), ("times\nas long", 7), ("rounds", 6)):
+    for name, width in ((f"median µs\na {rows[0].per}", 10), ("times\nas long", 7), ("rounds", 6)):
         table.add_column(name, justify="right", no_wrap=True, width=width)
-    table.add_column("note", overflow="fold")
+    table.add_column("note")
     for row in rows:
         ratio = "–" if row.ratio is None else f"{row.ratio:,.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}"
-        numbers = (_number(row.median_us), _number(row.fastest_us), ratio, str(row.rounds or "–"))
+        numbers = (_number(row.median_us), ratio, str(row.rounds or "–"))
         table.add_row(Text(row.engine), *numbers, Text(row.note or ""))
     return table
 
