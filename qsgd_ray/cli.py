@@ -211,6 +211,14 @@ def bench_attention(quick: Quick = False, budget_s: Budget = 2.0, storage: Bench
     _bench("attention", cases(budget_s, quick), storage)
 
 
+@bench.command("optimizer")
+def bench_optimizer(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+    """A step of the perturbed optimizer against torch's AdamW on the shapes of a 135M LLM: time and peak memory."""
+    from qsgd_ray.bench.optimizer import cases
+
+    _bench("optimizer", cases(budget_s, quick), storage)
+
+
 def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     from qsgd_ray.bench.rows import timing_table, write_rows
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
-from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
 
 # A study file finds all it needs here.
+from qsgd_ray.circuits.noise_settings import NoiseSettings as NoiseSettings
+from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
 from qsgd_ray.spaces import Choice as Choice
 from qsgd_ray.spaces import LogUniform as LogUniform
 from qsgd_ray.spaces import Uniform as Uniform
@@ -49,25 +50,50 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
+Source = Literal["sine", "circuit", "sampled", "noisy", "zero", "gradient", "random_sign", "shuffled"]
+Scope = Literal["model", "tensor", "all"]
+Formula = Literal["adamw", "paper"]
+Placement = Literal["update", "moments"]
+Direction = Literal["gradient", "preconditioned"]
+
+
 class Perturbation(Frozen):
     """lambda * Q, added to Adam's step (arXiv 2511.01918, Eq. 1 and 2), and how each opening of the paper is filled.
 
-    `source`: where the signal s in Q = s * g comes from. `scope`: which coordinates: the first n_qubits of the
-    flattened `model`, of each parameter `tensor`, or `all` in blocks of n_qubits. `depth`, `entangle` (True: chain,
-    False: none) and `rotations` say what circuit (circuits/spec.py). The last three fields name the reading in force,
-    so that every result says which one it was.
+    `source`: where the signal s in Q = s * direction comes from: `sine`, sin(pi theta), the paper's closed form; the
+    <Z_i> of a `circuit`, exact, or `sampled` by `shots` measurements, or `noisy` under `noise` (exact where `shots` is
+    None); and controls: `zero`; `gradient`, s = 1; `random_sign`, plus or minus the root mean square of the block's
+    sines; `shuffled`, the sine of another coordinate of the block. `depth`, `entangle` (True: chain, False: none) and
+    `rotations` say what circuit (circuits/spec.py).
+
+    `scope`: which coordinates: the first n_qubits of the flattened `model`, of each parameter `tensor`, or `all` in
+    blocks of n_qubits. `direction`: what s multiplies, the `gradient` (Eq. 2) or the `preconditioned` one, m_hat /
+    (sqrt(v_hat) + eps). `placement`: Q is added to the `update` (Eq. 1), or to the gradient that feeds the `moments`.
+    `formula`: Adam's step as in `adamw`, or Eq. 1 as printed in the `paper` (no bias correction, eps in the root).
     """
 
-    source: Literal["sine", "circuit", "zero"]
+    source: Source
     lambda_: NonNegative = 0.5
     n_qubits: QubitCount = 4
     depth: int = Field(default=2, ge=1, le=64)
     entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
     rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
-    scope: Literal["model", "tensor", "all"] = "tensor"
-    formula: Literal["adamw"] = "adamw"
-    placement: Literal["update"] = "update"
-    direction: Literal["gradient"] = "gradient"
+    scope: Scope = "tensor"
+    formula: Formula = "adamw"
+    placement: Placement = "update"
+    direction: Direction = "gradient"
+    shots: Annotated[int, Field(ge=1)] | None = None
+    noise: NoiseSettings | None = None
+
+    @model_validator(mode="after")
+    def _sampled_and_noisy(self) -> Self:
+        if (self.source == "sampled") > (self.shots is not None):
+            raise refuse("shots, with source sampled")
+        if self.shots is not None and self.source not in ("sampled", "noisy"):
+            raise refuse("shots with the sources sampled and noisy only")
+        if (self.source == "noisy") != (self.noise is not None):
+            raise refuse("noise with the source noisy, and with it only")
+        return self
 
 
 class Arm(Frozen):

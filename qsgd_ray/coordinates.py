@@ -7,22 +7,26 @@ that run, and may span parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Scope = Literal["model", "tensor", "all"]
 
 
 class Segment(NamedTuple):
-    """The coordinates start ... stop-1 of the flattened parameter with this index."""
+    """The coordinates start ... stop-1 of the flattened parameter with this index; `origin`: the first of them, counted
+    through the model."""
 
     parameter: int
     start: int
     stop: int
+    origin: int
 
 
 @dataclass(frozen=True)
@@ -34,21 +38,51 @@ class Blocks:
 
     @property
     def sizes(self) -> list[int]:
-        return [stop - start for _, start, stop in self.segments]
+        return [stop - start for _, start, stop, _ in self.segments]
 
     def __len__(self) -> int:
         return sum(self.sizes) // self.width
+
+    def starts(self) -> NDArray[np.int64]:
+        """(blocks,): the first coordinate of each block, counted through the model; the block's name."""
+        within = [
+            np.arange(-(first % self.width) % self.width, size, self.width) + segment.origin
+            for segment, size, first in zip(self.segments, self.sizes, self._firsts(), strict=True)
+        ]
+        return np.concatenate(within) if within else np.zeros(0, dtype=np.int64)
+
+    def _firsts(self) -> list[int]:
+        """Where each segment starts, end to end."""
+        return [0, *np.cumsum(self.sizes).tolist()[:-1]]
+
+    def chunks(self, coordinates: int) -> Iterator[Blocks]:
+        """These blocks, in order, in parts of about so many coordinates: whole blocks, one at least."""
+        most = max(1, coordinates // self.width) * self.width
+        own: list[Segment] = []
+        room = most
+        for index, start, stop, origin in self.segments:
+            while start < stop:
+                end = min(stop, start + room)
+                own.append(Segment(index, start, end, origin))
+                room -= end - start
+                origin += end - start
+                start = end
+                if room == 0:
+                    yield Blocks(self.width, tuple(own))
+                    own, room = [], most
+        if own:
+            yield Blocks(self.width, tuple(own))
 
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
         """The blocks of `tensors`, one a parameter: (blocks, width), a copy on their device. Zeros where None.
 
         Tensors of several dtypes come out in the widest. All None: zeros in float64 on the CPU.
         """
-        like = next((tensors[index] for index, _, _ in self.segments if tensors[index] is not None), None)
+        like = next((tensors[index] for index, *_ in self.segments if tensors[index] is not None), None)
         if like is None:
             return torch.zeros(len(self), self.width, dtype=torch.float64)
         pieces = []
-        for index, start, stop in self.segments:
+        for index, start, stop, _ in self.segments:
             tensor = tensors[index]
             if tensor is None:
                 pieces.append(like.new_zeros(stop - start))
@@ -64,7 +98,7 @@ class Blocks:
 
     def views(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """One flat view a segment into the parameters' own memory, in the order of `segments`."""
-        return [parameters[index].view(-1)[start:stop] for index, start, stop in self.segments]
+        return [parameters[index].view(-1)[start:stop] for index, start, stop, _ in self.segments]
 
 
 def coordinates(parameters: Sequence[Tensor], scope: Scope, n_qubits: int) -> tuple[Blocks, ...]:
@@ -79,8 +113,12 @@ def coordinates(parameters: Sequence[Tensor], scope: Scope, n_qubits: int) -> tu
     sizes = [parameter.numel() for parameter in parameters]
     if scope == "tensor":
         widths = [min(n_qubits, size) for size in sizes]
+        origins = [0, *np.cumsum(sizes).tolist()]
         return tuple(
-            Blocks(width, tuple(Segment(index, 0, width) for index, own in enumerate(widths) if own == width))
+            Blocks(
+                width,
+                tuple(Segment(index, 0, width, origins[index]) for index, own in enumerate(widths) if own == width),
+            )
             for width in sorted(set(widths) - {0}, reverse=True)
         )
     total = sum(sizes)
@@ -101,7 +139,7 @@ def _run(sizes: Sequence[int], start: int, stop: int) -> tuple[Segment, ...]:
     for index, size in enumerate(sizes):
         low, high = max(start - first, 0), min(stop - first, size)
         if low < high:
-            segments.append(Segment(index, low, high))
+            segments.append(Segment(index, low, high, first + low))
         first += size
     return tuple(segments)
 

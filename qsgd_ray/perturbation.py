@@ -6,46 +6,112 @@ arXiv 2511.01918, Eq. 2, is s_i = sin(pi*theta_i); a circuit of depth 1 without 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray import config
+from qsgd_ray import config, draws
 from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending
+from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
 class Signal(Protocol):
-    """A source of s."""
+    """A source of s. `keyed`: it draws, and `submit` needs keys (draws.py)."""
 
-    def submit(self, theta_bn: Tensor) -> Pending:
+    keyed: bool
+
+    def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
         """Ask for s at blocks of coordinates (batch, n); the Pending's result is (batch, n) float64 on the CPU."""
         ...
 
 
-class SineSignal:
+class ClosedForm(ABC):
+    """A signal that is no circuit: computed where theta lies, in its dtype (float32 at least)."""
+
+    keyed = False
+
+    def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
+        return Answered(self.of(_float64(theta_bn), keys_b))
+
+    def of(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Tensor:
+        """s at blocks of coordinates, (batch, n), a new tensor."""
+        theta_bn = theta_bn.detach()
+        if theta_bn.dtype not in (torch.float32, torch.float64):
+            theta_bn = theta_bn.float()
+        return self._of(theta_bn, keys_b)
+
+    @abstractmethod
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor: ...
+
+
+class SineSignal(ClosedForm):
     """s_i = sin(pi*theta_i): Eq. 2, in closed form."""
 
-    def submit(self, theta_bn: Tensor) -> Pending:
-        return Answered(torch.sin(math.pi * _float64(theta_bn)))
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
+        return torch.mul(theta_bn, math.pi).sin_()
 
 
-class ZeroSignal:
+class ZeroSignal(ClosedForm):
     """s_i = 0: the control."""
 
-    def submit(self, theta_bn: Tensor) -> Pending:
-        return Answered(torch.zeros(theta_bn.shape, dtype=torch.float64))
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
+        return torch.zeros_like(theta_bn)
+
+
+class GradientSignal(ClosedForm):
+    """s_i = 1: Q is the plain gradient on the same coordinates."""
+
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
+        return torch.ones_like(theta_bn)
+
+
+class RandomSignSignal(ClosedForm):
+    """s_i = r or -r with equal odds, r the root mean square of the block's sin(pi*theta): noise of the sine's size."""
+
+    keyed = True
+
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:
+        assert keys_b is not None
+        squares = torch.mul(theta_bn, math.pi).sin_().square_().unbind(1)
+        total = squares[0]
+        for square in squares[1:]:  # in order, so that its bits do not depend on the batch
+            total = total + square
+        r_b1 = (total / len(squares)).sqrt_()[:, None]
+        negative = torch.from_numpy(draws.words(keys_b, theta_bn.shape[1]) >> np.uint64(63) != 0)
+        return torch.where(negative.to(theta_bn.device), -r_b1, r_b1)
+
+
+class ShuffledSignal(ClosedForm):
+    """s_i = sin(pi*theta_j), j another coordinate of the block: all turned by 1 to n - 1 places, drawn anew each step.
+
+    In a block of one coordinate there is no other: its own.
+    """
+
+    keyed = True
+
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:
+        assert keys_b is not None
+        n = theta_bn.shape[1]
+        s_bn = torch.mul(theta_bn, math.pi).sin_()
+        if n == 1:
+            return s_bn
+        turns_b1 = 1 + draws.words(keys_b, 1) % np.uint64(n - 1)
+        index = (turns_b1 + np.arange(n, dtype=np.uint64)) % np.uint64(n)
+        return s_bn.gather(1, torch.from_numpy(index.astype(np.int64)).to(s_bn.device))
 
 
 class CircuitSignal:
     """s = <Z_i> of the circuit whose rotations turn by -pi*theta_i, +pi*theta_i and so on, one circuit a block.
 
     A block narrower than the others is a circuit of that many qubits. A block with a coordinate that is not finite has
-    no circuit: its s is nan, as sin(pi*nan) is, so that a diverged run looks diverged whatever the source.
+    no circuit: its s is nan, as sin(pi*nan) is, so that a diverged run looks diverged whatever the source. `keyed`: the
+    backend draws.
     """
 
     def __init__(
@@ -54,25 +120,28 @@ class CircuitSignal:
         depth: int = 2,
         entangle: Entangle = "chain",
         rotations: tuple[Rotation, ...] = ("ry", "rz"),
+        keyed: bool = False,
     ) -> None:
         self.backend = backend
+        self.keyed = keyed
         self._spec = CircuitSpec(1, depth, entangle, rotations)
 
     def spec(self, width: int) -> CircuitSpec:
         """The circuit of a block of `width` coordinates."""
         return replace(self._spec, n_qubits=width)
 
-    def submit(self, theta_bn: Tensor) -> Pending:
+    def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
         theta_bn = _float64(theta_bn)
         spec = self.spec(theta_bn.shape[1])
         # The sum of finite numbers may overflow, so it only says when to look closer.
         if theta_bn.sum().isfinite():
-            return self.backend.submit(spec, circuit_angles(spec, theta_bn))
+            return self.backend.submit(spec, circuit_angles(spec, theta_bn), "z", keys_b)
         finite_b = theta_bn.isfinite().all(1)
         s_bn = torch.full(theta_bn.shape, math.nan, dtype=torch.float64)
         if not finite_b.any():
             return Answered(s_bn)
-        return _Partly(s_bn, finite_b, self.backend.submit(spec, circuit_angles(spec, theta_bn[finite_b])))
+        keys_b = None if keys_b is None else keys_b[finite_b]
+        return _Partly(s_bn, finite_b, self.backend.submit(spec, circuit_angles(spec, theta_bn[finite_b]), "z", keys_b))
 
 
 class _Partly:
@@ -99,17 +168,33 @@ def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
     return torch.stack(turns, -1)[:, None].expand(-1, spec.depth, -1, -1)
 
 
+CLOSED_FORMS: dict[str, type[ClosedForm]] = {
+    "sine": SineSignal,
+    "zero": ZeroSignal,
+    "gradient": GradientSignal,
+    "random_sign": RandomSignSignal,
+    "shuffled": ShuffledSignal,
+}
+
+
 def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | None) -> Signal:
-    """The signal of `perturbation.source`; circuits go to `backend`, or are simulated in process where it is None."""
-    match perturbation.source:
-        case "sine":
-            return SineSignal()
-        case "zero":
-            return ZeroSignal()
-        case "circuit":
-            return CircuitSignal(
-                backend or AutoBackend(), perturbation.depth, perturbation.entangle, perturbation.rotations
+    """The signal of `perturbation.source`; circuits go to `backend`, or are simulated in process where it is None.
+
+    ValueError: sampled or noisy answers asked of a backend that gives one kind only. CircuitError: Aer is not there.
+    """
+    if perturbation.source in CLOSED_FORMS:
+        return CLOSED_FORMS[perturbation.source]()
+    backend = backend or AutoBackend()
+    if perturbation.source != "circuit":
+        if not isinstance(backend, SamplingBackend):
+            raise ValueError(
+                f"circuits: got {type(backend).__name__} for source {perturbation.source}; allowed: a backend that "
+                f"samples (auto, the pool), or source circuit, which takes this one's answers as they are"
             )
+        backend = backend.sampled(Sampling(perturbation.shots, perturbation.noise))
+    return CircuitSignal(
+        backend, perturbation.depth, perturbation.entangle, perturbation.rotations, keyed=perturbation.shots is not None
+    )
 
 
 def _float64(theta_bn: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ the pool's `PoolBackend`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from torch import Tensor
 
 from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -29,7 +30,8 @@ class CircuitActor:
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._backend = AutoBackend(memory_bytes=psutil.virtual_memory().total, threads=threads)
+        exact = AutoBackend(memory_bytes=psutil.virtual_memory().total, threads=threads)
+        self._backends: dict[Sampling | None, AutoBackend] = {None: exact}
 
     def answer(
         self,
@@ -37,12 +39,17 @@ class CircuitActor:
         angles_bdnr: NDArray[np.float64],
         readout: Readout = "z",
         keys_b: NDArray[np.int64] | None = None,
+        sampling: Sampling | None = None,
     ) -> NDArray[np.float64]:
         """(batch, spec.answer_width(readout)); `CircuitMemoryError` where this node can hold none of it."""
+        if sampling not in self._backends:
+            assert sampling is not None
+            self._backends[sampling] = self._backends[None].sampled(sampling)
+        backend = self._backends[sampling]
         # Ray hands out read-only arrays; torch wants to own what it wraps.
         angles = torch.from_numpy(angles_bdnr.copy())
         keys = None if keys_b is None else torch.from_numpy(keys_b.copy())
-        answer: NDArray[np.float64] = self._backend.submit(spec, angles, readout, keys).result().numpy()
+        answer: NDArray[np.float64] = backend.submit(spec, angles, readout, keys).result().numpy()
         return answer
 
 
@@ -72,6 +79,7 @@ class PoolBackend:
     actors: list[Any]
     timeout_s: float
     turn: int = 0
+    sampling: Sampling | None = None
 
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
@@ -81,7 +89,11 @@ class PoolBackend:
         self.turn += 1
         angles = angles_bdnr.detach().to("cpu", torch.float64).numpy()
         keys = None if keys_b is None else keys_b.cpu().numpy()
-        return PoolPending(actor.answer.remote(spec, angles, readout, keys), self.timeout_s)
+        return PoolPending(actor.answer.remote(spec, angles, readout, keys, self.sampling), self.timeout_s)
+
+    def sampled(self, sampling: Sampling) -> PoolBackend:
+        """The same actors, answering by measurements, or under noise."""
+        return replace(self, sampling=sampling)
 
 
 class CircuitPool:

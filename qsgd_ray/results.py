@@ -24,7 +24,7 @@ from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "wall_s",
@@ -66,6 +66,8 @@ TRIALS = _schema(
         "formula": pa.string(),
         "placement": pa.string(),
         "direction": pa.string(),
+        "shots": pa.int64(),
+        "noise": pa.string(),
         "train_loss": pa.float64(),
         "validation_loss": pa.float64(),
         "validation_accuracy": pa.float64(),
@@ -125,6 +127,7 @@ def trial_row(trial: Trial, outcome: Outcome, *, started_at: Any = None, host: s
     perturbed = perturbation.model_dump() if perturbation else {}
     if perturbation:
         perturbed["rotations"] = ",".join(perturbation.rotations)
+        perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
     return {
         "study": trial.study,
         "stage": trial.stage,

@@ -67,7 +67,7 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
     if replica.world_size > 1:
         network = DistributedDataParallel(model)
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
-    optimizer = make_optimizer(trial.arm, model.parameters(), circuits)
+    optimizer = make_optimizer(trial.arm, model.parameters(), circuits, trial.seed)
 
     wall_s = 0.0
     for epoch in range(1, trial.epochs + 1):

@@ -43,7 +43,7 @@ def test_adding_to_the_views_of_split_pieces_reaches_each_coordinate_once(sizes,
 
 def test_a_block_of_the_model_may_span_tensors():
     (blocks,) = coordinates([torch.zeros(2), torch.zeros(1, 1), torch.zeros(3)], "model", 4)
-    assert blocks.segments == ((0, 0, 2), (1, 0, 1), (2, 0, 1))
+    assert blocks.segments == ((0, 0, 2, 0), (1, 0, 1, 2), (2, 0, 1, 3))
 
 
 def test_matrices_are_counted_row_by_row():

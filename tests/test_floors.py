@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
 # A module may import modules of a lower floor, and of its own floor only what FAMILY names.
 FLOORS = [
-    {"", "spaces", "outcome", "circuits", "circuits.kinds", "circuits.errors"},
+    {"", "spaces", "outcome", "circuits", "circuits.kinds", "circuits.errors", "draws"},
+    {"circuits.noise_settings"},
     {"config"},
     {"trial", "study_file", "overrides", "circuits.spec", "circuits.memory", "circuits.carries", "circuits.wave_bases"},
     {
@@ -31,14 +32,23 @@ FLOORS = [
     {"circuits.aer"},
     {"circuits.estimator", "circuits.costs"},
     {"circuits.auto"},
-    {"perturbation", "coordinates", "models", "models.attention", "analysis.summary", "response_plot"},
+    {
+        "perturbation",
+        "coordinates",
+        "telemetry",
+        "adam_steps",
+        "models",
+        "models.attention",
+        "analysis.summary",
+        "response_plot",
+    },
     {"models.transformer", "models.huggingface"},
     {"optimizer", "analysis.verdict", "drawing", "workloads.text"},
     {"workloads", "figures"},
     {"workloads.calibrate", "report", "training"},
     {"bench", "bench.timing"},
     {"bench.rows", "bench.peers"},
-    {"bench.circuits", "bench.attention"},
+    {"bench.circuits", "bench.attention", "bench.optimizer"},
     {"bulletin", "connection", "one_node", "pool", "rung"},
     {"distributed"},
     {"trainable", "progress"},

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits import chain
 from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
-from qsgd_ray.circuits.backends import CircuitBackend, Pending, checked_angles
+from qsgd_ray.circuits.backends import CircuitBackend, Pending, Sampling, checked_angles
 from qsgd_ray.circuits.costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.estimator import EstimatorBackend
@@ -55,7 +55,7 @@ class AutoBackend:
         memory_bytes: int = 2**30,
         costs: Costs = COSTS,
     ) -> None:
-        self.memory_bytes, self.costs = memory_bytes, costs
+        self.memory_bytes, self.costs, self._threads = memory_bytes, costs, threads
         self._exact: dict[str, InProcess] = {"torch": TorchBackend(memory_bytes), "chain": ChainBackend(memory_bytes)}
         # Made when it is picked: importing Aer takes a second.
         self._aer = partial(AerBackend, "statevector", threads=threads, memory_bytes=memory_bytes)
@@ -82,6 +82,11 @@ class AutoBackend:
         if name == "aer" and name not in self._engines:
             self._engines[name] = self._aer()
         return self._engines[name].submit(spec, angles_bdnr, readout, keys_b)
+
+    def sampled(self, sampling: Sampling) -> AutoBackend:
+        """One like this that answers by measurements, or under noise. CircuitError: Aer is not there for the noise."""
+        noise = None if sampling.noise is None else Noise(**sampling.noise.model_dump())
+        return AutoBackend(sampling.shots, noise, threads=self._threads, memory_bytes=self.memory_bytes)
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         """The answers, followed by autograd, of the dtype of the angles. CircuitError: they are sampled or noisy."""

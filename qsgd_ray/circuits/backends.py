@@ -7,7 +7,7 @@ Those who answer: in_process.py, aer.py, shots.py, estimator.py, and auto.py, wh
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
+from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "CircuitsLost",
     "Pending",
     "ReplicatedBackend",
+    "Sampling",
+    "SamplingBackend",
     "checked_angles",
 ]
 
@@ -48,6 +51,22 @@ class CircuitBackend(Protocol):
         `angles_bdnr`: radians, of the shape that `spec` says. `keys_b`: (batch,) int64, what names each circuit's draws
         (study, trial, step, block) where they are sampled; exact backends do not look at it. CircuitError: refused.
         """
+        ...
+
+
+class Sampling(NamedTuple):
+    """So many measurements a circuit, or exact where `shots` is None; under `noise` where there is some."""
+
+    shots: int | None
+    noise: NoiseSettings | None
+
+
+@runtime_checkable
+class SamplingBackend(CircuitBackend, Protocol):
+    """Can also answer by measurements, or under noise."""
+
+    def sampled(self, sampling: Sampling) -> CircuitBackend:
+        """The backend that answers so, on the same machines. CircuitError: what that needs is not there."""
         ...
 
 
@@ -98,6 +117,12 @@ class ReplicatedBackend:
             except Exception as error:  # kept for result(), where the other ranks hear of it
                 answer = error
         return _Replicated(answer, (angles_bdnr.shape[0], spec.answer_width(readout)), self._group)
+
+    def sampled(self, sampling: Sampling) -> ReplicatedBackend:
+        """As `SamplingBackend`. CircuitError: `inner` cannot."""
+        if not isinstance(self._inner, SamplingBackend):
+            raise CircuitError(f"circuits: got {type(self._inner).__name__}, which does not sample")
+        return ReplicatedBackend(self._inner.sampled(sampling), self._group)
 
 
 class _Replicated:

@@ -4,45 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.spaces import Frozen, refuse
 
 GATES_1Q, GATES_2Q = ("h", "rx", "ry", "rz"), ("cx",)
 
 
-class Noise(Frozen):
-    """Noise of every gate and every measurement; all off by default. Hashable, comparable, and JSON.
-
-    After each gate on one (two) qubits, depolarizing with probability `depolarizing_1q` (`depolarizing_2q`):
-    rho -> (1 - p) rho + p I/2**k; then, where `t1_us` and `t2_us` are given, thermal relaxation to |0> of each of its
-    qubits over `gate_1q_ns` (`gate_2q_ns`). `p01`: a 0 is read as 1; `p10`: a 1 is read as 0. A qubit that waits for
-    others does not relax. Source: the channels of qiskit_aer.noise.
-    """
-
-    depolarizing_1q: float = Field(0.0, ge=0, le=1)
-    depolarizing_2q: float = Field(0.0, ge=0, le=1)
-    p01: float = Field(0.0, ge=0, le=1)
-    p10: float = Field(0.0, ge=0, le=1)
-    t1_us: float | None = Field(None, gt=0)
-    t2_us: float | None = Field(None, gt=0)
-    gate_1q_ns: float = Field(35.0, ge=0)
-    gate_2q_ns: float = Field(300.0, ge=0)
-
-    @model_validator(mode="after")
-    def _physical(self) -> Self:
-        if (self.t1_us is None) != (self.t2_us is None):
-            raise refuse("t1_us and t2_us together")
-        if self.t1_us is not None and self.t2_us is not None and self.t2_us > 2 * self.t1_us:
-            raise refuse("t2_us <= 2 * t1_us")
-        return self
+class Noise(NoiseSettings):
+    """NoiseSettings with Aer's model of them; or a device's noise, or a model as it is."""
 
     @staticmethod
     def of_backend(device: Any) -> DeviceNoise:
