@@ -17,6 +17,8 @@ from qsgd_ray.config import Formula
 
 # Coordinates of a chunk: four float32 arrays of 2 MiB stay in a shared L3 cache (2**16 to 2**22 tried).
 CHUNK = 2**19
+# Where memory is only read: 256 KiB of float32, which malloc gives and takes without asking the system.
+NORM_CHUNK = 2**16
 
 
 class Piece(NamedTuple):
@@ -106,11 +108,17 @@ def next_direction(piece: Piece, formula: Formula) -> Tensor:
 
 def direction_norms(pieces: Iterable[Piece], formula: Formula) -> list[Tensor]:
     """|Adam's direction| of each piece as its moments stand after the step, a float on the piece's device."""
-    return [
-        torch.linalg.vector_norm(_divided(part.m.clone(), part.v.clone(), part.age, part.group, formula))
-        for piece in pieces
-        for part in piece.cut()
-    ]
+    return [_direction_norm(part, formula) for piece in pieces for part in piece.cut(NORM_CHUNK)]
+
+
+def _direction_norm(piece: Piece, formula: Formula) -> Tensor:
+    """As `_divided`, in one small tensor that every piece of this size finds in the cache again."""
+    beta1, beta2 = piece.group["betas"]
+    if formula == "paper":
+        work = torch.add(piece.v, piece.group["eps"]).sqrt_()
+        return torch.linalg.vector_norm(torch.div(piece.m, work, out=work))
+    work = torch.sqrt(piece.v).mul_((1 - beta2**piece.age) ** -0.5).add_(piece.group["eps"])
+    return torch.linalg.vector_norm(torch.div(piece.m, work, out=work)).div_(1 - beta1**piece.age)
 
 
 def _divided(m: Tensor, v: Tensor, age: int, group: dict[str, Any], formula: Formula) -> Tensor:

@@ -17,19 +17,22 @@ from typing import Any, NamedTuple, cast, overload
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from qsgd_ray import config, draws
 from qsgd_ray.adam_steps import CHUNK, Piece, direction_norms, next_direction, piece_of, take_steps
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitError, Pending
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.coordinates import Blocks, Segment, coordinates
-from qsgd_ray.perturbation import CircuitSignal, ClosedForm, make_signal
+from qsgd_ray.perturbation import CircuitSignal, ClosedForm, SineSignal, make_signal
 from qsgd_ray.spaces import SPACES
 from qsgd_ray.telemetry import Norms, Telemetry
 
 __all__ = ["SuperpositionalAdamW", "Telemetry", "make_optimizer"]
 
 
+# From so many coordinates on, the sine of all is worth compiling: ten seconds once, against a step of a tenth of one.
+COMPILED_FROM = 2**24
 # In each parameter group: how many steps were taken. What is drawn at a step is named by it.
 STEPS = "perturbation_steps"
 
@@ -166,6 +169,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
+    @_disable_dynamo  # as torch's own kernels are: a compiled training step calls it as it is
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; returns what `closure` returned, if there is one."""
@@ -216,6 +220,10 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         for lambda_ in lambdas:
             if not 0 <= lambda_ < math.inf:
                 raise ValueError(f"lambda_: got {lambda_!r}; allowed: a number >= 0")
+        amsgrad = any(group["amsgrad"] for group in self.param_groups)
+        if amsgrad and (self._direction != "gradient" or self._formula != "adamw"):
+            raise ValueError("amsgrad: got True; allowed: with direction gradient and formula adamw only")
+        chunked = self._chunked and not amsgrad
         parameters = [parameter for parameter, _ in owned]
         blocks = coordinates(parameters, self._scope, self._n_qubits)
         loud = [not self._silent and lambdas[number] != 0 for _, number in owned]
@@ -224,10 +232,12 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                 replace(own, segments=tuple(segment for segment in own.segments if loud[segment.parameter]))
                 for own in blocks
             )
-        if not (self._chunked and any(loud)):  # a chunk's Adam step goes with it, be it perturbed or not
+        if not (chunked and any(loud)):  # a chunk's Adam step goes with it, be it perturbed or not
             blocks = tuple(own for own in blocks if any(loud[segment.parameter] for segment in own.segments))
         views = [own.views([parameter.detach() for parameter in parameters]) for own in blocks]
-        chunks = [chunk for own in blocks for chunk in own.chunks(CHUNK)] if self._chunked else []
+        if isinstance(self._signal, SineSignal):
+            self._signal.compiled = chunked and sum(map(len, blocks)) * self._n_qubits >= COMPILED_FROM
+        chunks = [chunk for own in blocks for chunk in own.chunks(CHUNK)] if chunked else []
         self._layout = _Layout(parameters, [number for _, number in owned], blocks, views, chunks, key)
         return self._layout
 
@@ -377,12 +387,14 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     ) -> list[Piece]:
         """The pieces of a chunk, ready for Adam's step: theta moved, or the gradient replaced."""
         assert isinstance(self._signal, ClosedForm)
-        views = chunk.views(layout.parameters)
-        theta = views[0].detach() if len(views) == 1 else torch.cat(views)
-        keys_b = draws.keys(self._seed, self._steps, chunk.starts()) if self._signal.keyed else None
-        s_bw = self._signal.of(theta.view(-1, chunk.width), keys_b)
+        signals: Sequence[Tensor | None] = [None] * len(chunk.segments)
+        if not self._signal.pointwise:
+            views = chunk.views(layout.parameters)
+            theta = views[0].detach() if len(views) == 1 else torch.cat(views)
+            keys_b = draws.keys(self._seed, self._steps, chunk.starts()) if self._signal.keyed else None
+            signals = chunk.split(self._signal.of(theta.view(-1, chunk.width), keys_b))
         found = []
-        for (index, start, stop, _), s in zip(chunk.segments, chunk.split(s_bw), strict=True):
+        for (index, start, stop, _), s in zip(chunk.segments, signals, strict=True):
             whole = pieces[index]
             if whole is None:
                 continue
@@ -393,12 +405,18 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             number = layout.groups[index]
             group, lambda_ = piece.group, piece.group["lambda_"]
             if lambda_ != 0:
-                q = s.mul_(piece.gradient if self._direction == "gradient" else next_direction(piece, self._formula))
+                direction = piece.gradient if self._direction == "gradient" else next_direction(piece, self._formula)
+                lr = float(group["lr"])
+                step_size = self._sign(group) * lr * lambda_ / (1 - lr * group["weight_decay"])
+                if s is None and norms is None and self._placement == "update":
+                    self._signal.add_to(piece.theta, direction, -step_size)
+                    found.append(piece)
+                    continue
+                q = (self._signal.of(piece.theta) if s is None else s).mul_(direction)
                 if norms is not None:
                     norms.perturbation[number].append(torch.linalg.vector_norm(q) * lambda_)
                 if self._placement == "update":
-                    lr = float(group["lr"])
-                    piece.theta.add_(q, alpha=-self._sign(group) * lr * lambda_ / (1 - lr * group["weight_decay"]))
+                    piece.theta.add_(q, alpha=-step_size)
                 else:
                     weight = self._moments_sign(group) * lambda_
                     piece = piece._replace(gradient=torch.add(piece.gradient, q.to(piece.gradient.dtype), alpha=weight))
@@ -418,7 +436,9 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         """The parameters that have a gradient and moments."""
         for parameter in group["params"]:
             if parameter.grad is not None and self.state.get(parameter):
-                yield piece_of(parameter, self.state[parameter], group)
+                state = self.state[parameter]
+                piece = piece_of(parameter, state, group)
+                yield piece._replace(v=state["max_exp_avg_sq"].view(-1)) if "max_exp_avg_sq" in state else piece
 
     def _ask_ahead(self, layout: _Layout) -> None:
         """Submit the next step's circuits: theta is known, and the forward and backward pass take time."""
@@ -455,11 +475,16 @@ class SuperpositionalAdamW(torch.optim.AdamW):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # load_state_dict comes this way too: what was asked before it is discarded.
+        own = [group.get("lambda_") for group in self.__dict__.get("param_groups", [])]
         super().__setstate__(state)
         self._asked = {}
         self._layout = None
-        for group in self.param_groups:
-            group.setdefault("lambda_", self.defaults["lambda_"])
+        if "_norms" not in state:
+            self._norms = []
+        # A state of plain AdamW has no lambda: each group keeps its own.
+        own += [self.defaults["lambda_"]] * (len(self.param_groups) - len(own))
+        for group, lambda_ in zip(self.param_groups, own, strict=False):
+            group.setdefault("lambda_", lambda_)
             group.setdefault(STEPS, 0)
 
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qsgd_ray"
 # A module may import modules of a lower floor, and of its own floor only what FAMILY names.
 FLOORS = [
-    {"", "spaces", "outcome", "circuits", "circuits.kinds", "circuits.errors", "draws"},
+    {"", "spaces", "outcome", "circuits", "circuits.kinds", "circuits.errors", "draws", "compiled"},
     {"circuits.noise_settings"},
     {"config"},
     {"trial", "study_file", "overrides", "circuits.spec", "circuits.memory", "circuits.carries", "circuits.wave_bases"},

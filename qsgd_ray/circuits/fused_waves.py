@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
-
-log = logging.getLogger(__name__)
 
 
 def _waves(x: Tensor, n_waves: int) -> list[Tensor]:
@@ -37,19 +31,3 @@ def fused_gradients(slopes: Tensor, x: Tensor, grad: Tensor) -> tuple[Tensor, Te
     waves = _waves(x, slopes.shape[1])
     sums = torch.stack([(grad * wave).sum((0, 2)) for wave in waves], 1)
     return sums, grad * fused_values(slopes, x)
-
-
-_compilers: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-
-def compiled_answer(function: Callable[..., Any], *arguments: Tensor) -> Any:
-    """function(*arguments) by a kernel made for it; None, and one line in the log, where that cannot be made."""
-    if function not in _compilers:
-        _compilers[function] = torch.compile(function)
-    try:
-        return _compilers[function](*arguments)
-    except RuntimeError as error:  # a missing compiler shows itself at the first call, under several names
-        reason = str(error).strip().splitlines()
-        log.warning("torch.compile failed, evaluated without it: %s", reason[0] if reason else type(error).__name__)
-        _compilers[function] = lambda *_: None
-        return None

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import naive_response
 
+from qsgd_ray import compiled
 from qsgd_ray.circuits import fused_waves, series, waves
 from qsgd_ray.circuits.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -245,7 +246,7 @@ def test_angles_of_another_shape_are_refused():
 @pytest.mark.parametrize("n_waves", [9, 6])
 def test_what_is_compiled_equals_what_is_not(monkeypatch, n_waves):
     """Run here as torch.compile would be given it: compiling takes seconds."""
-    monkeypatch.setattr(fused_waves, "_compilers", {f: f for f in FUSED})
+    monkeypatch.setattr(compiled, "_kernels", {f: f for f in FUSED})
     x = some_scores(48)[:48].view(4, 3, 4, 1).requires_grad_()
     coefficients = torch.randn(3, n_waves, dtype=torch.float64, requires_grad=True)
 
@@ -260,7 +261,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("no C++ compiler\nand a long story")
 
-    monkeypatch.setattr(fused_waves, "_compilers", dict.fromkeys(FUSED, broken))
+    monkeypatch.setattr(compiled, "_kernels", dict.fromkeys(FUSED, broken))
     angles, x = some_angles(PAPER).requires_grad_(), some_scores()
     with caplog.at_level(logging.WARNING):
         values = [fourier_series(PAPER, angles)(x, compiled=True) for _ in range(2)]
