@@ -24,6 +24,7 @@ from qsgd_ray.adam_steps import CHUNK, Piece, direction_norms, next_direction, p
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitError, Pending
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.coordinates import Blocks, Segment, coordinates
+from qsgd_ray.one_pass import take_sine_step
 from qsgd_ray.perturbation import CircuitSignal, ClosedForm, SineSignal, make_signal
 from qsgd_ray.spaces import SPACES
 from qsgd_ray.telemetry import Norms, Telemetry
@@ -31,8 +32,8 @@ from qsgd_ray.telemetry import Norms, Telemetry
 __all__ = ["SuperpositionalAdamW", "Telemetry", "make_optimizer"]
 
 
-# From so many coordinates on, the sine of all is worth compiling: ten seconds once, against a step of a tenth of one.
-COMPILED_FROM = 2**24
+# From so many coordinates on, the sine of all is worth a kernel: eight seconds once, against steps of a tenth of one.
+ONE_PASS_FROM = 2**24
 # In each parameter group: how many steps were taken. What is drawn at a step is named by it.
 STEPS = "perturbation_steps"
 
@@ -53,6 +54,7 @@ class _Layout(NamedTuple):
     blocks: tuple[Blocks, ...]
     views: list[list[Tensor]]
     chunks: list[Blocks]  # the blocks in parts, where the step goes through them chunk by chunk
+    one_pass: bool  # or in one pass over each parameter
     key: list[tuple[int, int, bool, bool]]  # what it was made from
 
 
@@ -235,10 +237,13 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         if not (chunked and any(loud)):  # a chunk's Adam step goes with it, be it perturbed or not
             blocks = tuple(own for own in blocks if any(loud[segment.parameter] for segment in own.segments))
         views = [own.views([parameter.detach() for parameter in parameters]) for own in blocks]
-        if isinstance(self._signal, SineSignal):
-            self._signal.compiled = chunked and sum(map(len, blocks)) * self._n_qubits >= COMPILED_FROM
+        one_pass = (
+            isinstance(self._signal, SineSignal)
+            and (self._formula, self._placement, self._direction) == ("adamw", "update", "gradient")
+            and sum(parameter.numel() for parameter in parameters) >= ONE_PASS_FROM
+        )
         chunks = [chunk for own in blocks for chunk in own.chunks(CHUNK)] if chunked else []
-        self._layout = _Layout(parameters, [number for _, number in owned], blocks, views, chunks, key)
+        self._layout = _Layout(parameters, [number for _, number in owned], blocks, views, chunks, one_pass, key)
         return self._layout
 
     # The model's few coordinates, or circuits: all signals first, then Adam's step as torch does it.
@@ -377,7 +382,13 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             None if parameter.grad is None else piece_of(parameter, self.state[parameter], self.param_groups[number])
             for parameter, number in zip(layout.parameters, layout.groups, strict=True)
         ]
+        left = set(range(len(pieces)))
+        if layout.one_pass and norms is None:
+            left -= {index for index, piece in enumerate(pieces) if piece is not None and _in_one_pass(piece)}
         for chunk in layout.chunks:
+            if left.isdisjoint(segment.parameter for segment in chunk.segments):
+                continue
+            pieces = [piece if index in left else None for index, piece in enumerate(pieces)]
             take_steps(self._perturbed(layout, chunk, pieces, norms), self._formula)
         for group in self.param_groups:
             self._count_step(group)
@@ -408,10 +419,6 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                 direction = piece.gradient if self._direction == "gradient" else next_direction(piece, self._formula)
                 lr = float(group["lr"])
                 step_size = self._sign(group) * lr * lambda_ / (1 - lr * group["weight_decay"])
-                if s is None and norms is None and self._placement == "update":
-                    self._signal.add_to(piece.theta, direction, -step_size)
-                    found.append(piece)
-                    continue
                 q = (self._signal.of(piece.theta) if s is None else s).mul_(direction)
                 if norms is not None:
                     norms.perturbation[number].append(torch.linalg.vector_norm(q) * lambda_)
@@ -530,6 +537,10 @@ def make_optimizer(
         return torch.optim.AdamW(parameters, **settings)
     own = {name: getattr(perturbation, name) for name in config.Perturbation.model_fields}
     return SuperpositionalAdamW(parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=16)
+
+
+def _in_one_pass(piece: Piece) -> bool:
+    return piece.group["lambda_"] != 0 and piece.theta.numel() > 0 and take_sine_step(piece)
 
 
 def _plain_adamw_step() -> Callable[[torch.optim.AdamW], Any]:

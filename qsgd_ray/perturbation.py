@@ -19,17 +19,6 @@ from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.compiled import compiled_answer
-
-# sin(pi r) / r = SINE[0] + SINE[1] r^2 + ..., |r| <= 1/2: interpolated at 200 Chebyshev points of r^2, degree 5.
-SINE = (
-    3.141592653536291,
-    -5.167712764624566,
-    2.5501633189477793,
-    -0.5992521978306921,
-    0.08205040183478672,
-    -0.00702838644352765,
-)
 
 
 class Signal(Protocol):
@@ -58,48 +47,17 @@ class ClosedForm(ABC):
             theta_bn = theta_bn.float()
         return self._of(theta_bn, keys_b)
 
-    def add_to(self, theta: Tensor, direction: Tensor, weight: float) -> None:
-        """theta += weight * s(theta) * direction in place, of a pointwise signal; tensors of any one shape."""
-        theta.add_(self.of(theta).mul_(direction), alpha=weight)
-
     @abstractmethod
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor: ...
 
 
 class SineSignal(ClosedForm):
-    """s_i = sin(pi*theta_i): Eq. 2, in closed form. `compiled`: `add_to` by torch.compile, in float32."""
+    """s_i = sin(pi*theta_i): Eq. 2, in closed form."""
 
     pointwise = True
-    compiled = False
-
-    def add_to(self, theta: Tensor, direction: Tensor, weight: float) -> None:
-        if self.compiled and theta.dtype == direction.dtype == torch.float32:
-            # A tensor, since every float would be a kernel of its own.
-            scaled = torch.tensor(weight, dtype=torch.float32, device=theta.device)
-            if compiled_answer(_add_sine_to, theta.detach(), direction, scaled, dynamic=True) is not None:
-                return
-        super().add_to(theta, direction, weight)
 
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
         return torch.mul(theta_bn, math.pi).sin_()
-
-
-def _add_sine_to(theta: Tensor, direction: Tensor, weight: Tensor) -> Tensor:
-    """theta += sin(pi theta) * direction * weight, in expressions that become one kernel, without a tensor between.
-
-    With theta = k + r, k the nearest whole number: (-1)^k sin(pi r), sin(pi r) / r by its Chebyshev interpolant in r^2
-    (SINE; off by 3e-11). Within 2e-7 of the sine for |theta| < 8, where torch.sin of the rounded pi * theta is within
-    1.4e-6; a third of the time of torch's sine.
-    """
-    k = torch.round(theta)
-    r = theta - k
-    square = r * r
-    quotient = SINE[-1] * square + SINE[-2]
-    for coefficient in SINE[-3::-1]:
-        quotient = quotient * square + coefficient
-    half = 0.5 * k
-    sign = 1 - 4 * (half - torch.floor(half))  # half a whole number: k is even
-    return theta.add_(quotient * r * sign * direction * weight)
 
 
 class ZeroSignal(ClosedForm):

@@ -50,7 +50,7 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("arms.sine.perturbation.n_qubits=4097", "arms.sine.perturbation.n_qubits: got 4097; allowed: a whole number"),
         (
             "arms.sine.perturbation.source=zap",
-            "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit' or",
+            "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit', 'sampled', ",
         ),
         ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
         (

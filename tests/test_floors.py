@@ -42,7 +42,7 @@ FLOORS = [
         "analysis.summary",
         "response_plot",
     },
-    {"models.transformer", "models.huggingface"},
+    {"models.transformer", "models.huggingface", "one_pass"},
     {"optimizer", "analysis.verdict", "drawing", "workloads.text"},
     {"workloads", "figures"},
     {"workloads.calibrate", "report", "training"},
