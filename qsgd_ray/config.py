@@ -55,6 +55,7 @@ Scope = Literal["model", "tensor", "all"]
 Formula = Literal["adamw", "paper"]
 Placement = Literal["update", "moments"]
 Direction = Literal["gradient", "preconditioned"]
+LambdaShape = Literal["constant", "linear", "cosine"]
 
 
 class Perturbation(Frozen):
@@ -70,6 +71,7 @@ class Perturbation(Frozen):
     blocks of n_qubits. `direction`: what s multiplies, the `gradient` (Eq. 2) or the `preconditioned` one, m_hat /
     (sqrt(v_hat) + eps). `placement`: Q is added to the `update` (Eq. 1), or to the gradient that feeds the `moments`.
     `formula`: Adam's step as in `adamw`, or Eq. 1 as printed in the `paper` (no bias correction, eps in the root).
+    `schedule`: lambda stays, or falls to 0 over the trial, in a line or as a cosine.
     """
 
     source: Source
@@ -82,8 +84,14 @@ class Perturbation(Frozen):
     formula: Formula = "adamw"
     placement: Placement = "update"
     direction: Direction = "gradient"
+    schedule: LambdaShape = "constant"
     shots: Annotated[int, Field(ge=1)] | None = None
     noise: NoiseSettings | None = None
+
+    @property
+    def asks_circuits(self) -> bool:
+        """Does a backend answer it?"""
+        return self.source in ("circuit", "sampled", "noisy")
 
     @model_validator(mode="after")
     def _sampled_and_noisy(self) -> Self:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import psutil
 
+from qsgd_ray.circuits.aer import require_density_matrix
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.spaces import SPACES
@@ -118,7 +120,7 @@ def logical_cpus(study: Study, cores: int) -> int:
 
 def needs_circuits(study: Study) -> bool:
     """Whether any arm asks for simulated circuits."""
-    return any(arm.perturbation is not None and arm.perturbation.source == "circuit" for arm in study.arms)
+    return any(arm.perturbation is not None and arm.perturbation.asks_circuits for arm in study.arms)
 
 
 def _no_cluster(address: str, why: str) -> StudyError:
@@ -176,13 +178,18 @@ def shortage(study: Study) -> str | None:
 def check_memory(study: Study, available_bytes: int) -> None:
     """Refuse a study whose circuits this machine could not hold, in one line."""
     for arm in study.arms:
-        if arm.perturbation is None or arm.perturbation.source != "circuit":
+        if arm.perturbation is None or not arm.perturbation.asks_circuits:
             continue
         asked = arm.perturbation
         n_qubits = asked.n_qubits
         largest = int(max(n_qubits.edges())) if isinstance(n_qubits, SPACES) else n_qubits
         try:
             spec = CircuitSpec(largest, asked.depth, asked.entangle, asked.rotations)
-            AutoBackend(memory_bytes=available_bytes).pick(spec, batch=1)
+            if asked.source == "circuit":
+                AutoBackend(memory_bytes=available_bytes).pick(spec, batch=1)
+            elif asked.source == "noisy" and asked.shots is None:
+                require_density_matrix(largest, available_bytes)
+            else:
+                require_memory(largest, available_bytes)
         except CircuitMemoryError as error:
             raise StudyError(f"arms.{arm.name}.perturbation.{error}") from None

@@ -535,7 +535,7 @@ def make_optimizer(
     perturbation = arm.perturbation
     if perturbation is None:
         return torch.optim.AdamW(parameters, **settings)
-    own = {name: getattr(perturbation, name) for name in config.Perturbation.model_fields}
+    own = {name: getattr(perturbation, name) for name in config.Perturbation.model_fields if name != "schedule"}
     return SuperpositionalAdamW(parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=16)
 
 

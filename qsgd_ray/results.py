@@ -66,6 +66,7 @@ TRIALS = _schema(
         "formula": pa.string(),
         "placement": pa.string(),
         "direction": pa.string(),
+        "schedule": pa.string(),
         "shots": pa.int64(),
         "noise": pa.string(),
         "train_loss": pa.float64(),

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import psutil
 
 from qsgd_ray.bulletin import Bulletin, Event
+from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitBackend
-from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
@@ -70,7 +70,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
     if not needs_circuits(study):
         yield None
     elif study.resources.circuit_actors is None:
-        yield TorchBackend(memory_bytes=psutil.virtual_memory().total)
+        yield AutoBackend(memory_bytes=psutil.virtual_memory().total)
     else:
         resources = study.resources
         pool = CircuitPool(

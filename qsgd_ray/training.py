@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from qsgd_ray.circuits.backends import CircuitBackend, ReplicatedBackend
 from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry, make_optimizer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.schedules import LambdaSchedule
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
 
@@ -68,6 +69,9 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
         network = DistributedDataParallel(model)
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
     optimizer = make_optimizer(trial.arm, model.parameters(), circuits, trial.seed)
+    schedule = None
+    if (perturbation := trial.arm.perturbation) is not None:
+        schedule = LambdaSchedule(optimizer, perturbation.schedule, trial.epochs * workload.steps_per_epoch)
 
     wall_s = 0.0
     for epoch in range(1, trial.epochs + 1):
@@ -78,6 +82,8 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
             loss = workload.loss(network, batch)
             loss.backward()
             optimizer.step()
+            if schedule is not None:
+                schedule.step()
             loss_sum += loss.detach()
         # Read once an epoch: reading the loss at every step would make a GPU wait.
         mean_loss = loss_sum.item() / workload.steps_per_epoch

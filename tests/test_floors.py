@@ -37,6 +37,7 @@ FLOORS = [
         "coordinates",
         "telemetry",
         "adam_steps",
+        "schedules",
         "models",
         "models.attention",
         "analysis.summary",

@@ -8,7 +8,8 @@ import pytest
 import ray
 import torch
 
-from qsgd_ray.circuits.backends import CircuitError, CircuitsLost
+from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool import CircuitActor, CircuitPool
@@ -35,6 +36,15 @@ def test_the_pool_answers_as_a_local_backend_does_bit_for_bit(pool):
     pending = [(backend.submit(SPEC, angles(5, seed)), local.submit(SPEC, angles(5, seed))) for seed in range(6)]
     for far, near in pending:
         assert torch.equal(far.result(), near.result())
+
+
+def test_the_pool_samples_as_a_local_backend_does_bit_for_bit(pool):
+    sampling, keys_b = Sampling(50, None), torch.arange(5)
+    far = pool.backend().sampled(sampling)
+    near = AutoBackend().sampled(sampling).submit(SPEC, angles(5), "z", keys_b).result()
+    for _ in range(3):  # whichever actor answers
+        assert torch.equal(far.submit(SPEC, angles(5), "z", keys_b).result(), near)
+    assert not torch.equal(pool.backend().submit(SPEC, angles(5)).result(), near)
 
 
 def test_a_backend_travels_to_other_processes(pool):

@@ -8,7 +8,7 @@ from made import a_study
 from test_results import measured
 
 from qsgd_ray import study as stages
-from qsgd_ray.config import Arm, Perturbation, StudyError
+from qsgd_ray.config import Arm, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
@@ -179,6 +179,26 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"resources.gpus_per_worker: got 1; allowed: 0"):
         refuse_what_cannot_run(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
+
+
+def test_sampled_and_noisy_circuits_are_refused_by_the_states_that_they_take():
+    def refused(**perturbation):
+        arms = (Arm(name="adamw"), Arm(name="q", perturbation=Perturbation(n_qubits=17, **perturbation)))
+        try:
+            check_memory(a_study(arms=arms), available_bytes=2**30)
+        except StudyError as error:
+            return str(error)
+        return None
+
+    noise = NoiseSettings(p01=0.1)
+    assert needs_circuits(
+        a_study(arms=(Arm(name="adamw"), Arm(name="q", perturbation=Perturbation(source="noisy", noise=noise))))
+    )
+    assert refused(source="sampled", shots=5) is None
+    assert refused(source="noisy", noise=noise, shots=5) is None
+    assert refused(source="noisy", noise=noise).startswith(
+        "arms.q.perturbation.n_qubits: got 17, a density matrix that"
+    )
 
 
 def test_the_closed_form_needs_no_memory_and_no_pool():

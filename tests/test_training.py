@@ -61,6 +61,14 @@ def test_the_same_trial_gives_the_same_bits(perturbation):
     assert [timeless(m) for m in first.measurements] == [timeless(m) for m in second.measurements]
 
 
+def test_a_sampled_trial_repeats_bit_for_bit_and_its_lambda_falls():
+    sampled = Perturbation(source="sampled", shots=20, lambda_=5.0, n_qubits=3)
+    first, second = (run_through(a_trial(sampled)) for _ in range(2))
+    assert first.parameters_sha256 == second.parameters_sha256
+    falling = run_through(a_trial(sampled.model_copy(update={"schedule": "linear"})))
+    assert first.parameters_sha256 != falling.parameters_sha256
+
+
 def test_what_went_on_before_in_the_process_does_not_matter():
     first = run_through(a_trial())
     torch.manual_seed(1)

@@ -112,7 +112,7 @@ class AerBackend:
             small = needed_bytes(2 * width) <= there and less_work
             method = "density_matrix" if small or self.shots is None else "statevector"
         if method == "density_matrix":
-            _require_density_matrix(width, there)
+            require_density_matrix(width, there)
         elif method == "statevector":
             require_memory(width, there)
         return method
@@ -155,7 +155,8 @@ class NoisyBackend(AerBackend):
         super().__init__(method, device, noise, shots, seed, threads, memory_bytes)
 
 
-def _require_density_matrix(n_qubits: int, there: int) -> None:
+def require_density_matrix(n_qubits: int, there: int) -> None:
+    """CircuitMemoryError unless 4**n_qubits complex numbers fit in `there` bytes."""
     needed = needed_bytes(2 * n_qubits)
     if needed > there:
         largest = max(0, math.floor(math.log2(max(1, there / needed_bytes(0))) / 2))
