@@ -103,7 +103,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         noise: config.NoiseSettings | None = None,
         seed: int = 0,
         circuits: CircuitBackend | None = None,
-        telemetry_every: int | None = 32,
+        telemetry_every: int | None = 128,
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
