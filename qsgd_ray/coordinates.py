@@ -105,8 +105,8 @@ def coordinates(parameters: Sequence[Tensor], scope: Scope, n_qubits: int) -> tu
     """The blocks of `scope`, grouped by width, widest first; empty parameters have none.
 
     `model`: the first n_qubits coordinates of the model. `tensor`: the first n_qubits of each parameter. `all`: every
-    coordinate, in blocks of n_qubits; the last may be narrower. ValueError in one line: a parameter that is not
-    contiguous, is complex, or lies on another device than the first.
+    coordinate, in blocks of n_qubits; the last may be narrower. ValueError in one line: a parameter that is sharded, is
+    not contiguous, is complex, or lies on another device than the first.
     """
     for index, parameter in enumerate(parameters):
         _check(index, parameter, parameters[0])
@@ -146,6 +146,8 @@ def _run(sizes: Sequence[int], start: int, stop: int) -> tuple[Segment, ...]:
 
 def _check(index: int, parameter: Tensor, first: Tensor) -> None:
     where = f"parameter {index} of shape {tuple(parameter.shape)}"
+    if hasattr(parameter, "to_local"):  # its memory holds other coordinates than its shape says
+        raise ValueError(f"{where}: got a DTensor, sharded by FSDP2; allowed: whole parameters (DDP, or one process)")
     if not parameter.is_contiguous():
         raise ValueError(f"{where}: got strides {parameter.stride()}; allowed: contiguous parameters")
     if parameter.is_complex():

@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 import reference_circuits as reference
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from qsgd_ray.coordinates import coordinates
+from qsgd_ray.optimizer import SuperpositionalAdamW
 
 scopes = st.sampled_from(["model", "tensor", "all"])
 sizes_lists = st.lists(st.integers(0, 9), min_size=1, max_size=6)
@@ -74,3 +78,15 @@ def test_gather_of_two_dtypes_comes_out_in_the_wider():
 def test_parameters_that_cannot_be_cut_into_blocks_are_refused(second, told, scope):
     with pytest.raises(ValueError, match=told):
         coordinates([torch.zeros(1), second], scope, 2)
+
+
+def test_sharded_parameters_are_refused_in_one_line(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        layer = fully_shard(torch.nn.Linear(3, 2), mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(
+            ValueError, match=r"^parameter 0 of shape \(2, 3\): got a DTensor, sharded by FSDP2; allowed:"
+        ):
+            SuperpositionalAdamW(layer.parameters())
+    finally:
+        dist.destroy_process_group()
