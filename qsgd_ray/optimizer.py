@@ -382,14 +382,11 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             None if parameter.grad is None else piece_of(parameter, self.state[parameter], self.param_groups[number])
             for parameter, number in zip(layout.parameters, layout.groups, strict=True)
         ]
-        left = set(range(len(pieces)))
         if layout.one_pass and norms is None:
-            left -= {index for index, piece in enumerate(pieces) if piece is not None and _in_one_pass(piece)}
+            pieces = [None if piece is None or _in_one_pass(piece) else piece for piece in pieces]
         for chunk in layout.chunks:
-            if left.isdisjoint(segment.parameter for segment in chunk.segments):
-                continue
-            pieces = [piece if index in left else None for index, piece in enumerate(pieces)]
-            take_steps(self._perturbed(layout, chunk, pieces, norms), self._formula)
+            if any(pieces[segment.parameter] is not None for segment in chunk.segments):
+                take_steps(self._perturbed(layout, chunk, pieces, norms), self._formula)
         for group in self.param_groups:
             self._count_step(group)
 
