@@ -244,6 +244,8 @@ def command(*words: object) -> dict:
         "stderr": subprocess.STDOUT,
         "text": True,
         "start_new_session": True,
+        # What a shell starts in the background ignores Ctrl-C, and what that starts does too.
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     }
 
 
