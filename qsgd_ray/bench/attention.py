@@ -154,7 +154,7 @@ def _agree(engine: str, answer: Tensor, exact: Tensor, tolerance: float) -> floa
 
 
 def _compiler_trouble() -> str | None:
-    """Why torch.compile makes no kernel here; None where it does. As waves.py finds out, by trying."""
+    """Why torch.compile makes no kernel here; None where it does. As compiled.py finds out, by trying."""
     try:
         torch.compile(_doubled)(torch.ones(8))
     except RuntimeError as error:
