@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from qsgd_ray.config import Formula
+from qsgd_ray.shards import own
 
 # Coordinates of a chunk: four float32 arrays of 2 MiB stay in a shared L3 cache (2**16 to 2**22 tried).
 CHUNK = 2**19
@@ -22,13 +23,14 @@ NORM_CHUNK = 2**16
 
 
 class Piece(NamedTuple):
-    """`gradient`, `m` and `v` are as long as `theta`. `age`: steps that its parameter has taken. `group`: its own."""
+    """`gradient`, `m` and `v` are as long as `theta`. `age`: steps that its parameter has taken, a tensor where that
+    lies on a GPU, so that nobody waits for it. `group`: its own."""
 
     theta: Tensor
     gradient: Tensor
     m: Tensor
     v: Tensor
-    age: int
+    age: int | Tensor
     group: dict[str, Any]
 
     def cut(self, coordinates: int = CHUNK) -> Iterator[Piece]:
@@ -40,12 +42,35 @@ class Piece(NamedTuple):
         for theta, gradient, m, v in zip(*parts, strict=True):
             yield Piece(theta, gradient, m, v, self.age, self.group)
 
+    def part(self, start: int, stop: int) -> Piece:
+        """The coordinates start ... stop-1."""
+        part = slice(start, stop)
+        return Piece(self.theta[part], self.gradient[part], self.m[part], self.v[part], self.age, self.group)
+
 
 def piece_of(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Piece:
-    """A whole parameter that has a gradient and moments."""
+    """What this process holds of a parameter that has a gradient; moments of zeros where it has none yet."""
     assert parameter.grad is not None
-    theta, gradient = parameter.detach().view(-1), parameter.grad.detach().reshape(-1)
-    return Piece(theta, gradient, state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1), int(state["step"]), group)
+    theta, gradient = own(parameter).view(-1), own(parameter.grad).reshape(-1)
+    if not state:
+        return Piece(theta, gradient, torch.zeros_like(theta), torch.zeros_like(theta), 0, group)
+    step = state["step"]
+    age = step if step.is_cuda else int(step)
+    return Piece(theta, gradient, own(state["exp_avg"]).view(-1), own(state["exp_avg_sq"]).view(-1), age, group)
+
+
+def rate(group: dict[str, Any]) -> float | Tensor:
+    """The group's learning rate, as a tensor only where the step may be captured in a CUDA graph and lr may change."""
+    lr: float | Tensor = group["lr"]
+    return lr if group["capturable"] and isinstance(lr, Tensor) else float(lr)
+
+
+def subtract(from_: list[Tensor], q: list[Tensor], step_size: float | Tensor) -> None:
+    """from_ -= step_size * q in place, for each."""
+    if isinstance(step_size, Tensor):
+        torch._foreach_sub_(from_, torch._foreach_mul(q, step_size))
+    elif step_size != 0:
+        torch._foreach_add_(from_, q, alpha=-step_size)
 
 
 def take_steps(pieces: Iterable[Piece], formula: Formula) -> None:
@@ -55,13 +80,15 @@ def take_steps(pieces: Iterable[Piece], formula: Formula) -> None:
     """
     by_group: dict[tuple[int, int], list[Piece]] = {}
     for piece in pieces:
-        by_group.setdefault((id(piece.group), piece.age), []).append(piece)
-    for own in by_group.values():
-        _paper_step(own) if formula == "paper" else _adamw_step(own)
+        # Ages that are tensors go into torch's kernel as they are.
+        age = -1 if isinstance(piece.age, Tensor) else piece.age
+        by_group.setdefault((id(piece.group), age), []).append(piece)
+    for alike in by_group.values():
+        _paper_step(alike) if formula == "paper" else _adamw_step(alike)
 
 
 def _adamw_step(pieces: list[Piece]) -> None:
-    group, age = pieces[0].group, pieces[0].age
+    group = pieces[0].group
     beta1, beta2 = group["betas"]
     adamw(
         [piece.theta for piece in pieces],
@@ -69,9 +96,11 @@ def _adamw_step(pieces: list[Piece]) -> None:
         [piece.m for piece in pieces],
         [piece.v for piece in pieces],
         [],
-        [torch.tensor(float(age)) for _ in pieces],
+        # Copies: the parameters' own counts stay.
+        [piece.age.clone() if isinstance(piece.age, Tensor) else torch.tensor(float(piece.age)) for piece in pieces],
         foreach=group["foreach"],
         fused=group["fused"],
+        capturable=group["capturable"],
         amsgrad=False,
         beta1=beta1,
         beta2=beta2,
@@ -85,13 +114,14 @@ def _adamw_step(pieces: list[Piece]) -> None:
 def _paper_step(pieces: list[Piece]) -> None:
     group = pieces[0].group
     beta1, beta2 = group["betas"]
-    lr = float(group["lr"])
+    lr = rate(group)
     for theta, gradient, m, v, *_ in pieces:
         g = -gradient if group["maximize"] else gradient
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         theta.mul_(1 - lr * group["weight_decay"])
-        theta.addcdiv_(m, (v + group["eps"]).sqrt_(), value=-lr)
+        step = (v + group["eps"]).sqrt_()
+        subtract([theta], [torch.div(m, step, out=step)], lr)
 
 
 def next_direction(piece: Piece, formula: Formula) -> Tensor:
@@ -121,7 +151,7 @@ def _direction_norm(piece: Piece, formula: Formula) -> Tensor:
     return torch.linalg.vector_norm(torch.div(piece.m, work, out=work)).div_(1 - beta1**piece.age)
 
 
-def _divided(m: Tensor, v: Tensor, age: int, group: dict[str, Any], formula: Formula) -> Tensor:
+def _divided(m: Tensor, v: Tensor, age: int | Tensor, group: dict[str, Any], formula: Formula) -> Tensor:
     """In the place of m."""
     if formula == "paper":
         return m.div_(v.add_(group["eps"]).sqrt_())

@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 _kernels: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
-def compiled_answer(function: Callable[..., Any], *arguments: Any, dynamic: bool | None = None) -> Any:
+def compiled_answer(function: Callable[..., Any], *arguments: Any) -> Any:
     """function(*arguments) by a kernel made for it; None, and one line in the log, where that cannot be made.
 
-    The first call takes seconds. `dynamic` True: one kernel for tensors of every size.
+    The first call takes seconds.
     """
     if function not in _kernels:
-        _kernels[function] = torch.compile(function) if dynamic is None else torch.compile(function, dynamic=dynamic)
+        _kernels[function] = torch.compile(function)
     try:
         return _kernels[function](*arguments)
     except RuntimeError as error:  # a missing compiler shows itself at the first call, under several names

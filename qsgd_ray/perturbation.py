@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampli
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
+KernelSignal = Literal["sine", "gradient", "given"]
+
 
 class Signal(Protocol):
     """A source of s. `keyed`: it draws, and `submit` needs keys (draws.py)."""
@@ -27,7 +29,8 @@ class Signal(Protocol):
     keyed: bool
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
-        """Ask for s at blocks of coordinates (batch, n); the Pending's result is (batch, n) float64 on the CPU."""
+        """Ask for s at blocks of coordinates (batch, n); the Pending's result is (batch, n) float64, of circuits on the
+        CPU, of closed forms where theta lies."""
         ...
 
 
@@ -36,9 +39,11 @@ class ClosedForm(ABC):
 
     keyed = False
     pointwise = False  # s_i depends on theta_i alone
+    kernel: KernelSignal = "given"  # what one_pass.py makes of it: it has this one's formula, or is handed s
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
-        return Answered(self.of(_float64(theta_bn), keys_b))
+        # Where theta lies, so that no GPU is waited for.
+        return Answered(self.of(theta_bn.detach().to(torch.float64), keys_b))
 
     def of(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Tensor:
         """s at blocks of coordinates, (batch, n), a new tensor."""
@@ -55,6 +60,7 @@ class SineSignal(ClosedForm):
     """s_i = sin(pi*theta_i): Eq. 2, in closed form."""
 
     pointwise = True
+    kernel = "sine"
 
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
         return torch.mul(theta_bn, math.pi).sin_()
@@ -73,6 +79,7 @@ class GradientSignal(ClosedForm):
     """s_i = 1: Q is the plain gradient on the same coordinates."""
 
     pointwise = True
+    kernel = "gradient"
 
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
         return torch.ones_like(theta_bn)

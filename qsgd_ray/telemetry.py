@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qsgd_ray.shards import Ranks
+
 
 class Norms:
     """Of one sampled step: for each parameter group, |lambda * Q| and |Adam's direction| of its parts."""
@@ -16,6 +18,14 @@ class Norms:
     def __init__(self, n_groups: int) -> None:
         self.perturbation: list[list[Tensor]] = [[] for _ in range(n_groups)]
         self.adam: list[list[Tensor]] = [[] for _ in range(n_groups)]
+
+    def sum_over(self, ranks: Ranks, device: torch.device) -> None:
+        """From what each process holds of the model to the whole of it, on all of them; `device`: of the
+        parameters."""
+        both = (self.perturbation, self.adam)
+        squares = torch.tensor([[_together(own) ** 2 for own in norms] for norms in both], dtype=torch.float64)
+        for norms, summed in zip(both, ranks.sum_(squares.to(device)), strict=True):
+            norms[:] = [[norm] for norm in summed.sqrt()]
 
 
 class GroupNorms(NamedTuple):

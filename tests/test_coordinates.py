@@ -2,14 +2,11 @@ import numpy as np
 import pytest
 import reference_circuits as reference
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
-from qsgd_ray.coordinates import coordinates
-from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.coordinates import Shard, coordinates, cut_blocks
+from qsgd_ray.shards import HeldBlocks, shards_of
 
 scopes = st.sampled_from(["model", "tensor", "all"])
 sizes_lists = st.lists(st.integers(0, 9), min_size=1, max_size=6)
@@ -24,46 +21,103 @@ def numbered(sizes):
     ]
 
 
+def held_of(parameters, groups):
+    shards, ranks = shards_of(parameters)
+    return [HeldBlocks(blocks, shards, [parameter.view(-1) for parameter in parameters], ranks) for blocks in groups]
+
+
 @given(sizes_lists, scopes, widths)
 def test_blocks_are_those_of_the_naive_twin(sizes, scope, width):
-    groups = coordinates(numbered(sizes), scope, width)
-    found = [block for blocks in groups for block in blocks.gather(numbered(sizes)).long().tolist()]
+    groups = coordinates(sizes, scope, width)
+    found = [block for held in held_of(numbered(sizes), groups) for block in held.theta().long().tolist()]
     assert sorted(found) == reference.blocks_of(sizes, scope, width)
     assert sum(len(blocks) for blocks in groups) == len(found)
     assert len({blocks.width for blocks in groups}) == len(groups)
 
 
 @given(sizes_lists, scopes, widths)
-def test_adding_to_the_views_of_split_pieces_reaches_each_coordinate_once(sizes, scope, width):
+def test_adding_to_the_views_reaches_each_coordinate_once(sizes, scope, width):
     parameters = [torch.zeros(size) for size in sizes]
-    for blocks in coordinates(parameters, scope, width):
-        pieces = blocks.split(torch.ones(len(blocks), blocks.width))
-        for view, piece in zip(blocks.views(parameters), pieces, strict=True):
-            view.add_(piece)
+    for held in held_of(parameters, coordinates(sizes, scope, width)):
+        for view in held.views:
+            view.add_(1)
     touched = torch.cat(parameters).nonzero().flatten().tolist()
     assert touched == sorted(index for block in reference.blocks_of(sizes, scope, width) for index in block)
     assert set(torch.cat(parameters).tolist()) <= {0.0, 1.0}
 
 
+@st.composite
+def shards(draw):
+    """Of a few parameters, each held in runs by the same number of processes, or whole."""
+    world = draw(st.integers(1, 3))
+    found = []
+    for size in draw(sizes_lists):
+        inner = sorted(draw(st.lists(st.integers(0, size), min_size=world - 1, max_size=world - 1)))
+        found.append((0, *inner, size) if draw(st.booleans()) else (0, size))
+    return world, found
+
+
+@given(shards(), scopes, widths)
+def test_each_coordinate_of_a_block_is_held_by_one_process_and_in_its_place(drawn, scope, width):
+    world, bounds = drawn
+    origins = np.cumsum([0, *(own[-1] for own in bounds)])
+    for blocks in coordinates([own[-1] for own in bounds], scope, width):
+        expected = [
+            segment.origin + i for segment, n in zip(blocks.segments, blocks.sizes, strict=True) for i in range(n)
+        ]
+        found = {}
+        for rank in range(world):
+            own = [Shard(some, rank if len(some) > 2 else 0) for some in bounds]
+            for index, start, stop, place in blocks.held(own):
+                if rank == 0 or own[index].divided:
+                    for i in range(stop - start):
+                        assert place + i not in found
+                        found[place + i] = origins[index] + own[index].start + start + i
+        assert [found[place] for place in range(len(expected))] == expected
+
+
+@given(shards(), widths)
+def test_blocks_are_cut_where_no_process_has_them_within_one_parameter(drawn, width):
+    _, bounds = drawn
+    owner = [
+        (index, process)
+        for index, own in enumerate(bounds)
+        for process in range(len(own) - 1)
+        for _ in range(own[process + 1] - own[process])
+    ]
+    expected = [
+        start
+        for start in range(0, len(owner), width)
+        if len({*owner[start : start + width]}) > 1 or start + width > len(owner)
+    ]
+    cut = cut_blocks([Shard(own, 0) for own in bounds], width)
+    assert sorted(start for blocks in cut for start in blocks.starts().tolist()) == expected
+    assert all(blocks.n_coordinates == len(blocks) * blocks.width for blocks in cut)
+
+
 def test_a_block_of_the_model_may_span_tensors():
-    (blocks,) = coordinates([torch.zeros(2), torch.zeros(1, 1), torch.zeros(3)], "model", 4)
+    (blocks,) = coordinates([2, 1, 3], "model", 4)
     assert blocks.segments == ((0, 0, 2, 0), (1, 0, 1, 2), (2, 0, 1, 3))
 
 
+def one_of(parameters, scope, width):
+    (held,) = held_of(parameters, coordinates([parameter.numel() for parameter in parameters], scope, width))
+    return held
+
+
 def test_matrices_are_counted_row_by_row():
-    (blocks,) = coordinates([torch.zeros(2, 3)], "model", 4)
-    assert blocks.gather([torch.arange(6.0).view(2, 3)]).tolist() == [[0, 1, 2, 3]]
+    assert one_of([torch.arange(6.0).view(2, 3)], "model", 4).theta().tolist() == [[0, 1, 2, 3]]
 
 
 def test_gather_reads_tensors_that_are_not_contiguous_and_zeros_where_there_is_none():
-    (blocks,) = coordinates([torch.zeros(2, 2), torch.zeros(2)], "all", 3)
-    assert blocks.gather([torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t(), None]).tolist() == [[1, 3, 2], [4, 0, 0]]
-    assert blocks.gather([None, None]).tolist() == [[0, 0, 0], [0, 0, 0]]
+    held = one_of([torch.zeros(2, 2), torch.zeros(2)], "all", 3)
+    assert held.gather([torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t(), None]).tolist() == [1, 3, 2, 4, 0, 0]
+    assert held.gather([None, None]).tolist() == [0, 0, 0, 0, 0, 0]
 
 
 def test_gather_of_two_dtypes_comes_out_in_the_wider():
-    (blocks,) = coordinates([torch.zeros(2), torch.zeros(2)], "all", 4)
-    assert blocks.gather([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)]).dtype == torch.float32
+    held = one_of([torch.zeros(2), torch.zeros(2)], "all", 4)
+    assert held.gather([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)]).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -74,19 +128,6 @@ def test_gather_of_two_dtypes_comes_out_in_the_wider():
         (torch.zeros(2, device="meta"), "got device meta; allowed: one device for all, here cpu"),
     ],
 )
-@pytest.mark.parametrize("scope", ["model", "tensor", "all"])
-def test_parameters_that_cannot_be_cut_into_blocks_are_refused(second, told, scope):
+def test_parameters_that_cannot_be_cut_into_blocks_are_refused(second, told):
     with pytest.raises(ValueError, match=told):
-        coordinates([torch.zeros(1), second], scope, 2)
-
-
-def test_sharded_parameters_are_refused_in_one_line(tmp_path):
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        layer = fully_shard(torch.nn.Linear(3, 2), mesh=init_device_mesh("cpu", (1,)))
-        with pytest.raises(
-            ValueError, match=r"^parameter 0 of shape \(2, 3\): got a DTensor, sharded by FSDP2; allowed:"
-        ):
-            SuperpositionalAdamW(layer.parameters())
-    finally:
-        dist.destroy_process_group()
+        shards_of([torch.zeros(1), second])

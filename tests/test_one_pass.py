@@ -1,4 +1,7 @@
-"""Adam's step and the sine in one kernel: as exact as float32, and as what goes chunk by chunk."""
+"""Adam's step and its perturbation in one kernel: a naive step in float64, whatever the cut and the threads."""
+
+import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -6,77 +9,243 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray import compiled, optimizer
-from qsgd_ray.one_pass import sin_pi
-from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray import native
+from qsgd_ray.adam_steps import Piece
+from qsgd_ray.one_pass import Rule, Squares, direction_squares, fits, one_pass
 
-SHAPES = ((40, 30), (17,), (1,), (0,))
+pytestmark = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
+
+SINE = Rule("sine")
+FAR = Rule("sine", "adamw", "moments", "preconditioned")
+PLACES = list(itertools.product(("update", "moments"), ("gradient", "preconditioned")))
+RULES = [Rule(s, "adamw", *place) for s in ("sine", "gradient", "given") for place in PLACES]
+RULES += [Rule("sine", "paper", *place) for place in PLACES]
+GROUP = {
+    "betas": (0.9, 0.99),
+    "lr": 1e-2,
+    "eps": 1e-3,
+    "weight_decay": 0.1,
+    "maximize": False,
+    "lambda_": 0.7,
+}
+N = 100_003
 
 
-@pytest.fixture
-def as_written(monkeypatch):
-    """A compiler that gives back what it is given: compiling takes seconds."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr(compiled, "_kernels", {})
-
-
-def parameters_of(dtype, seed=0):
+def arrays_of(n, seed=0):
+    """theta, gradient, m, v and s; v as of gradients a little larger than these."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+    theta, gradient, m, v, s = torch.randn(5, n, generator=generator)
+    return [theta, gradient, 0.1 * m, v.square() + 0.01, s]
 
 
-def stepped(parameters, own, steps=20, **options):
-    groups = [{"params": parameters[:1], "lambda_": own}, {"params": parameters[1:], "lr": 3e-3}]
-    ours = SuperpositionalAdamW(groups, lr=1e-2, scope="all", weight_decay=0.1, telemetry_every=7, **options)
-    for step in range(steps):
-        generator = torch.Generator().manual_seed(step)
-        for parameter in parameters:
-            parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
-        ours.step()
-    return torch.cat([parameter.detach().double().reshape(-1) for parameter in parameters])
+def piece_of(arrays, age=3, **group):
+    return Piece(*arrays[:4], age, {**GROUP, **group})
+
+
+def copied(arrays):
+    return [x.clone() for x in arrays]
+
+
+def direction_of(m, v, age, group, formula):
+    if formula == "paper":
+        return m / (v + group["eps"]).sqrt()
+    beta1, beta2 = group["betas"]
+    return m / (1 - beta1**age) / ((v / (1 - beta2**age)).sqrt() + group["eps"])
+
+
+def naive(piece, s, rule):
+    """theta, m, v after the step, and both sums of squares: float64."""
+    theta, gradient, m, v = (x.double() for x in piece[:4])
+    group, age = piece.group, piece.age + 1
+    beta1, beta2 = group["betas"]
+    g = -gradient if group["maximize"] else gradient
+    s = {"sine": torch.sin(torch.pi * theta), "gradient": torch.ones_like(theta), "given": s.double()}[rule.s]
+
+    def moments(g):
+        return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+
+    q = s * (g if rule.direction == "gradient" else direction_of(*moments(g), age, group, rule.formula))
+    m, v = moments(g + group["lambda_"] * q if rule.placement == "moments" else g)
+    direction = direction_of(m, v, age, group, rule.formula)
+    theta = theta * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * direction
+    if rule.placement == "update":
+        theta = theta - group["lr"] * group["lambda_"] * q
+    return theta, m, v, q.square().sum(), direction.square().sum()
+
+
+def given_of(rule, *s):
+    return list(s) if rule.s == "given" else None
+
+
+@pytest.mark.parametrize("rule", RULES, ids="-".join)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_step_is_the_naive_one(rule, maximize):
+    arrays = arrays_of(N)
+    piece = piece_of(arrays, maximize=maximize)
+    theta, m, v, q, adam = naive(piece, arrays[4], rule)
+    found = one_pass([piece], rule, given_of(rule, arrays[4]), norms=True)
+    for ours, exact in ((piece.theta, theta), (piece.m, m), (piece.v, v)):
+        assert ((ours - exact).abs() <= 1e-6 * (1 + exact.abs())).all()
+    torch.testing.assert_close(found, Squares(q[None], adam[None]), rtol=1e-6, atol=0)
+    assert torch.equal(piece.gradient, arrays_of(N)[1])
+
+
+@pytest.mark.parametrize("rule", [SINE, FAR], ids="-".join)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("norms", [False, True])
+def test_neither_cuts_nor_threads_nor_norms_change_a_bit(rule, threads, norms):
+    n = 1_000_003
+    whole, parts = arrays_of(n), arrays_of(n)
+    squares = one_pass([piece_of(whole)], rule, norms=True)
+    group, cuts = {**GROUP}, (0, 0, 1, 8, 24, 1_000, 33_768, n)  # most begin where no vector of 64 bytes does
+    pieces = [Piece(*(x[a:b] for x in parts[:4]), 3, group) for a, b in itertools.pairwise(cuts)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = one_pass(pieces, rule, norms=norms)
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, whole, parts))
+    if norms:
+        torch.testing.assert_close(torch.stack(found).sum(1), torch.cat(squares), rtol=1e-6, atol=0)
+        assert found.q[0] == found.adam[0] == 0
+    else:
+        assert found.q.shape == found.adam.shape == (0,)
+
+
+def test_each_piece_has_its_groups_settings_and_its_age():
+    groups = [GROUP, {**GROUP, "lr": torch.tensor(0.5), "betas": (0.5, 0.9)}, {**GROUP, "lambda_": -3.0, "eps": 0.1}]
+    pieces = [Piece(*arrays_of(77, seed)[:4], seed, groups[seed % 3]) for seed in range(6)]
+    expected = [naive(piece, piece.theta, SINE)[0] for piece in pieces]
+    one_pass(pieces, SINE)
+    for piece, exact in zip(pieces, expected, strict=True):
+        torch.testing.assert_close(piece.theta.double(), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_without_lambda_it_is_torchs_adamw_within_rounding():
+    ours, torchs = arrays_of(N), torch.nn.Parameter(arrays_of(N)[0])
+    ours[2].zero_(), ours[3].zero_()
+    kept = {name: GROUP[name] for name in ("lr", "betas", "eps", "weight_decay")}
+    optimizer = torch.optim.AdamW([torchs], **kept, fused=True)
+    torchs.grad = ours[1].clone()
+    for age in range(5):
+        optimizer.step()
+        assert one_pass([piece_of(ours, age, lambda_=0.0)], SINE)
+    torch.testing.assert_close(ours[0], torchs.detach(), rtol=1e-6, atol=1e-6)
 
 
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
-def test_sin_pi_is_the_sine(x):
-    found = sin_pi(torch.tensor(x, dtype=torch.float32)).double().numpy()
-    exact = np.sin(np.pi * (np.array(x, dtype=np.float32).astype(np.float64) % 2))
-    assert np.abs(found - exact).max() < 3e-7
+def test_the_sine_is_within_2e_7(x):
+    # Adam's step is 1 of 1, so that theta - 1 - 2^20 sin(pi theta) is left.
+    group = {**GROUP, "lr": 1.0, "weight_decay": 0.0, "eps": 0.0, "lambda_": 2.0**20}
+    theta = torch.tensor(x, dtype=torch.float32)
+    moved, one = theta.clone(), torch.ones_like(theta)
+    assert one_pass([Piece(moved, one, 0 * one, 0 * one, 0, group)], SINE)
+    found = (theta.double() - 1 - moved.double()) / 2**20
+    exact = np.sin(np.pi * (theta.double().numpy() % 2))
+    assert np.abs(found.numpy() - exact).max() < 2e-7
 
 
-@pytest.mark.usefixtures("as_written")
-@pytest.mark.parametrize("maximize", [False, True])
-@pytest.mark.parametrize("own", [0.5, 0.0])
-def test_it_is_the_chunks_step_within_rounding(monkeypatch, maximize, own):
-    exact = stepped(parameters_of(torch.float64), own, maximize=maximize)
-    kernels = []
-    monkeypatch.setattr(optimizer, "ONE_PASS_FROM", 1)
-    take = optimizer.take_sine_step
-    monkeypatch.setattr(optimizer, "take_sine_step", lambda piece: kernels.append(piece) or take(piece))
-    found = stepped(parameters_of(torch.float32), own, maximize=maximize)
-    assert (found - exact).abs().max() < 5e-6  # 20 steps, a rounding of numbers up to 4 in each
-    # Twenty steps but the two that are sampled; without the empty parameter, and without the group whose lambda is 0.
-    assert len(kernels) == 18 * (3 if own else 2)
+@pytest.mark.parametrize("rule", [SINE, FAR], ids="-".join)
+def test_nan_and_infinity_stay_where_they_are(rule):
+    arrays = arrays_of(100)
+    arrays[0][3], arrays[1][50] = torch.inf, torch.nan
+    one_pass([piece_of(arrays)], rule)
+    assert (~arrays[0].isfinite()).nonzero().flatten().tolist() == [3, 50]
 
 
-@pytest.mark.usefixtures("as_written")
+def test_no_gradient_so_far_is_no_step():
+    theta, none = torch.ones(20), torch.zeros(20)
+    one_pass([Piece(theta, none, none.clone(), none.clone(), 0, {**GROUP, "weight_decay": 0.0, "eps": 1e-8})], FAR)
+    assert torch.equal(theta, torch.ones(20))
+
+
+@pytest.mark.parametrize("formula", ["adamw", "paper"])
+def test_direction_squares_are_those_of_m_and_v(formula):
+    pieces = [piece_of(arrays_of(n, n), age=4) for n in (N, 1, 0)]
+    before = [copied(piece[:4]) for piece in pieces]
+    expected = [direction_of(p.m.double(), p.v.double(), 4, GROUP, formula).square().sum() for p in pieces]
+    torch.testing.assert_close(direction_squares(pieces, formula), torch.stack(expected), rtol=1e-6, atol=0)
+    assert all(map(torch.equal, itertools.chain(*before), itertools.chain(*(piece[:4] for piece in pieces))))
+
+
+def test_a_rule_is_compiled_once(monkeypatch):
+    one_pass([piece_of(arrays_of(5))], SINE)
+    monkeypatch.setattr(native, "_built", lambda *_: pytest.fail("compiled again"))
+    for n, age, lr, lambda_ in itertools.product((1, 1000), (1, 2), (1e-3, 1e-2), (0.1, 0.2)):
+        assert one_pass([piece_of(arrays_of(n), age, lr=lr, lambda_=lambda_)], SINE, norms=n == 1)
+
+
+def test_autograd_learns_that_theta_changed():
+    parameter = torch.nn.Parameter(torch.ones(4))
+    loss = parameter.square().sum()
+    one_pass([piece_of([parameter.detach().view(-1), *arrays_of(4)[1:]])], SINE)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+class Own(torch.Tensor):
+    """Of a class that may keep its numbers elsewhere."""
+
+
+def refused(index, other):
+    arrays = arrays_of(8)
+    arrays[index] = other(arrays[index])
+    return arrays
+
+
+@pytest.mark.parametrize("index", range(5))
 @pytest.mark.parametrize(
-    "other", [{"placement": "moments"}, {"direction": "preconditioned"}, {"formula": "paper"}, {"source": "shuffled"}]
+    "other",
+    [
+        torch.Tensor.double,
+        torch.Tensor.bfloat16,
+        lambda x: torch.stack((x, x), 1)[:, 0],
+        lambda x: x[:1].expand(8),
+        lambda x: x[:7],
+        lambda x: x.as_subclass(Own),
+        lambda x: x.to("meta"),
+    ],
+    ids=["float64", "bfloat16", "strided", "expanded", "shorter", "subclass", "meta"],
 )
-def test_other_readings_go_chunk_by_chunk(monkeypatch, other):
-    monkeypatch.setattr(optimizer, "ONE_PASS_FROM", 1)
-    monkeypatch.setattr(optimizer, "take_sine_step", lambda _: pytest.fail("it was asked"))
-    stepped(parameters_of(torch.float32), 0.5, 2, **other)
+def test_what_has_no_kernel_is_left_as_it_is(index, other):
+    arrays = refused(index, other)
+    good = arrays_of(8)
+    pieces = [piece_of(good), piece_of(arrays)]
+    assert one_pass(pieces, Rule("given"), [good[4], arrays[4]]) is None
+    assert [fits(piece, s) for piece, s in zip(pieces, (good[4], arrays[4]), strict=True)] == [True, False]
+    assert all(map(torch.equal, good, arrays_of(8)))
+    if index < 4:
+        assert direction_squares(pieces, "adamw") is None
 
 
-def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog):
-    def broken(*_, **__):
-        raise RuntimeError("no C++ compiler")
+def test_s_comes_with_the_rule_that_asks_for_it():
+    arrays = arrays_of(8)
+    with pytest.raises(ValueError, match="given: got none for s = given"):
+        one_pass([piece_of(arrays)], Rule("given"))
+    with pytest.raises(ValueError, match="given: got tensors for s = sine"):
+        one_pass([piece_of(arrays)], SINE, [arrays[4]])
 
-    expected = stepped(parameters_of(torch.float32), 0.5)
-    monkeypatch.setattr(optimizer, "ONE_PASS_FROM", 1)
-    monkeypatch.setattr(torch, "compile", lambda function, **_: broken)
-    monkeypatch.setattr(compiled, "_kernels", {})
-    assert torch.equal(stepped(parameters_of(torch.float32), 0.5), expected)
-    assert [record.message for record in caplog.records] == [
-        "torch.compile failed, evaluated without it: no C++ compiler"
-    ]
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [("CXX", "/no/such/compiler", "No such file"), ("CXX", "false", "exit status 1"), ("PATH", "", "none of c++, g++")],
+)
+def test_without_a_compiler_nothing_is_done_and_one_line_said(monkeypatch, caplog, variable, value, said):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(native, "_libraries", {})
+    false = shutil.which("false")
+    monkeypatch.setenv(variable, false if value == "false" else value)
+    arrays = arrays_of(8)
+    for _ in range(2):
+        assert one_pass([piece_of(arrays)], SINE) is None
+    assert all(map(torch.equal, arrays, arrays_of(8)))
+    [line] = [record.message for record in caplog.records]
+    assert line.startswith("no C++ kernel, done without it: ")
+    assert said in line
+
+
+def test_what_the_compiler_says_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(native, "_libraries", {})
+    assert native.library("nonsense") is None
+    assert "error" in caplog.text

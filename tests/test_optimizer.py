@@ -1,6 +1,7 @@
 import copy
 import io
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -130,8 +131,7 @@ def test_closed_forms_are_the_naive_twin_s(
         draws=source in ("random_sign", "shuffled"),
         **options,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qsgd_ray.optimizer.CHUNK", chunk)
+    with mock.patch("qsgd_ray.by_runs.CHUNK", chunk):
         optimizer = SuperpositionalAdamW(
             parameters,
             lr=1e-3,
@@ -147,19 +147,19 @@ def test_closed_forms_are_the_naive_twin_s(
             **options,
             **kernel,
         )
-    for step in range(6):
-        set_gradients(parameters, step)
-        before = [parameter.grad.clone() for parameter in parameters]
-        gradient = torch.cat([parameter.grad.reshape(-1) for parameter in parameters]).numpy()
-        optimizer.step()
-        assert all(torch.equal(parameter.grad, grad) for parameter, grad in zip(parameters, before, strict=True))
-        twin.step(-gradient if maximize else gradient)
-        assert np.abs(flat(parameters).numpy() - twin.theta).max() < 1e-12
-        told = optimizer.telemetry()
-        assert math.isclose(told.perturbation_norm, np.linalg.norm(twin.perturbation), rel_tol=1e-9, abs_tol=1e-12)
-        assert math.isclose(told.adam_step_norm, np.linalg.norm(twin.adam_step), rel_tol=1e-9)
-        (group,) = told.groups
-        assert group[:2] == pytest.approx(told[:2])
+        for step in range(6):
+            set_gradients(parameters, step)
+            before = [parameter.grad.clone() for parameter in parameters]
+            gradient = torch.cat([parameter.grad.reshape(-1) for parameter in parameters]).numpy()
+            optimizer.step()
+            assert all(torch.equal(parameter.grad, grad) for parameter, grad in zip(parameters, before, strict=True))
+            twin.step(-gradient if maximize else gradient)
+            assert np.abs(flat(parameters).numpy() - twin.theta).max() < 1e-12
+            told = optimizer.telemetry()
+            assert math.isclose(told.perturbation_norm, np.linalg.norm(twin.perturbation), rel_tol=1e-9, abs_tol=1e-12)
+            assert math.isclose(told.adam_step_norm, np.linalg.norm(twin.adam_step), rel_tol=1e-9)
+            (group,) = told.groups
+            assert group[:2] == pytest.approx(told[:2])
 
 
 @pytest.mark.parametrize("scope", ["model", "tensor", "all"])
@@ -303,7 +303,7 @@ class Straight:
         self.optimizer = optimizer
 
     def step(self):
-        self.optimizer._asked.clear()
+        self.optimizer._prefetch.forget()
         self.optimizer.step()
 
 
@@ -363,9 +363,9 @@ def test_load_state_dict_discards_what_was_asked_ahead():
     parameters = parameters_of()
     optimizer = SuperpositionalAdamW(parameters, source="circuit", circuits=LateBackend())
     run(optimizer, parameters, 1)
-    assert optimizer._asked
+    assert optimizer._prefetch._asked
     optimizer.load_state_dict(optimizer.state_dict())
-    assert not optimizer._asked
+    assert not optimizer._prefetch._asked
 
 
 def test_a_prefetch_that_fails_is_asked_again_and_only_then_raises():

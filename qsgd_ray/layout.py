@@ -1,0 +1,180 @@
+"""Where the perturbed coordinates lie now: parameter groups in; blocks, runs and the memory behind them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qsgd_ray.adam_steps import Piece, piece_of
+from qsgd_ray.config import Direction, Formula, Placement
+from qsgd_ray.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
+from qsgd_ray.shards import HeldBlocks, Ranks, own, shards_of
+
+Group = dict[str, Any]
+
+
+class Reading(NamedTuple):
+    """How an optimizer reads the paper: the options of config.Perturbation that say where Q goes.
+
+    `silent`: s is 0, so that nothing is touched. `by_runs`: a closed form at scope `all`, that goes through the model
+    run by run; with `pointwise`, coordinate by coordinate.
+    """
+
+    scope: Scope
+    n_qubits: int
+    formula: Formula
+    placement: Placement
+    direction: Direction
+    silent: bool
+    by_runs: bool
+    pointwise: bool
+
+    def sign(self, group: Group) -> float:
+        """Of Q, whose direction is the gradient as it came, or one whose sign is turned already."""
+        return -1.0 if group["maximize"] and self.direction == "gradient" else 1.0
+
+    def moments_sign(self, group: Group) -> float:
+        """Of Q beside a gradient whose sign Adam turns after that."""
+        return -1.0 if group["maximize"] and self.direction == "preconditioned" else 1.0
+
+
+class Run(NamedTuple):
+    """The coordinates start ... stop-1 of this process's own memory of a parameter; `origin`: the first of them,
+    counted through the model."""
+
+    parameter: int
+    start: int
+    stop: int
+    origin: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`memory`: this process's own part of each parameter, flat. `blocks`: what is perturbed all at once. `runs`: where
+    it goes run by run, all that this process holds, and `cut`: the blocks that no run has whole."""
+
+    parameters: list[Tensor]
+    numbers: list[int]  # the parameter group of each parameter
+    memory: list[Tensor]
+    shards: list[Shard]
+    ranks: Ranks
+    blocks: tuple[HeldBlocks, ...]
+    runs: tuple[Run, ...]
+    cut: tuple[HeldBlocks, ...]
+    by_runs: bool
+    key: list[tuple[Any, ...]]  # what it was made from
+
+    @property
+    def n_coordinates(self) -> int:
+        """Of the model, whoever holds them."""
+        return sum(shard.size for shard in self.shards)
+
+    def told(self, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """Of these those for which this process speaks."""
+        if self.ranks.rank == 0:
+            return list(parameters)
+        divided = {
+            id(parameter) for parameter, shard in zip(self.parameters, self.shards, strict=True) if shard.divided
+        }
+        return [parameter for parameter in parameters if id(parameter) in divided]
+
+    def speaks_for(self, index: int) -> bool:
+        """Does this process tell of what it holds of a parameter? Of what all hold, the first does."""
+        return self.shards[index].divided or self.ranks.rank == 0
+
+
+class Model(NamedTuple):
+    """The parameters with their gradients, groups and moments, and where they lie."""
+
+    layout: Layout
+    groups: Sequence[Group]
+    state: Mapping[Tensor, dict[str, Any]]
+
+    def group(self, index: int) -> Group:
+        """Of a parameter."""
+        return self.groups[self.layout.numbers[index]]
+
+    def gradients(self) -> list[Tensor | None]:
+        """What this process holds of each, or None."""
+        return [None if parameter.grad is None else own(parameter.grad) for parameter in self.layout.parameters]
+
+    def not_perturbed(self) -> list[Piece]:
+        """What lies in no layout and has a gradient all the same, as a parameter frozen after its backward pass."""
+        perturbed = {id(parameter) for parameter in self.layout.parameters}
+        return [
+            piece_of(parameter, self.state[parameter], group)
+            for group in self.groups
+            for parameter in group["params"]
+            if parameter.grad is not None and id(parameter) not in perturbed
+        ]
+
+    def pieces(self) -> list[Piece | None]:
+        """Of each parameter what this process holds; None where it has no gradient."""
+        return [
+            None if parameter.grad is None else piece_of(parameter, self.state[parameter], self.group(index))
+            for index, parameter in enumerate(self.layout.parameters)
+        ]
+
+
+@torch.no_grad()
+def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) -> Layout:
+    """`last`, or one made anew where a parameter came, moved in memory or was frozen, or a lambda began or ceased to
+    be 0. ValueError in one line: see shards.py; a lambda below 0; amsgrad where no reading says what it means."""
+    owned = [
+        (parameter, number)
+        for number, group in enumerate(groups)
+        for parameter in group["params"]
+        if parameter.requires_grad
+    ]
+    lambdas = [group["lambda_"] for group in groups]
+    key = [_key(parameter, lambdas[number] != 0) for parameter, number in owned]
+    if last is not None and last.key == key:
+        return last
+    for lambda_ in lambdas:
+        if not 0 <= lambda_ < math.inf:
+            raise ValueError(f"lambda_: got {lambda_!r}; allowed: a number >= 0")
+    amsgrad = any(group["amsgrad"] for group in groups)
+    if amsgrad and (reading.direction != "gradient" or reading.formula != "adamw"):
+        raise ValueError("amsgrad: got True; allowed: with direction gradient and formula adamw only")
+    parameters = [parameter for parameter, _ in owned]
+    numbers = [number for _, number in owned]
+    shards, ranks = shards_of(parameters)
+    memory = [own(parameter).view(-1) for parameter in parameters]
+    loud = [not reading.silent and lambdas[number] != 0 for number in numbers]
+    by_runs = reading.by_runs and not amsgrad and any(loud)
+    blocks: tuple[Blocks, ...] = ()
+    cut: tuple[Blocks, ...] = ()
+    runs: tuple[Run, ...] = ()
+    if by_runs:
+        runs = tuple(_runs(shards))
+        cut = () if reading.pointwise else cut_blocks(shards, reading.n_qubits)
+    else:
+        blocks = _loud(coordinates([shard.size for shard in shards], reading.scope, reading.n_qubits), reading, loud)
+    held, held_cut = (tuple(HeldBlocks(alike, shards, memory, ranks) for alike in some) for some in (blocks, cut))
+    return Layout(parameters, numbers, memory, shards, ranks, held, runs, held_cut, by_runs, key)
+
+
+def _key(parameter: Tensor, loud: bool) -> tuple[Any, ...]:
+    memory = own(parameter) if hasattr(parameter, "to_local") else parameter
+    return id(parameter), memory.data_ptr(), memory.is_contiguous(), loud
+
+
+def _loud(blocks: tuple[Blocks, ...], reading: Reading, loud: list[bool]) -> tuple[Blocks, ...]:
+    """Without those of parameters that are not perturbed."""
+    if reading.scope == "tensor":  # every segment is a block
+        blocks = tuple(
+            replace(some, segments=tuple(segment for segment in some.segments if loud[segment.parameter]))
+            for some in blocks
+        )
+    return tuple(some for some in blocks if any(loud[segment.parameter] for segment in some.segments))
+
+
+def _runs(shards: Sequence[Shard]) -> Iterator[Run]:
+    for index, (shard, origin) in enumerate(zip(shards, origins([s.size for s in shards]), strict=False)):
+        if shard.start < shard.stop:
+            yield Run(index, 0, shard.stop - shard.start, origin + shard.start)

@@ -1,0 +1,161 @@
+"""Runs of a small model by one process or by several, the parameters whole or in shards; each rank's bits to a file."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import Shard as Sharded
+from torch.nn.parallel import DistributedDataParallel
+
+from qsgd_ray import by_runs
+from qsgd_ray.optimizer import SuperpositionalAdamW
+
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to run. `how`: alone (one process), ddp, fsdp, hsdp (a mesh of replicas and shards), mixed (some parameters
+    whole, the others in shards). `split`: each rank has its share of the batch; else all have all of it. `kernel`: as
+    large models go, in one pass."""
+
+    how: str
+    options: dict = field(default_factory=dict)
+    split: bool = False
+    checkpoint: bool = False
+    kernel: bool = False
+
+    @property
+    def name(self) -> str:
+        told = [self.how, *(f"{name}={value}" for name, value in self.options.items() if name not in ("noise", "seed"))]
+        return "-".join(told + [what for what in ("split", "checkpoint", "kernel") if getattr(self, what)])
+
+
+class Small(nn.Module):
+    """Sizes that two and three ranks cut unevenly: shards of 0 to 4 rows, blocks of 4 across every kind of border."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.first = nn.Linear(5, 7)
+        self.frozen = nn.Linear(7, 7)
+        self.frozen.requires_grad_(False)
+        self.second = nn.Linear(7, 3, bias=False)
+        self.scale = nn.Parameter(torch.rand(1))
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.last(self.second(self.frozen(self.first(x).tanh()).tanh()) * self.scale)
+
+
+def batch(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(12, 5, generator=generator), torch.randn(12, 2, generator=generator)
+
+
+def optimizer_of(model, case, **more):
+    groups = [
+        {"params": list(model.first.parameters()), "lambda_": 2.0},
+        {"params": [*model.frozen.parameters(), *model.second.parameters(), model.scale, *model.last.parameters()]},
+    ]
+    return SuperpositionalAdamW(groups, lr=0.02, weight_decay=0.1, telemetry_every=5, **{**case.options, **more})
+
+
+def run(case, rank=0, world=1, folder=None):
+    """The parameters after STEPS steps, whole, and what the telemetry told."""
+    with mock.patch.object(by_runs, "ONE_PASS_FROM", 1 if case.kernel else by_runs.ONE_PASS_FROM):
+        return _run(case, rank, world, folder)
+
+
+def _run(case, rank, world, folder):
+    model = Small()
+    network = model
+    if case.how == "ddp":
+        network = DistributedDataParallel(model)
+    elif case.how != "alone":
+        flat, both = ((world,), ("shards",)), ((1, world), ("replicas", "shards"))
+        shape, names = both if case.how == "hsdp" else flat
+        mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+        ignored = {model.scale, *model.last.parameters()} if case.how == "mixed" else None
+        fully_shard(model, mesh=mesh, ignored_params=ignored)
+    optimizer = optimizer_of(model, case)
+    for step in range(STEPS):
+        if case.checkpoint and step == STEPS // 2:
+            optimizer = through_a_checkpoint(model, optimizer, case, folder)
+        x, y = (part[rank::world] if case.split else part for part in batch(step))
+        optimizer.zero_grad()
+        (network(x) - y).square().mean().backward()
+        if world > 2 and not case.split:
+            make_gradients_equal(model, x, y)
+        optimizer.step()
+    told = optimizer.telemetry()
+    return {
+        "parameters": [whole(parameter.detach()) for parameter in model.parameters()],
+        "norms": [told.perturbation_norm, told.adam_step_norm, *(x for group in told.groups for x in group)],
+    }
+
+
+def make_gradients_equal(model, x, y):
+    """Those of one process: the mean of three equal numbers is rounded, of two it is not."""
+    alone = Small()
+    with torch.no_grad():
+        for to, parameter in zip(alone.parameters(), model.parameters(), strict=True):
+            to.copy_(whole(parameter))
+    (alone(x) - y).square().mean().backward()
+    for theirs, parameter in zip(alone.parameters(), model.parameters(), strict=True):
+        if isinstance(parameter, DTensor) and theirs.grad is not None:
+            parameter.grad = distribute_tensor(theirs.grad, parameter.device_mesh, parameter.placements)
+        else:
+            parameter.grad = theirs.grad
+
+
+def whole(tensor):
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+
+
+def through_a_checkpoint(model, optimizer, case, folder):
+    """Saved in the middle of a prefetch and loaded into an optimizer that never took a step."""
+    dcp.save({"optimizer": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / case.name)
+    optimizer.zero_grad()  # torch lays nothing out for parameters that have a gradient
+    fresh = optimizer_of(model, case)
+    theta = [copy.deepcopy(whole(parameter.detach())) for parameter in model.parameters()]
+    # What torch lays out to load into: a step of length 0, which moves nothing.
+    state = {"optimizer": get_optimizer_state_dict(model, fresh)}
+    dcp.load(state, checkpoint_id=folder / case.name)
+    set_optimizer_state_dict(model, fresh, state["optimizer"])
+    assert all(torch.equal(a, whole(b.detach())) for a, b in zip(theta, model.parameters(), strict=True))
+    return fresh
+
+
+def refusals(world):
+    """What parameters are told that are sharded otherwise than by rows over one dimension of a mesh."""
+    mesh = init_device_mesh("cpu", (world,))
+    columns = nn.Parameter(distribute_tensor(torch.zeros(4, 6), mesh, [Sharded(1)]))
+    told = []
+    try:
+        SuperpositionalAdamW([columns])
+    except ValueError as error:
+        told.append(str(error))
+    return told
+
+
+def work(rank, world, folder, cases):
+    """What each process of a group runs."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    try:
+        found = {case.name: run(case, rank, world, Path(folder)) for case in cases}
+        torch.save({"runs": found, "refusals": refusals(world)}, f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
