@@ -56,14 +56,16 @@ CASES: dict[str, dict[str, Settings]] = {
     "scope tensor": {
         "sine, tensor, update": {"scope": "tensor"},
         "sine, tensor, moments": {"scope": "tensor", "placement": "moments"},
+        "sine, tensor, preconditioned": {"scope": "tensor", "direction": "preconditioned"},
         "circuit, tensor, update": {"scope": "tensor", "source": "circuit"},
     },
     "scope all": {
         "sine, all, update": {"scope": "all"},
         "sine, all, moments": {"scope": "all", "placement": "moments"},
         "sine, all, preconditioned": {"scope": "all", "direction": "preconditioned"},
+        "sine, all, precond. moments": {"scope": "all", "placement": "moments", "direction": "preconditioned"},
     },
-    "telemetry in every step": {  # by default in every 16th, which the medians of the other cases leave out
+    "telemetry in every step": {  # by default in every 128th, which the medians of the other cases leave out
         "sine, tensor, update, sampled": {"scope": "tensor", "telemetry_every": 1},
         "sine, all, update, sampled": {"scope": "all", "telemetry_every": 1},
     },
@@ -219,11 +221,11 @@ def naive_step(settings: Settings, thetas_tc: Tensor, gradients_tc: Tensor) -> T
             s_tc[:, :N_QUBITS] = TorchBackend().submit(spec, circuit_angles(spec, thetas_tc[:, :N_QUBITS])).result()
         case "all", "sine":
             s_tc = torch.sin(math.pi * thetas_tc)
-    lambda_q_tc = CHECKED_LAMBDA * s_tc * gradients_tc
+    preconditioned = settings.get("direction") == "preconditioned"
+    direction_tc = _first_adam_step(gradients_tc) if preconditioned else gradients_tc
+    lambda_q_tc = CHECKED_LAMBDA * s_tc * direction_tc
     moved = settings.get("placement") == "moments"
     adam_tc = _first_adam_step(gradients_tc + lambda_q_tc if moved else gradients_tc)
-    if settings.get("direction") == "preconditioned":
-        lambda_q_tc = CHECKED_LAMBDA * s_tc * adam_tc
     step_tc = adam_tc if moved else adam_tc + lambda_q_tc
     return thetas_tc - CHECKED_RATE * (step_tc + WEIGHT_DECAY * thetas_tc)
 
