@@ -51,12 +51,17 @@ class Piece(NamedTuple):
 def piece_of(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Piece:
     """What this process holds of a parameter that has a gradient; moments of zeros where it has none yet."""
     assert parameter.grad is not None
-    theta, gradient = own(parameter).view(-1), own(parameter.grad).reshape(-1)
+    theta, gradient = own(parameter.detach()).view(-1), own(parameter.grad.detach()).reshape(-1)
     if not state:
         return Piece(theta, gradient, torch.zeros_like(theta), torch.zeros_like(theta), 0, group)
-    step = state["step"]
-    age = step if step.is_cuda else int(step)
-    return Piece(theta, gradient, own(state["exp_avg"]).view(-1), own(state["exp_avg_sq"]).view(-1), age, group)
+    m, v = own(state["exp_avg"]).view(-1), own(state["exp_avg_sq"]).view(-1)
+    return Piece(theta, gradient, m, v, age_of(state), group)
+
+
+def age_of(state: dict[str, Any]) -> int | Tensor:
+    """How many steps a parameter has taken; a tensor where that lies on a GPU."""
+    step = state.get("step", 0)
+    return step if isinstance(step, Tensor) and step.is_cuda else int(step)
 
 
 def rate(group: dict[str, Any]) -> float | Tensor:
@@ -125,15 +130,22 @@ def _paper_step(pieces: list[Piece]) -> None:
 
 
 def next_direction(piece: Piece, formula: Formula) -> Tensor:
-    """Adam's direction that this gradient, fed to the moments, would give: a new tensor as long as the piece.
+    """Adam's direction that this gradient, fed to the moments, would give: see `direction_of`."""
+    return direction_of(piece.gradient, piece.m, piece.v, piece.age, piece.group, formula)
+
+
+def direction_of(
+    gradient: Tensor, m: Tensor, v: Tensor, age: int | Tensor, group: dict[str, Any], formula: Formula
+) -> Tensor:
+    """Adam's direction that a gradient, fed to moments of this age, would give: a new tensor as long as they are.
 
     m_hat / (sqrt(v_hat) + eps), or m / sqrt(v + eps) in the paper's formula; the moments themselves stay.
     """
-    beta1, beta2 = piece.group["betas"]
-    g = -piece.gradient if piece.group["maximize"] else piece.gradient
-    m = torch.lerp(piece.m, g.to(piece.m.dtype), 1 - beta1)
-    v = torch.mul(piece.v, beta2).addcmul_(g, g, value=1 - beta2)
-    return _divided(m, v, piece.age + 1, piece.group, formula)
+    beta1, beta2 = group["betas"]
+    g = -gradient if group["maximize"] else gradient
+    m = torch.lerp(m, g.to(m.dtype), 1 - beta1)
+    v = torch.mul(v, beta2).addcmul_(g, g, value=1 - beta2)
+    return _divided(m, v, age + 1, group, formula)
 
 
 def direction_norms(pieces: Iterable[Piece], formula: Formula) -> list[Tensor]:

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from qsgd_ray import draws
-from qsgd_ray.adam_steps import Piece, next_direction, piece_of, rate, subtract
+from qsgd_ray.adam_steps import age_of, direction_of, rate, subtract
 from qsgd_ray.circuits.backends import CircuitError, Pending
-from qsgd_ray.coordinates import Part
 from qsgd_ray.layout import Layout, Model, Reading
 from qsgd_ray.perturbation import CircuitSignal, Signal
 from qsgd_ray.shards import HeldBlocks, own
 from qsgd_ray.telemetry import Norms
-
-
-class Touched(NamedTuple):
-    """A part of some blocks, the parameter's memory there, and its Q; `tells`: this process speaks for it."""
-
-    part: Part
-    view: Tensor
-    q: Tensor
-    tells: bool
 
 
 class Asked(NamedTuple):
@@ -99,6 +89,19 @@ class Prefetch:
         return {**self.__dict__, "_asked": {}}
 
 
+class Share(NamedTuple):
+    """What one parameter group has of some blocks, in this process: theta and the gradient in place, the gradient as it
+    came (`placement` moments takes it back), and Q; for each part that has a gradient. `told`: those of Q for which
+    this process speaks."""
+
+    number: int
+    thetas: list[Tensor]
+    gradients: list[Tensor]
+    before: list[Tensor]
+    q: list[Tensor]
+    told: list[Tensor]
+
+
 def step_at_once(
     model: Model,
     reading: Reading,
@@ -108,101 +111,110 @@ def step_at_once(
     norms: Norms | None,
 ) -> None:
     """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before."""
-    found = [
-        touched
-        for held in model.layout.blocks
-        if (q := _q(model, reading, held, prefetch, step)) is not None
-        for touched in _touched(model, held, q)
-    ]
-    by_group: dict[int, list[Touched]] = {}
-    for touched in found:
-        by_group.setdefault(model.layout.numbers[touched.part.parameter], []).append(touched)
-    if norms is not None:
-        for number, alike in by_group.items():
-            if told := [touched.q for touched in alike if touched.tells]:
-                lengths = torch._foreach_mul(torch._foreach_norm(told), model.groups[number]["lambda_"])
-                norms.perturbation[number].extend(lengths)
-    if reading.placement == "moments":
-        with _gradients_plus(model, reading, found):
-            adam_step()
-        return
+    moments = reading.placement == "moments"
+    with _contiguous_gradients(model) if moments else nullcontext():
+        shares = [share for held in model.layout.blocks for share in _shares(model, reading, held, prefetch, step)]
+        if norms is not None:
+            for share in shares:
+                lengths = torch._foreach_norm(share.told) if share.told else ()
+                norms.perturbation[share.number].extend(
+                    length * model.groups[share.number]["lambda_"] for length in lengths
+                )
+        if moments:
+            _with_q(model, reading, shares, adam_step)
+            return
     adam_step()
-    for number, alike in by_group.items():
-        group = model.groups[number]
-        step_size = reading.sign(group) * group["lambda_"] * rate(group)
-        subtract([touched.view for touched in alike], [touched.q for touched in alike], step_size)
+    for share in shares:
+        group = model.groups[share.number]
+        subtract(share.thetas, share.q, reading.sign(group) * group["lambda_"] * rate(group))
 
 
-def _touched(model: Model, held: HeldBlocks, q: list[Tensor]) -> list[Touched]:
-    """The parts whose parameters have a gradient."""
-    return [
-        Touched(part, view, piece, tells)
-        for part, view, piece, tells in zip(held.parts, held.views, q, held.tells, strict=True)
-        if model.layout.parameters[part.parameter].grad is not None
-    ]
-
-
-def _q(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int) -> list[Tensor] | None:
+def _shares(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int) -> list[Share]:
     """Q = s(theta) * direction for each part, multiplied in float64 and rounded once, to the parameters' dtype.
 
-    Under `maximize` the gradient's sign is not turned yet. None where no parameter of these blocks has a gradient.
+    Under `maximize` the gradient's sign is not turned yet. Nothing where no parameter of these blocks has a gradient.
     """
     parameters = model.layout.parameters
     if all(parameters[segment.parameter].grad is None for segment in held.blocks.segments):
-        return None
+        return []
     asked = prefetch.asked(held, step)
-    gradients = model.gradients()
-    direction = held.gather(gradients) if reading.direction == "gradient" else _directions(model, reading, held)
+    gradients = held.parts_of([None if p.grad is None else own(p.grad) for p in parameters])
+    before = held.joined(gradients)
+    direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))
-    q = (s.to(direction.device) * direction).to(asked.theta_bw.dtype)
-    return list(q.split(held.sizes))
+    q = (s.to(direction.device) * direction).to(asked.theta_bw.dtype).split(held.sizes)
+    moments = reading.placement == "moments"
+    before_of = before.split(held.sizes) if moments else q  # in an update nobody takes it back
+    shares = [Share(number, [], [], [], [], []) for number in range(len(model.groups))]
+    for index, (part, gradient) in enumerate(zip(held.parts, gradients, strict=True)):
+        if gradient is not None:
+            _, thetas, own_gradients, befores, qs, told = shares[model.layout.numbers[part.parameter]]
+            thetas.append(held.views[index])
+            own_gradients.append(gradient)
+            befores.append(before_of[index])
+            qs.append(q[index])
+            if held.tells[index]:
+                told.append(q[index])
+    return [share for share in shares if share.q]
 
 
-def _directions(model: Model, reading: Reading, held: HeldBlocks) -> Tensor:
-    """Adam's direction that this step's gradient would give, for each part, end to end. Zeros where none."""
-    # Those of one group and age go together, as one piece.
-    alike: dict[tuple[int, int], list[tuple[int, Piece]]] = {}
-    directions = [view.new_zeros(view.shape) for view in held.views]
-    for number, part in enumerate(held.parts):
-        parameter = model.layout.parameters[part.parameter]
-        if parameter.grad is None:
-            continue
-        piece = piece_of(parameter, model.state.get(parameter) or {}, model.group(part.parameter))
-        age = -1 - number if isinstance(piece.age, Tensor) else piece.age
-        group = model.layout.numbers[part.parameter]
-        alike.setdefault((group, age), []).append((number, piece.part(part.start, part.stop)))
-    for same in alike.values():
-        pieces = [piece for _, piece in same]
-        whole = pieces[0]
-        if len(pieces) > 1:
-            theta, gradient, m, v = (torch.cat(parts) for parts in zip(*(piece[:4] for piece in pieces), strict=True))
-            whole = Piece(theta, gradient, m, v, whole.age, whole.group)
-        found = next_direction(whole, reading.formula).split([held.sizes[number] for number, _ in same])
-        for (number, _), direction in zip(same, found, strict=True):
-            directions[number] = direction
-    return torch.cat(directions) if directions else held.gather([])
+def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tensor) -> Tensor:
+    """Adam's direction that this step's gradient would give, for all parts end to end; `gradient`: theirs.
+
+    Where a parameter has none, what its moments give with a gradient of 0: nobody uses it.
+    """
+    states = [model.state.get(parameter) or {} for parameter in model.layout.parameters]
+    moments = (
+        held.gather([own(state[name]) if name in state else None for state in states])
+        for name in ("exp_avg", "exp_avg_sq")
+    )
+    fields = (gradient, *moments)
+    # Those of one group and age go together; by far the most often that is all.
+    alike: dict[tuple[int, int], list[int]] = {}
+    for index, part in enumerate(held.parts):
+        age = age_of(states[part.parameter])
+        key = model.layout.numbers[part.parameter], -1 - index if isinstance(age, Tensor) else age
+        alike.setdefault(key, []).append(index)
+
+    def direction(which: list[int], gradient: Tensor, m: Tensor, v: Tensor) -> Tensor:
+        first = held.parts[which[0]].parameter
+        return direction_of(gradient, m, v, age_of(states[first]), model.group(first), reading.formula)
+
+    if len(alike) == 1:
+        return direction(list(range(len(held.parts))), *fields)
+    parts = [field.split(held.sizes) for field in fields]
+    found = [gradient] * len(held.parts)
+    for which in alike.values():
+        together = direction(which, *(torch.cat([part[index] for index in which]) for part in parts))
+        for index, own_direction in zip(which, together.split([held.sizes[index] for index in which]), strict=True):
+            found[index] = own_direction
+    return torch.cat(found) if found else gradient
+
+
+def _with_q(model: Model, reading: Reading, shares: list[Share], adam_step: Callable[[], object]) -> None:
+    """Adam's step with lambda * Q added to the gradients; afterwards they are, bit for bit, what they were."""
+    try:
+        for share in shares:
+            group = model.groups[share.number]
+            torch._foreach_add_(share.gradients, share.q, alpha=reading.moments_sign(group) * group["lambda_"])
+        adam_step()
+    finally:
+        for share in shares:
+            torch._foreach_copy_(share.gradients, share.before)
 
 
 @contextmanager
-def _gradients_plus(model: Model, reading: Reading, found: list[Touched]) -> Iterator[None]:
-    """Within it, lambda * Q is added to the gradients; afterwards they are, bit for bit, what they were."""
-    parameters = model.layout.parameters
-    strided: dict[int, Tensor] = {}  # where a gradient is not contiguous, a copy stands in for it
-    kept: list[tuple[Tensor, Tensor]] = []
-    for (index, start, stop, _), _, q, _ in found:
-        parameter = parameters[index]
-        assert parameter.grad is not None
-        if not own(parameter.grad).is_contiguous():
-            strided[index] = parameter.grad
-            parameter.grad = parameter.grad.contiguous()
-        group = model.group(index)
-        part = own(parameter.grad).view(-1)[start:stop]
-        kept.append((part, part.clone()))
-        part.add_(q, alpha=reading.moments_sign(group) * group["lambda_"])
+def _contiguous_gradients(model: Model) -> Iterator[None]:
+    """Within it, copies stand in for gradients that are not contiguous."""
+    strided = {}
+    for held in model.layout.blocks:
+        for part in held.parts:
+            parameter = model.layout.parameters[part.parameter]
+            if parameter.grad is not None and not own(parameter.grad).is_contiguous():
+                strided[parameter] = parameter.grad
+                parameter.grad = parameter.grad.contiguous()
     try:
         yield
     finally:
-        for part, before in kept:
-            part.copy_(before)
-        for index, gradient in strided.items():
-            parameters[index].grad = gradient
+        for parameter, gradient in strided.items():
+            parameter.grad = gradient

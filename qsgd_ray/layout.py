@@ -99,10 +99,6 @@ class Model(NamedTuple):
         """Of a parameter."""
         return self.groups[self.layout.numbers[index]]
 
-    def gradients(self) -> list[Tensor | None]:
-        """What this process holds of each, or None."""
-        return [None if parameter.grad is None else own(parameter.grad) for parameter in self.layout.parameters]
-
     def not_perturbed(self) -> list[Piece]:
         """What lies in no layout and has a gradient all the same, as a parameter frozen after its backward pass."""
         perturbed = {id(parameter) for parameter in self.layout.parameters}
@@ -132,7 +128,10 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
         if parameter.requires_grad
     ]
     lambdas = [group["lambda_"] for group in groups]
-    key = [_key(parameter, lambdas[number] != 0) for parameter, number in owned]
+    key = [
+        (id(parameter), (here := own(parameter)).data_ptr(), here.is_contiguous(), lambdas[number] != 0)
+        for parameter, number in owned
+    ]
     if last is not None and last.key == key:
         return last
     for lambda_ in lambdas:
@@ -144,7 +143,7 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
     parameters = [parameter for parameter, _ in owned]
     numbers = [number for _, number in owned]
     shards, ranks = shards_of(parameters)
-    memory = [own(parameter).view(-1) for parameter in parameters]
+    memory = [own(parameter.detach()).view(-1) for parameter in parameters]
     loud = [not reading.silent and lambdas[number] != 0 for number in numbers]
     by_runs = reading.by_runs and not amsgrad and any(loud)
     blocks: tuple[Blocks, ...] = ()
@@ -157,11 +156,6 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
         blocks = _loud(coordinates([shard.size for shard in shards], reading.scope, reading.n_qubits), reading, loud)
     held, held_cut = (tuple(HeldBlocks(alike, shards, memory, ranks) for alike in some) for some in (blocks, cut))
     return Layout(parameters, numbers, memory, shards, ranks, held, runs, held_cut, by_runs, key)
-
-
-def _key(parameter: Tensor, loud: bool) -> tuple[Any, ...]:
-    memory = own(parameter) if hasattr(parameter, "to_local") else parameter
-    return id(parameter), memory.data_ptr(), memory.is_contiguous(), loud
 
 
 def _loud(blocks: tuple[Blocks, ...], reading: Reading, loud: list[bool]) -> tuple[Blocks, ...]:

@@ -32,7 +32,7 @@ class Ranks(NamedTuple):
 def own(tensor: Tensor) -> Tensor:
     """What of a tensor lies in this process: of a DTensor its local part, in the same memory."""
     local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return local.detach()
+    return local
 
 
 def shards_of(parameters: Sequence[Tensor]) -> tuple[list[Shard], Ranks]:
@@ -147,22 +147,34 @@ class HeldBlocks:
         flat = values_bw.reshape(-1)
         return flat if self._places is None else flat[self._places.to(flat.device)]
 
-    def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """The parts of `tensors`, this process's own of each parameter, end to end: a copy. Zeros where None.
-
-        Tensors of several dtypes come out in the widest; where there is none, the parameters'.
-        """
-        like = next((tensor for part in self.parts if (tensor := tensors[part.parameter]) is not None), self._like)
-        pieces = []
+    def parts_of(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Of `tensors`, this process's own of each parameter, what lies where the parts do: flat, and in the same
+        memory where the tensor is contiguous. None where None."""
+        pieces: list[Tensor | None] = []
         for index, start, stop, _ in self.parts:
             tensor = tensors[index]
             if tensor is None:
-                pieces.append(like.new_zeros(stop - start))
+                pieces.append(None)
             elif tensor.is_contiguous():  # one call, not two: of 26 tensors in 46 microseconds, not 74
                 pieces.append(tensor.as_strided((stop - start,), (1,), tensor.storage_offset() + start))
             else:
                 pieces.append(tensor.reshape(-1)[start:stop])
-        return torch.cat(pieces) if pieces else like.new_zeros(0)
+        return pieces
+
+    def joined(self, pieces: Sequence[Tensor | None]) -> Tensor:
+        """One for each part, end to end: a copy. Zeros where None.
+
+        Those of several dtypes come out in the widest; where there is none, in the parameters'.
+        """
+        like = next((piece for piece in pieces if piece is not None), self._like)
+        filled = [
+            like.new_zeros(size) if piece is None else piece for piece, size in zip(pieces, self.sizes, strict=True)
+        ]
+        return torch.cat(filled) if filled else like.new_zeros(0)
+
+    def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """The parts of `tensors`, end to end: a copy."""
+        return self.joined(self.parts_of(tensors))
 
 
 def _widest(tensors: Sequence[Tensor]) -> torch.dtype:
