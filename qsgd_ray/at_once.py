@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from qsgd_ray import draws
-from qsgd_ray.adam_steps import age_of, direction_of, rate, subtract
+from qsgd_ray.adam_steps import age_of, direction_of, rate
 from qsgd_ray.circuits.backends import CircuitError, Pending
-from qsgd_ray.layout import Layout, Model, Reading
+from qsgd_ray.layout import Group, Layout, Model, Reading
 from qsgd_ray.perturbation import CircuitSignal, Signal
+from qsgd_ray.scattered import Places, Times
 from qsgd_ray.shards import HeldBlocks, own
 from qsgd_ray.telemetry import Norms
 
@@ -89,17 +90,15 @@ class Prefetch:
         return {**self.__dict__, "_asked": {}}
 
 
-class Share(NamedTuple):
-    """What one parameter group has of some blocks, in this process: theta and the gradient in place, the gradient as it
-    came (`placement` moments takes it back), and Q; for each part that has a gradient. `told`: those of Q for which
-    this process speaks."""
+class Perturbed(NamedTuple):
+    """Blocks, the places of their gradients, these gradients as they came and Q, both end to end; and, by parameter
+    group, which of the parts have a gradient."""
 
-    number: int
-    thetas: list[Tensor]
-    gradients: list[Tensor]
-    before: list[Tensor]
-    q: list[Tensor]
-    told: list[Tensor]
+    held: HeldBlocks
+    gradients: Places
+    before: Tensor
+    q: Tensor
+    which: dict[int, list[int]]
 
 
 def step_at_once(
@@ -113,49 +112,55 @@ def step_at_once(
     """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before."""
     moments = reading.placement == "moments"
     with _contiguous_gradients(model) if moments else nullcontext():
-        shares = [share for held in model.layout.blocks for share in _shares(model, reading, held, prefetch, step)]
+        found = [
+            perturbed
+            for held in model.layout.blocks
+            if (perturbed := _perturbed(model, reading, held, prefetch, step)) is not None
+        ]
         if norms is not None:
-            for share in shares:
-                lengths = torch._foreach_norm(share.told) if share.told else ()
-                norms.perturbation[share.number].extend(
-                    length * model.groups[share.number]["lambda_"] for length in lengths
-                )
+            _note(model, found, norms)
         if moments:
-            _with_q(model, reading, shares, adam_step)
+            _with_q(model, reading, found, adam_step)
             return
     adam_step()
-    for share in shares:
-        group = model.groups[share.number]
-        subtract(share.thetas, share.q, reading.sign(group) * group["lambda_"] * rate(group))
+    for held, _, _, q, which in found:
+        held.thetas.add_(q, [Times(parts, -_step_size(reading, model.groups[n])) for n, parts in which.items()])
 
 
-def _shares(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int) -> list[Share]:
+def _step_size(reading: Reading, group: Group) -> float | Tensor:
+    return reading.sign(group) * group["lambda_"] * rate(group)
+
+
+def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int) -> Perturbed | None:
     """Q = s(theta) * direction for each part, multiplied in float64 and rounded once, to the parameters' dtype.
 
-    Under `maximize` the gradient's sign is not turned yet. Nothing where no parameter of these blocks has a gradient.
+    Under `maximize` the gradient's sign is not turned yet. None where no parameter of these blocks has a gradient.
     """
-    parameters = model.layout.parameters
-    if all(parameters[segment.parameter].grad is None for segment in held.blocks.segments):
-        return []
+    parameters, numbers = model.layout.parameters, model.layout.numbers
+    own_gradients = [None if parameter.grad is None else own(parameter.grad) for parameter in parameters]
+    if all(own_gradients[segment.parameter] is None for segment in held.blocks.segments):
+        return None
     asked = prefetch.asked(held, step)
-    gradients = held.parts_of([None if p.grad is None else own(p.grad) for p in parameters])
-    before = held.joined(gradients)
+    gradients = held.places(own_gradients)
+    before = gradients.joined()
     direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))
-    q = (s.to(direction.device) * direction).to(asked.theta_bw.dtype).split(held.sizes)
-    moments = reading.placement == "moments"
-    before_of = before.split(held.sizes) if moments else q  # in an update nobody takes it back
-    shares = [Share(number, [], [], [], [], []) for number in range(len(model.groups))]
-    for index, (part, gradient) in enumerate(zip(held.parts, gradients, strict=True)):
-        if gradient is not None:
-            _, thetas, own_gradients, befores, qs, told = shares[model.layout.numbers[part.parameter]]
-            thetas.append(held.views[index])
-            own_gradients.append(gradient)
-            befores.append(before_of[index])
-            qs.append(q[index])
-            if held.tells[index]:
-                told.append(q[index])
-    return [share for share in shares if share.q]
+    q = (s.to(direction.device) * direction).to(asked.theta_bw.dtype)
+    which: dict[int, list[int]] = {}
+    for index, part in enumerate(held.parts):
+        if own_gradients[part.parameter] is not None:
+            which.setdefault(numbers[part.parameter], []).append(index)
+    return Perturbed(held, gradients, before, q, which)
+
+
+def _note(model: Model, found: list[Perturbed], norms: Norms) -> None:
+    """|lambda * Q| of the parts for which this process speaks."""
+    for held, _, _, q, which in found:
+        pieces = q.split(held.sizes)
+        for number, parts in which.items():
+            if told := [pieces[index] for index in parts if held.tells[index]]:
+                lengths = torch._foreach_mul(torch._foreach_norm(told), model.groups[number]["lambda_"])
+                norms.perturbation[number].extend(lengths)
 
 
 def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tensor) -> Tensor:
@@ -165,7 +170,7 @@ def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tens
     """
     states = [model.state.get(parameter) or {} for parameter in model.layout.parameters]
     moments = (
-        held.gather([own(state[name]) if name in state else None for state in states])
+        held.places([own(state[name]) if name in state else None for state in states]).joined()
         for name in ("exp_avg", "exp_avg_sq")
     )
     fields = (gradient, *moments)
@@ -191,16 +196,16 @@ def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tens
     return torch.cat(found) if found else gradient
 
 
-def _with_q(model: Model, reading: Reading, shares: list[Share], adam_step: Callable[[], object]) -> None:
+def _with_q(model: Model, reading: Reading, found: list[Perturbed], adam_step: Callable[[], object]) -> None:
     """Adam's step with lambda * Q added to the gradients; afterwards they are, bit for bit, what they were."""
     try:
-        for share in shares:
-            group = model.groups[share.number]
-            torch._foreach_add_(share.gradients, share.q, alpha=reading.moments_sign(group) * group["lambda_"])
+        for _, gradients, _, q, which in found:
+            weights = {n: reading.moments_sign(model.groups[n]) * model.groups[n]["lambda_"] for n in which}
+            gradients.add_(q, [Times(parts, weights[n]) for n, parts in which.items()])
         adam_step()
     finally:
-        for share in shares:
-            torch._foreach_copy_(share.gradients, share.before)
+        for _, gradients, before, _, _ in found:
+            gradients.put_(before)
 
 
 @contextmanager

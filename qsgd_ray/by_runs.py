@@ -19,7 +19,8 @@ from torch import Tensor
 from qsgd_ray import draws
 from qsgd_ray.adam_steps import CHUNK, Piece, direction_norms, next_direction, rate, subtract, take_steps
 from qsgd_ray.layout import Model, Reading, Run
-from qsgd_ray.one_pass import ONE_PASS_FROM, Rule, fits, one_pass
+from qsgd_ray.native import NATIVE_FROM
+from qsgd_ray.one_pass import Rule, fits, one_pass
 from qsgd_ray.perturbation import ClosedForm
 from qsgd_ray.telemetry import Norms
 
@@ -46,7 +47,7 @@ def step_by_runs(model: Model, reading: Reading, signal: ClosedForm, named: Draw
     signals = _Signals(model, reading, signal, named)
     pieces = model.pieces()
     work = [(run, piece) for run in model.layout.runs if (piece := pieces[run.parameter]) is not None]
-    if model.layout.n_coordinates >= ONE_PASS_FROM:
+    if model.layout.n_coordinates >= NATIVE_FROM:
         at_once = [(run, piece) for run, piece in work if piece.group["lambda_"] != 0 and fits(piece)]
         if at_once and _in_one_pass(model, reading, signals, at_once, norms):
             done = {run for run, _ in at_once}

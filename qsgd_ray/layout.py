@@ -13,6 +13,7 @@ from torch import Tensor
 from qsgd_ray.adam_steps import Piece, piece_of
 from qsgd_ray.config import Direction, Formula, Placement
 from qsgd_ray.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
+from qsgd_ray.native import NATIVE_FROM
 from qsgd_ray.shards import HeldBlocks, Ranks, own, shards_of
 
 Group = dict[str, Any]
@@ -67,7 +68,7 @@ class Layout:
     runs: tuple[Run, ...]
     cut: tuple[HeldBlocks, ...]
     by_runs: bool
-    key: list[tuple[Any, ...]]  # what it was made from
+    key: tuple[list[Any], ...]  # what it was made from
 
     @property
     def n_coordinates(self) -> int:
@@ -121,17 +122,19 @@ class Model(NamedTuple):
 def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) -> Layout:
     """`last`, or one made anew where a parameter came, moved in memory or was frozen, or a lambda began or ceased to
     be 0. ValueError in one line: see shards.py; a lambda below 0; amsgrad where no reading says what it means."""
-    owned = [
-        (parameter, number)
-        for number, group in enumerate(groups)
-        for parameter in group["params"]
-        if parameter.requires_grad
+    parameters = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+    numbers = [
+        number for number, group in enumerate(groups) for parameter in group["params"] if parameter.requires_grad
     ]
     lambdas = [group["lambda_"] for group in groups]
-    key = [
-        (id(parameter), (here := own(parameter)).data_ptr(), here.is_contiguous(), lambdas[number] != 0)
-        for parameter, number in owned
-    ]
+    here = [own(parameter) for parameter in parameters]
+    key = (
+        [id(parameter) for parameter in parameters],
+        numbers,
+        [memory.data_ptr() for memory in here],
+        [memory.is_contiguous() for memory in here],
+        [lambda_ != 0 for lambda_ in lambdas],
+    )
     if last is not None and last.key == key:
         return last
     for lambda_ in lambdas:
@@ -140,8 +143,6 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
     amsgrad = any(group["amsgrad"] for group in groups)
     if amsgrad and (reading.direction != "gradient" or reading.formula != "adamw"):
         raise ValueError("amsgrad: got True; allowed: with direction gradient and formula adamw only")
-    parameters = [parameter for parameter, _ in owned]
-    numbers = [number for _, number in owned]
     shards, ranks = shards_of(parameters)
     memory = [own(parameter.detach()).view(-1) for parameter in parameters]
     loud = [not reading.silent and lambdas[number] != 0 for number in numbers]
@@ -154,7 +155,10 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
         cut = () if reading.pointwise else cut_blocks(shards, reading.n_qubits)
     else:
         blocks = _loud(coordinates([shard.size for shard in shards], reading.scope, reading.n_qubits), reading, loud)
-    held, held_cut = (tuple(HeldBlocks(alike, shards, memory, ranks) for alike in some) for some in (blocks, cut))
+    native = sum(shard.size for shard in shards) >= NATIVE_FROM
+    held, held_cut = (
+        tuple(HeldBlocks(alike, shards, memory, ranks, native) for alike in some) for some in (blocks, cut)
+    )
     return Layout(parameters, numbers, memory, shards, ranks, held, runs, held_cut, by_runs, key)
 
 

@@ -28,10 +28,6 @@ _PIECE = struct.Struct("@5P2q")
 _SETTINGS = struct.Struct("@10f")
 
 
-# A kernel is worth its half a second of compiling from so many coordinates on: each of them saves 2 to 3 ns a step.
-ONE_PASS_FROM = 2**20
-
-
 class Rule(NamedTuple):
     """What the step is, with g the gradient (of the other sign: maximize) and d Adam's direction m_hat / (sqrt(v_hat) +
     eps), or m / sqrt(v + eps) in the formula `paper`.

@@ -22,7 +22,8 @@ from qsgd_ray.by_runs import Draws, step_by_runs
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.layout import Layout, Model, Reading, layout_of
-from qsgd_ray.one_pass import ONE_PASS_FROM, direction_squares
+from qsgd_ray.native import NATIVE_FROM
+from qsgd_ray.one_pass import direction_squares
 from qsgd_ray.perturbation import ClosedForm, make_signal
 from qsgd_ray.shards import own
 from qsgd_ray.spaces import SPACES
@@ -308,7 +309,7 @@ def make_optimizer(
 
 
 def _direction_norms(pieces: list[Piece], formula: config.Formula, n_coordinates: int) -> list[Tensor]:
-    if n_coordinates >= ONE_PASS_FROM and (squares := direction_squares(pieces, formula)) is not None:
+    if n_coordinates >= NATIVE_FROM and (squares := direction_squares(pieces, formula)) is not None:
         return list(squares.sqrt().unbind())
     return direction_norms(pieces, formula)
 

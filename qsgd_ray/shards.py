@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from qsgd_ray.coordinates import Blocks, Shard
+from qsgd_ray.scattered import NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
 
 
 class Ranks(NamedTuple):
@@ -109,72 +110,54 @@ def _check(parameter: Tensor, first: Tensor, where: str) -> None:
 class HeldBlocks:
     """Blocks of coordinates and what this process holds of them.
 
-    `parts` in their order; `views`: for each a flat view of the parameter's memory; `tells`: for each, whether this
-    process speaks for it: of what all hold, the first does.
+    `parts` in their order; `thetas`: where they are in the parameters' memory; `tells`: for each, whether this process
+    speaks for it: of what all hold, the first does. `native`: read and written in a C++ loop where that can be
+    compiled.
     """
 
-    def __init__(self, blocks: Blocks, shards: Sequence[Shard], memory: Sequence[Tensor], ranks: Ranks) -> None:
+    def __init__(
+        self, blocks: Blocks, shards: Sequence[Shard], memory: Sequence[Tensor], ranks: Ranks, native: bool = False
+    ) -> None:
         self.blocks = blocks
         self.parts = blocks.held(shards)
-        self.views = [memory[part.parameter][part.start : part.stop] for part in self.parts]
-        self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
         self.sizes = [part.stop - part.start for part in self.parts]
+        self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
         self._ranks = ranks
         self._like = memory[0].new_zeros(0, dtype=_widest([memory[segment.parameter] for segment in blocks.segments]))
-        self._places = self._told = None
+        self._kernels = native_kernels() if native else None
+        self._where = Where.of(self.parts)
+        self.thetas = self.places(memory)
+        self._at = self._told = None
         if ranks.group is not None:
-            places = [
-                torch.arange(part.place, part.place + part.stop - part.start, device=self._like.device)
-                for part in self.parts
-            ]
             nowhere = torch.zeros(0, dtype=torch.int64, device=self._like.device)
-            self._places = torch.cat([nowhere, *places])
-            self._told = torch.cat([nowhere, *(p for p, tells in zip(places, self.tells, strict=True) if tells)])
+            at = [
+                torch.arange(part.place, part.place + size) for part, size in zip(self.parts, self.sizes, strict=True)
+            ]
+            told = [torch.full((size,), tells) for size, tells in zip(self.sizes, self.tells, strict=True)]
+            self._at = torch.cat([nowhere, *(own_at.to(nowhere.device) for own_at in at)])
+            self._told = torch.cat([nowhere, *told]).nonzero().flatten().to(nowhere.device)
+
+    def places(self, tensors: Sequence[Tensor | None]) -> Places:
+        """Where the parts are in `tensors`, this process's own of each parameter."""
+        if self._kernels is not None and fit_native([tensors[index] for index in self._where.parameters]):
+            return NativePlaces(self._kernels, self._where, tensors)
+        return TorchPlaces(self.parts, tensors, self._like)
 
     def theta(self) -> Tensor:
         """The whole blocks as they stand, (blocks, width), a copy; every process that holds the model has to ask."""
-        if self._told is None:
-            return torch.cat(self.views).view(-1, self.blocks.width)
+        own_theta = self.thetas.joined()
+        if self._at is None:
+            return own_theta.view(-1, self.blocks.width)
         wide, bits = (torch.float64, torch.int64) if self._like.dtype == torch.float64 else (torch.float32, torch.int32)
         flat = self._like.new_zeros(self.blocks.n_coordinates, dtype=wide)
-        told = [view for view, tells in zip(self.views, self.tells, strict=True) if tells]
-        flat[self._told] = torch.cat([self._like, *told]).to(wide)
+        flat[self._at[self._told]] = own_theta[self._told].to(wide)
         self._ranks.sum_(flat.view(bits))
         return flat.to(self._like.dtype).view(-1, self.blocks.width)
 
     def held(self, values_bw: Tensor) -> Tensor:
         """Of values of the whole blocks those that belong to the parts, end to end."""
         flat = values_bw.reshape(-1)
-        return flat if self._places is None else flat[self._places.to(flat.device)]
-
-    def parts_of(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Of `tensors`, this process's own of each parameter, what lies where the parts do: flat, and in the same
-        memory where the tensor is contiguous. None where None."""
-        pieces: list[Tensor | None] = []
-        for index, start, stop, _ in self.parts:
-            tensor = tensors[index]
-            if tensor is None:
-                pieces.append(None)
-            elif tensor.is_contiguous():  # one call, not two: of 26 tensors in 46 microseconds, not 74
-                pieces.append(tensor.as_strided((stop - start,), (1,), tensor.storage_offset() + start))
-            else:
-                pieces.append(tensor.reshape(-1)[start:stop])
-        return pieces
-
-    def joined(self, pieces: Sequence[Tensor | None]) -> Tensor:
-        """One for each part, end to end: a copy. Zeros where None.
-
-        Those of several dtypes come out in the widest; where there is none, in the parameters'.
-        """
-        like = next((piece for piece in pieces if piece is not None), self._like)
-        filled = [
-            like.new_zeros(size) if piece is None else piece for piece, size in zip(pieces, self.sizes, strict=True)
-        ]
-        return torch.cat(filled) if filled else like.new_zeros(0)
-
-    def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """The parts of `tensors`, end to end: a copy."""
-        return self.joined(self.parts_of(tensors))
+        return flat if self._at is None else flat[self._at.to(flat.device)]
 
 
 def _widest(tensors: Sequence[Tensor]) -> torch.dtype:

@@ -74,7 +74,7 @@ def optimizer_of(model, case, **more):
 
 def run(case, rank=0, world=1, folder=None):
     """The parameters after STEPS steps, whole, and what the telemetry told."""
-    with mock.patch.object(by_runs, "ONE_PASS_FROM", 1 if case.kernel else by_runs.ONE_PASS_FROM):
+    with mock.patch.object(by_runs, "NATIVE_FROM", 1 if case.kernel else by_runs.NATIVE_FROM):
         return _run(case, rank, world, folder)
 
 

@@ -21,8 +21,8 @@ def kernels(monkeypatch):
     """Small models go in one pass too; the pieces of each call."""
     calls = []
     take = by_runs.one_pass
-    monkeypatch.setattr(by_runs, "ONE_PASS_FROM", 1)
-    monkeypatch.setattr(optimizer, "ONE_PASS_FROM", 1)
+    monkeypatch.setattr(by_runs, "NATIVE_FROM", 1)
+    monkeypatch.setattr(optimizer, "NATIVE_FROM", 1)
     monkeypatch.setattr(by_runs, "one_pass", lambda pieces, *rest: calls.append(len(pieces)) or take(pieces, *rest))
     return calls
 
@@ -65,7 +65,7 @@ FLOAT32, FLOAT64 = [torch.float32] * len(SHAPES), [torch.float64] * len(SHAPES)
 def test_the_kernel_takes_the_chunks_step_within_rounding(chunk, own, **options):
     exact, exactly = stepped(parameters_of(FLOAT64), own, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_runs, "ONE_PASS_FROM", 1)
+        patch.setattr(by_runs, "NATIVE_FROM", 1)
         patch.setattr(by_runs, "CHUNK", chunk)
         found, told = stepped(parameters_of(FLOAT32), own, **options)
     assert (found - exact).abs().max() < 1e-5  # 10 steps, a rounding of numbers up to 4 in each
@@ -86,7 +86,7 @@ def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
     mixed = [torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float32]
     found, _ = stepped(parameters_of(mixed), source="random_sign")
     assert kernels == [1] * 20  # a piece of each of two parameters
-    with mock.patch.object(by_runs, "ONE_PASS_FROM", 2**20):
+    with mock.patch.object(by_runs, "NATIVE_FROM", 2**20):
         expected, _ = stepped(parameters_of(mixed), source="random_sign")
     assert (found - expected).abs().max() < 1e-5
 
@@ -107,7 +107,7 @@ def test_a_group_without_perturbation_is_torch_s_bit_for_bit(kernels):
 @pytest.mark.parametrize("source", ["sine", "shuffled"])
 def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog, source):
     expected, _ = stepped(parameters_of(FLOAT32), source=source)
-    monkeypatch.setattr(by_runs, "ONE_PASS_FROM", 1)
+    monkeypatch.setattr(by_runs, "NATIVE_FROM", 1)
     monkeypatch.setattr(native, "_libraries", {})
     monkeypatch.setenv("CXX", "/no/such/compiler")
     found, _ = stepped(parameters_of(FLOAT32), source=source)
@@ -115,9 +115,9 @@ def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog, source):
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("one_pass_from", [1, 2**20])
-def test_a_parameter_frozen_after_its_backward_pass_takes_adam_s_step(monkeypatch, one_pass_from):
-    monkeypatch.setattr(by_runs, "ONE_PASS_FROM", one_pass_from)
+@pytest.mark.parametrize("native_from", [1, 2**20])
+def test_a_parameter_frozen_after_its_backward_pass_takes_adam_s_step(monkeypatch, native_from):
+    monkeypatch.setattr(by_runs, "NATIVE_FROM", native_from)
     ours, theirs = parameters_of(FLOAT32), parameters_of(FLOAT32)
     for parameters, optimizer_class in ((ours, SuperpositionalAdamW), (theirs, torch.optim.AdamW)):
         options = {"scope": "all"} if optimizer_class is SuperpositionalAdamW else {}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray.coordinates import Shard, coordinates, cut_blocks
+from qsgd_ray.scattered import Times
 from qsgd_ray.shards import HeldBlocks, shards_of
 
 scopes = st.sampled_from(["model", "tensor", "all"])
@@ -36,11 +37,11 @@ def test_blocks_are_those_of_the_naive_twin(sizes, scope, width):
 
 
 @given(sizes_lists, scopes, widths)
-def test_adding_to_the_views_reaches_each_coordinate_once(sizes, scope, width):
+def test_adding_to_the_places_reaches_each_coordinate_once(sizes, scope, width):
     parameters = [torch.zeros(size) for size in sizes]
     for held in held_of(parameters, coordinates(sizes, scope, width)):
-        for view in held.views:
-            view.add_(1)
+        ones = torch.ones(sum(held.sizes))
+        held.thetas.add_(ones, [Times(range(len(held.parts)), 1.0)])
     touched = torch.cat(parameters).nonzero().flatten().tolist()
     assert touched == sorted(index for block in reference.blocks_of(sizes, scope, width) for index in block)
     assert set(torch.cat(parameters).tolist()) <= {0.0, 1.0}
@@ -109,15 +110,15 @@ def test_matrices_are_counted_row_by_row():
     assert one_of([torch.arange(6.0).view(2, 3)], "model", 4).theta().tolist() == [[0, 1, 2, 3]]
 
 
-def test_gather_reads_tensors_that_are_not_contiguous_and_zeros_where_there_is_none():
+def test_places_of_tensors_that_are_not_contiguous_are_read_and_zeros_where_there_is_none():
     held = one_of([torch.zeros(2, 2), torch.zeros(2)], "all", 3)
-    assert held.gather([torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t(), None]).tolist() == [1, 3, 2, 4, 0, 0]
-    assert held.gather([None, None]).tolist() == [0, 0, 0, 0, 0, 0]
+    assert held.places([torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t(), None]).joined().tolist() == [1, 3, 2, 4, 0, 0]
+    assert held.places([None, None]).joined().tolist() == [0, 0, 0, 0, 0, 0]
 
 
-def test_gather_of_two_dtypes_comes_out_in_the_wider():
+def test_places_of_two_dtypes_come_out_in_the_wider():
     held = one_of([torch.zeros(2), torch.zeros(2)], "all", 4)
-    assert held.gather([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)]).dtype == torch.float32
+    assert held.places([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)]).joined().dtype == torch.float32
 
 
 @pytest.mark.parametrize(

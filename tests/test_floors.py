@@ -43,6 +43,7 @@ FLOORS = [
     {"circuits.aer"},
     {"circuits.estimator", "circuits.costs"},
     {"circuits.auto", "coordinates"},
+    {"scattered"},
     {"shards"},
     {
         "perturbation",
