@@ -61,13 +61,13 @@ def piece_of(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) ->
 def age_of(state: dict[str, Any]) -> int | Tensor:
     """How many steps a parameter has taken; a tensor where that lies on a GPU."""
     step = state.get("step", 0)
-    return step if isinstance(step, Tensor) and step.is_cuda else int(step)
+    return step if isinstance(step, Tensor) and step.device.type != "cpu" else int(step)
 
 
 def rate(group: dict[str, Any]) -> float | Tensor:
     """The group's learning rate, as a tensor only where the step may be captured in a CUDA graph and lr may change."""
     lr: float | Tensor = group["lr"]
-    return lr if group["capturable"] and isinstance(lr, Tensor) else float(lr)
+    return lr.reshape(()) if group["capturable"] and isinstance(lr, Tensor) else float(lr)
 
 
 def subtract(from_: list[Tensor], q: list[Tensor], step_size: float | Tensor) -> None:

@@ -52,6 +52,9 @@ class Prefetch:
             return
         for held in layout.blocks:
             theta_bw = held.theta()
+            before = self._asked.get(held.blocks.width)
+            if before is not None and not self._signal.keyed and torch.equal(before.theta_bw, theta_bw):
+                continue  # nobody collected it, and theta has not moved
             # Without the prefetch the next step asks again, and raises if that fails too. So the last step of a
             # training does not fail for circuits that nobody would have used.
             with suppress(CircuitError):
@@ -139,6 +142,7 @@ def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefe
     parameters, numbers = model.layout.parameters, model.layout.numbers
     own_gradients = [None if parameter.grad is None else own(parameter.grad) for parameter in parameters]
     if all(own_gradients[segment.parameter] is None for segment in held.blocks.segments):
+        held.theta()  # should the others have gradients, they wait for this process's part
         return None
     asked = prefetch.asked(held, step)
     gradients = held.places(own_gradients)

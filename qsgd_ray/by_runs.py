@@ -8,7 +8,7 @@ which then does the same as Eq. 1 with decoupled weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray import draws
-from qsgd_ray.adam_steps import CHUNK, Piece, direction_norms, next_direction, rate, subtract, take_steps
+from qsgd_ray.adam_steps import CHUNK, Piece, next_direction, rate, subtract, take_steps
 from qsgd_ray.layout import Model, Reading, Run
 from qsgd_ray.native import NATIVE_FROM
 from qsgd_ray.one_pass import Rule, fits, one_pass
@@ -42,18 +42,22 @@ def step_by_runs(model: Model, reading: Reading, signal: ClosedForm, named: Draw
     """
     for group in model.groups:
         lr = rate(group)
-        if reading.placement == "update" and isinstance(lr, float) and lr * group["weight_decay"] >= 1:
+        shrinks = reading.placement == "update" and group["lambda_"] != 0
+        if shrinks and isinstance(lr, float) and lr * group["weight_decay"] >= 1:
             raise ValueError(f"lr * weight_decay: got {lr * group['weight_decay']:g}; allowed with scope all: below 1")
     signals = _Signals(model, reading, signal, named)
     pieces = model.pieces()
-    work = [(run, piece) for run in model.layout.runs if (piece := pieces[run.parameter]) is not None]
+    every = [(run, piece) for run in model.layout.runs if (piece := pieces[run.parameter]) is not None]
+    work = [(run, piece) for run, piece in every if piece.group["lambda_"] != 0]
     if model.layout.n_coordinates >= NATIVE_FROM:
-        at_once = [(run, piece) for run, piece in work if piece.group["lambda_"] != 0 and fits(piece)]
+        at_once = [(run, piece) for run, piece in work if fits(piece)]
         if at_once and _in_one_pass(model, reading, signals, at_once, norms):
             done = {run for run, _ in at_once}
             work = [(run, piece) for run, piece in work if run not in done]
     _by_chunks(model, reading, signals, work, norms)
-    take_steps(model.not_perturbed(), reading.formula)
+    # Uncut, since torch's fused kernel rounds by the cut: without a perturbation this is AdamW bit for bit.
+    silent = [piece for _, piece in every if piece.group["lambda_"] == 0]
+    take_steps([*silent, *model.not_perturbed()], reading.formula)
 
 
 def _in_one_pass(model: Model, reading: Reading, signals: _Signals, work: Work, norms: Norms | None) -> bool:
@@ -74,31 +78,22 @@ def _kernel_step(model: Model, rule: Rule, work: Work, given: list[Tensor] | Non
     squares = one_pass([piece for _, piece in work], rule, given, norms is not None)
     if squares is not None and norms is not None:
         for (run, piece), q, adam in zip(work, squares.q.sqrt(), squares.adam.sqrt(), strict=True):
-            _note(model, run, norms, q * piece.group["lambda_"], [adam])
+            _note(model, run, norms, q * piece.group["lambda_"], adam)
     return squares is not None
 
 
 def _by_chunks(model: Model, reading: Reading, signals: _Signals, work: Work, norms: Norms | None) -> None:
-    waiting: Work = []
+    waiting: list[Piece] = []
     length = 0
     for run, whole in work:
         for part in _cut(run, reading.n_qubits):
             piece = whole.part(part.start, part.stop)
-            waiting.append((part, _perturbed(model, reading, signals, part, piece, norms)))
+            waiting.append(_perturbed(model, reading, signals, part, piece, norms))
             length += part.stop - part.start
             if length >= CHUNK:
-                _take(model, reading, waiting, norms)
+                take_steps(waiting, reading.formula)
                 waiting, length = [], 0
-    _take(model, reading, waiting, norms)
-
-
-def _take(model: Model, reading: Reading, work: Work, norms: Norms | None) -> None:
-    """Adam's step of these."""
-    take_steps([piece for _, piece in work], reading.formula)
-    if norms is not None:
-        for run, piece in work:
-            older = piece._replace(age=piece.age + 1)
-            _note(model, run, norms, None, direction_norms([older], reading.formula))
+    take_steps(waiting, reading.formula)
 
 
 def _cut(run: Run, n_qubits: int) -> Iterator[Run]:
@@ -114,12 +109,10 @@ def _cut(run: Run, n_qubits: int) -> Iterator[Run]:
 def _perturbed(model: Model, reading: Reading, signals: _Signals, run: Run, piece: Piece, norms: Norms | None) -> Piece:
     """The piece of a run, ready for Adam's step: theta moved, or the gradient replaced."""
     group, lambda_ = piece.group, piece.group["lambda_"]
-    if lambda_ == 0:
-        return piece
     direction = piece.gradient if reading.direction == "gradient" else next_direction(piece, reading.formula)
     q = signals.of(run, piece.theta).mul_(direction)
     if norms is not None:
-        _note(model, run, norms, torch.linalg.vector_norm(q) * lambda_, [])
+        _note(model, run, norms, torch.linalg.vector_norm(q) * lambda_)
     if reading.placement == "moments":
         weight = reading.moments_sign(group) * lambda_
         return piece._replace(gradient=torch.add(piece.gradient, q.to(piece.gradient.dtype), alpha=weight))
@@ -128,13 +121,15 @@ def _perturbed(model: Model, reading: Reading, signals: _Signals, run: Run, piec
     return piece
 
 
-def _note(model: Model, run: Run, norms: Norms, perturbation: Tensor | None, adam: Sequence[Tensor]) -> None:
-    """What this process speaks for."""
+def _note(model: Model, run: Run, norms: Norms, perturbation: Tensor, adam: Tensor | None = None) -> None:
+    """|lambda * Q|, and |Adam's direction| where it is known, of what this process speaks for."""
     if model.layout.speaks_for(run.parameter):
         number = model.layout.numbers[run.parameter]
-        norms.adam[number].extend(adam)
-        if perturbation is not None:
-            norms.perturbation[number].append(perturbation)
+        norms.perturbation[number].append(perturbation)
+        if adam is not None:
+            norms.adam[number].append(adam)
+    if adam is not None:
+        norms.noted.add(id(model.layout.parameters[run.parameter]))
 
 
 class _Signals:

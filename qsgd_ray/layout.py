@@ -14,7 +14,7 @@ from qsgd_ray.adam_steps import Piece, piece_of
 from qsgd_ray.config import Direction, Formula, Placement
 from qsgd_ray.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
 from qsgd_ray.native import NATIVE_FROM
-from qsgd_ray.shards import HeldBlocks, Ranks, own, shards_of
+from qsgd_ray.shards import HeldBlocks, Ranks, is_divided, own, shards_of
 
 Group = dict[str, Any]
 
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
     """How an optimizer reads the paper: the options of config.Perturbation that say where Q goes.
 
     `silent`: s is 0, so that nothing is touched. `by_runs`: a closed form at scope `all`, that goes through the model
-    run by run; with `pointwise`, coordinate by coordinate.
+    run by run; with `pointwise`, coordinate by coordinate. `capturable`: s is neither drawn nor asked for.
     """
 
     scope: Scope
@@ -34,6 +34,7 @@ class Reading(NamedTuple):
     silent: bool
     by_runs: bool
     pointwise: bool
+    capturable: bool
 
     def sign(self, group: Group) -> float:
         """Of Q, whose direction is the gradient as it came, or one whose sign is turned already."""
@@ -77,12 +78,7 @@ class Layout:
 
     def told(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """Of these those for which this process speaks."""
-        if self.ranks.rank == 0:
-            return list(parameters)
-        divided = {
-            id(parameter) for parameter, shard in zip(self.parameters, self.shards, strict=True) if shard.divided
-        }
-        return [parameter for parameter in parameters if id(parameter) in divided]
+        return [parameter for parameter in parameters if self.ranks.rank == 0 or is_divided(parameter)]
 
     def speaks_for(self, index: int) -> bool:
         """Does this process tell of what it holds of a parameter? Of what all hold, the first does."""
@@ -121,7 +117,7 @@ class Model(NamedTuple):
 @torch.no_grad()
 def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) -> Layout:
     """`last`, or one made anew where a parameter came, moved in memory or was frozen, or a lambda began or ceased to
-    be 0. ValueError in one line: see shards.py; a lambda below 0; amsgrad where no reading says what it means."""
+    be 0. ValueError in one line: see shards.py; a group's option that is not allowed with this reading."""
     parameters = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
     numbers = [
         number for number, group in enumerate(groups) for parameter in group["params"] if parameter.requires_grad
@@ -133,16 +129,15 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
         numbers,
         [memory.data_ptr() for memory in here],
         [memory.is_contiguous() for memory in here],
-        [lambda_ != 0 for lambda_ in lambdas],
+        [memory.numel() for memory in here],
+        [memory.dtype for memory in here],
+        [(lambda_ != 0, group["amsgrad"]) for lambda_, group in zip(lambdas, groups, strict=True)],
     )
+    for group in groups:
+        _check(group, reading)
     if last is not None and last.key == key:
         return last
-    for lambda_ in lambdas:
-        if not 0 <= lambda_ < math.inf:
-            raise ValueError(f"lambda_: got {lambda_!r}; allowed: a number >= 0")
     amsgrad = any(group["amsgrad"] for group in groups)
-    if amsgrad and (reading.direction != "gradient" or reading.formula != "adamw"):
-        raise ValueError("amsgrad: got True; allowed: with direction gradient and formula adamw only")
     shards, ranks = shards_of(parameters)
     memory = [own(parameter.detach()).view(-1) for parameter in parameters]
     loud = [not reading.silent and lambdas[number] != 0 for number in numbers]
@@ -160,6 +155,17 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
         tuple(HeldBlocks(alike, shards, memory, ranks, native) for alike in some) for some in (blocks, cut)
     )
     return Layout(parameters, numbers, memory, shards, ranks, held, runs, held_cut, by_runs, key)
+
+
+def _check(group: Group, reading: Reading) -> None:
+    if not 0 <= group["lambda_"] < math.inf:
+        raise ValueError(f"lambda_: got {group['lambda_']!r}; allowed: a number >= 0")
+    if group["amsgrad"] and (reading.direction != "gradient" or reading.formula != "adamw"):
+        raise ValueError("amsgrad: got True; allowed: with direction gradient and formula adamw only")
+    if group["capturable"] and not reading.capturable:
+        raise ValueError("capturable: got True; allowed: with the sources sine, gradient and zero only")
+    if group["differentiable"]:
+        raise ValueError("differentiable: got True; allowed: False")
 
 
 def _loud(blocks: tuple[Blocks, ...], reading: Reading, loud: list[bool]) -> tuple[Blocks, ...]:

@@ -103,8 +103,10 @@ def fits(piece: Piece, s: Tensor | None = None) -> bool:
 
 
 def _plain(x: Tensor, size: int) -> bool:
-    # A type of its own may have no memory of its own; and a gradient that was expanded is one number many times.
-    return type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu and x.numel() == size and x.is_contiguous()
+    # A type of its own may have no memory of its own; a gradient that was expanded is one number many times; and of
+    # some, what is in memory is not yet negated, or not there at all since it is zero.
+    plain = type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu and x.numel() == size and x.is_contiguous()
+    return plain and not x.is_neg() and not x._is_zerotensor()
 
 
 def _kernel(name: str, rule: Rule) -> Callable[..., None] | None:

@@ -25,9 +25,9 @@ from qsgd_ray.layout import Layout, Model, Reading, layout_of
 from qsgd_ray.native import NATIVE_FROM
 from qsgd_ray.one_pass import direction_squares
 from qsgd_ray.perturbation import ClosedForm, make_signal
-from qsgd_ray.shards import own
+from qsgd_ray.shards import gradients_like_parameters, own
 from qsgd_ray.spaces import SPACES
-from qsgd_ray.telemetry import Norms, Telemetry
+from qsgd_ray.telemetry import Means, Norms, Telemetry
 
 __all__ = ["SuperpositionalAdamW", "Telemetry", "make_optimizer"]
 
@@ -56,7 +56,8 @@ class SuperpositionalAdamW(torch.optim.AdamW):
 
     Parameters may be sharded by rows (FSDP2's fully_shard): every process then steps what it holds, and takes the few
     coordinates that a block needs besides from the others (shards.py). `capturable`, for CUDA graphs: the sources sine,
-    gradient and zero only. A graph's replays are not counted as steps, nor sampled for telemetry.
+    gradient and zero only, after a first step outside of it. A graph's replays keep the lambda of its capture, are not
+    counted as steps and not sampled for telemetry. Shards that are no DTensors (FSDP1, ZeRO) count as whole parameters.
 
     ValueError in one line: an option that config.Perturbation refuses, a parameter that shards.py refuses, a sparse
     gradient, lr * weight_decay of 1 and more at scope `all`. CircuitError: what the circuits' backend raises.
@@ -69,6 +70,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
         lambda_: float = 0.5,
         n_qubits: int = 4,
@@ -89,6 +91,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         fused: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None:
         try:
             perturbation = config.Perturbation(
@@ -114,8 +117,6 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             raise ValueError(f"telemetry_every: got {telemetry_every}; allowed: a whole number >= 1, or None")
         self._signal = make_signal(perturbation, circuits)
         closed = isinstance(self._signal, ClosedForm)
-        if capturable and (not closed or self._signal.keyed):
-            raise ValueError(f"capturable: got True for source {source}; allowed: with sine, gradient and zero only")
         self._reading = Reading(
             scope,
             n_qubits,
@@ -125,11 +126,12 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             silent=source == "zero",
             by_runs=scope == "all" and closed,
             pointwise=isinstance(self._signal, ClosedForm) and self._signal.pointwise,
+            capturable=closed and not self._signal.keyed,
         )
         self._seed = seed
         self._prefetch = Prefetch(self._signal, seed)
         self._telemetry_every = telemetry_every
-        self._norms: list[Norms] = []
+        self._means = Means()
         self._layout: Layout | None = None
         super().__init__(
             params,
@@ -137,10 +139,12 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             betas,
             eps,
             weight_decay,
+            amsgrad,
             foreach=foreach,
             fused=fused,
             maximize=maximize,
             capturable=capturable,
+            differentiable=differentiable,
         )
         # Set by fused AdamW; a gradient scaler would then leave the gradients scaled, and Q with them.
         self._step_supports_amp_scaling = False
@@ -176,6 +180,12 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_sparse()
+        _graph_check(self)()
+        with gradients_like_parameters([p for group in self.param_groups for p in group["params"]]):
+            self._step()
+        return loss
+
+    def _step(self) -> None:
         norms = None
         sampled = self._telemetry_every is not None and (self._steps + 1) % self._telemetry_every == 0
         if sampled and not self._captured():
@@ -191,21 +201,18 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                 self._count_step(group)
         else:
             step_at_once(model, self._reading, self._prefetch, self._steps, self._adam_step, norms)
-            if norms is not None:
-                self._note_directions(layout, norms)
         for group in self.param_groups:
             group[STEPS] += 1
         self._prefetch.ahead(layout, self._steps)
         if norms is not None:
-            if layout.ranks.group is not None:
-                norms.sum_over(layout.ranks, layout.memory[0].device)
-            self._norms.append(norms)
-        return loss
+            self._note_directions(layout, norms)
+            device = layout.memory[0].device if layout.memory else torch.device("cpu")
+            self._means.add(layout.ranks.sum_(norms.squares(device)))
 
     def telemetry(self) -> Telemetry:
         """What was done since the last call (see `Telemetry`); starts the norms' next window."""
-        norms, self._norms = self._norms, []
-        return Telemetry.of(norms, self._prefetch.wait_s, self._prefetch.n_circuits)
+        means, self._means = self._means, Means()
+        return Telemetry.of(means, self._prefetch.wait_s, self._prefetch.n_circuits)
 
     def _adam_step(self) -> None:
         """Without a perturbation."""
@@ -220,8 +227,9 @@ class SuperpositionalAdamW(torch.optim.AdamW):
 
     def _note_directions(self, layout: Layout, norms: Norms) -> None:
         for number, group in enumerate(self.param_groups):
-            pieces = list(self._pieces(layout.told(group["params"]), group))
-            norms.adam[number] = _direction_norms(pieces, self._reading.formula, layout.n_coordinates)
+            parameters = [parameter for parameter in layout.told(group["params"]) if id(parameter) not in norms.noted]
+            pieces = list(self._pieces(parameters, group))
+            norms.adam[number] += _direction_norms(pieces, self._reading.formula, layout.n_coordinates)
 
     def _captured(self) -> bool:
         """Does a CUDA graph record this step?"""
@@ -258,15 +266,20 @@ class SuperpositionalAdamW(torch.optim.AdamW):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # load_state_dict comes this way too: what was asked before it is discarded.
-        own = [group.get("lambda_") for group in self.__dict__.get("param_groups", [])]
+        lambdas = [group.get("lambda_") for group in self.__dict__.get("param_groups", [])]
         super().__setstate__(state)
         self._prefetch.forget()
         self._layout = None
-        if "_norms" not in state:
-            self._norms = []
+        if "_means" not in state:
+            self._means = Means()
+        # A state of channels_last parameters, say: Adam would take it as it is, by_runs.py and the telemetry not.
+        for own_state in self.state.values():
+            for name, value in own_state.items():
+                if isinstance(value, Tensor) and not own(value).is_contiguous():
+                    own_state[name] = value.contiguous()
         # A state of plain AdamW has no lambda: each group keeps its own.
-        own += [self.defaults["lambda_"]] * (len(self.param_groups) - len(own))
-        for group, lambda_ in zip(self.param_groups, own, strict=False):
+        lambdas += [self.defaults["lambda_"]] * (len(self.param_groups) - len(lambdas))
+        for group, lambda_ in zip(self.param_groups, lambdas, strict=False):
             group.setdefault("lambda_", lambda_)
             group.setdefault(STEPS, 0)
 
@@ -277,7 +290,7 @@ _CARRIED = (
     "_signal",
     "_prefetch",
     "_telemetry_every",
-    "_norms",
+    "_means",
     "_step_supports_amp_scaling",
 )
 
@@ -306,6 +319,12 @@ def make_optimizer(
         return torch.optim.AdamW(parameters, **settings)
     own = {name: getattr(perturbation, name) for name in config.Perturbation.model_fields if name != "schedule"}
     return SuperpositionalAdamW(parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=16)
+
+
+def _graph_check(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """torch's own: a step in a CUDA graph wants `capturable`. Older versions have it by the second name only."""
+    names = ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+    return next(check for name in names if (check := getattr(optimizer, name, None)) is not None)
 
 
 def _direction_norms(pieces: list[Piece], formula: config.Formula, n_coordinates: int) -> list[Tensor]:

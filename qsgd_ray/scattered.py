@@ -171,7 +171,11 @@ def native_kernels() -> ctypes.CDLL | None:
 def fit_native(tensors: Sequence[Tensor | None]) -> bool:
     """May NativePlaces point at all of these?"""
     return all(
-        x is None or (x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() and type(x) in _PLAIN)
+        x is None
+        or (
+            (x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() and type(x) in _PLAIN)
+            and not (x.is_neg() or x._is_zerotensor())
+        )
         for x in tensors
     )
 

@@ -33,6 +33,11 @@ class LambdaSchedule:
 
     def step(self) -> None:
         """One optimizer step was taken."""
+        if len(self.optimizer.param_groups) != len(self.first):
+            raise ValueError(
+                f"schedule: got an optimizer of {len(self.optimizer.param_groups)} parameter groups; allowed: the "
+                f"{len(self.first)} with which it began"
+            )
         self.steps += 1
         for group, first in zip(self.optimizer.param_groups, self.first, strict=True):
             group["lambda_"] = first * factor(self.shape, self.steps, self.total_steps)

@@ -6,7 +6,8 @@ processes, of the bits, each from whoever holds it and zeros from the others, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,30 @@ def own(tensor: Tensor) -> Tensor:
     return local
 
 
+@contextmanager
+def gradients_like_parameters(parameters: Sequence[Any]) -> Iterator[None]:
+    """Within it, gradients of DTensors that are laid out otherwise than their parameters (partial sums, other shards)
+    are laid out alike, as torch's optimizers do for each operation; afterwards they are those that came."""
+    came: dict[Any, Any] = {}
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is None or not hasattr(parameter, "to_local"):
+            continue
+        if gradient.placements != parameter.placements:
+            came[parameter] = gradient
+            parameter.grad = gradient.redistribute(parameter.device_mesh, parameter.placements)
+    try:
+        yield
+    finally:
+        for parameter, gradient in came.items():
+            parameter.grad = gradient
+
+
+def is_divided(parameter: Any) -> bool:
+    """Do several processes hold a part of it each?"""
+    return hasattr(parameter, "to_local") and parameter.to_local().numel() < parameter.numel()
+
+
 def shards_of(parameters: Sequence[Tensor]) -> tuple[list[Shard], Ranks]:
     """Who holds which coordinates of each parameter. Those that are not sharded, every process holds whole.
 
@@ -46,14 +71,14 @@ def shards_of(parameters: Sequence[Tensor]) -> tuple[list[Shard], Ranks]:
     for index, parameter in enumerate(parameters):
         where = f"parameter {index} of shape {tuple(parameter.shape)}"
         group = _group(parameter, where)
-        if group is not None:
-            if ranks.group is not None and _members(group) != _members(ranks.group):
-                raise ValueError(
-                    f"{where}: got a shard among processes {_members(group)}; allowed: the same for all, here "
-                    f"{_members(ranks.group)}"
-                )
-            ranks = Ranks(group, dist.get_rank(group)) if ranks.group is None else ranks
+        if group is not None and ranks.group is not None and _members(group) != _members(ranks.group):
+            raise ValueError(
+                f"{where}: got a shard among processes {_members(group)}; allowed: the same for all, here "
+                f"{_members(ranks.group)}"
+            )
         shards.append(_shard(parameter, group))
+        if group is not None and ranks.group is None:
+            ranks = Ranks(group, shards[-1].rank)
         _check(parameter, parameters[0], where)
     return shards, ranks
 
@@ -90,7 +115,13 @@ def _shard(parameter: Tensor, group: dist.ProcessGroup | None) -> Shard:
     bounds = [0]
     for size in sizes:
         bounds.append(bounds[-1] + int(size) * of_a_row)
-    return Shard(tuple(bounds), dist.get_rank(group))
+    return Shard(tuple(bounds), _place(parameter))
+
+
+def _place(parameter: Any) -> int:
+    """Which part this process holds: its place in the mesh, which need not be its rank in the group."""
+    (over,) = (number for number, placement in enumerate(parameter.placements) if not placement.is_replicate())
+    return int(parameter.device_mesh.get_coordinate()[over])
 
 
 def _members(group: dist.ProcessGroup) -> list[int]:
@@ -122,13 +153,14 @@ class HeldBlocks:
         self.parts = blocks.held(shards)
         self.sizes = [part.stop - part.start for part in self.parts]
         self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
-        self._ranks = ranks
+        together = any(shards[segment.parameter].divided for segment in blocks.segments)
+        self._ranks = ranks if together else Ranks(None, ranks.rank)
         self._like = memory[0].new_zeros(0, dtype=_widest([memory[segment.parameter] for segment in blocks.segments]))
         self._kernels = native_kernels() if native else None
         self._where = Where.of(self.parts)
         self.thetas = self.places(memory)
         self._at = self._told = None
-        if ranks.group is not None:
+        if self._ranks.group is not None:
             nowhere = torch.zeros(0, dtype=torch.int64, device=self._like.device)
             at = [
                 torch.arange(part.place, part.place + size) for part, size in zip(self.parts, self.sizes, strict=True)

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from qsgd_ray.shards import Ranks
+from torch.nn import functional as F
 
 
 class Norms:
-    """Of one sampled step: for each parameter group, |lambda * Q| and |Adam's direction| of its parts."""
+    """Of one sampled step: for each parameter group, |lambda * Q| and |Adam's direction| of its parts. `noted`: the
+    ids of the parameters whose direction is among them."""
 
     def __init__(self, n_groups: int) -> None:
         self.perturbation: list[list[Tensor]] = [[] for _ in range(n_groups)]
         self.adam: list[list[Tensor]] = [[] for _ in range(n_groups)]
+        self.noted: set[int] = set()
 
-    def sum_over(self, ranks: Ranks, device: torch.device) -> None:
-        """From what each process holds of the model to the whole of it, on all of them; `device`: of the
-        parameters."""
-        both = (self.perturbation, self.adam)
-        squares = torch.tensor([[_together(own) ** 2 for own in norms] for norms in both], dtype=torch.float64)
-        for norms, summed in zip(both, ranks.sum_(squares.to(device)), strict=True):
-            norms[:] = [[norm] for norm in summed.sqrt()]
+    def squares(self, device: torch.device) -> Tensor:
+        """(2, groups) float64 on the device: the squares of both norms of each group; nothing waits for a GPU."""
+        none = torch.zeros((), dtype=torch.float64, device=device)
+        rows = [
+            [torch.stack(parts).to(torch.float64).square().sum() if parts else none for parts in groups]
+            for groups in (self.perturbation, self.adam)
+        ]
+        return torch.stack([torch.stack(row) for row in rows])
+
+
+class Means:
+    """Norms of the steps sampled so far, added up; as large after a thousand as after one."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._model = torch.zeros(2, dtype=torch.float64)
+        self._groups = torch.zeros(2, 0, dtype=torch.float64)
+        self._n_of_group = torch.zeros(0, dtype=torch.float64)  # groups may come later
+
+    def add(self, squares: Tensor) -> None:
+        """Those of one more step, as `Norms.squares` has them."""
+        new = squares.shape[1] - self._groups.shape[1]
+        self._groups = F.pad(self._groups, (0, new)).to(squares.device) + squares.sqrt()
+        self._model = self._model.to(squares.device) + squares.sum(1).sqrt()
+        self._n_of_group = F.pad(self._n_of_group, (0, new)) + 1
+        self.n += 1
+
+    def of_model(self) -> tuple[float, float]:
+        """|lambda * Q| and |Adam's direction|."""
+        perturbation, adam = (self._model / self.n).tolist()
+        return perturbation, adam
+
+    def of_groups(self) -> list[tuple[float, float]]:
+        """The same of each parameter group."""
+        rows = (self._groups.cpu() / self._n_of_group).T.tolist()
+        return [(perturbation, adam) for perturbation, adam in rows]
 
 
 class GroupNorms(NamedTuple):
@@ -49,26 +77,9 @@ class Telemetry(NamedTuple):
     groups: tuple[GroupNorms, ...] = ()
 
     @staticmethod
-    def of(sampled: Sequence[Norms], circuit_wait_s: float, n_circuits: int) -> Telemetry:
-        """The means of these steps."""
-        if not sampled:
+    def of(means: Means, circuit_wait_s: float, n_circuits: int) -> Telemetry:
+        """These means."""
+        if means.n == 0:
             return Telemetry(None, None, circuit_wait_s, n_circuits, 0)
-        perturbation = [[_together(group) for group in norms.perturbation] for norms in sampled]
-        adam = [[_together(group) for group in norms.adam] for norms in sampled]
-        groups = tuple(
-            GroupNorms(q, step, q / step if step else None)
-            for q, step in zip(_means(perturbation), _means(adam), strict=True)
-        )
-        (q,), (step,) = (_means([[math.hypot(*groups)] for groups in norms]) for norms in (perturbation, adam))
-        return Telemetry(q, step, circuit_wait_s, n_circuits, len(sampled), groups)
-
-
-def _together(norms: list[Tensor]) -> float:
-    """The Euclidean norm of the whole from those of its parts."""
-    return float(torch.linalg.vector_norm(torch.stack(norms).to(torch.float64))) if norms else 0.0
-
-
-def _means(rows: list[list[float]]) -> list[float]:
-    """Of each column; rows may lack the groups that came later."""
-    columns = max(map(len, rows))
-    return [sum(row[c] for row in rows if c < len(row)) / sum(c < len(row) for row in rows) for c in range(columns)]
+        groups = tuple(GroupNorms(q, step, q / step if step else None) for q, step in means.of_groups())
+        return Telemetry(*means.of_model(), circuit_wait_s, n_circuits, means.n, groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -12,9 +13,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_tensor
 from torch.distributed.tensor import Shard as Sharded
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +23,7 @@ from qsgd_ray import by_runs
 from qsgd_ray.optimizer import SuperpositionalAdamW
 
 STEPS = 20
+TIMEOUT = timedelta(seconds=60)  # a process that waits for ever is a failure
 
 
 @dataclass(frozen=True)
@@ -138,24 +140,77 @@ def through_a_checkpoint(model, optimizer, case, folder):
     return fresh
 
 
-def refusals(world):
-    """What parameters are told that are sharded otherwise than by rows over one dimension of a mesh."""
+def laid_out_otherwise(rank, world):
+    """Parameters after two steps whose gradients are partial sums, shards or whole where the parameters are not, each
+    with the same by one process."""
     mesh = init_device_mesh("cpu", (world,))
+    layouts = {
+        "partial": ([Replicate()], [Partial("sum")]),
+        "sharded": ([Replicate()], [Sharded(0)]),
+        "columns": ([Sharded(0)], [Sharded(1)]),
+        "whole": ([Sharded(0)], [Replicate()]),
+    }
+    found = {}
+    for options in ({"scope": "tensor"}, {"scope": "all", "source": "shuffled"}, {"direction": "preconditioned"}):
+        for name, (own, its) in layouts.items():
+            theta, gradient = torch.linspace(-1, 1, 20).view(5, 4), torch.linspace(2, -1, 20).view(5, 4)
+            alone = nn.Parameter(theta.clone())
+            shared = nn.Parameter(distribute_tensor(theta, mesh, own))
+            for parameter in (alone, shared):
+                optimizer = SuperpositionalAdamW([parameter], lr=0.1, telemetry_every=1, **options)
+                for _ in range(2):
+                    parameter.grad = gradient
+                    if parameter is shared:
+                        share = gradient * {0: 2.0, 1: -1.0}.get(rank, 0.0)
+                        partial = its[0].is_partial()
+                        parameter.grad = (DTensor.from_local if partial else distribute_tensor)(
+                            share if partial else gradient, mesh, its
+                        )
+                    came = parameter.grad
+                    optimizer.step()
+                    assert parameter.grad is came
+            found[f"{name}-{options}"] = (whole(shared.detach()), alone.detach())
+    return found
+
+
+def without_a_gradient_here(rank, world):
+    """A whole parameter, beside one in shards, has no gradient on the first process: nobody waits for ever."""
+    mesh = init_device_mesh("cpu", (world,))
+    for options in ({"source": "random_sign"}, {"source": "circuit"}):
+        sharded = nn.Parameter(distribute_tensor(torch.ones(4, 6), mesh, [Sharded(0)]))
+        everywhere = nn.Parameter(torch.ones(3))
+        optimizer = SuperpositionalAdamW([sharded, everywhere], **options)
+        for _ in range(3):
+            sharded.grad = distribute_tensor(torch.ones(4, 6), mesh, [Sharded(0)])
+            everywhere.grad = None if rank == 0 else torch.ones(3)
+            optimizer.step()
+
+
+def refusals(rank, world):
+    """What parameters are told that are sharded otherwise than by rows over one dimension of a mesh."""
+    mesh, fewer = init_device_mesh("cpu", (world,)), DeviceMesh("cpu", list(range(world - 1)))
     columns = nn.Parameter(distribute_tensor(torch.zeros(4, 6), mesh, [Sharded(1)]))
+    refused = [[columns]]
+    over_all = nn.Parameter(distribute_tensor(torch.zeros(4), mesh, [Sharded(0)]))
+    if 1 < len(fewer.mesh) > rank:
+        refused.append([over_all, nn.Parameter(distribute_tensor(torch.zeros(4), fewer, [Sharded(0)]))])
     told = []
-    try:
-        SuperpositionalAdamW([columns])
-    except ValueError as error:
-        told.append(str(error))
+    for parameters in refused:
+        try:
+            SuperpositionalAdamW(parameters)
+        except ValueError as error:
+            told.append(str(error))
     return told
 
 
 def work(rank, world, folder, cases):
     """What each process of a group runs."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world, timeout=TIMEOUT)
     try:
         found = {case.name: run(case, rank, world, Path(folder)) for case in cases}
-        torch.save({"runs": found, "refusals": refusals(world)}, f"{folder}/{rank}.pt")
+        without_a_gradient_here(rank, world)
+        told = {"runs": found, "refusals": refusals(rank, world), "layouts": laid_out_otherwise(rank, world)}
+        torch.save(told, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()

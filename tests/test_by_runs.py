@@ -91,17 +91,36 @@ def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
     assert (found - expected).abs().max() < 1e-5
 
 
-@compiled
-def test_a_group_without_perturbation_is_torch_s_bit_for_bit(kernels):
-    ours, theirs = parameters_of(FLOAT32), parameters_of(FLOAT32)
-    stepped(ours, own=0.0, fused=True)
-    adamw = torch.optim.AdamW(theirs[:1], lr=1e-2, eps=1e-3, weight_decay=0.1, fused=True)
+@pytest.mark.parametrize("native_from", [1, 2**20])
+@pytest.mark.parametrize("kernel", [{"fused": True}, {"foreach": True}, {}])
+def test_a_group_without_perturbation_is_torch_s_bit_for_bit(monkeypatch, native_from, kernel):
+    monkeypatch.setattr(by_runs, "NATIVE_FROM", native_from)
+    monkeypatch.setattr(by_runs, "CHUNK", 1000)  # torch's fused kernel rounds otherwise where a tensor is cut
+    ours, theirs = ([torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (50_000, 7)] for _ in range(2))
+    shared = {"lr": 1e-2, "weight_decay": 0.1, **kernel}
+    groups = [{"params": ours[:1], "lambda_": 0.0}, {"params": ours[1:]}]
+    perturbed = SuperpositionalAdamW(groups, scope="all", n_qubits=3, **shared)
+    adamw = torch.optim.AdamW(theirs, **shared)
     for step in range(10):
-        generator = torch.Generator().manual_seed(step)
-        theirs[0].grad = torch.randn(SHAPES[0], generator=generator)
-        adamw.step()
-    assert kernels
+        for parameters, own in ((ours, perturbed), (theirs, adamw)):
+            for parameter in parameters:
+                generator = torch.Generator().manual_seed(step)
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            own.step()
     assert torch.equal(ours[0], theirs[0])
+    assert not torch.equal(ours[1], theirs[1])
+
+
+def test_only_what_is_perturbed_may_not_be_shrunk_away():
+    parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    groups = [{"params": parameters[:1], "lambda_": 0.0, "weight_decay": 200.0}, {"params": parameters[1:]}]
+    ours = SuperpositionalAdamW(groups, lr=0.01, scope="all")
+    for parameter in parameters:
+        parameter.grad = torch.ones(3)
+    ours.step()
+    ours.param_groups[1]["weight_decay"] = 100.0
+    with pytest.raises(ValueError, match=r"^lr \* weight_decay: got 1; allowed with scope all: below 1$"):
+        ours.step()
 
 
 @pytest.mark.parametrize("source", ["sine", "shuffled"])

@@ -205,8 +205,10 @@ def refused(index, other):
         lambda x: x[:7],
         lambda x: x.as_subclass(Own),
         lambda x: x.to("meta"),
+        torch._neg_view,
+        lambda x: torch._efficientzerotensor(len(x)),
     ],
-    ids=["float64", "bfloat16", "strided", "expanded", "shorter", "subclass", "meta"],
+    ids=["float64", "bfloat16", "strided", "expanded", "shorter", "subclass", "meta", "negated", "zeros"],
 )
 def test_what_has_no_kernel_is_left_as_it_is(index, other):
     arrays = refused(index, other)
@@ -229,7 +231,12 @@ def test_s_comes_with_the_rule_that_asks_for_it():
 
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
-    [("CXX", "/no/such/compiler", "No such file"), ("CXX", "false", "exit status 1"), ("PATH", "", "none of c++, g++")],
+    [
+        ("CXX", "c++ '", "No closing quotation"),
+        ("CXX", "/no/such/compiler", "No such file"),
+        ("CXX", "false", "exit status 1"),
+        ("PATH", "", "none of c++, g++"),
+    ],
 )
 def test_without_a_compiler_nothing_is_done_and_one_line_said(monkeypatch, caplog, variable, value, said):
     monkeypatch.delenv("CXX", raising=False)

@@ -241,11 +241,12 @@ def test_parameters_without_a_gradient_or_frozen_are_left_alone():
     assert torch.equal(third, before[2])
 
 
-def test_a_step_without_any_gradient_asks_nothing():
+def test_a_step_without_any_gradient_asks_nothing_anew():
     backend = CountingBackend()
     optimizer = SuperpositionalAdamW(parameters_of(((4,),)), source="circuit", circuits=backend, telemetry_every=1)
     optimizer.step()
     optimizer.step()
+    assert len(backend.asked) == 1  # a step ahead, and theta has not moved since
     assert optimizer.telemetry()[:2] == (0.0, 0.0)
 
 
@@ -563,6 +564,16 @@ def test_waiting_for_circuits_is_counted_in_seconds():
         ({"source": "noise"}, r"^Perturbation.source: got 'noise'"),
         ({"scope": "layer"}, r"^Perturbation.scope: got 'layer'"),
         ({"telemetry_every": 0}, r"^telemetry_every: got 0; allowed: a whole number >= 1, or None$"),
+        *(
+            ({"capturable": True, "source": source}, r"^capturable: got True; allowed: with the sources sine, gradient")
+            for source in ("random_sign", "shuffled", "circuit")
+        ),
+        ({"differentiable": True}, r"^differentiable: got True; allowed: False$"),
+        (
+            {"amsgrad": True, "formula": "paper"},
+            r"^amsgrad: got True; allowed: with direction gradient and formula adamw",
+        ),
+        ({"amsgrad": True, "direction": "preconditioned"}, r"^amsgrad: got True; allowed: with direction gradient"),
         ({"lambda_": LogUniform(low=0.1, high=1)}, r"^Perturbation.lambda_: got a space; allowed: a number$"),
     ],
 )

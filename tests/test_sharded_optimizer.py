@@ -124,7 +124,20 @@ def test_norms_are_the_whole_model_s_on_every_rank(ranks, world, case):
         assert rank["runs"][case.name]["norms"] == pytest.approx(alone(case)["norms"], rel=1e-6)
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_gradients_that_are_laid_out_otherwise_than_their_parameters_change_nothing(ranks, world):
+    for rank in ranks(world):
+        assert len(rank["layouts"]) == 12
+        for found, expected in rank["layouts"].values():
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def test_other_shards_are_refused_in_one_line(ranks):
-    for rank in ranks(2):
-        (told,) = rank["refusals"]
+    for rank in ranks(2) + ranks(3):
+        told = rank["refusals"][0]
         assert told.startswith("parameter 0 of shape (4, 6): got placements (Shard(dim=1),); allowed: replicated, or")
+    for rank in ranks(3)[:2]:
+        told = (
+            "parameter 1 of shape (4,): got a shard among processes [0, 1]; allowed: the same for all, here [0, 1, 2]"
+        )
+        assert rank["refusals"][1] == told

@@ -1,0 +1,82 @@
+"""Coordinates here and there: the C++ loop does what torch's operations do, bit for bit."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsgd_ray import layout, native
+from qsgd_ray.coordinates import Part
+from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.scattered import NativePlaces, Times, TorchPlaces, Where, fit_native, native_kernels
+
+compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
+
+
+@st.composite
+def places(draw):
+    """Tensors of which some are None, and runs in them that do not overlap."""
+    tensors, parts, place = [], [], 0
+    for index in range(draw(st.integers(1, 5))):
+        size = draw(st.integers(1, 9))
+        tensors.append(
+            None if draw(st.booleans()) else torch.randn(size, generator=torch.Generator().manual_seed(index))
+        )
+        start = draw(st.integers(0, size - 1))
+        stop = draw(st.integers(start + 1, size))
+        parts.append(Part(index, start, stop, place))
+        place += stop - start
+    return tensors, parts, place
+
+
+@compiled
+@given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)))
+def test_both_ways_read_add_and_put_the_same_bits(drawn, factor, which):
+    tensors, parts, length = drawn
+    twins = [None if tensor is None else tensor.clone() for tensor in tensors]
+    values = torch.randn(length, generator=torch.Generator().manual_seed(9))
+    some = sorted(which & set(range(len(parts))))
+    ours = NativePlaces(native_kernels(), Where.of(parts), tensors)
+    theirs = TorchPlaces(parts, twins, values)
+    assert torch.equal(ours.joined(), theirs.joined())
+    for own in (ours, theirs):
+        own.add_(values, [Times(some, factor)])
+    assert torch.equal(ours.joined(), theirs.joined())
+    for own in (ours, theirs):
+        own.put_(values)
+    assert torch.equal(ours.joined(), theirs.joined())
+    for tensor, twin in zip(tensors, twins, strict=True):
+        assert tensor is twin is None or torch.equal(tensor, twin)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [torch.zeros(3).double(), torch.zeros(3, 2)[:, 0], torch._neg_view(torch.zeros(3)), torch.zeros(3, device="meta")],
+    ids=["float64", "strided", "negated", "meta"],
+)
+def test_what_no_pointer_can_be_had_of_goes_by_torch(other):
+    assert fit_native([torch.zeros(2), None, torch.nn.Parameter(torch.zeros(2))])
+    assert not fit_native([torch.zeros(2), other])
+
+
+@pytest.mark.parametrize("placement", ["update", "moments"])
+@pytest.mark.parametrize("direction", ["gradient", "preconditioned"])
+@pytest.mark.parametrize("compiler", [None, "/no/such/compiler"])
+def test_a_large_model_s_steps_are_a_small_one_s_bit_for_bit(monkeypatch, placement, direction, compiler):
+    found = []
+    for native_from in (2**20, 1):
+        monkeypatch.setattr(layout, "NATIVE_FROM", native_from)
+        if native_from == 1 and compiler:
+            monkeypatch.setattr(native, "_libraries", {})
+            monkeypatch.setenv("CXX", compiler)
+        parameters = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (9, 2, 1, 30)]
+        groups = [{"params": parameters[:2]}, {"params": parameters[2:], "lambda_": 3.0, "lr": 0.1}]
+        optimizer = SuperpositionalAdamW(groups, placement=placement, direction=direction)
+        for step in range(5):
+            for index, parameter in enumerate(parameters):
+                parameter.grad = None if index == step else torch.cos(parameter.detach() * (step + 1))
+            optimizer.step()
+        found.append(torch.cat([parameter.detach() for parameter in parameters]))
+    assert torch.equal(*found)
