@@ -7,7 +7,7 @@ the pool's `PoolBackend`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
 from typing import Any
 
 import numpy as np
@@ -15,100 +15,94 @@ import psutil
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-from torch import Tensor
 
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import Sampling
+from qsgd_ray.circuits.auto import AutoBackend, make_backend
+from qsgd_ray.circuits.backends import CircuitBackend, Sampling, SamplingBackend
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.pool_backend import Asked, PoolBackend
+from qsgd_ray.pool_metrics import PoolMetrics
+
+__all__ = ["CircuitActor", "CircuitPool", "PoolBackend"]
 
 
 class CircuitActor:
-    """One simulating process: an `AutoBackend` that answers over the network."""
+    """One simulating process: an `AutoBackend`, or another engine by name, that answers over the network."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, engine: str = "auto") -> None:
         torch.set_num_threads(threads)
-        exact = AutoBackend(memory_bytes=psutil.virtual_memory().total, threads=threads)
-        self._backends: dict[Sampling | None, AutoBackend] = {None: exact}
+        self._backends: dict[Sampling | None, CircuitBackend] = {None: self._make(threads, engine)}
+        self._born = time.monotonic()
+        self._began: float | None = None
+        self._busy_s = 0.0
 
-    def answer(
-        self,
-        spec: CircuitSpec,
-        angles_bdnr: NDArray[np.float64],
-        readout: Readout = "z",
-        keys_b: NDArray[np.int64] | None = None,
-        sampling: Sampling | None = None,
-    ) -> NDArray[np.float64]:
-        """(batch, spec.answer_width(readout)); `CircuitMemoryError` where this node can hold none of it."""
-        if sampling not in self._backends:
-            assert sampling is not None
-            self._backends[sampling] = self._backends[None].sampled(sampling)
-        backend = self._backends[sampling]
-        # Ray hands out read-only arrays; torch wants to own what it wraps.
-        angles = torch.from_numpy(angles_bdnr.copy())
-        keys = None if keys_b is None else torch.from_numpy(keys_b.copy())
-        answer: NDArray[np.float64] = backend.submit(spec, angles, readout, keys).result().numpy()
-        return answer
+    def _make(self, threads: int, engine: str) -> CircuitBackend:
+        memory = psutil.virtual_memory().total
+        if engine == "auto":
+            return AutoBackend(memory_bytes=memory, threads=threads)
+        options: dict[str, Any] = {"threads": threads} if engine == "aer" else {}
+        return make_backend(engine, memory_bytes=memory, **options)
 
-
-@dataclass(frozen=True)
-class PoolPending:
-    """An answer on its way; `result` waits for it at most `timeout_s` seconds."""
-
-    answer: ray.ObjectRef
-    timeout_s: float
-
-    def result(self) -> Tensor:
-        """(batch, width) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
+    def answer(self, asked: Asked) -> tuple[NDArray[np.float64], float]:
+        """(batch, spec.answer_width(readout)), and the seconds that took; `CircuitMemoryError` where this node can hold
+        none of it."""
+        self._began = time.monotonic()
         try:
-            return torch.from_numpy(np.array(ray.get(self.answer, timeout=self.timeout_s)))
-        except GetTimeoutError:
-            raise CircuitsLost(f"the circuit pool did not answer within {self.timeout_s:g} s") from None
-        except RayTaskError as error:
-            raise CircuitError(f"a circuit actor failed: {error.cause}") from error
-        except RayActorError as error:
-            raise CircuitsLost(f"a circuit actor was lost and could not be restarted: {error}") from error
+            values = self._answer(asked)
+        finally:
+            busy_s = time.monotonic() - self._began
+            self._began = None
+            self._busy_s += busy_s
+        PoolMetrics.here().simulated(len(values), self._busy_s / (time.monotonic() - self._born))
+        return values, busy_s
 
+    def _answer(self, asked: Asked) -> NDArray[np.float64]:
+        backend = self._backends.get(asked.sampling)
+        if backend is None:
+            exact = self._backends[None]
+            if not isinstance(exact, SamplingBackend) or asked.sampling is None:
+                raise CircuitError(f"circuits: got {type(exact).__name__}, which does not sample")
+            backend = self._backends[asked.sampling] = exact.sampled(asked.sampling)
+        # Ray hands out read-only arrays; torch wants to own what it wraps.
+        angles = torch.from_numpy(asked.angles_bdnr.copy())
+        keys = None if asked.keys_b is None else torch.from_numpy(asked.keys_b.copy())
+        if isinstance(backend, AutoBackend):
+            pending = backend.submit_part(asked.spec, angles, asked.readout, keys, asked.of)
+        else:
+            pending = backend.submit(asked.spec, angles, asked.readout, keys)
+        values: NDArray[np.float64] = pending.result().numpy()
+        return values
 
-@dataclass
-class PoolBackend:
-    """The pool as seen by a training worker: a `CircuitBackend` that can be sent to other processes."""
-
-    actors: list[Any]
-    timeout_s: float
-    turn: int = 0
-    sampling: Sampling | None = None
-
-    def submit(
-        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
-    ) -> PoolPending:
-        """Send the circuits to the next actor in turn; returns at once."""
-        actor = self.actors[self.turn % len(self.actors)]
-        self.turn += 1
-        angles = angles_bdnr.detach().to("cpu", torch.float64).numpy()
-        keys = None if keys_b is None else keys_b.cpu().numpy()
-        return PoolPending(actor.answer.remote(spec, angles, readout, keys, self.sampling), self.timeout_s)
-
-    def sampled(self, sampling: Sampling) -> PoolBackend:
-        """The same actors, answering by measurements, or under noise."""
-        return replace(self, sampling=sampling)
+    @ray.method(concurrency_group="health", max_task_retries=-1)
+    def running_s(self) -> float:
+        """For how many seconds the call under way has been; 0 where there is none. Waits for an actor that restarts."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
 
 class CircuitPool:
-    """`n_actors` circuit actors, alive as long as this object's owner keeps it."""
+    """`n_actors` circuit actors, alive as long as this object's owner keeps it. `engine`: as of `make_backend`."""
 
-    def __init__(self, n_actors: int, cpus_per_actor: float, timeout_s: float) -> None:
-        # A call that dies with its actor is repeated on the restarted one: circuits are pure, the answer is the same.
-        shell = ray.remote(num_cpus=cpus_per_actor, max_restarts=-1, max_task_retries=2)(CircuitActor)
-        self._actors = [shell.remote(threads=max(1, int(cpus_per_actor))) for _ in range(n_actors)]
+    def __init__(
+        self,
+        n_actors: int,
+        cpus_per_actor: float,
+        timeout_s: float,
+        engine: str = "auto",
+        actor: type[CircuitActor] = CircuitActor,
+    ) -> None:
+        # A call that dies with its actor is asked again by whoever wants the answer (pool_backend.py): repeated by Ray,
+        # one that hangs would hang the restarted actor for nobody.
+        shell = ray.remote(
+            num_cpus=cpus_per_actor, max_restarts=-1, max_task_retries=0, concurrency_groups={"health": 1}
+        )(actor)
+        self._actors = [shell.remote(max(1, int(cpus_per_actor)), engine) for _ in range(n_actors)]
         self._timeout_s = timeout_s
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when every actor answers; `CircuitsLost` where the cluster did not start them in time."""
-        one_qubit = CircuitSpec(1, depth=1)
-        calls = [actor.answer.remote(one_qubit, np.zeros((1, 1, 1, 2))) for actor in self._actors]
+        one_qubit = Asked(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
+        calls = [actor.answer.remote(one_qubit) for actor in self._actors]
         ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         if waiting:
             raise CircuitsLost(

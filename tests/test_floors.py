@@ -63,14 +63,16 @@ FLOORS = [
     {"bench", "bench.timing"},
     {"bench.rows", "bench.peers"},
     {"bench.circuits", "bench.attention", "bench.optimizer"},
-    {"bulletin", "connection", "one_node", "pool", "rung"},
+    {"bulletin", "connection", "one_node", "pool_metrics", "rung"},
+    {"pool_backend"},
+    {"pool"},
     {"distributed"},
     {"trainable", "progress"},
     {"search"},
     {"study"},
     {"cli"},
 ]
-FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool" in floor)
+FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool_metrics" in floor)
 
 
 def modules() -> dict[str, Path]:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import time
+from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -12,7 +15,8 @@ from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool import CircuitActor, CircuitPool
+from qsgd_ray.pool import CircuitActor, CircuitPool, PoolBackend
+from qsgd_ray.pool_backend import ATTEMPTS, CACHE_BYTES, IN_FLIGHT, Asked
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -65,7 +69,7 @@ def test_what_the_backend_refuses_is_one_clear_error(pool):
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():
     actor = CircuitActor(threads=torch.get_num_threads())
     with pytest.raises(CircuitError, match="bytes"):
-        actor.answer(CircuitSpec(60, depth=30), torch.zeros(1, 30, 60, 2, dtype=torch.float64).numpy())
+        actor.answer(Asked(CircuitSpec(60, depth=30), np.zeros((1, 30, 60, 2)), "z", None, None, 1))
 
 
 def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
@@ -88,11 +92,128 @@ def test_a_pool_that_was_closed_is_one_clear_error(cluster):
         backend.submit(SPEC, angles(1)).result()
 
 
-def test_an_answer_that_does_not_come_in_time_is_one_clear_error(pool):
-    slow = pool.backend()
-    slow.timeout_s = 1e-9
-    with pytest.raises(CircuitsLost, match="did not answer within 1e-09 s"):
-        slow.submit(CircuitSpec(14, depth=2), torch.zeros(64, 2, 14, 2, dtype=torch.float64)).result()
+def hanging(mark, always=False):
+    """An actor that never answers a batch of seven; once only, unless always."""
+
+    class Hanging(CircuitActor):
+        def answer(self, asked):
+            if asked.of == 7 and (always or not mark.exists()):
+                mark.touch()
+                self._began = time.monotonic()
+                time.sleep(3600)
+            return super().answer(asked)
+
+    return Hanging
+
+
+@pytest.fixture
+def made(cluster):
+    """Pools that are closed again."""
+    pools = []
+
+    def make(n_actors=1, timeout_s=60, **options):
+        pools.append(CircuitPool(n_actors, 0.1, timeout_s, **options))
+        pools[-1].wait_until_ready(timeout_s=60)
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def test_an_actor_that_hangs_is_ended_and_another_answers(made, tmp_path):
+    backend = made(2, timeout_s=8, actor=hanging(tmp_path / "mark")).backend()
+    began = time.monotonic()
+    assert torch.equal(backend.submit(SPEC, angles(7)).result(), TorchBackend().submit(SPEC, angles(7)).result())
+    assert 8 < time.monotonic() - began < 30
+    assert (tmp_path / "mark").exists()
+
+
+def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_path):
+    backend = made(1, timeout_s=1, actor=hanging(tmp_path / "mark", always=True)).backend()
+    with pytest.raises(CircuitsLost, match=rf" within 1 s \({ATTEMPTS} attempts\)$"):
+        backend.submit(SPEC, angles(7)).result()
+    patient = replace(backend, timeout_s=60)
+    assert torch.equal(patient.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+
+
+def test_an_actor_that_others_keep_busy_is_no_hang(made):
+    class Slow(CircuitActor):
+        def answer(self, asked):
+            self._began = time.monotonic()
+            time.sleep(2)
+            return super().answer(asked)
+
+    backend = made(1, timeout_s=3, actor=Slow).backend()
+    pending = [backend.submit(SPEC, angles(2, seed)) for seed in range(4)]  # the last waits for 8 s
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(30, None)])
+def test_a_batch_is_cut_over_the_actors_and_the_bits_stay(made, sampling):
+    backend = made(3).backend()
+    keys_b = torch.arange(50)
+    near = AutoBackend() if sampling is None else AutoBackend().sampled(sampling)
+    far = backend if sampling is None else backend.sampled(sampling)
+    far._seconds[SPEC, "z"] = 1.0  # so long a circuit, that every actor gets its share
+    pending = far.submit(SPEC, angles(50), "z", keys_b)
+    assert len(pending._parts) == 3
+    assert torch.equal(pending.result(), near.submit(SPEC, angles(50), "z", keys_b).result())
+    assert far._seconds[SPEC, "z"] < 1.0  # measured
+
+
+def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
+    backend = pool.backend()
+    few = backend.submit(SPEC, angles(4))
+    large = CircuitSpec(12, depth=6, entangle="all")
+    many = backend.submit(large, torch.zeros(large.angles_shape(64), dtype=torch.float64))
+    assert [len(pending._parts) for pending in (few, many)] == [1, 2]
+    assert backend.submit(SPEC, angles(0)).result().shape == (0, 3)
+
+
+def test_exact_answers_are_kept_and_not_asked_for_again(pool, monkeypatch):
+    backend = pool.backend()
+    first = backend.submit(SPEC, angles(5)).result()
+    monkeypatch.setattr(PoolBackend, "send", lambda *_: pytest.fail("it was asked"))
+    again = backend.submit(SPEC, angles(5)).result()
+    assert torch.equal(again, first)
+    again.zero_()
+    assert torch.equal(backend.submit(SPEC, angles(5)).result(), first)
+
+
+def test_the_cache_is_bounded_and_tells_circuits_apart(pool, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool_backend.CACHE_BYTES", 5 * 3 * 8)
+    backend = pool.backend()
+    for spec, seed, readout in ((SPEC, 0, "z"), (SPEC, 1, "z"), (replace(SPEC, entangle="ring"), 0, "z")):
+        expected = TorchBackend().submit(spec, angles(5, seed), readout).result()
+        torch.testing.assert_close(backend.submit(spec, angles(5, seed), readout).result(), expected)
+        assert sum(kept.nbytes for kept in backend._cache.values()) <= 5 * 3 * 8
+    assert CACHE_BYTES == 2**26
+
+
+def test_sampled_answers_are_not_kept(pool):
+    backend = pool.backend().sampled(Sampling(50, None))
+    backend.submit(SPEC, angles(5), "z", torch.arange(5)).result()
+    assert not backend._cache
+
+
+def test_no_more_than_some_calls_are_under_way(pool):
+    backend = pool.backend()
+    pending = [backend.submit(SPEC, angles(3, seed)) for seed in range(40)]
+    assert len(backend._in_flight) <= 2 * IN_FLIGHT
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(3, seed)).result())
+    assert backend._in_flight == []
+
+
+def test_a_pool_of_another_engine_answers_by_it_and_does_not_sample(made):
+    pytest.importorskip("qiskit_aer")
+    backend = made(1, engine="aer").backend()
+    near = TorchBackend().submit(SPEC, angles(3)).result()
+    torch.testing.assert_close(backend.submit(SPEC, angles(3)).result(), near, rtol=0, atol=1e-12)
+    with pytest.raises(CircuitError, match="got AerBackend, which does not sample"):
+        backend.sampled(Sampling(5, None)).submit(SPEC, angles(3), "z", torch.arange(3)).result()
 
 
 def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):

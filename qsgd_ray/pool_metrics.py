@@ -1,0 +1,58 @@
+"""What the circuit pool does, for Prometheus: counts and times in, Ray's metrics out (ray.util.metrics).
+
+One object a process; a process that is no Ray worker has nothing to tell to, and none is needed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+SECONDS = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30]
+BATCHES = [1, 4, 16, 64, 256, 1024, 4096, 16384]
+
+
+class PoolMetrics:
+    """Of the training workers' side, and of an actor's."""
+
+    def __init__(self) -> None:
+        self._circuits = Counter("qsgd_circuits_asked", "Circuits asked of the pool or its cache.")
+        self._batch = Histogram("qsgd_circuit_batch", "Circuits in a batch.", boundaries=BATCHES)
+        self._wait = Histogram("qsgd_circuit_queue_s", "Seconds that a part waited or travelled.", boundaries=SECONDS)
+        self._hits = Counter("qsgd_circuit_cache_hits", "Batches that were answered by the cache.")
+        self._retries = Counter("qsgd_circuit_retries", "Parts that were asked again since their actor was lost.")
+        self._simulated = Counter("qsgd_circuits_simulated", "Circuits that an actor answered.")
+        self._busy = Gauge("qsgd_circuit_actor_busy", "Share of its life that an actor has simulated.")
+
+    @classmethod
+    def here(cls) -> PoolMetrics:
+        """This process's."""
+        return _here()
+
+    def asked(self, batch: int) -> None:
+        """A batch was submitted."""
+        if batch:
+            self._circuits.inc(batch)
+        self._batch.observe(batch)
+
+    def cache_hit(self) -> None:
+        self._hits.inc()
+
+    def answered(self, waited_s: float) -> None:
+        """A part is back that the actor did not work on for so long."""
+        self._wait.observe(max(0.0, waited_s))
+
+    def retried(self) -> None:
+        self._retries.inc()
+
+    def simulated(self, batch: int, busy_share: float) -> None:
+        """An actor answered."""
+        if batch:
+            self._simulated.inc(batch)
+        self._busy.set(busy_share)
+
+
+@cache
+def _here() -> PoolMetrics:
+    return PoolMetrics()
