@@ -7,6 +7,8 @@ the pool's `PoolBackend`.
 
 from __future__ import annotations
 
+import secrets
+import threading
 import time
 from typing import Any
 
@@ -16,11 +18,13 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.auto import AutoBackend, make_backend
 from qsgd_ray.circuits.backends import CircuitBackend, Sampling, SamplingBackend
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool_backend import Asked, PoolBackend
+from qsgd_ray.door import Address, Door
+from qsgd_ray.pool_backend import PoolBackend
 from qsgd_ray.pool_metrics import PoolMetrics
 
 __all__ = ["CircuitActor", "CircuitPool", "PoolBackend"]
@@ -29,12 +33,15 @@ __all__ = ["CircuitActor", "CircuitPool", "PoolBackend"]
 class CircuitActor:
     """One simulating process: an `AutoBackend`, or another engine by name, that answers over the network."""
 
-    def __init__(self, threads: int, engine: str = "auto") -> None:
+    def __init__(self, threads: int, engine: str = "auto", secret: bytes = b"") -> None:
         torch.set_num_threads(threads)
         self._backends: dict[Sampling | None, CircuitBackend] = {None: self._make(threads, engine)}
         self._born = time.monotonic()
         self._began: float | None = None
         self._busy_s = 0.0
+        self._turn = threading.Lock()  # one batch at a time, whichever way it came
+        self._secret = secret
+        self._door: Door | None = None
 
     def _make(self, threads: int, engine: str) -> CircuitBackend:
         memory = psutil.virtual_memory().total
@@ -46,15 +53,16 @@ class CircuitActor:
     def answer(self, asked: Asked) -> tuple[NDArray[np.float64], float]:
         """(batch, spec.answer_width(readout)), and the seconds that took; `CircuitMemoryError` where this node can hold
         none of it."""
-        self._began = time.monotonic()
-        try:
-            values = self._answer(asked)
-        finally:
-            busy_s = time.monotonic() - self._began
-            self._began = None
-            self._busy_s += busy_s
-        PoolMetrics.here().simulated(len(values), self._busy_s / (time.monotonic() - self._born))
-        return values, busy_s
+        with self._turn:
+            self._began = time.monotonic()
+            try:
+                values = self._answer(asked)
+            finally:
+                busy_s = time.monotonic() - self._began
+                self._began = None
+                self._busy_s += busy_s
+            PoolMetrics.here().simulated(len(values), self._busy_s / (time.monotonic() - self._born))
+            return values, busy_s
 
     def _answer(self, asked: Asked) -> NDArray[np.float64]:
         backend = self._backends.get(asked.sampling)
@@ -72,6 +80,13 @@ class CircuitActor:
             pending = backend.submit(asked.spec, angles, asked.readout, keys)
         values: NDArray[np.float64] = pending.result().numpy()
         return values
+
+    @ray.method(concurrency_group="health")
+    def door(self) -> Address:
+        """Where a direct line begins; whoever uses it shows the pool's secret."""
+        if self._door is None:
+            self._door = Door(self.answer, self._secret, ray.util.get_node_ip_address())
+        return self._door.address
 
     @ray.method(concurrency_group="health", max_task_retries=-1)
     def running_s(self) -> float:
@@ -96,7 +111,9 @@ class CircuitPool:
         shell = ray.remote(
             num_cpus=cpus_per_actor, max_restarts=-1, max_task_retries=0, concurrency_groups={"health": 1}
         )(actor)
-        self._actors = [shell.remote(max(1, int(cpus_per_actor)), engine) for _ in range(n_actors)]
+        self._secret = secrets.token_bytes(32)
+        threads = max(1, int(cpus_per_actor))
+        self._actors = [shell.remote(threads, engine, self._secret) for _ in range(n_actors)]
         self._timeout_s = timeout_s
 
     def wait_until_ready(self, timeout_s: float) -> None:
@@ -113,7 +130,7 @@ class CircuitPool:
 
     def backend(self) -> PoolBackend:
         """What a training worker gets."""
-        return PoolBackend(self._actors, self._timeout_s)
+        return PoolBackend(self._actors, self._timeout_s, self._secret)
 
     def close(self) -> None:
         """End the actors."""

@@ -6,26 +6,25 @@ bits whoever gives it, however the batch was cut.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 from torch import Tensor
 
+from qsgd_ray.answer_cache import AnswerCache
+from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, Pending, Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.door import Answer, Line, LineBroken
 from qsgd_ray.pool_metrics import PoolMetrics
 
 # A part is worth a call of its own from so much work on: there and back takes a millisecond or two.
@@ -36,31 +35,10 @@ ATTEMPTS = 4
 HEALTH_S = 5.0
 # Calls under way to one actor, at most: two keep it busy, more only wait there.
 IN_FLIGHT = 4
-CACHE_BYTES = 2**26
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Circuits as they travel: numpy arrays, and `of` how many circuits these are a part."""
-
-    spec: CircuitSpec
-    angles_bdnr: NDArray[np.float64]
-    readout: Readout
-    keys_b: NDArray[np.int64] | None
-    sampling: Sampling | None
-    of: int
-
-    def parts(self, n: int) -> list[Asked]:
-        """In n parts that differ by one circuit at most."""
-        edges = [len(self.angles_bdnr) * i // n for i in range(n + 1)]
-        return [
-            replace(
-                self,
-                angles_bdnr=self.angles_bdnr[start:stop],
-                keys_b=None if self.keys_b is None else self.keys_b[start:stop],
-            )
-            for start, stop in itertools.pairwise(edges)
-        ]
+# How long to wait for the address of an actor's door.
+DOOR_S = 1.0
+# How often to look whether an actor has started again, which takes it seconds.
+START_S = 0.2
 
 
 @dataclass
@@ -68,16 +46,19 @@ class PoolBackend:
     """A `CircuitBackend` on the pool's actors, which can be sent to other processes; it samples where it is asked to.
 
     A batch is cut over the actors by what its circuits were measured to take, at first by what they are predicted to.
-    Exact answers are kept, up to 64 MiB of them in a process, and not asked for again.
+    It travels by a direct line to each actor (door.py), or by Ray's calls where there is none. Exact answers are kept,
+    up to 64 MiB of them in a process, and not asked for again. `secret`: what opens the actors' doors.
     """
 
     actors: list[Any]
     timeout_s: float
+    secret: bytes = b""
     sampling: Sampling | None = None
     _turn: int = 0
     _seconds: dict[tuple[CircuitSpec, Readout], float] = field(default_factory=dict)  # a circuit, as measured
+    _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
     _in_flight: list[ray.ObjectRef] = field(default_factory=list)
-    _cache: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
+    _cache: AnswerCache = field(default_factory=AnswerCache)
 
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
@@ -86,38 +67,53 @@ class PoolBackend:
         angles = angles_bdnr.detach().to("cpu", torch.float64).contiguous().numpy()
         keys = None if keys_b is None else keys_b.cpu().numpy()
         asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
-        key = None if self.sampling is not None else _content(asked)
         metrics = PoolMetrics.here()
         metrics.asked(len(angles))
-        if key is not None and key in self._cache:
-            self._cache.move_to_end(key)
+        if self.sampling is None and (kept := self._cache.get(asked)) is not None:
             metrics.cache_hit()
-            return Answered(self._cache[key].clone())
-        parts = [_Part(self, part) for part in asked.parts(self._n_parts(asked))]
-        return PoolPending(self, key, parts)
+            return Answered(kept)
+        return PoolPending(self, asked, [_Part(self, part) for part in asked.parts(self._n_parts(asked))])
 
     def sampled(self, sampling: Sampling) -> PoolBackend:
         """The same actors, answering by measurements, or under noise."""
-        return PoolBackend(self.actors, self.timeout_s, sampling)
+        return PoolBackend(self.actors, self.timeout_s, self.secret, sampling)
 
     def __getstate__(self) -> dict[str, Any]:
         # What this process has asked and kept stays here.
-        return {**self.__dict__, "_in_flight": [], "_cache": OrderedDict()}
+        return {**self.__dict__, "_lines": {}, "_in_flight": [], "_cache": AnswerCache()}
 
-    def next_actor(self) -> Any:
-        """The one whose turn it is."""
+    def next_actor(self) -> int:
+        """The number of the one whose turn it is."""
         self._turn += 1
-        return self.actors[self._turn % len(self.actors)]
+        return self._turn % len(self.actors)
 
-    def send(self, asked: Asked, actor: Any) -> ray.ObjectRef:
-        """Ask; waits for an answer to come where too many are under way."""
+    def line(self, actor: int) -> Line | None:
+        """To this actor; None where there is none at once: it may be starting again."""
+        if actor not in self._lines:
+            try:
+                address = ray.get(self.actors[actor].door.remote(), timeout=DOOR_S)
+                self._lines[actor] = Line(address, self.secret)
+            except (RayError, LineBroken):
+                return None
+        line = self._lines[actor]
+        if line.under_way >= IN_FLIGHT:
+            line.next(self.timeout_s)
+        return line
+
+    def hang_up(self, actor: int) -> None:
+        """Its line is of no use any more."""
+        if actor in self._lines:
+            self._lines.pop(actor).close()
+
+    def call(self, asked: Asked, actor: int) -> ray.ObjectRef:
+        """Ask by Ray; waits for an answer to come where too many are under way."""
         if len(self._in_flight) >= IN_FLIGHT * len(self.actors):
             _, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=self.timeout_s)
-        answer = actor.answer.remote(asked)
+        answer = self.actors[actor].answer.remote(asked)
         self._in_flight.append(answer)
         return answer
 
-    def arrived(self, answer: ray.ObjectRef, asked: Asked, busy_s: float) -> None:
+    def arrived(self, answer: ray.ObjectRef | None, asked: Asked, busy_s: float) -> None:
         """An answer is here, that took the actor so long."""
         if answer in self._in_flight:
             self._in_flight.remove(answer)
@@ -125,11 +121,10 @@ class PoolBackend:
         measured = busy_s / max(1, len(asked.angles_bdnr))
         self._seconds[kind] = 0.8 * self._seconds.get(kind, measured) + 0.2 * measured
 
-    def keep(self, key: bytes, answer: Tensor) -> None:
+    def keep(self, asked: Asked, answer: Tensor) -> None:
         """For whoever asks the same again."""
-        self._cache[key] = answer.clone()
-        while sum(kept.nbytes for kept in self._cache.values()) > CACHE_BYTES:
-            self._cache.popitem(last=False)
+        if self.sampling is None:
+            self._cache.put(asked, answer)
 
     def _n_parts(self, asked: Asked) -> int:
         batch = len(asked.angles_bdnr)
@@ -150,9 +145,9 @@ class PoolBackend:
 class PoolPending:
     """Answers on their way."""
 
-    def __init__(self, pool: PoolBackend, key: bytes | None, parts: Sequence[_Part]) -> None:
+    def __init__(self, pool: PoolBackend, asked: Asked, parts: Sequence[_Part]) -> None:
         self._pool = pool
-        self._key = key
+        self._asked = asked
         self._parts = parts
         self._answer: Tensor | None = None
 
@@ -160,8 +155,7 @@ class PoolPending:
         """(batch, width) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
         if self._answer is None:
             self._answer = torch.cat([part.result() for part in self._parts])
-            if self._key is not None:
-                self._pool.keep(self._key, self._answer)
+            self._pool.keep(self._asked, self._answer)
         return self._answer
 
 
@@ -171,60 +165,87 @@ class _Part:
     def __init__(self, pool: PoolBackend, asked: Asked) -> None:
         self._pool = pool
         self._asked = asked
-        self._actor = pool.next_actor()
-        self._send(self._actor)
+        self._send(pool.next_actor())
 
-    def _send(self, actor: Any) -> None:
+    def _send(self, actor: int) -> None:
+        self._actor = actor
         self._sent = time.perf_counter()
-        self._answer = self._pool.send(self._asked, actor)
+        self._line: Line | None = None
+        self._answer: ray.ObjectRef | None = None
+        try:
+            if (line := self._pool.line(actor)) is not None:
+                self._ticket = line.send(self._asked)
+                self._line = line
+                return
+        except LineBroken:
+            self._pool.hang_up(actor)
+        self._answer = self._pool.call(self._asked, actor)
 
     def result(self) -> Tensor:
-        why = ""
-        for attempt in range(ATTEMPTS):
+        why, attempts, again = "", 0, False
+        starting_until: float | None = None  # how long an actor that starts again is waited for
+        while attempts < ATTEMPTS:
             try:
-                if attempt:
+                if again:
                     self._ask_again()
                 values, busy_s = self._arrival()
             except RayTaskError as error:
                 raise CircuitError(f"a circuit actor failed: {error.cause}") from error
+            except CircuitError as error:
+                raise CircuitError(f"a circuit actor failed: {error}") from error
             except _Hung as error:
                 why = str(error)
-            except (RayActorError, RayError) as error:
+            except (RayError, LineBroken) as error:
+                self._pool.hang_up(self._actor)
                 why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
+                if isinstance(error, ActorUnavailableError):
+                    starting_until = starting_until or time.monotonic() + self._pool.timeout_s
+                    if time.monotonic() < starting_until:
+                        time.sleep(START_S)
+                        attempts -= 1
             else:
                 PoolMetrics.here().answered(time.perf_counter() - self._sent - busy_s)
                 self._pool.arrived(self._answer, self._asked, busy_s)
                 return torch.from_numpy(np.array(values))
+            attempts += 1
+            again = True
         raise CircuitsLost(f"{why} ({ATTEMPTS} attempts)")
 
     def _ask_again(self) -> None:
         """The next actor, once it is there: one that was just killed takes seconds to start again."""
         PoolMetrics.here().retried()
-        self._actor = self._pool.next_actor()
+        actor = self._pool.next_actor()
         try:
-            ray.get(self._actor.running_s.remote(), timeout=self._pool.timeout_s)
+            ray.get(self._pool.actors[actor].running_s.remote(), timeout=self._pool.timeout_s)
         except GetTimeoutError:
             raise _Hung(f"a circuit actor did not start again within {self._pool.timeout_s:g} s") from None
-        self._send(self._actor)
+        self._send(actor)
 
-    def _arrival(self) -> tuple[NDArray[np.float64], float]:
+    def _arrival(self) -> Answer:
         """Wait for it as long as the actor is at work, but not for one call longer than the timeout."""
         waited_until = time.monotonic() + 10 * self._pool.timeout_s
-        while True:
-            try:
-                arrived: tuple[NDArray[np.float64], float] = ray.get(self._answer, timeout=self._pool.timeout_s)
-            except GetTimeoutError:
-                told = f"the circuit pool did not answer within {self._pool.timeout_s:g} s"
-                if not self._at_work() or time.monotonic() > waited_until:
-                    ray.kill(self._actor, no_restart=False)  # a process that hangs keeps its CPUs
-                    raise _Hung(told) from None
-            else:
-                return arrived
+        while (arrived := self._wait()) is None:
+            if not self._at_work() or time.monotonic() > waited_until:
+                ray.kill(self._pool.actors[self._actor], no_restart=False)  # a process that hangs keeps its CPUs
+                self._pool.hang_up(self._actor)
+                raise _Hung(f"the circuit pool did not answer within {self._pool.timeout_s:g} s")
+        return arrived
+
+    def _wait(self) -> Answer | None:
+        """The answer, or None after the timeout."""
+        if self._line is not None:
+            return self._line.collect(self._ticket, self._pool.timeout_s)
+        try:
+            arrived: Answer = ray.get(self._answer, timeout=self._pool.timeout_s)
+        except GetTimeoutError:
+            return None
+        return arrived
 
     def _at_work(self) -> bool:
         """Is the actor there, and at no call for longer than the timeout? The calls of others may be before this."""
+        actor = self._pool.actors[self._actor]
         try:
-            running_s = ray.get(self._actor.running_s.remote(), timeout=min(HEALTH_S, self._pool.timeout_s))
+            running_s = ray.get(actor.running_s.remote(), timeout=min(HEALTH_S, self._pool.timeout_s))
         except RayError:  # GetTimeoutError is one
             return False
         return bool(running_s < self._pool.timeout_s)
@@ -232,10 +253,3 @@ class _Part:
 
 class _Hung(Exception):
     """An actor does not answer."""
-
-
-def _content(asked: Asked) -> bytes:
-    """What the answer depends on; the actors run the versions of this process."""
-    digest = blake2b(f"{asked.spec} {asked.readout} {asked.angles_bdnr.shape}".encode(), digest_size=16)
-    digest.update(asked.angles_bdnr.data)
-    return digest.digest()

@@ -11,12 +11,13 @@ import pytest
 import ray
 import torch
 
+from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool import CircuitActor, CircuitPool, PoolBackend
-from qsgd_ray.pool_backend import ATTEMPTS, CACHE_BYTES, IN_FLIGHT, Asked
+from qsgd_ray.pool_backend import ATTEMPTS, IN_FLIGHT
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -131,8 +132,10 @@ def test_an_actor_that_hangs_is_ended_and_another_answers(made, tmp_path):
 
 def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_path):
     backend = made(1, timeout_s=1, actor=hanging(tmp_path / "mark", always=True)).backend()
-    with pytest.raises(CircuitsLost, match=rf" within 1 s \({ATTEMPTS} attempts\)$"):
+    began = time.monotonic()
+    with pytest.raises(CircuitsLost, match=rf"\({ATTEMPTS} attempts\)$"):
         backend.submit(SPEC, angles(7)).result()
+    assert time.monotonic() - began < 60
     patient = replace(backend, timeout_s=60)
     assert torch.equal(patient.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
 
@@ -175,30 +178,43 @@ def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
 def test_exact_answers_are_kept_and_not_asked_for_again(pool, monkeypatch):
     backend = pool.backend()
     first = backend.submit(SPEC, angles(5)).result()
-    monkeypatch.setattr(PoolBackend, "send", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(PoolBackend, "next_actor", lambda *_: pytest.fail("it was asked"))
     again = backend.submit(SPEC, angles(5)).result()
     assert torch.equal(again, first)
     again.zero_()
     assert torch.equal(backend.submit(SPEC, angles(5)).result(), first)
 
 
+ROOM = 5 * (2 * 3 * 2 + 3) * 8  # angles and answers of five circuits
+
+
 def test_the_cache_is_bounded_and_tells_circuits_apart(pool, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool_backend.CACHE_BYTES", 5 * 3 * 8)
+    monkeypatch.setattr("qsgd_ray.answer_cache.CACHE_BYTES", ROOM)
     backend = pool.backend()
     for spec, seed, readout in ((SPEC, 0, "z"), (SPEC, 1, "z"), (replace(SPEC, entangle="ring"), 0, "z")):
         expected = TorchBackend().submit(spec, angles(5, seed), readout).result()
         torch.testing.assert_close(backend.submit(spec, angles(5, seed), readout).result(), expected)
-        assert sum(kept.nbytes for kept in backend._cache.values()) <= 5 * 3 * 8
-    assert CACHE_BYTES == 2**26
+        assert backend._cache.n_bytes == ROOM
+        assert len(backend._cache) == 1
 
 
 def test_sampled_answers_are_not_kept(pool):
     backend = pool.backend().sampled(Sampling(50, None))
     backend.submit(SPEC, angles(5), "z", torch.arange(5)).result()
-    assert not backend._cache
+    assert len(backend._cache) == 0
 
 
 def test_no_more_than_some_calls_are_under_way(pool):
+    backend = pool.backend()
+    pending = [backend.submit(SPEC, angles(3, seed)) for seed in range(40)]
+    assert all(line.under_way <= IN_FLIGHT for line in backend._lines.values())
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(3, seed)).result())
+    assert all(line.under_way == 0 for line in backend._lines.values())
+
+
+def test_without_a_line_ray_s_own_calls_answer(pool, monkeypatch):
+    monkeypatch.setattr(PoolBackend, "line", lambda *_: None)
     backend = pool.backend()
     pending = [backend.submit(SPEC, angles(3, seed)) for seed in range(40)]
     assert len(backend._in_flight) <= 2 * IN_FLIGHT

@@ -1,0 +1,63 @@
+"""Exact answers by the content of their question: the least recently used go when they take too much memory.
+
+A question is found by its circuit and its first angles, and is the same if all angles are, bit for bit. That takes less
+than a digest of 128 KB, and almost always the first angles tell.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qsgd_ray.asked import Asked
+
+CACHE_BYTES = 2**26
+FIRST = 8
+
+
+class _Kept(NamedTuple):
+    angles_bdnr: NDArray[np.float64]
+    answer: Tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return self.angles_bdnr.nbytes + self.answer.nbytes
+
+
+class AnswerCache:
+    """Questions and answers up to `CACHE_BYTES`; what comes out is a copy. `n_bytes`: what they take now."""
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+
+    def get(self, asked: Asked) -> Tensor | None:
+        """What was answered to these very circuits."""
+        kept = self._kept.get(_key(asked))
+        if kept is None or not np.array_equal(kept.angles_bdnr.view(np.int64), asked.angles_bdnr.view(np.int64)):
+            return None
+        self._kept.move_to_end(_key(asked))
+        return kept.answer.clone()
+
+    def put(self, asked: Asked, answer: Tensor) -> None:
+        """Another question that begins alike makes room."""
+        self._forget(_key(asked))
+        self._kept[_key(asked)] = kept = _Kept(asked.angles_bdnr.copy(), answer.clone())
+        self.n_bytes += kept.n_bytes
+        while self.n_bytes > CACHE_BYTES:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: tuple[object, ...]) -> None:
+        if (kept := self._kept.pop(key, None)) is not None:
+            self.n_bytes -= kept.n_bytes
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def _key(asked: Asked) -> tuple[object, ...]:
+    return asked.spec, asked.readout, asked.angles_bdnr.shape, asked.angles_bdnr.reshape(-1)[:FIRST].tobytes()

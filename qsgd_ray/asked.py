@@ -1,0 +1,37 @@
+"""Circuits as they travel to an actor: numpy arrays, and what is asked of them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsgd_ray.circuits.backends import Sampling
+from qsgd_ray.circuits.kinds import Readout
+from qsgd_ray.circuits.spec import CircuitSpec
+
+
+@dataclass(frozen=True)
+class Asked:
+    """As `CircuitBackend.submit` takes them; `of`: how many circuits these are a part of."""
+
+    spec: CircuitSpec
+    angles_bdnr: NDArray[np.float64]
+    readout: Readout
+    keys_b: NDArray[np.int64] | None
+    sampling: Sampling | None
+    of: int
+
+    def parts(self, n: int) -> list[Asked]:
+        """In n parts that differ by one circuit at most."""
+        edges = [len(self.angles_bdnr) * i // n for i in range(n + 1)]
+        return [
+            replace(
+                self,
+                angles_bdnr=self.angles_bdnr[start:stop],
+                keys_b=None if self.keys_b is None else self.keys_b[start:stop],
+            )
+            for start, stop in itertools.pairwise(edges)
+        ]

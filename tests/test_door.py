@@ -1,0 +1,114 @@
+"""A direct line to an actor: the same arrays out as in, errors in one line, broken lines told at once."""
+
+import socket
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsgd_ray.asked import Asked
+from qsgd_ray.circuits.backends import Sampling
+from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.noise_settings import NoiseSettings
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.door import Door, Line, LineBroken, _decoded, _encoded
+
+SECRET = b"s" * 32
+
+
+TWO = CircuitSpec(2)
+
+
+def asked_of(batch=3, spec=TWO, keys=False, sampling=None):
+    angles = np.random.default_rng(batch).normal(size=spec.angles_shape(batch))
+    return Asked(spec, angles, "z", np.arange(batch) if keys else None, sampling, batch + 1)
+
+
+@pytest.fixture
+def door():
+    def answer(asked):
+        if len(asked.angles_bdnr) == 5:
+            raise CircuitError("five are too many")
+        if len(asked.angles_bdnr) == 6:
+            raise KeyError("six")
+        if len(asked.angles_bdnr) == 7:
+            time.sleep(1)
+        return asked.angles_bdnr.sum((1, 3)), 0.25
+
+    door = Door(answer, SECRET, "127.0.0.1")
+    yield door
+    door.close()
+
+
+@given(
+    st.integers(0, 4),
+    st.builds(CircuitSpec, st.integers(1, 3), st.integers(1, 2), st.sampled_from(["chain", "none"])),
+    st.booleans(),
+    st.sampled_from([None, Sampling(5, None), Sampling(None, NoiseSettings(p01=0.1)), Sampling(3, NoiseSettings())]),
+)
+def test_circuits_arrive_as_they_were_sent(batch, spec, keys, sampling):
+    asked = asked_of(batch, spec, keys, sampling)
+    header, angles, own_keys = _encoded(asked)
+    found = _decoded(bytearray(header), bytearray(angles.tobytes()), bytearray(own_keys.tobytes()))
+    assert np.array_equal(found.angles_bdnr, asked.angles_bdnr)
+    assert (found.keys_b is None) == (asked.keys_b is None)
+    assert asked.keys_b is None or np.array_equal(found.keys_b, asked.keys_b)
+    assert (found.spec, found.readout, found.sampling, found.of) == (spec, "z", sampling, batch + 1)
+
+
+def test_answers_are_collected_in_any_order(door):
+    line = Line(door.address, SECRET)
+    sent = {n: line.send(asked_of(n)) for n in (1, 2, 0, 4)}
+    assert line.under_way == 4
+    for n in (4, 1, 0, 2):
+        values, busy_s = line.collect(sent[n], 5)
+        assert np.array_equal(values, asked_of(n).angles_bdnr.sum((1, 3)))
+        assert busy_s == 0.25
+    assert line.under_way == 0
+
+
+def test_what_the_actor_refuses_is_told_and_the_line_stays(door):
+    line = Line(door.address, SECRET)
+    tickets = [line.send(asked_of(n)) for n in (5, 6, 1)]
+    with pytest.raises(CircuitError, match=r"^five are too many$"):
+        line.collect(tickets[0], 5)
+    with pytest.raises(CircuitError, match=r"^KeyError: 'six'$"):
+        line.collect(tickets[1], 5)
+    assert line.collect(tickets[2], 5) is not None
+
+
+def test_an_answer_that_is_late_comes_later(door):
+    line = Line(door.address, SECRET)
+    ticket = line.send(asked_of(7))
+    assert line.collect(ticket, 0.05) is None
+    assert line.collect(ticket, 30) is not None
+
+
+def test_who_does_not_know_the_secret_is_not_served(door):
+    line = Line(door.address, b"x" * 32)
+    with pytest.raises(LineBroken):
+        line.collect(line.send(asked_of()), 5)
+
+
+def test_a_line_to_nobody_and_a_line_that_ends_say_so():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = Line(listener.getsockname(), SECRET)
+        guest, _ = listener.accept()
+        ticket = line.send(asked_of())
+        guest.close()
+        with pytest.raises(LineBroken):
+            line.collect(ticket, 5)
+        address = listener.getsockname()
+    with pytest.raises(LineBroken):
+        Line(address, SECRET)
+
+
+def test_large_answers_do_not_block_large_questions(door):
+    line = Line(door.address, SECRET)
+    large = asked_of(20_000)  # 1.3 MB there, more than a socket's buffers hold
+    tickets = [line.send(large) for _ in range(3)]
+    for ticket in tickets:
+        values, _ = line.collect(ticket, 30)
+        assert np.array_equal(values, large.angles_bdnr.sum((1, 3)))
