@@ -150,6 +150,8 @@ class Line:
 
     def next(self, timeout_s: float) -> bool:
         """Read the next answer that comes; False where none does in time. LineBroken."""
+        if self._socket.fileno() < 0:
+            raise LineBroken("the line was hung up")
         try:
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)

@@ -29,7 +29,7 @@ from qsgd_ray.pool_metrics import PoolMetrics
 
 # A part is worth a call of its own from so much work on: there and back takes a millisecond or two.
 PART_S = 2e-3
-# A part that was lost is asked again, this often in all.
+# A part whose actor hangs, or is gone for good, is asked again, this often in all.
 ATTEMPTS = 4
 # How long an actor may take to say how long it has been at work; a process that simulates does so beside its work.
 HEALTH_S = 5.0
@@ -183,7 +183,7 @@ class _Part:
 
     def result(self) -> Tensor:
         why, attempts, again = "", 0, False
-        starting_until: float | None = None  # how long an actor that starts again is waited for
+        lost_until: float | None = None  # actors may be lost as often as they like, for so long
         while attempts < ATTEMPTS:
             try:
                 if again:
@@ -198,11 +198,11 @@ class _Part:
             except (RayError, LineBroken) as error:
                 self._pool.hang_up(self._actor)
                 why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
-                if isinstance(error, ActorUnavailableError):
-                    starting_until = starting_until or time.monotonic() + self._pool.timeout_s
-                    if time.monotonic() < starting_until:
-                        time.sleep(START_S)
+                if isinstance(error, ActorUnavailableError | LineBroken):
+                    lost_until = lost_until or time.monotonic() + self._pool.timeout_s
+                    if time.monotonic() < lost_until:
                         attempts -= 1
+                        time.sleep(START_S if isinstance(error, ActorUnavailableError) else 0)
             else:
                 PoolMetrics.here().answered(time.perf_counter() - self._sent - busy_s)
                 self._pool.arrived(self._answer, self._asked, busy_s)

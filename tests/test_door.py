@@ -105,6 +105,16 @@ def test_a_line_to_nobody_and_a_line_that_ends_say_so():
         Line(address, SECRET)
 
 
+def test_a_line_that_was_hung_up_says_so(door):
+    line = Line(door.address, SECRET)
+    ticket = line.send(asked_of())
+    line.close()
+    with pytest.raises(LineBroken, match="the line was hung up"):
+        line.collect(ticket, 5)
+    with pytest.raises(LineBroken):
+        line.send(asked_of())
+
+
 def test_large_answers_do_not_block_large_questions(door):
     line = Line(door.address, SECRET)
     large = asked_of(20_000)  # 1.3 MB there, more than a socket's buffers hold
