@@ -1,12 +1,17 @@
-"""The command `qsgd-ray`: words in; rows, a report and a verdict out. Exit code 2 and one line for bad input."""
+"""The command `qsgd-ray`: words in; rows, a report and a verdict out. Exit code 2 and one line for bad input.
+
+Ctrl-C and SIGTERM (`ray job stop`, a batch system's limit) end it alike: rows are kept, exit code 130 or 143.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,9 +19,11 @@ from rich.console import Console
 from qsgd_ray import __version__
 from qsgd_ray.config import STAGES, Study, StudyError
 from qsgd_ray.overrides import with_overrides
+from qsgd_ray.storage import Folder, Storage, StorageError, is_hanging, storage_at
 
 if TYPE_CHECKING:
     from qsgd_ray.bench.rows import Timing
+    from qsgd_ray.results import Results
 
 app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
@@ -29,13 +36,27 @@ bench = typer.Typer(help="Measure this package's speed on this machine.", no_arg
 app.add_typer(bench, name="bench")
 
 
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is."""
+
+
 def main() -> None:
     """The console script."""
     try:
         app()
-    except StudyError as error:
-        Console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True, highlight=False, markup=False)
-        raise SystemExit(2) from None
+    except (StudyError, StorageError) as error:
+        _complain(error)
+        code = 2 if isinstance(error, StudyError) else 1
+        if is_hanging():
+            os._exit(code)
+        raise SystemExit(code) from None
+
+
+def _complain(error: BaseException) -> None:
+    Console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _version(asked: bool) -> None:
@@ -59,8 +80,12 @@ def run(
         typer.Option("--set", metavar="PATH=VALUE", help="Change a field, e.g. confirm.seeds=[1,2,3]. Repeatable."),
     ] = None,
     storage: Annotated[
-        Path, typer.Option(metavar="DIR", help="Results go to DIR/<study name>; the same again goes on there.")
-    ] = Path("results"),
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Results go to DIR/<study name>, a folder or e.g. s3://BUCKET/PREFIX; the same again goes on there.",
+        ),
+    ] = "results",
     address: Annotated[
         str | None,
         typer.Option(
@@ -72,10 +97,30 @@ def run(
     from qsgd_ray.study_file import load_study
 
     study = with_overrides(load_study(study_file), overrides or [])
-    _run(study, study_file, overrides or [], (storage / study.name).resolve(), address)
+    place = storage_at(storage) / study.name
+    if isinstance(place, Folder):
+        place = Folder(place.path.resolve())
+    try:
+        with _sigterm_as_ctrl_c():
+            _run(study, study_file, overrides or [], place, address)
+    except Terminated:  # before a trial began, or after the last
+        raise SystemExit(TERMINATED) from None
 
 
-def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, address: str | None) -> None:
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def terminate(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the way out
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
     from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
 
     settle()
@@ -87,7 +132,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
     from qsgd_ray.study import StudyUnfinished, run_study
 
     console = Console()
-    results = Results(folder)
+    results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
     planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
     failures: list[BaseException] = []
@@ -95,7 +140,8 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
     results.open(study, provenance(study, study_file, overrides, address))
     results.write_text("study.py", study_file.read_text())
     try:
-        with connect(study, address, folder) as cluster:
+        # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
+        with connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
             if not cluster.private and (short := shortage(study)):
                 console.print(short, soft_wrap=True, highlight=False)
             bulletin = Bulletin()
@@ -108,35 +154,54 @@ def _run(study: Study, study_file: Path, overrides: list[str], folder: Path, add
 
             # Not in the main thread: there Tune and Train would take over Ctrl-C, each in its own way.
             work = threading.Thread(target=stages, name="stages", daemon=True)
-            with Progress(console, planned, results) as progress:
-                work.start()
-                while work.is_alive():
-                    work.join(timeout=0.5)
-                    for event in bulletin.drain():
-                        progress.show(event)
-    except KeyboardInterrupt:
-        finished = results.read().trials.num_rows
-        console.print(
-            f"Interrupted. {finished} finished trials are kept in {folder}; the same command goes on from there.",
-            soft_wrap=True,
-            highlight=False,
-        )
-        # Ray's threads may still wait for processes that are gone.
-        os._exit(130)
+            try:
+                with Progress(console, planned, results) as progress:
+                    work.start()
+                    while work.is_alive():
+                        work.join(timeout=0.5)
+                        for event in bulletin.drain():
+                            progress.show(event)
+            except KeyboardInterrupt as interrupt:
+                if cluster.private:
+                    raise
+                # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
+                # away by itself what a driver leaves behind.
+                _leave(interrupt, results, console)
+    except KeyboardInterrupt as interrupt:
+        _leave(interrupt, results, console)
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
-    _report(folder, console)
+    _report(place, console)
     if failures:
-        Console(stderr=True).print(f"qsgd-ray: {failures[0]}", soft_wrap=True, highlight=False, markup=False)
+        _complain(failures[0])
         raise SystemExit(1)
+
+
+def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:
+    try:
+        kept = f"{results.count()} finished trials are"
+    except StorageError as error:
+        kept = f"What is finished is (how many: {error})"
+    told = f"Interrupted. {kept} kept in {results.path}; the same command goes on from there."
+    console.print(told, soft_wrap=True, highlight=False)
+    # Ray's threads may still wait for processes that are gone.
+    os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study's results.")],
+    where: Annotated[
+        str, typer.Argument(metavar="DIR", help="A study's results: a folder or e.g. s3://BUCKET/PREFIX.")
+    ],
 ) -> None:
     """Write DIR/report.html and print the verdict."""
-    _report(folder, Console())
+    place = storage_at(where, "DIR")
+    try:
+        _report(place, Console())
+    except StorageError as error:
+        raise StudyError(
+            f"DIR: got {place}; allowed: a study's results that can be read and written ({error})"
+        ) from None
 
 
 @app.command()
@@ -241,17 +306,17 @@ def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     console.print(f"{len(found)} rows: {path.resolve()}", soft_wrap=True, highlight=False)
 
 
-def _report(folder: Path, console: Console) -> None:
+def _report(place: Storage, console: Console) -> None:
     from qsgd_ray.report import summary_table, verdict_table, write_report
     from qsgd_ray.results import read
 
-    tables = read(folder)
+    tables = read(place)
     try:
-        page = write_report(folder)
+        page = write_report(place)
+    except StorageError:
+        raise
     except OSError as error:
-        raise StudyError(
-            f"DIR: got {folder}; allowed: a folder in which report.html can be written ({error})"
-        ) from None
+        raise StudyError(f"DIR: got {place}; allowed: a folder in which report.html can be written ({error})") from None
     console.print(summary_table(tables))
     console.print(verdict_table(tables))
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

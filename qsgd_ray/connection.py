@@ -23,6 +23,7 @@ from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.spaces import SPACES
+from qsgd_ray.storage import Storage
 
 # Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
@@ -38,7 +39,7 @@ class Cluster:
 
 
 @contextmanager
-def connect(study: Study, address: str | None, results_path: Path) -> Iterator[Cluster]:
+def connect(study: Study, address: str | None, results_path: Path | Storage) -> Iterator[Cluster]:
     """The cluster at `address` (or in RAY_ADDRESS), else a private one for `study` that binds to loopback only."""
     address = _address(address)
     if address:
@@ -78,7 +79,7 @@ def _private(study: Study) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _existing(address: str, results_path: Path) -> Iterator[Cluster]:
+def _existing(address: str, results_path: Path | Storage) -> Iterator[Cluster]:
     settle()
     import ray
 

@@ -27,6 +27,7 @@ from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results
+from qsgd_ray.storage import StorageError
 from qsgd_ray.training import Replica, run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
@@ -172,14 +173,15 @@ def _conclude(trial: Trial, outcome: Outcome, site: Site, started_at: datetime) 
 def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
     """How the trial under way ended, with all that was measured of it, and when it began as far as that is known.
 
-    It is `lost` where a process died or its circuits were lost, or where no worker raised at all. Ray Train wraps the
-    death of a worker in the failure of its health check; the other replicas then raise as well, for the connection that
-    broke: one death explains them all.
+    It is `lost` where a process died, its circuits were lost or its row could not be stored, or where no worker raised
+    at all. Ray Train wraps the death of a worker in the failure of its health check; the other replicas then raise as
+    well, for the connection that broke: one death explains them all.
     """
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     raised = [failure for failure in failures.values() if isinstance(failure, TrialError)]
     died = any(isinstance(getattr(f, "health_check_failure", f), RayActorError) for f in failures.values())
-    lost = died or not failures or any(failure.lost for failure in raised)
+    unwritten = any(isinstance(failure, StorageError) for failure in failures.values())
+    lost = died or unwritten or not failures or any(failure.lost for failure in raised)
     told = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
     fullest = max(raised, key=lambda failure: len(failure.measurements), default=None)
     outcome = Outcome(Ending.LOST if lost else Ending.FAILED, fullest.measurements if fullest else (), error=told)

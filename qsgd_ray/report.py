@@ -25,6 +25,7 @@ from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results, Tables
+from qsgd_ray.storage import Storage
 
 NONE = "–"
 SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
@@ -49,14 +50,14 @@ class EndingsRow:
     epochs: int
 
 
-def write_report(results_dir: str | Path) -> Path:
+def write_report(where: str | Path | Storage) -> Path | str:
     """`report.html` in the study's folder, replaced whole; StudyError where the folder holds no study."""
     # plotly takes half a second to load, and the terminal's tables do without it.
     from plotly.offline import get_plotlyjs
 
     from qsgd_ray.figures import draw
 
-    results = Results(results_dir)
+    results = Results(where)
     tables = results.read()
     verdicts, summaries = judge(tables), arm_summaries(tables)
     page = _environment().get_template("report.html.j2")

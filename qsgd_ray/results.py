@@ -1,18 +1,18 @@
-"""A study's folder: append-only typed Parquet rows, one file a trial and table, whole files moved into place.
+"""A study's folder: append-only typed Parquet rows, one file a trial and table, whole files put into place.
 
     DIR/study.json            the resolved study            DIR/trials/<trial_id>.parquet         one row
     DIR/provenance.json       versions, commit, hardware    DIR/measurements/<trial_id>.parquet   one row an epoch
 
-In: a `Trial` and its `Outcome`. Out: Arrow tables. Nothing here is ever unpickled. A trial's row is written after its
-measurements, so a trial either is there whole or is run again; a repeated attempt replaces its own files.
+DIR is a folder or the URI of an object store (storage.py). In: a `Trial` and its `Outcome`. Out: Arrow tables. Nothing
+here is ever unpickled. A trial's row is written after its measurements, so a trial either is there whole or is run
+again; a repeated attempt replaces its own files.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.storage import Storage, StorageError, storage_at
 from qsgd_ray.trial import Trial
 
 SCHEMA_VERSION = "3"
@@ -184,19 +185,22 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 class Results:
-    """The folder `path` of one study: write rows, ask what is finished, read tables."""
+    """What lies at `where` of one study: write rows, ask what is finished, read tables.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    StorageError where an object store fails in mid-study; what is written, is written.
+    """
+
+    def __init__(self, where: str | Path | Storage) -> None:
+        self.storage = storage_at(where)
+        self.path = self.storage.place()
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
-        """Make the folder ready for `study`: new, or one that holds the same study and is gone on with.
+        """Make the place ready for `study`: new, or one that holds the same study and is gone on with.
 
         What a study was begun with stays; every later run adds its own record below `resumed`.
         """
         try:
-            for folder in (self.path, self.path / "trials", self.path / "measurements"):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.storage.make_ready("trials", "measurements")
             before = self.read_json("study.json")
             if before is not None:
                 difference = _difference(before, study.model_dump(mode="json"))
@@ -206,6 +210,7 @@ class Results:
                         "allowed: a new folder, or the same study to go on with it"
                     )
             else:
+                self.storage.require()
                 self.write_text("study.json", study.model_dump_json(indent=2))
             first = self.read_json("provenance.json")
             if first is not None:
@@ -222,23 +227,19 @@ class Results:
             ("measurements", MEASUREMENTS, measurement_rows(trial, outcome)),
             ("trials", TRIALS, [trial_row(trial, outcome, started_at=started_at, host=host)]),
         ):
-            target = self.path / table / f"{trial.trial_id}.parquet"
-            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
-            os.replace(partial, target)
+            content = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), content)
+            self.storage.put(_file(table, trial.trial_id), content.getvalue().to_pybytes())
 
-    def write_text(self, name: str, text: str) -> Path:
-        """A whole text file `name` beside the rows, moved into place."""
-        target = self.path / name
-        partial = target.with_name(f".{name}.{uuid.uuid4().hex}")
-        partial.write_text(text)
-        os.replace(partial, target)
-        return target
+    def write_text(self, name: str, text: str) -> Path | str:
+        """A whole text file `name` beside the rows, put into place."""
+        self.storage.put(name, text.encode())
+        return self.storage.place(name)
 
     def read_json(self, name: str) -> Any:
         """The JSON file `name` beside the rows, None where there is none; StudyError where it is broken."""
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads(self.storage.read(name))
         except FileNotFoundError:
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -246,23 +247,30 @@ class Results:
                 f"DIR: got {self.path}, whose {name} is broken ({error}); allowed: a study's folder"
             ) from None
 
+    def count(self) -> int:
+        """How many trials have their row."""
+        return len(self.storage.names("trials", ".parquet"))
+
     def has(self, trial_id: str) -> bool:
         """Whether this trial's row is there (a lost one is not: it is tried again)."""
-        return (self.path / "trials" / f"{trial_id}.parquet").exists() and self.ending(trial_id) != Ending.LOST
+        try:
+            return self.ending(trial_id) != Ending.LOST
+        except FileNotFoundError:
+            return False
 
     def ending(self, trial_id: str) -> Ending:
         """How the trial of this id ended; its row must be there."""
-        row = pq.read_table(self.path / "trials" / f"{trial_id}.parquet", columns=["ending"])
-        return Ending(row["ending"][0].as_py())
+        return Ending(self._rows("trials", trial_id)["ending"][0].as_py())
 
     def trajectory(self, trial_id: str) -> list[dict[str, Any]]:
         """The measurements of one trial, in the order of epochs."""
-        return pq.read_table(self.path / "measurements" / f"{trial_id}.parquet").sort_by("epoch").to_pylist()
+        return self._rows("measurements", trial_id).sort_by("epoch").to_pylist()
 
     def read(self) -> Tables:
         """The whole study. Measurements without their trial's row (a kill came between) are left out."""
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
+            self.storage.require()
             raise StudyError(f"DIR: got {self.path}; allowed: a folder that a study was run into")
         study = study_from_tree(tree)
         trials = self._table("trials", TRIALS).sort_by([("stage", "ascending"), ("trial_id", "ascending")])
@@ -271,22 +279,34 @@ class Results:
         order = [("stage", "ascending"), ("trial_id", "ascending"), ("epoch", "ascending")]
         return Tables(study, provenance, trials, measurements.filter(kept).sort_by(order))
 
+    def _rows(self, table: str, trial_id: str) -> pa.Table:
+        return pq.read_table(pa.BufferReader(self.storage.read(_file(table, trial_id))))
+
     def _table(self, name: str, schema: pa.Schema) -> pa.Table:
-        tables = [schema.empty_table()]
-        for file in sorted((self.path / name).glob("[!.]*.parquet")):
+        def rows(file: str) -> pa.Table:
             try:
-                tables.append(pq.read_table(file, schema=schema))
+                return pq.read_table(pa.BufferReader(self.storage.read(f"{name}/{file}")), schema=schema)
+            except StorageError:
+                raise
             except (pa.ArrowInvalid, OSError) as error:
                 told = " ".join(str(error).split())
                 raise StudyError(
-                    f"DIR: got {file}, which cannot be read ({told}); allowed: the rows of a trial"
+                    f"DIR: got {self.storage.place(f'{name}/{file}')}, which cannot be read ({told}); "
+                    "allowed: the rows of a trial"
                 ) from None
-        return pa.concat_tables(tables)
+
+        # An object store answers late, but many at once.
+        with ThreadPoolExecutor(self.storage.reads_at_once) as readers:
+            return pa.concat_tables([schema.empty_table(), *readers.map(rows, self.storage.names(name, ".parquet"))])
 
 
-def read(path: str | Path) -> Tables:
-    """The study in folder `path` (`.trials.to_pandas()` is a data frame)."""
-    return Results(path).read()
+def _file(table: str, trial_id: str) -> str:
+    return f"{table}/{trial_id}.parquet"
+
+
+def read(where: str | Path | Storage) -> Tables:
+    """The study in a folder or at a URI (`.trials.to_pandas()` is a data frame)."""
+    return Results(where).read()
 
 
 def _difference(old: Any, new: Any, prefix: str = "") -> str | None:
