@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from test_distributed import timeless
 
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import timings
-from qsgd_ray.results import read
+from qsgd_ray.results import Results, read
+from qsgd_ray.storage import StorageError
 
 STUDY = """
 from made import a_study
@@ -91,6 +93,51 @@ def test_a_missing_study_and_a_missing_result_are_one_line(monkeypatch, capsys, 
         assert code == 2
         assert said in told
         assert told.count("\n") == 1
+
+
+def test_sigterm_before_the_first_trial_is_exit_code_143_and_no_traceback(monkeypatch, capsys, study_file, tmp_path):
+    from qsgd_ray import connection
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(connection, "refuse_what_cannot_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+    assert (code, told) == (143, "")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_store_that_fails_amid_a_study_is_one_line_and_exit_code_1(monkeypatch, capsys, study_file, tmp_path):
+    def fail(*_):
+        raise StorageError("s3://studies/x: no answer within 60 s")
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(cli, "_run", fail)
+    code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+    assert (code, told) == (1, "qsgd-ray: s3://studies/x: no answer within 60 s\n")
+
+
+class Gone(Exception):
+    """The end of a process that goes on."""
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (cli.Terminated(), 143)])
+def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch, capsys, tmp_path, interrupt, code):
+    def leave(code):
+        raise Gone(code)
+
+    def silent(*_):
+        raise StorageError("no answer within 60 s")
+
+    monkeypatch.setattr(os, "_exit", leave)
+    results = Results(tmp_path)
+    with pytest.raises(Gone, match=f"^{code}$"):
+        cli._leave(interrupt, results, Console())
+    assert f"Interrupted. 0 finished trials are kept in {tmp_path}; the same" in capsys.readouterr().out
+    monkeypatch.setattr(results.storage, "names", silent)
+    with pytest.raises(Gone):
+        cli._leave(interrupt, results, Console())
+    told = capsys.readouterr().out
+    assert f"What is finished is (how many: no answer within 60 s) kept in {tmp_path}; the same command" in told
 
 
 def test_the_version_is_printed(monkeypatch, capsys):
@@ -287,20 +334,25 @@ def wait_until(holds, deadline_s: float, what: str) -> None:
         time.sleep(0.05)
 
 
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on_to_the_same_rows(whole, study_file, tmp_path):
+def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_goes_on_to_the_same_rows(whole, study_file, tmp_path):
     words = command("run", study_file, "--storage", tmp_path)
-    with subprocess.Popen(**words) as running:
-        trials = tmp_path / "small" / "trials"
-        wait_until(lambda: any(trials.glob("search-*")), 120, "no trial ended")
-        family = psutil.Process(running.pid).children(recursive=True)
-        os.killpg(running.pid, signal.SIGINT)
-        told, _ = running.communicate(timeout=60)
-    assert running.returncode == 130, told
-    assert "finished trials are kept in" in told
-    assert "Traceback" not in told
-    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family), 30, "Ray is still running")
-    kept = rows_in(tmp_path)
-    assert kept
+    trials, kept = tmp_path / "small" / "trials", []
+    for interrupt, code in (
+        (lambda pid: os.killpg(pid, signal.SIGINT), 130),  # as a terminal does
+        (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+    ):
+        with subprocess.Popen(**words) as running:
+            wait_until(lambda: len([*trials.glob("[!.]*")]) > len(kept), 120, "no trial ended")
+            family = psutil.Process(running.pid).children(recursive=True)
+            interrupt(running.pid)
+            told, _ = running.communicate(timeout=60)
+        assert running.returncode == code, told
+        assert "finished trials are kept in" in told
+        assert "Traceback" not in told
+        wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family), 30, "Ray still runs")
+        before, kept = kept, rows_in(tmp_path)
+        assert len(kept) > len(before)
+        assert all(row in kept for row in before)
     again = subprocess.run(**words, timeout=200)
     assert again.returncode == 0, again.stdout
     assert rows_in(tmp_path) == rows_in(whole[0])
