@@ -327,6 +327,10 @@ def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
     assert (folder / "study.py").read_text() == STUDY
 
 
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def wait_until(holds, deadline_s: float, what: str) -> None:
     began = time.monotonic()
     while not holds():
@@ -342,14 +346,14 @@ def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_goes_on_to_the_same
         (lambda pid: os.kill(pid, signal.SIGTERM), 143),
     ):
         with subprocess.Popen(**words) as running:
-            wait_until(lambda: len([*trials.glob("[!.]*")]) > len(kept), 120, "no trial ended")
+            wait_until(lambda least=len(kept): len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
             family = psutil.Process(running.pid).children(recursive=True)
             interrupt(running.pid)
             told, _ = running.communicate(timeout=60)
         assert running.returncode == code, told
         assert "finished trials are kept in" in told
         assert "Traceback" not in told
-        wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family), 30, "Ray still runs")
+        wait_until(lambda gone=family: not any(map(lives, gone)), 30, "Ray still runs")
         before, kept = kept, rows_in(tmp_path)
         assert len(kept) > len(before)
         assert all(row in kept for row in before)
