@@ -346,7 +346,8 @@ def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_goes_on_to_the_same
         (lambda pid: os.kill(pid, signal.SIGTERM), 143),
     ):
         with subprocess.Popen(**words) as running:
-            wait_until(lambda least=len(kept): len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
+            least = len(kept)
+            wait_until(lambda least=least: len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
             family = psutil.Process(running.pid).children(recursive=True)
             interrupt(running.pid)
             told, _ = running.communicate(timeout=60)
