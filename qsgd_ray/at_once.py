@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qsgd_ray import draws
 from qsgd_ray.adam_steps import age_of, direction_of, rate
-from qsgd_ray.circuits.backends import CircuitError, Pending
+from qsgd_ray.circuits.backends import CircuitError, Pending, busy_s
 from qsgd_ray.layout import Group, Layout, Model, Reading
 from qsgd_ray.perturbation import CircuitSignal, Signal
 from qsgd_ray.scattered import Places, Times
@@ -33,10 +33,15 @@ class Asked(NamedTuple):
 
 
 class Prefetch:
-    """Signals asked for a step ahead, and what that took. `wait_s`: seconds that circuits were waited for."""
+    """Signals asked for a step ahead, and what that took.
+
+    `wait_s`: seconds that circuits were waited for. `busy_s`: seconds that engines worked on them, wherever they are;
+    None as soon as one does not tell.
+    """
 
     def __init__(self, signal: Signal, seed: int) -> None:
         self.wait_s = 0.0
+        self.busy_s: float | None = 0.0
         self.n_circuits = 0
         self._signal = signal
         self._seed = seed
@@ -73,6 +78,9 @@ class Prefetch:
         started = time.perf_counter()
         s_bw = asked.pending.result()
         self._waited(started)
+        if isinstance(self._signal, CircuitSignal):
+            worked_s = busy_s(asked.pending)
+            self.busy_s = None if self.busy_s is None or worked_s is None else self.busy_s + worked_s
         return s_bw
 
     def _ask(self, held: HeldBlocks, theta_bw: Tensor, step: int) -> Asked:

@@ -7,6 +7,7 @@ In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
@@ -37,6 +38,10 @@ MAX_QUBITS = 4096
 QubitCount = Annotated[
     int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
 ]
+# Ray's own resources are capitalised, and `node:...`; what marks nodes here is a word of a cluster's own.
+NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+# Whoever must be on some kind of node asks for this much of its resource: what one of it means, a cluster decides.
+SHARE_OF_NODE = 0.001
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -253,13 +258,42 @@ class Decision(Frozen):
 
 
 class Resources(Frozen):
-    """What Ray is asked for. `circuit_actors` None: every training worker simulates its own circuits."""
+    """What Ray is asked for.
+
+    `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
+    up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
+    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates in an actor (circuits/auto.py); `sampled` and
+    `noisy` perturbations need `auto`. `circuit_timeout_s`: a call that takes longer is taken to hang.
+
+    `worker_nodes`, `circuit_nodes`: where workers and circuit actors may be, by a custom resource that the nodes of a
+    cluster carry (cluster/README.md: `train` and `sim`). None: anywhere. A private Ray carries what is named here.
+    """
 
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
+    worker_nodes: NodeKind | None = None
     circuit_actors: int | None = Field(default=1, ge=1)
+    max_circuit_actors: int | None = Field(default=None, ge=1)
     cpus_per_circuit_actor: float = Field(default=1, gt=0)
+    circuit_nodes: NodeKind | None = None
+    circuit_engine: Literal["auto", "torch", "chain", "aer"] = "auto"
+    circuit_idle_s: float = Field(default=30, gt=0)
     circuit_timeout_s: float = Field(default=60, gt=0)
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.max_circuit_actors is not None and self.max_circuit_actors < (self.circuit_actors or math.inf):
+            at_least = "with circuit_actors" if self.circuit_actors is None else f"at least {self.circuit_actors}"
+            raise refuse(f"max_circuit_actors {at_least}; got {self.max_circuit_actors}")
+        return self
+
+    def on_worker_nodes(self) -> dict[str, float]:
+        """What a training worker asks for besides CPUs and GPUs."""
+        return {self.worker_nodes: SHARE_OF_NODE} if self.worker_nodes else {}
+
+    def on_circuit_nodes(self) -> dict[str, float]:
+        """The same of a circuit actor."""
+        return {self.circuit_nodes: SHARE_OF_NODE} if self.circuit_nodes else {}
 
 
 class Study(Frozen):
@@ -289,6 +323,13 @@ class Study(Frozen):
             raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
+        if self.resources.circuit_engine != "auto" and self.resources.circuit_actors is not None:
+            for arm in self.arms:
+                if arm.perturbation is not None and arm.perturbation.source in ("sampled", "noisy"):
+                    raise refuse(
+                        f"resources.circuit_engine: auto with the source {arm.perturbation.source} of arm {arm.name}; "
+                        f"got {self.resources.circuit_engine!r}"
+                    )
         for stage, workers in (("search", self.search.workers), ("confirm", self.confirm.workers)):
             if self.workload.batch_size % workers:
                 raise refuse(

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.config import Study, StudyError
+from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.spaces import SPACES
 from qsgd_ray.storage import Storage
 
@@ -66,6 +67,7 @@ def _private(study: Study) -> Iterator[Cluster]:
     ray.init(
         address="local",
         num_cpus=logical_cpus(study, os.cpu_count() or 1),
+        resources=dict.fromkeys([*study.resources.on_worker_nodes(), *study.resources.on_circuit_nodes()], 1),
         object_store_memory=PRIVATE_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
@@ -115,7 +117,8 @@ def logical_cpus(study: Study, cores: int) -> int:
     # Beside a trial's group of workers stands the actor that Tune has for it, with a hundredth of a CPU.
     searching = study.search.workers * resources.cpus_per_worker + (study.search.workers > 1)
     training = max(searching, study.confirm.workers * resources.cpus_per_worker)
-    simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
+    actors = resources.max_circuit_actors or resources.circuit_actors or 0
+    simulating = actors * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
     return int(max(cores, -(-training // 1)) + -(-simulating // 1))
 
 
@@ -139,6 +142,7 @@ def refuse_what_cannot_run(study: Study, address: str | None) -> None:
     if address is None:
         check_memory(study, psutil.virtual_memory().total)
         check_gpus(study)
+        check_engine(study)
         return
     # Ray itself asks a dead address for minutes.
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -171,9 +175,24 @@ def shortage(study: Study) -> str | None:
         "CPU": workers * study.resources.cpus_per_worker
         + (study.resources.circuit_actors or 0) * study.resources.cpus_per_circuit_actor * needs_circuits(study),
         "GPU": workers * study.resources.gpus_per_worker,
+        **study.resources.on_worker_nodes(),
+        **(study.resources.on_circuit_nodes() if needs_circuits(study) else {}),
     }
-    short = [f"{n:g} {kind} (has {there.get(kind, 0):g})" for kind, n in asked.items() if there.get(kind, 0) < n]
+    short = [_lacking(kind, n, there.get(kind, 0)) for kind, n in asked.items() if there.get(kind, 0) < n]
     return f"The study waits for the cluster to grow: it needs {', '.join(short)}." if short else None
+
+
+def check_engine(study: Study) -> None:
+    """Refuse a study whose circuits are to be simulated by an engine that is not installed, in one line."""
+    if study.resources.circuit_engine == "aer" and needs_circuits(study) and not find_spec("qiskit_aer"):
+        raise StudyError(
+            "resources.circuit_engine: got 'aer'; allowed: auto, torch, chain, since qiskit-aer is not installed here "
+            "(pip install 'qsgd-ray[aer]')"
+        )
+
+
+def _lacking(kind: str, asked: float, there: float) -> str:
+    return f"a node of the kind {kind}" if asked == SHARE_OF_NODE else f"{asked:g} {kind} (has {there:g})"
 
 
 def check_memory(study: Study, available_bytes: int) -> None:

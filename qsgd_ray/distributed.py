@@ -113,7 +113,8 @@ def _fit(trials: list[Trial], site: Site) -> None:
             num_workers=workers,
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
-            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {})
+            | resources.on_worker_nodes(),
         ),
         # Whole trials are repeated here, where it is known which one was under way.
         run_config=RunConfig(

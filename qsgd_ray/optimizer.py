@@ -212,7 +212,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     def telemetry(self) -> Telemetry:
         """What was done since the last call (see `Telemetry`); starts the norms' next window."""
         means, self._means = self._means, Means()
-        return Telemetry.of(means, self._prefetch.wait_s, self._prefetch.n_circuits)
+        return Telemetry.of(means, self._prefetch.wait_s, self._prefetch.busy_s, self._prefetch.n_circuits)
 
     def _adam_step(self) -> None:
         """Without a perturbation."""

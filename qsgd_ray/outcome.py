@@ -22,7 +22,8 @@ class Measurement:
 
     `train_loss`: mean over the epoch. `perturbation_norm`, `adam_step_norm`: mean over the epoch's sampled steps of
     |lambda * Q| and of |m_hat / (sqrt(v_hat) + eps)|, Euclidean over the whole model; None where nothing is perturbed.
-    `circuit_wait_s`: the part of `wall_s` that was spent waiting for circuits.
+    `circuit_wait_s`: the part of `wall_s` that was spent waiting for circuits. `circuit_s`: seconds that engines worked
+    on them, wherever they are (None: they do not tell). `evaluation_s`: seconds of evaluation so far, beside `wall_s`.
     """
 
     epoch: int
@@ -35,16 +36,20 @@ class Measurement:
     validation_accuracy: float
     perturbation_norm: float | None = None
     adam_step_norm: float | None = None
+    circuit_s: float | None = None
+    evaluation_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial leaves behind. `parameters_sha256` names the final parameters bit for bit."""
+    """What a trial leaves behind. `test_s`: seconds that the test data took. `parameters_sha256` names the final
+    parameters bit for bit."""
 
     ending: Ending
     measurements: tuple[Measurement, ...] = ()
     test_loss: float | None = None
     test_accuracy: float | None = None
+    test_s: float | None = None
     parameters_sha256: str | None = None
     error: str | None = None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qsgd_ray import config, draws
 from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend
+from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
 from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
@@ -169,6 +169,10 @@ class _Partly:
     def result(self) -> Tensor:
         self._s_bn[self._asked_b] = self._pending.result()
         return self._s_bn
+
+    @property
+    def busy_s(self) -> float | None:
+        return busy_s(self._pending)
 
 
 def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:

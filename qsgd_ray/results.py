@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.storage import Storage, StorageError, storage_at
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
+    "elapsed_s",
     "wall_s",
+    "train_s",
     "circuit_wait_s",
+    "evaluation_s",
+    "idle_s",
+    "circuit_s",
     "seconds_to_target",
     "circuit_wait_s_to_target",
     "started_at",
@@ -80,8 +86,13 @@ TRIALS = _schema(
         "steps_to_target": pa.int64(),
         "seconds_to_target": pa.float64(),
         "circuit_wait_s_to_target": pa.float64(),
+        "elapsed_s": pa.float64(),
         "wall_s": pa.float64(),
+        "train_s": pa.float64(),
         "circuit_wait_s": pa.float64(),
+        "evaluation_s": pa.float64(),
+        "idle_s": pa.float64(),
+        "circuit_s": pa.float64(),
         "n_circuits": pa.int64(),
         "perturbation_norm": pa.float64(),
         "adam_step_norm": pa.float64(),
@@ -101,6 +112,8 @@ MEASUREMENTS = _schema(
         "step": pa.int64(),
         "wall_s": pa.float64(),
         "circuit_wait_s": pa.float64(),
+        "circuit_s": pa.float64(),
+        "evaluation_s": pa.float64(),
         "n_circuits": pa.int64(),
         "train_loss": pa.float64(),
         "validation_loss": pa.float64(),
@@ -121,7 +134,14 @@ class Tables:
     measurements: pa.Table
 
 
-def trial_row(trial: Trial, outcome: Outcome, *, started_at: Any = None, host: str | None = None) -> dict[str, Any]:
+def trial_row(
+    trial: Trial,
+    outcome: Outcome,
+    *,
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
+    host: str | None = None,
+) -> dict[str, Any]:
     """One row of `TRIALS`."""
     last: Measurement | None = outcome.measurements[-1] if outcome.measurements else None
     reached = outcome.first_reaching(trial.workload.target_accuracy)
@@ -156,14 +176,34 @@ def trial_row(trial: Trial, outcome: Outcome, *, started_at: Any = None, host: s
         "train_loss": last.train_loss if last else None,
         "validation_loss": last.validation_loss if last else None,
         "validation_accuracy": last.validation_accuracy if last else None,
-        "wall_s": last.wall_s if last else None,
-        "circuit_wait_s": last.circuit_wait_s if last else None,
+        **_seconds(outcome, (ended_at - started_at).total_seconds() if started_at and ended_at else None),
         "n_circuits": last.n_circuits if last else None,
         "perturbation_norm": _mean(m.perturbation_norm for m in outcome.measurements),
         "adam_step_norm": _mean(m.adam_step_norm for m in outcome.measurements),
         "parameters_sha256": outcome.parameters_sha256,
         "started_at": started_at,
         "host": host,
+    }
+
+
+def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | None]:
+    """Where a trial's time went: `elapsed_s`, from its start to its row, is the sum of `train_s` (steps), waits for
+    circuits, evaluation, and `idle_s`: making data and model, reporting, waiting to be told whether to stop, and what
+    came after the last measurement. `wall_s`: steps and waits. `circuit_s` is of other processes where a pool answers.
+    """
+    last = outcome.measurements[-1] if outcome.measurements else None
+    if last is None:
+        return {"elapsed_s": elapsed_s}
+    evaluation_s = None if last.evaluation_s is None else last.evaluation_s + (outcome.test_s or 0.0)
+    idle_s = None if elapsed_s is None or evaluation_s is None else elapsed_s - last.wall_s - evaluation_s
+    return {
+        "elapsed_s": elapsed_s,
+        "wall_s": last.wall_s,
+        "train_s": last.wall_s - last.circuit_wait_s,
+        "circuit_wait_s": last.circuit_wait_s,
+        "evaluation_s": evaluation_s,
+        "idle_s": idle_s,
+        "circuit_s": last.circuit_s,
     }
 
 
@@ -221,11 +261,14 @@ class Results:
                 f"--storage: got {self.path}; allowed: a folder that can be written ({error.strerror or error})"
             ) from None
 
-    def write(self, trial: Trial, outcome: Outcome, *, started_at: Any = None, host: str | None = None) -> None:
-        """Put the trial's rows in place: measurements first, the trial's own row last."""
+    def write(
+        self, trial: Trial, outcome: Outcome, *, started_at: datetime | None = None, host: str | None = None
+    ) -> None:
+        """Put the trial's rows in place: measurements first, the trial's own row last. The trial ends now."""
+        ended_at = datetime.now(UTC)
         for table, schema, rows in (
             ("measurements", MEASUREMENTS, measurement_rows(trial, outcome)),
-            ("trials", TRIALS, [trial_row(trial, outcome, started_at=started_at, host=host)]),
+            ("trials", TRIALS, [trial_row(trial, outcome, started_at=started_at, ended_at=ended_at, host=host)]),
         ):
             content = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), content)

@@ -32,12 +32,13 @@ def run_search(study: Study, site: Site) -> None:
     # Tune prints the traceback of an actor that was lost; what becomes of its trial is told by study.py.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # With its own group of workers a trial's actor only waits; Tune wants a positive share all the same.
-    cpus = site.resources.cpus_per_worker if study.search.workers == 1 else 0.01
-    gpus = site.resources.gpus_per_worker if study.search.workers == 1 else 0
+    alone = study.search.workers == 1
+    cpus = site.resources.cpus_per_worker if alone else 0.01
+    gpus = site.resources.gpus_per_worker if alone else 0
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TunedTrial, study=study, site=site),
-            {"cpu": cpus} | ({"gpu": gpus} if gpus else {}),
+            {"cpu": cpus} | ({"gpu": gpus} if gpus else {}) | (site.resources.on_worker_nodes() if alone else {}),
         ),
         tune_config=tune.TuneConfig(
             search_alg=ArmSearches(study, site.results),

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import psutil
 
 from qsgd_ray.bulletin import Bulletin, Event
-from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement
-from qsgd_ray.pool import CircuitPool
+from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import Point, run_search
 from qsgd_ray.trial import Trial, confirm_trials
@@ -69,12 +69,17 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
     """Who answers circuits: nobody, every worker for itself, or a pool that outlives every trial."""
     if not needs_circuits(study):
         yield None
-    elif study.resources.circuit_actors is None:
-        yield AutoBackend(memory_bytes=psutil.virtual_memory().total)
+    elif (asked := study.resources).circuit_actors is None:
+        yield make_backend(asked.circuit_engine, memory_bytes=psutil.virtual_memory().total)
     else:
-        resources = study.resources
         pool = CircuitPool(
-            study.resources.circuit_actors, resources.cpus_per_circuit_actor, resources.circuit_timeout_s
+            asked.circuit_actors,
+            asked.cpus_per_circuit_actor,
+            asked.circuit_timeout_s,
+            asked.circuit_engine,
+            most=asked.max_circuit_actors,
+            resources=asked.on_circuit_nodes(),
+            idle_s=asked.circuit_idle_s,
         )
         try:
             pool.wait_until_ready(POOL_START_TIMEOUT_S)

@@ -65,21 +65,26 @@ class GroupNorms(NamedTuple):
 
 
 class Telemetry(NamedTuple):
-    """What the optimizer did. The norms are Euclidean over the whole model, and means over the sampled steps since the
-    last call (None: no step was sampled); `circuit_wait_s` and `n_circuits` are totals since construction. `groups`:
-    the norms of each parameter group."""
+    """What the optimizer did.
+
+    The norms are Euclidean over the whole model, and means over the sampled steps since the last call (None: no step
+    was sampled). Totals since construction: `circuit_wait_s`, seconds that circuits were waited for; `circuit_s`,
+    seconds that engines worked on those collected (None: they do not tell); `n_circuits` asked for. `groups`: the norms
+    of each parameter group.
+    """
 
     perturbation_norm: float | None
     adam_step_norm: float | None
     circuit_wait_s: float
+    circuit_s: float | None
     n_circuits: int
     n_samples: int
     groups: tuple[GroupNorms, ...] = ()
 
     @staticmethod
-    def of(means: Means, circuit_wait_s: float, n_circuits: int) -> Telemetry:
+    def of(means: Means, circuit_wait_s: float, circuit_s: float | None, n_circuits: int) -> Telemetry:
         """These means."""
         if means.n == 0:
-            return Telemetry(None, None, circuit_wait_s, n_circuits, 0)
+            return Telemetry(None, None, circuit_wait_s, circuit_s, n_circuits, 0)
         groups = tuple(GroupNorms(q, step, q / step if step else None) for q, step in means.of_groups())
-        return Telemetry(*means.of_model(), circuit_wait_s, n_circuits, means.n, groups)
+        return Telemetry(*means.of_model(), circuit_wait_s, circuit_s, n_circuits, means.n, groups)

@@ -29,7 +29,7 @@ Training = Generator[Measurement, bool | None, Outcome]
 
 # Plain AdamW waits for no circuit and perturbs nothing.
 NOTHING_PERTURBED = Telemetry(
-    perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, n_circuits=0, n_samples=0
+    perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, circuit_s=0.0, n_circuits=0, n_samples=0
 )
 
 
@@ -73,7 +73,7 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
     if (perturbation := trial.arm.perturbation) is not None:
         schedule = LambdaSchedule(optimizer, perturbation.schedule, trial.epochs * workload.steps_per_epoch)
 
-    wall_s = 0.0
+    wall_s = evaluation_s = 0.0
     for epoch in range(1, trial.epochs + 1):
         began = time.perf_counter()
         loss_sum = torch.zeros((), dtype=torch.float64, device=replica.device)
@@ -90,7 +90,9 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
         wall_s += time.perf_counter() - began
 
         train_loss = replica.sums(mean_loss)[0] / replica.world_size
+        began = time.perf_counter()
         validation_loss, validation_accuracy = _evaluate(workload, model, "validation", replica)
+        evaluation_s += time.perf_counter() - began
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             return Outcome(Ending.DIVERGED, tuple(measurements), parameters_sha256=fingerprint(model))
         told = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else NOTHING_PERTURBED
@@ -102,7 +104,9 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
                 train_loss=train_loss,
                 validation_loss=validation_loss,
                 validation_accuracy=validation_accuracy,
+                evaluation_s=evaluation_s,
                 circuit_wait_s=told.circuit_wait_s,
+                circuit_s=told.circuit_s,
                 n_circuits=told.n_circuits,
                 perturbation_norm=told.perturbation_norm,
                 adam_step_norm=told.adam_step_norm,
@@ -112,12 +116,15 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
         if replica.first_decides(bool(stop)) and epoch < trial.epochs:
             return Outcome(Ending.STOPPED_EARLY, tuple(measurements), parameters_sha256=fingerprint(model))
 
+    began = time.perf_counter()
     test_loss, test_accuracy = _evaluate(workload, model, "test", replica) if trial.reads_test else (None, None)
+    test_s = time.perf_counter() - began if trial.reads_test else None
     return Outcome(
         Ending.COMPLETED,
         tuple(measurements),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
+        test_s=test_s,
         parameters_sha256=fingerprint(model),
     )
 

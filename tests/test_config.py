@@ -100,6 +100,15 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
             "below null; a part is switched on whole, workload.model.attention={...}",
         ),
         ("workload.difficulty=2", "workload.difficulty: got 2; allowed: less than or equal to 1"),
+        ("resources.circuit_nodes=CPU", "resources.circuit_nodes: got 'CPU'; allowed: "),
+        (
+            'resources={"circuit_actors": 3, "max_circuit_actors": 2}',
+            "resources: allowed: max_circuit_actors at least 3; got 2",
+        ),
+        (
+            'resources={"circuit_actors": null, "max_circuit_actors": 2}',
+            "resources: allowed: max_circuit_actors with circuit_actors; got 2",
+        ),
     ],
 )
 def test_bad_input_is_one_line_with_field_value_and_what_is_allowed(assignment, said):
@@ -107,6 +116,12 @@ def test_bad_input_is_one_line_with_field_value_and_what_is_allowed(assignment, 
         with_overrides(a_study(), [assignment])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_only_auto_answers_sampled_and_noisy_circuits_on_the_pool():
+    drawing = ["arms.sine.perturbation.source=sampled", "arms.sine.perturbation.shots=10"]
+    with pytest.raises(StudyError, match=r"circuit_engine: auto with the source sampled of arm sine; got 'aer'"):
+        with_overrides(a_study(), [*drawing, "resources.circuit_engine=aer"])
 
 
 def test_a_missing_field_is_named():

@@ -12,11 +12,12 @@ from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
 from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.config import Arm, Perturbation, Resources
+from qsgd_ray.config import Arm, Perturbation, Resources, StudyError
+from qsgd_ray.connection import refuse_what_cannot_run, shortage
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
-from qsgd_ray.pool import CircuitPool
+from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import TIME_COLUMNS, Results
 from qsgd_ray.training import Replica, run, train
 from qsgd_ray.trial import Trial
@@ -269,3 +270,19 @@ def test_a_private_cluster_announces_what_the_study_needs():
     # Tune's own share of a trial must fit beside the trial's group.
     assert logical_cpus(with_overrides(sine, ["search.workers=2"]), cores=2) == 3
     assert logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2
+    assert logical_cpus(with_overrides(circuit, ["resources.max_circuit_actors=3"]), cores=2) == 5
+
+
+def test_what_a_cluster_lacks_is_told_with_the_kind_of_node(cluster):
+    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "confirm.workers=64"])
+    assert shortage(study).startswith("The study waits for the cluster to grow: it needs 65 CPU (has ")
+    on_nodes = with_overrides(study, ["resources.circuit_nodes=sim", "resources.worker_nodes=train"])
+    assert "a node of the kind train, a node of the kind sim" in shortage(on_nodes)
+
+
+def test_an_engine_that_is_not_installed_is_refused_in_one_line(monkeypatch):
+    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "resources.circuit_engine=aer"])
+    refuse_what_cannot_run(study, None)
+    monkeypatch.setattr("qsgd_ray.connection.find_spec", lambda _: None)
+    with pytest.raises(StudyError, match=r"resources\.circuit_engine: got 'aer'; allowed: auto, torch, chain"):
+        refuse_what_cannot_run(study, None)

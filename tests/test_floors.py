@@ -67,21 +67,21 @@ FLOORS = [
     {"models.transformer", "models.huggingface", "one_pass", "layout"},
     {"at_once", "by_runs"},
     {"optimizer", "analysis.verdict", "drawing", "workloads.text"},
-    {"workloads", "figures", "asked"},
-    {"workloads.calibrate", "report", "training", "door", "answer_cache"},
+    {"workloads", "figures", "pool", "pool.presence", "pool.pool_size", "pool.asked"},
+    {"workloads.calibrate", "report", "training", "pool.door", "pool.answer_cache"},
     {"bench", "bench.timing"},
     {"bench.rows", "bench.peers"},
     {"bench.circuits", "bench.attention", "bench.optimizer"},
-    {"bulletin", "connection", "one_node", "pool_metrics", "rung"},
-    {"pool_backend"},
-    {"pool"},
+    {"bulletin", "connection", "one_node", "rung", "pool.metrics", "pool.roster"},
+    {"pool.backend", "pool.keeper", "pool.actor"},
+    {"pool.circuit_pool"},
     {"distributed"},
     {"trainable", "progress"},
     {"search"},
     {"study"},
     {"cli"},
 ]
-FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool_metrics" in floor)
+FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool.metrics" in floor)
 
 
 def modules() -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import json
 import math
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pandas as pd
@@ -13,7 +13,7 @@ from made import a_study
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.overrides import with_overrides
-from qsgd_ray.results import MEASUREMENTS, TRIALS, Results, read
+from qsgd_ray.results import MEASUREMENTS, TRIALS, Results, read, trial_row
 from qsgd_ray.trial import confirm_trials, search_trial
 
 
@@ -35,6 +35,25 @@ def measured(epoch: int, accuracy: float, **fields) -> Measurement:
 
 TRIAL = search_trial(a_study(), "sine", 0, {"learning_rate": 1e-3})
 OUTCOME = Outcome(Ending.COMPLETED, (measured(1, 0.5), measured(2, 0.95)), parameters_sha256="ab")
+
+
+def test_a_trials_seconds_add_up_to_what_elapsed():
+    last = measured(2, 0.95, circuit_wait_s=0.25, circuit_s=0.75, evaluation_s=0.125)
+    outcome = Outcome(Ending.COMPLETED, (last,), test_s=0.5)
+    began = datetime(2026, 1, 2, tzinfo=UTC)
+    row = trial_row(TRIAL, outcome, started_at=began, ended_at=began + timedelta(seconds=4))
+    parts = {name: row[name] for name in ("train_s", "circuit_wait_s", "evaluation_s", "idle_s")}
+    assert parts == {"train_s": 0.75, "circuit_wait_s": 0.25, "evaluation_s": 0.625, "idle_s": 2.375}
+    assert row["elapsed_s"] == sum(parts.values())
+    assert row["wall_s"] == row["train_s"] + row["circuit_wait_s"]
+    assert row["circuit_s"] == 0.75
+
+
+def test_seconds_that_nobody_measured_are_null():
+    nothing = trial_row(TRIAL, Outcome(Ending.LOST))
+    assert nothing["elapsed_s"] is None
+    assert "wall_s" not in nothing
+    assert trial_row(TRIAL, OUTCOME)["idle_s"] is None
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import FlakyBackend
+from fakes import FlakyBackend, LateBackend
 from made import SMALL_TASK
 
 from qsgd_ray.circuits.backends import CircuitError
@@ -46,7 +46,7 @@ def run_through(trial: Trial, report=lambda _: False, circuits=None) -> Outcome:
 
 
 def timeless(measurement: Measurement) -> Measurement:
-    return replace(measurement, wall_s=0.0, circuit_wait_s=0.0)
+    return replace(measurement, wall_s=0.0, circuit_wait_s=0.0, circuit_s=0.0, evaluation_s=0.0)
 
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=3)
@@ -100,6 +100,15 @@ def test_an_epoch_is_measured_whole():
     clocks = [m.wall_s for m in outcome.measurements]
     assert clocks == sorted(clocks)
     assert all(0 < m.circuit_wait_s < m.wall_s and m.n_circuits > 0 for m in outcome.measurements)
+    assert all(0 < m.circuit_s <= m.circuit_wait_s for m in outcome.measurements), "in process they are waited for"
+    assert all(m.evaluation_s > 0 for m in outcome.measurements)
+    assert outcome.test_s > 0
+
+
+def test_circuits_whose_engine_does_not_say_how_long_it_took_are_null_seconds():
+    outcome = run_through(a_trial(CIRCUIT), circuits=LateBackend())
+    assert [m.circuit_s for m in outcome.measurements] == [None] * 3
+    assert run_through(a_trial()).measurements[-1].circuit_s == 0.0
 
 
 def test_a_stop_ends_the_trial_at_that_epoch():

@@ -28,6 +28,7 @@ __all__ = [
     "ReplicatedBackend",
     "Sampling",
     "SamplingBackend",
+    "busy_s",
     "checked_angles",
 ]
 
@@ -70,11 +71,18 @@ class SamplingBackend(CircuitBackend, Protocol):
         ...
 
 
-class Answered:
-    """A Pending whose answer is already there."""
+def busy_s(pending: Pending) -> float | None:
+    """Seconds that an engine worked on an answer that has arrived; None where its backend does not tell."""
+    told: float | None = getattr(pending, "busy_s", None)
+    return told
 
-    def __init__(self, answer: Tensor) -> None:
+
+class Answered:
+    """A Pending whose answer is already there. `busy_s`: how long an engine worked on it."""
+
+    def __init__(self, answer: Tensor, busy_s: float | None = None) -> None:
         self._answer = answer
+        self.busy_s = busy_s
 
     def result(self) -> Tensor:
         return self._answer
@@ -135,11 +143,13 @@ class _Replicated:
         self._shape = shape
         self._group = group
         self._outcome: Tensor | CircuitError | None = None
+        self.busy_s: float | None = None  # told on rank 0 alone
 
     def result(self) -> Tensor:
         if self._outcome is None:
             own = None if self._answer is None else _collect(self._answer, self._shape)
             self._outcome = self._share(own)
+            self.busy_s = _told_by(self._answer)
             self._answer = None
         if isinstance(self._outcome, CircuitError):
             raise self._outcome
@@ -166,6 +176,10 @@ class _Replicated:
             return own
         kind = CircuitsLost if message[0] == 2 else CircuitError
         return kind("rank 0's circuits failed; its log says why")
+
+
+def _told_by(answer: Pending | Exception | None) -> float | None:
+    return None if answer is None or isinstance(answer, Exception) else busy_s(answer)
 
 
 def _collect(answer: Pending | Exception, shape: tuple[int, int]) -> Tensor | CircuitError:

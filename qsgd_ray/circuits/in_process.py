@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 
 import torch
@@ -34,9 +35,11 @@ class InProcess(ABC):
         readout: Readout = "z",
         keys_b: Tensor | None = None,  # noqa: ARG002  exact answers draw nothing
     ) -> Pending:
+        began = time.perf_counter()
         with torch.inference_mode():
             answer = self.differentiate(spec, checked_angles(spec, angles_bdnr), readout)
-        return Answered(answer.clone())  # outside inference mode: a tensor like any other
+        # A copy from outside of inference mode is a tensor like any other.
+        return Answered(answer.clone(), time.perf_counter() - began)
 
     @abstractmethod
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:

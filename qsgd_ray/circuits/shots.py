@@ -6,6 +6,8 @@ on the order of arrival: Philox is counter-based (Salmon et al., SC'11), so (see
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ class ShotsBackend:
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
+        began = time.perf_counter()
         require_memory(spec.n_qubits, self.memory_bytes)
         angles_bdnr = checked_angles(spec, angles_bdnr)
         keys, stream = self._keys.next(angles_bdnr.shape[0], keys_b)
@@ -51,7 +54,7 @@ class ShotsBackend:
         for part in parts(spec, angles_bdnr.shape[0]):
             counts_bs = draw_counts(_weights(spec, angles_bdnr[part]), self.shots, self.seed, keys[part], stream)
             answer[part] = readout_of(counts_bs, spec, readout).double() / self.shots
-        return Answered(answer)
+        return Answered(answer, time.perf_counter() - began)
 
 
 def sample_counts(

@@ -11,13 +11,14 @@ import pytest
 import ray
 import torch
 
-from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool import CircuitActor, CircuitPool, PoolBackend
-from qsgd_ray.pool_backend import ATTEMPTS, IN_FLIGHT
+from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.backend import ATTEMPTS, IN_FLIGHT, PoolBackend
+from qsgd_ray.pool.circuit_pool import CircuitPool
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -77,7 +78,7 @@ def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
     pool.wait_until_ready(timeout_s=60)
     backend = pool.backend()
-    process = ray.get(backend.actors[0].__ray_call__.remote(lambda _: os.getpid()))
+    process = ray.get(backend.roster.members()[0].__ray_call__.remote(lambda _: os.getpid()))
     os.kill(process, signal.SIGKILL)
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
     assert not psutil.pid_exists(process)
@@ -178,7 +179,7 @@ def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
 def test_exact_answers_are_kept_and_not_asked_for_again(pool, monkeypatch):
     backend = pool.backend()
     first = backend.submit(SPEC, angles(5)).result()
-    monkeypatch.setattr(PoolBackend, "next_actor", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(PoolBackend, "next_member", lambda *_: pytest.fail("it was asked"))
     again = backend.submit(SPEC, angles(5)).result()
     assert torch.equal(again, first)
     again.zero_()
@@ -189,7 +190,7 @@ ROOM = 5 * (2 * 3 * 2 + 3) * 8  # angles and answers of five circuits
 
 
 def test_the_cache_is_bounded_and_tells_circuits_apart(pool, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.answer_cache.CACHE_BYTES", ROOM)
+    monkeypatch.setattr("qsgd_ray.pool.answer_cache.CACHE_BYTES", ROOM)
     backend = pool.backend()
     for spec, seed, readout in ((SPEC, 0, "z"), (SPEC, 1, "z"), (replace(SPEC, entangle="ring"), 0, "z")):
         expected = TorchBackend().submit(spec, angles(5, seed), readout).result()

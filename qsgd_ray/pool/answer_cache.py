@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.asked import Asked
+from qsgd_ray.pool.asked import Asked
 
 CACHE_BYTES = 2**26
 FIRST = 8

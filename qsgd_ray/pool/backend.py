@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -17,15 +17,16 @@ import torch
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 from torch import Tensor
 
-from qsgd_ray.answer_cache import AnswerCache
-from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, Pending, Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.door import Answer, Line, LineBroken
-from qsgd_ray.pool_metrics import PoolMetrics
+from qsgd_ray.pool.answer_cache import AnswerCache
+from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.door import Answer, Line, LineBroken
+from qsgd_ray.pool.metrics import PoolMetrics
+from qsgd_ray.pool.roster import RosterView
 
 # A part is worth a call of its own from so much work on: there and back takes a millisecond or two.
 PART_S = 2e-3
@@ -41,16 +42,24 @@ DOOR_S = 1.0
 START_S = 0.2
 
 
+class Member(NamedTuple):
+    """An actor of the pool and its number on the roster."""
+
+    number: int
+    actor: Any
+
+
 @dataclass
 class PoolBackend:
     """A `CircuitBackend` on the pool's actors, which can be sent to other processes; it samples where it is asked to.
 
-    A batch is cut over the actors by what its circuits were measured to take, at first by what they are predicted to.
-    It travels by a direct line to each actor (door.py), or by Ray's calls where there is none. Exact answers are kept,
-    up to 64 MiB of them in a process, and not asked for again. `secret`: what opens the actors' doors.
+    Who these actors are may change at any time (roster.py). A batch is cut over them by what its circuits were measured
+    to take, at first by what they are predicted to. It travels by a direct line to each actor (door.py), or by Ray's
+    calls where there is none. Exact answers are kept, up to 64 MiB of them in a process, and not asked for again.
+    `secret`: what opens the actors' doors.
     """
 
-    actors: list[Any]
+    roster: RosterView
     timeout_s: float
     secret: bytes = b""
     sampling: Sampling | None = None
@@ -71,45 +80,49 @@ class PoolBackend:
         metrics.asked(len(angles))
         if self.sampling is None and (kept := self._cache.get(asked)) is not None:
             metrics.cache_hit()
-            return Answered(kept)
+            return Answered(kept, busy_s=0.0)
         return PoolPending(self, asked, [_Part(self, part) for part in asked.parts(self._n_parts(asked))])
 
     def sampled(self, sampling: Sampling) -> PoolBackend:
         """The same actors, answering by measurements, or under noise."""
-        return PoolBackend(self.actors, self.timeout_s, self.secret, sampling)
+        return PoolBackend(self.roster, self.timeout_s, self.secret, sampling)
 
     def __getstate__(self) -> dict[str, Any]:
         # What this process has asked and kept stays here.
         return {**self.__dict__, "_lines": {}, "_in_flight": [], "_cache": AnswerCache()}
 
-    def next_actor(self) -> int:
-        """The number of the one whose turn it is."""
+    def next_member(self) -> Member:
+        """The one whose turn it is."""
+        members = self.roster.members()
+        for gone in [n for n, line in self._lines.items() if n not in members and line.under_way == 0]:
+            self._lines.pop(gone).close()
         self._turn += 1
-        return self._turn % len(self.actors)
+        number = sorted(members)[self._turn % len(members)]
+        return Member(number, members[number])
 
-    def line(self, actor: int) -> Line | None:
+    def line(self, member: Member) -> Line | None:
         """To this actor; None where there is none at once: it may be starting again."""
-        if actor not in self._lines:
+        if member.number not in self._lines:
             try:
-                address = ray.get(self.actors[actor].door.remote(), timeout=DOOR_S)
-                self._lines[actor] = Line(address, self.secret)
+                address = ray.get(member.actor.door.remote(), timeout=DOOR_S)
+                self._lines[member.number] = Line(address, self.secret)
             except (RayError, LineBroken):
                 return None
-        line = self._lines[actor]
+        line = self._lines[member.number]
         if line.under_way >= IN_FLIGHT:
             line.next(self.timeout_s)
         return line
 
-    def hang_up(self, actor: int) -> None:
+    def hang_up(self, member: Member) -> None:
         """Its line is of no use any more."""
-        if actor in self._lines:
-            self._lines.pop(actor).close()
+        if member.number in self._lines:
+            self._lines.pop(member.number).close()
 
-    def call(self, asked: Asked, actor: int) -> ray.ObjectRef:
+    def call(self, asked: Asked, member: Member) -> ray.ObjectRef:
         """Ask by Ray; waits for an answer to come where too many are under way."""
-        if len(self._in_flight) >= IN_FLIGHT * len(self.actors):
+        if len(self._in_flight) >= IN_FLIGHT * len(self.roster.members()):
             _, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=self.timeout_s)
-        answer = self.actors[actor].answer.remote(asked)
+        answer = member.actor.answer.remote(asked)
         self._in_flight.append(answer)
         return answer
 
@@ -128,7 +141,7 @@ class PoolBackend:
 
     def _n_parts(self, asked: Asked) -> int:
         batch = len(asked.angles_bdnr)
-        most = min(len(self.actors), batch)
+        most = min(len(self.roster.members()), batch)
         if most <= 1:
             return 1
         if (asked.spec, asked.readout) in self._seconds:
@@ -158,6 +171,11 @@ class PoolPending:
             self._pool.keep(self._asked, self._answer)
         return self._answer
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that actors worked for it."""
+        return sum(part.busy_s for part in self._parts)
+
 
 class _Part:
     """Circuits asked of one actor, and of others after it where it is lost."""
@@ -165,21 +183,21 @@ class _Part:
     def __init__(self, pool: PoolBackend, asked: Asked) -> None:
         self._pool = pool
         self._asked = asked
-        self._send(pool.next_actor())
+        self.busy_s = 0.0
+        self._send(pool.next_member())
 
-    def _send(self, actor: int) -> None:
-        self._actor = actor
-        self._sent = time.perf_counter()
+    def _send(self, member: Member) -> None:
+        self._member = member
         self._line: Line | None = None
         self._answer: ray.ObjectRef | None = None
         try:
-            if (line := self._pool.line(actor)) is not None:
+            if (line := self._pool.line(member)) is not None:
                 self._ticket = line.send(self._asked)
                 self._line = line
                 return
         except LineBroken:
-            self._pool.hang_up(actor)
-        self._answer = self._pool.call(self._asked, actor)
+            self._pool.hang_up(member)
+        self._answer = self._pool.call(self._asked, member)
 
     def result(self) -> Tensor:
         why, attempts, again = "", 0, False
@@ -196,7 +214,7 @@ class _Part:
             except _Hung as error:
                 why = str(error)
             except (RayError, LineBroken) as error:
-                self._pool.hang_up(self._actor)
+                self._pool.hang_up(self._member)
                 why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
                 if isinstance(error, ActorUnavailableError | LineBroken):
                     lost_until = lost_until or time.monotonic() + self._pool.timeout_s
@@ -204,8 +222,8 @@ class _Part:
                         attempts -= 1
                         time.sleep(START_S if isinstance(error, ActorUnavailableError) else 0)
             else:
-                PoolMetrics.here().answered(time.perf_counter() - self._sent - busy_s)
                 self._pool.arrived(self._answer, self._asked, busy_s)
+                self.busy_s = busy_s
                 return torch.from_numpy(np.array(values))
             attempts += 1
             again = True
@@ -214,20 +232,21 @@ class _Part:
     def _ask_again(self) -> None:
         """The next actor, once it is there: one that was just killed takes seconds to start again."""
         PoolMetrics.here().retried()
-        actor = self._pool.next_actor()
+        self._pool.roster.newest()
+        member = self._pool.next_member()
         try:
-            ray.get(self._pool.actors[actor].running_s.remote(), timeout=self._pool.timeout_s)
+            ray.get(member.actor.running_s.remote(), timeout=self._pool.timeout_s)
         except GetTimeoutError:
             raise _Hung(f"a circuit actor did not start again within {self._pool.timeout_s:g} s") from None
-        self._send(actor)
+        self._send(member)
 
     def _arrival(self) -> Answer:
         """Wait for it as long as the actor is at work, but not for one call longer than the timeout."""
         waited_until = time.monotonic() + 10 * self._pool.timeout_s
         while (arrived := self._wait()) is None:
             if not self._at_work() or time.monotonic() > waited_until:
-                ray.kill(self._pool.actors[self._actor], no_restart=False)  # a process that hangs keeps its CPUs
-                self._pool.hang_up(self._actor)
+                ray.kill(self._member.actor, no_restart=False)  # a process that hangs keeps its CPUs
+                self._pool.hang_up(self._member)
                 raise _Hung(f"the circuit pool did not answer within {self._pool.timeout_s:g} s")
         return arrived
 
@@ -243,9 +262,8 @@ class _Part:
 
     def _at_work(self) -> bool:
         """Is the actor there, and at no call for longer than the timeout? The calls of others may be before this."""
-        actor = self._pool.actors[self._actor]
         try:
-            running_s = ray.get(actor.running_s.remote(), timeout=min(HEALTH_S, self._pool.timeout_s))
+            running_s = ray.get(self._member.actor.running_s.remote(), timeout=min(HEALTH_S, self._pool.timeout_s))
         except RayError:  # GetTimeoutError is one
             return False
         return bool(running_s < self._pool.timeout_s)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.door import Door, Line, LineBroken, _decoded, _encoded
+from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.door import Door, Line, LineBroken, _decoded, _encoded
 
 SECRET = b"s" * 32
 

@@ -26,12 +26,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.asked import Asked
 from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.pool.asked import Asked
 
 # Bytes of the header, of the angles and of the keys; and back: what it is, seconds at work, rows, columns.
 REQUEST = struct.Struct("<qqq")

@@ -19,10 +19,12 @@ class PoolMetrics:
     def __init__(self) -> None:
         self._circuits = Counter("qsgd_circuits_asked", "Circuits asked of the pool or its cache.")
         self._batch = Histogram("qsgd_circuit_batch", "Circuits in a batch.", boundaries=BATCHES)
-        self._wait = Histogram("qsgd_circuit_queue_s", "Seconds that a part waited or travelled.", boundaries=SECONDS)
+        self._wait = Histogram("qsgd_circuit_queue_s", "Seconds that a part waited for its actor.", boundaries=SECONDS)
         self._hits = Counter("qsgd_circuit_cache_hits", "Batches that were answered by the cache.")
         self._retries = Counter("qsgd_circuit_retries", "Parts that were asked again since their actor was lost.")
         self._simulated = Counter("qsgd_circuits_simulated", "Circuits that an actor answered.")
+        self._actors = Gauge("qsgd_circuit_actors", "Circuit actors that answer.")
+        self._wanted = Gauge("qsgd_circuit_actors_wanted", "Circuit actors that the work wants.")
         self._busy = Gauge("qsgd_circuit_actor_busy", "Share of its life that an actor has simulated.")
 
     @classmethod
@@ -39,18 +41,20 @@ class PoolMetrics:
     def cache_hit(self) -> None:
         self._hits.inc()
 
-    def answered(self, waited_s: float) -> None:
-        """A part is back that the actor did not work on for so long."""
-        self._wait.observe(max(0.0, waited_s))
-
     def retried(self) -> None:
         self._retries.inc()
 
-    def simulated(self, batch: int, busy_share: float) -> None:
-        """An actor answered."""
+    def simulated(self, batch: int, waited_s: float, busy_share: float) -> None:
+        """An actor answered what had waited for its turn so long."""
+        self._wait.observe(waited_s)
         if batch:
             self._simulated.inc(batch)
         self._busy.set(busy_share)
+
+    def sized(self, actors: int, wanted: int) -> None:
+        """The keeper looked."""
+        self._actors.set(actors)
+        self._wanted.set(wanted)
 
 
 @cache

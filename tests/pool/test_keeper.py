@@ -1,0 +1,124 @@
+"""The pool as it grows, shrinks and loses members: seen by those who ask it, whose answers stay the same."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import ray
+import torch
+from ray.exceptions import RayError
+
+from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool.circuit_pool import CircuitPool
+
+SPEC = CircuitSpec(3, depth=2)
+
+
+def angles(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(SPEC.angles_shape(n), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class Slow(CircuitActor):
+    """As a large circuit would keep it."""
+
+    def answer(self, asked):
+        answer, _ = super().answer(asked)
+        with self._presence, self._turn:
+            time.sleep(0.05)
+        return answer, 0.05
+
+
+def wait_until(holds, deadline_s: float) -> None:
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < deadline_s
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def made(cluster):
+    pools = []
+
+    def make(**options):
+        pools.append(CircuitPool(1, 0.1, timeout_s=60, **options))
+        pools[-1].wait_until_ready(timeout_s=60)
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def ask_until(ended: threading.Event, backend, wrong: list) -> None:
+    seed = 0
+    while not ended.is_set():
+        seed += 1
+        pending = [backend.submit(SPEC, angles(2, 10 * seed + n)) for n in range(3)]
+        for n, own in enumerate(pending):
+            expected = TorchBackend().submit(SPEC, angles(2, 10 * seed + n)).result()
+            if not torch.equal(own.result(), expected):
+                wrong.append(seed)
+
+
+@contextmanager
+def asking(pool, n_trials: int):
+    """So many trials ask all the time; none is answered wrongly."""
+    ended, wrong = threading.Event(), []
+    trials = [threading.Thread(target=ask_until, args=(ended, pool.backend(), wrong)) for _ in range(n_trials)]
+    for trial in trials:
+        trial.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for trial in trials:
+            trial.join()
+    assert not wrong
+
+
+def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_right(made):
+    pool = made(actor=Slow, most=3, idle_s=3)
+    with asking(pool, 3):
+        wait_until(lambda: pool.size() == 3, 60)
+        everyone = pool._roster.members
+    wait_until(lambda: pool.size() == 1, 60)
+    assert list(pool._roster.members) == [0], "the newest go first"
+    for gone in (everyone[1], everyone[2]):
+        with pytest.raises(RayError):
+            wait_until(lambda actor=gone: ray.get(actor.running_s.remote(), timeout=10) is None, 60)
+    assert torch.equal(pool.backend().submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
+
+
+def test_actors_that_no_node_can_hold_wait_and_the_others_answer(made):
+    """What waits in Ray is what makes an autoscaler add nodes; it is withdrawn when it is not needed any more."""
+    pool = made(actor=Slow, most=4, idle_s=2)
+    large = ray.remote(num_cpus=1000, concurrency_groups={"health": 1})(Slow)
+    pool._keeper.start = lambda: large.remote(1, "auto", pool._secret)
+    with asking(pool, 2):
+        wait_until(lambda: len(pool._keeper._known) > 1, 60)
+        assert pool.size() == 1
+    wait_until(lambda: len(pool._keeper._known) == 1, 60)
+
+
+def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(cluster, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.keeper.LATE_S", 1.0)
+
+    class SlowToStart(CircuitActor):
+        def __init__(self, *made) -> None:
+            if ray.get_runtime_context().was_current_actor_reconstructed:
+                time.sleep(6)
+            super().__init__(*made)
+
+    pool = CircuitPool(2, 0.1, timeout_s=60, actor=SlowToStart)
+    pool.wait_until_ready(timeout_s=60)
+    wait_until(lambda: pool.size() == 2, 20)
+    pid = ray.get(pool._roster.members[1].__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: list(pool._roster.members) == [0], 20)
+    wait_until(lambda: list(pool._roster.members) == [0, 1], 40)
+    pool.close()
