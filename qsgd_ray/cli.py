@@ -284,6 +284,14 @@ def bench_optimizer(quick: Quick = False, budget_s: Budget = 2.0, storage: Bench
     _bench("optimizer", cases(budget_s, quick), storage)
 
 
+@bench.command("pool")
+def bench_pool(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+    """Circuits on Ray actors: against one process, against Ray's tasks, calls and graphs, and beside a training."""
+    from qsgd_ray.bench.pool import cases
+
+    _bench("pool", cases(budget_s, quick), storage)
+
+
 def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     from qsgd_ray.bench.rows import timing_table, write_rows
 

@@ -47,12 +47,14 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
         with _existing(address, results_path) as cluster:
             yield cluster
     else:
-        with _private(study) as cluster:
+        nodes = [*study.resources.on_worker_nodes(), *study.resources.on_circuit_nodes()]
+        with private_ray(logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1)) as cluster:
             yield cluster
 
 
 @contextmanager
-def _private(study: Study) -> Iterator[Cluster]:
+def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Iterator[Cluster]:
+    """A Ray of this process alone, on this machine; `resources`: what its node carries besides CPUs."""
     os.environ["RAY_AUTH_MODE"] = "disabled"  # otherwise a token file is left in the home directory
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray binds to loopback alone if the node's address is 127.0.0.1, and takes that address only where it believes
@@ -66,8 +68,8 @@ def _private(study: Study) -> Iterator[Cluster]:
     scratch = tempfile.mkdtemp(prefix="qsgd-ray-")
     ray.init(
         address="local",
-        num_cpus=logical_cpus(study, os.cpu_count() or 1),
-        resources=dict.fromkeys([*study.resources.on_worker_nodes(), *study.resources.on_circuit_nodes()], 1),
+        num_cpus=n_cpus,
+        resources=resources,
         object_store_memory=PRIVATE_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,

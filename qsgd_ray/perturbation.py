@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -138,17 +139,19 @@ class CircuitSignal:
     ) -> None:
         self.backend = backend
         self.keyed = keyed
-        self._spec = CircuitSpec(1, depth, entangle, rotations)
+        self._specs = {1: CircuitSpec(1, depth, entangle, rotations)}
 
     def spec(self, width: int) -> CircuitSpec:
         """The circuit of a block of `width` coordinates."""
-        return replace(self._spec, n_qubits=width)
+        if width not in self._specs:
+            self._specs[width] = replace(self._specs[1], n_qubits=width)
+        return self._specs[width]
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
         theta_bn = _float64(theta_bn)
         spec = self.spec(theta_bn.shape[1])
         # The sum of finite numbers may overflow, so it only says when to look closer.
-        if theta_bn.sum().isfinite():
+        if math.isfinite(theta_bn.sum()):
             return self.backend.submit(spec, circuit_angles(spec, theta_bn), "z", keys_b)
         finite_b = theta_bn.isfinite().all(1)
         s_bn = torch.full(theta_bn.shape, math.nan, dtype=torch.float64)
@@ -181,9 +184,13 @@ def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
     The first rotation takes a_di = -pi*theta_i, the second b_di = pi*theta_i (the paper's Ry and Rz); further ones go
     on with alternating signs.
     """
-    turn_bn = math.pi * _float64(theta_bn)
-    turns = [turn_bn if index % 2 else -turn_bn for index in range(len(spec.rotations))]
-    return torch.stack(turns, -1)[:, None].expand(-1, spec.depth, -1, -1)
+    turns_r = _turns(len(spec.rotations))
+    return (_float64(theta_bn)[:, None, :, None] * turns_r).expand(-1, spec.depth, -1, -1)
+
+
+@cache
+def _turns(n_rotations: int) -> Tensor:
+    return torch.tensor([math.pi if index % 2 else -math.pi for index in range(n_rotations)], dtype=torch.float64)
 
 
 CLOSED_FORMS: dict[str, type[ClosedForm]] = {

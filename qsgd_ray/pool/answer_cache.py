@@ -37,19 +37,24 @@ class AnswerCache:
 
     def get(self, asked: Asked) -> Tensor | None:
         """What was answered to these very circuits."""
-        kept = self._kept.get(_key(asked))
+        kept = self._kept.get(key := _key(asked))
         if kept is None or not np.array_equal(kept.angles_bdnr.view(np.int64), asked.angles_bdnr.view(np.int64)):
             return None
-        self._kept.move_to_end(_key(asked))
+        self._kept.move_to_end(key)
         return kept.answer.clone()
 
     def put(self, asked: Asked, answer: Tensor) -> None:
         """Another question that begins alike makes room."""
-        self._forget(_key(asked))
-        self._kept[_key(asked)] = kept = _Kept(asked.angles_bdnr.copy(), answer.clone())
+        self._forget(key := _key(asked))
+        self._kept[key] = kept = _Kept(asked.angles_bdnr.copy(), answer.clone())
         self.n_bytes += kept.n_bytes
         while self.n_bytes > CACHE_BYTES:
             self._forget(next(iter(self._kept)))
+
+    def clear(self) -> None:
+        """Nothing is kept any more."""
+        self._kept.clear()
+        self.n_bytes = 0
 
     def _forget(self, key: tuple[object, ...]) -> None:
         if (kept := self._kept.pop(key, None)) is not None:

@@ -26,6 +26,8 @@ class Asked:
 
     def parts(self, n: int) -> list[Asked]:
         """In n parts that differ by one circuit at most."""
+        if n == 1:
+            return [self]
         edges = [len(self.angles_bdnr) * i // n for i in range(n + 1)]
         return [
             replace(

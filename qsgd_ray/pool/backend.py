@@ -76,10 +76,9 @@ class PoolBackend:
         angles = angles_bdnr.detach().to("cpu", torch.float64).contiguous().numpy()
         keys = None if keys_b is None else keys_b.cpu().numpy()
         asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
-        metrics = PoolMetrics.here()
-        metrics.asked(len(angles))
-        if self.sampling is None and (kept := self._cache.get(asked)) is not None:
-            metrics.cache_hit()
+        kept = None if self.sampling is not None else self._cache.get(asked)
+        PoolMetrics.here().asked(len(angles), kept=kept is not None)
+        if kept is not None:
             return Answered(kept, busy_s=0.0)
         return PoolPending(self, asked, [_Part(self, part) for part in asked.parts(self._n_parts(asked))])
 
@@ -167,7 +166,8 @@ class PoolPending:
     def result(self) -> Tensor:
         """(batch, width) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
         if self._answer is None:
-            self._answer = torch.cat([part.result() for part in self._parts])
+            answers = [part.result() for part in self._parts]
+            self._answer = answers[0] if len(answers) == 1 else torch.cat(answers)
             self._pool.keep(self._asked, self._answer)
         return self._answer
 

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,12 @@ from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.asked import Asked
 
-# Bytes of the header, of the angles and of the keys; and back: what it is, seconds at work, rows, columns.
-REQUEST = struct.Struct("<qqq")
+# Bytes of the header, of the angles and of the keys, circuits, and of how many they are a part; and back: what it is,
+# seconds at work, rows, columns.
+REQUEST = struct.Struct("<qqqqq")
 REPLY = struct.Struct("<Bdqq")
 ANSWER, REFUSED = 0, 1
+NO_KEYS = np.zeros(0, dtype=np.int64)
 CONNECT_S = 5.0
 # Once a message has begun, its rest follows.
 REST_S = 60.0
@@ -87,15 +89,15 @@ class Door:
                 guest.settimeout(None)
                 guest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while True:
-                    sizes = REQUEST.unpack(_read(guest, REQUEST.size))
+                    *sizes, batch, of = REQUEST.unpack(_read(guest, REQUEST.size))
                     header, angles, keys = (_read(guest, size) for size in sizes)
-                    guest.sendall(self._reply(header, angles, keys))
+                    guest.sendall(self._reply(header, angles, keys, batch, of))
             except (LineBroken, OSError):
                 return
 
-    def _reply(self, header: bytearray, angles: bytearray, keys: bytearray) -> bytes:
+    def _reply(self, header: bytearray, angles: bytearray, keys: bytearray, batch: int, of: int) -> bytes:
         try:
-            values, busy_s = self._answer(_decoded(header, angles, keys))
+            values, busy_s = self._answer(_decoded(header, angles, keys, batch, of))
         except Exception as error:  # whatever it is, the other side waits for an answer
             told = str(error) if isinstance(error, CircuitError) else f"{type(error).__name__}: {error}"
             text = told.encode()
@@ -128,10 +130,11 @@ class Line:
     def send(self, asked: Asked) -> int:
         """A ticket for the answer."""
         header, angles, keys = _encoded(asked)
+        sizes = REQUEST.pack(len(header), len(angles), len(keys), len(asked.angles_bdnr), asked.of)
         try:
-            self._socket.sendall(REQUEST.pack(len(header), angles.nbytes, keys.nbytes) + header)
-            self._socket.sendall(angles.data.cast("B") if angles.nbytes else b"")
-            self._socket.sendall(keys.data.cast("B") if keys.nbytes else b"")
+            sent = self._socket.sendmsg([sizes, header, angles, keys])
+            if sent < len(sizes) + len(header) + len(angles) + len(keys):
+                self._socket.sendall(b"".join([sizes, header, angles, keys])[sent:])
         except OSError as error:
             raise LineBroken(str(error)) from None
         self._sent += 1
@@ -188,34 +191,33 @@ def _read(from_: socket.socket, size: int) -> bytearray:
     return buffer
 
 
-def _encoded(asked: Asked) -> tuple[bytes, NDArray[np.float64], NDArray[np.int64]]:
-    keys = np.zeros(0, dtype=np.int64) if asked.keys_b is None else np.ascontiguousarray(asked.keys_b)
-    about = _header(asked.spec, asked.readout, asked.sampling)
-    header = json.dumps([len(asked.angles_bdnr), asked.of, asked.keys_b is not None]).encode() + b"\n" + about
-    return header, np.ascontiguousarray(asked.angles_bdnr), keys
+def _encoded(asked: Asked) -> tuple[bytes, memoryview, memoryview]:
+    keys = NO_KEYS if asked.keys_b is None else np.ascontiguousarray(asked.keys_b)
+    about = _header(asked.spec, asked.readout, asked.sampling, asked.keys_b is not None)
+    return about, _bytes(np.ascontiguousarray(asked.angles_bdnr)), _bytes(keys)
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 @lru_cache(maxsize=256)
-def _header(spec: CircuitSpec, readout: str, sampling: Sampling | None) -> bytes:
+def _header(spec: CircuitSpec, readout: str, sampling: Sampling | None, has_keys: bool) -> bytes:
     noise = None if sampling is None or sampling.noise is None else sampling.noise.model_dump()
     drawn = None if sampling is None else {"shots": sampling.shots, "noise": noise}
-    return json.dumps({"spec": asdict(spec), "readout": readout, "sampling": drawn}).encode()
+    return json.dumps({"spec": asdict(spec), "readout": readout, "sampling": drawn, "has_keys": has_keys}).encode()
 
 
-def _decoded(header: bytearray, angles: bytearray, keys: bytearray) -> Asked:
-    sizes, _, about = bytes(header).partition(b"\n")
-    batch, of, has_keys = json.loads(sizes)
-    spec, readout, sampling = _about(about)
-    shape = spec.angles_shape(batch)
+def _decoded(header: bytearray, angles: bytearray, keys: bytearray, batch: int, of: int) -> Asked:
+    spec, readout, sampling, has_keys = _about(bytes(header))
     keys_b = np.frombuffer(keys, dtype=np.int64) if has_keys else None
-    return Asked(spec, np.frombuffer(angles).reshape(shape), readout, keys_b, sampling, of)
+    return Asked(spec, np.frombuffer(angles).reshape(spec.angles_shape(batch)), readout, keys_b, sampling, of)
 
 
 @lru_cache(maxsize=256)
-def _about(header: bytes) -> tuple[CircuitSpec, Readout, Sampling | None]:
+def _about(header: bytes) -> tuple[CircuitSpec, Readout, Sampling | None, bool]:
     told = json.loads(header)
     spec = CircuitSpec(**{**told["spec"], "rotations": tuple(told["spec"]["rotations"])})
     drawn = told["sampling"]
-    if drawn is None:
-        return spec, told["readout"], None
-    return spec, told["readout"], Sampling(drawn["shots"], drawn["noise"] and NoiseSettings(**drawn["noise"]))
+    noise = drawn and drawn["noise"] and NoiseSettings(**drawn["noise"])
+    return spec, told["readout"], None if drawn is None else Sampling(drawn["shots"], noise), told["has_keys"]
