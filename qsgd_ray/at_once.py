@@ -25,11 +25,12 @@ from qsgd_ray.telemetry import Norms
 
 
 class Asked(NamedTuple):
-    """A signal asked for at `theta_bw` for one step, of use only where theta and the step are still these."""
+    """Signals asked for at `theta` for one step, of use only where theta and the step are still these; `pending`: one
+    for each width of blocks."""
 
-    theta_bw: Tensor
+    theta: Tensor
     step: int
-    pending: Pending
+    pending: list[Pending]
 
 
 class Prefetch:
@@ -45,52 +46,53 @@ class Prefetch:
         self.n_circuits = 0
         self._signal = signal
         self._seed = seed
-        self._asked: dict[int, Asked] = {}  # by width of the blocks
+        self._asked: Asked | None = None
 
     def forget(self) -> None:
         """What was asked, nobody collects."""
-        self._asked.clear()
+        self._asked = None
 
     def ahead(self, layout: Layout, step: int) -> None:
         """Submit the circuits of the next step: theta is known, and the forward and backward pass take time."""
-        if not isinstance(self._signal, CircuitSignal):
+        if not isinstance(self._signal, CircuitSignal) or layout.blocks is None:
             return
-        for held in layout.blocks:
-            theta_bw = held.theta()
-            before = self._asked.get(held.blocks.width)
-            if before is not None and not self._signal.keyed and torch.equal(before.theta_bw, theta_bw):
-                continue  # nobody collected it, and theta has not moved
-            # Without the prefetch the next step asks again, and raises if that fails too. So the last step of a
-            # training does not fail for circuits that nobody would have used.
-            with suppress(CircuitError):
-                self._asked[held.blocks.width] = self._ask(held, theta_bw, step)
+        theta, before = layout.blocks.theta(), self._asked
+        if before is not None and not self._signal.keyed and torch.equal(before.theta, theta):
+            return  # nobody collected it, and theta has not moved
+        # Without the prefetch the next step asks again, and raises if that fails too. So the last step of a training
+        # does not fail for circuits that nobody would have used.
+        with suppress(CircuitError):
+            self._asked = self._ask(layout.blocks, theta, step)
 
     def asked(self, held: HeldBlocks, step: int) -> Asked:
         """What is under way for these blocks, asked now where it was not or theta is another."""
-        theta_bw = held.theta()
-        asked = self._asked.pop(held.blocks.width, None)
-        if asked is None or (asked.step != step and self._signal.keyed) or not torch.equal(asked.theta_bw, theta_bw):
-            return self._ask(held, theta_bw, step)
+        theta = held.theta()
+        asked, self._asked = self._asked, None
+        if asked is None or (asked.step != step and self._signal.keyed) or not torch.equal(asked.theta, theta):
+            return self._ask(held, theta, step)
         return asked
 
     def collect(self, asked: Asked) -> Tensor:
-        """The signal, (blocks, width)."""
+        """The signals of all blocks, end to end."""
         started = time.perf_counter()
-        s_bw = asked.pending.result()
+        found = [pending.result().reshape(-1) for pending in asked.pending]
         self._waited(started)
         if isinstance(self._signal, CircuitSignal):
-            worked_s = busy_s(asked.pending)
-            self.busy_s = None if self.busy_s is None or worked_s is None else self.busy_s + worked_s
-        return s_bw
+            for pending in asked.pending:
+                worked_s = busy_s(pending)
+                self.busy_s = None if self.busy_s is None or worked_s is None else self.busy_s + worked_s
+        return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _ask(self, held: HeldBlocks, theta_bw: Tensor, step: int) -> Asked:
+    def _ask(self, held: HeldBlocks, theta: Tensor, step: int) -> Asked:
         started = time.perf_counter()
-        keys_b = draws.keys(self._seed, step, held.blocks.starts()) if self._signal.keyed else None
-        asked = Asked(theta_bw, step, self._signal.submit(theta_bw, keys_b))
+        pending = []
+        for alike, theta_bw in zip(held.blocks, held.by_width(theta), strict=True):
+            keys_b = draws.keys(self._seed, step, alike.starts()) if self._signal.keyed else None
+            pending.append(self._signal.submit(theta_bw, keys_b))
+            if isinstance(self._signal, CircuitSignal):
+                self.n_circuits += len(theta_bw)
         self._waited(started)
-        if isinstance(self._signal, CircuitSignal):
-            self.n_circuits += len(theta_bw)
-        return asked
+        return Asked(theta, step, pending)
 
     def _waited(self, started: float) -> None:
         if isinstance(self._signal, CircuitSignal):
@@ -98,7 +100,7 @@ class Prefetch:
 
     def __getstate__(self) -> dict[str, object]:
         # Pickle and deepcopy carry everything but answers under way.
-        return {**self.__dict__, "_asked": {}}
+        return {**self.__dict__, "_asked": None}
 
 
 class Perturbed(NamedTuple):
@@ -123,19 +125,19 @@ def step_at_once(
     """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before."""
     moments = reading.placement == "moments"
     with _contiguous_gradients(model) if moments else nullcontext():
-        found = [
-            perturbed
-            for held in model.layout.blocks
-            if (perturbed := _perturbed(model, reading, held, prefetch, step)) is not None
-        ]
+        held = model.layout.blocks
+        found = None if held is None else _perturbed(model, reading, held, prefetch, step)
+        if found is None:
+            adam_step()
+            return
         if norms is not None:
             _note(model, found, norms)
         if moments:
             _with_q(model, reading, found, adam_step)
             return
     adam_step()
-    for held, _, _, q, which in found:
-        held.thetas.add_(q, [Times(parts, -_step_size(reading, model.groups[n])) for n, parts in which.items()])
+    times = [Times(parts, -_step_size(reading, model.groups[n])) for n, parts in found.which.items()]
+    found.held.thetas.add_(found.q, times)
 
 
 def _step_size(reading: Reading, group: Group) -> float | Tensor:
@@ -149,7 +151,7 @@ def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefe
     """
     parameters, numbers = model.layout.parameters, model.layout.numbers
     own_gradients = [None if parameter.grad is None else own(parameter.grad) for parameter in parameters]
-    if all(own_gradients[segment.parameter] is None for segment in held.blocks.segments):
+    if all(own_gradients[segment.parameter] is None for alike in held.blocks for segment in alike.segments):
         held.theta()  # should the others have gradients, they wait for this process's part
         return None
     asked = prefetch.asked(held, step)
@@ -157,7 +159,7 @@ def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefe
     before = gradients.joined()
     direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))
-    q = (s.to(direction.device) * direction).to(asked.theta_bw.dtype)
+    q = (s.to(direction.device) * direction).to(asked.theta.dtype)
     which: dict[int, list[int]] = {}
     for index, part in enumerate(held.parts):
         if own_gradients[part.parameter] is not None:
@@ -165,14 +167,13 @@ def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefe
     return Perturbed(held, gradients, before, q, which)
 
 
-def _note(model: Model, found: list[Perturbed], norms: Norms) -> None:
+def _note(model: Model, found: Perturbed, norms: Norms) -> None:
     """|lambda * Q| of the parts for which this process speaks."""
-    for held, _, _, q, which in found:
-        pieces = q.split(held.sizes)
-        for number, parts in which.items():
-            if told := [pieces[index] for index in parts if held.tells[index]]:
-                lengths = torch._foreach_mul(torch._foreach_norm(told), model.groups[number]["lambda_"])
-                norms.perturbation[number].extend(lengths)
+    pieces = found.q.split(found.held.sizes)
+    for number, parts in found.which.items():
+        if told := [pieces[index] for index in parts if found.held.tells[index]]:
+            lengths = torch._foreach_mul(torch._foreach_norm(told), model.groups[number]["lambda_"])
+            norms.perturbation[number].extend(lengths)
 
 
 def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tensor) -> Tensor:
@@ -208,28 +209,25 @@ def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tens
     return torch.cat(found) if found else gradient
 
 
-def _with_q(model: Model, reading: Reading, found: list[Perturbed], adam_step: Callable[[], object]) -> None:
+def _with_q(model: Model, reading: Reading, found: Perturbed, adam_step: Callable[[], object]) -> None:
     """Adam's step with lambda * Q added to the gradients; afterwards they are, bit for bit, what they were."""
+    weights = {n: reading.moments_sign(model.groups[n]) * model.groups[n]["lambda_"] for n in found.which}
     try:
-        for _, gradients, _, q, which in found:
-            weights = {n: reading.moments_sign(model.groups[n]) * model.groups[n]["lambda_"] for n in which}
-            gradients.add_(q, [Times(parts, weights[n]) for n, parts in which.items()])
+        found.gradients.add_(found.q, [Times(parts, weights[n]) for n, parts in found.which.items()])
         adam_step()
     finally:
-        for _, gradients, before, _, _ in found:
-            gradients.put_(before)
+        found.gradients.put_(found.before)
 
 
 @contextmanager
 def _contiguous_gradients(model: Model) -> Iterator[None]:
     """Within it, copies stand in for gradients that are not contiguous."""
     strided = {}
-    for held in model.layout.blocks:
-        for part in held.parts:
-            parameter = model.layout.parameters[part.parameter]
-            if parameter.grad is not None and not own(parameter.grad).is_contiguous():
-                strided[parameter] = parameter.grad
-                parameter.grad = parameter.grad.contiguous()
+    for part in model.layout.blocks.parts if model.layout.blocks is not None else ():
+        parameter = model.layout.parameters[part.parameter]
+        if parameter.grad is not None and not own(parameter.grad).is_contiguous():
+            strided[parameter] = parameter.grad
+            parameter.grad = parameter.grad.contiguous()
     try:
         yield
     finally:

@@ -145,8 +145,9 @@ class _Signals:
         self._width = reading.n_qubits
         self._cut: dict[int, Tensor] = {}  # s of such a block by its first coordinate
         for held in model.layout.cut:
-            starts = held.blocks.starts()
-            s_bw = signal.of(held.theta(), self._keys(starts))
+            (alike,) = held.blocks
+            starts = alike.starts()
+            s_bw = signal.of(held.theta().view(-1, alike.width), self._keys(starts))
             self._cut |= dict(zip(starts.tolist(), s_bw.unbind(0), strict=True))
 
     def of(self, run: Run, theta: Tensor) -> Tensor:

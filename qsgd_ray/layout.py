@@ -57,7 +57,8 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """`memory`: this process's own part of each parameter, flat. `blocks`: what is perturbed all at once. `runs`: where
+    """`memory`: this process's own part of each parameter, flat. `blocks`: what is perturbed all at once, if
+    anything is. `runs`: where
     it goes run by run, all that this process holds, and `cut`: the blocks that no run has whole."""
 
     parameters: list[Tensor]
@@ -65,7 +66,7 @@ class Layout:
     memory: list[Tensor]
     shards: list[Shard]
     ranks: Ranks
-    blocks: tuple[HeldBlocks, ...]
+    blocks: HeldBlocks | None
     runs: tuple[Run, ...]
     cut: tuple[HeldBlocks, ...]
     by_runs: bool
@@ -118,10 +119,13 @@ class Model(NamedTuple):
 def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) -> Layout:
     """`last`, or one made anew where a parameter came, moved in memory or was frozen, or a lambda began or ceased to
     be 0. ValueError in one line: see shards.py; a group's option that is not allowed with this reading."""
-    parameters = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
-    numbers = [
-        number for number, group in enumerate(groups) for parameter in group["params"] if parameter.requires_grad
+    numbered = [
+        (parameter, number)
+        for number, group in enumerate(groups)
+        for parameter in group["params"]
+        if parameter.requires_grad
     ]
+    parameters, numbers = [parameter for parameter, _ in numbered], [number for _, number in numbered]
     lambdas = [group["lambda_"] for group in groups]
     here = [own(parameter) for parameter in parameters]
     key = (
@@ -151,9 +155,8 @@ def layout_of(groups: Sequence[Group], reading: Reading, last: Layout | None) ->
     else:
         blocks = _loud(coordinates([shard.size for shard in shards], reading.scope, reading.n_qubits), reading, loud)
     native = sum(shard.size for shard in shards) >= NATIVE_FROM
-    held, held_cut = (
-        tuple(HeldBlocks(alike, shards, memory, ranks, native) for alike in some) for some in (blocks, cut)
-    )
+    held = HeldBlocks(blocks, shards, memory, ranks, native) if blocks else None
+    held_cut = tuple(HeldBlocks([alike], shards, memory, ranks, native) for alike in cut)
     return Layout(parameters, numbers, memory, shards, ranks, held, runs, held_cut, by_runs, key)
 
 

@@ -47,6 +47,10 @@ extern "C" void add(float *const *to, const int64_t *sizes, int64_t n, const flo
 """
 
 
+# Types whose memory is what it seems; others may be DTensors, or stand for something else.
+PLAIN = (Tensor, torch.nn.Parameter)
+
+
 class Times(NamedTuple):
     """So many times the values, for these of the places."""
 
@@ -173,11 +177,8 @@ def fit_native(tensors: Sequence[Tensor | None]) -> bool:
     return all(
         x is None
         or (
-            (x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() and type(x) in _PLAIN)
+            (x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() and type(x) in PLAIN)
             and not (x.is_neg() or x._is_zerotensor())
         )
         for x in tensors
     )
-
-
-_PLAIN = (Tensor, torch.nn.Parameter)

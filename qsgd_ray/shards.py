@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from qsgd_ray.coordinates import Blocks, Shard
-from qsgd_ray.scattered import NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
+from qsgd_ray.coordinates import Blocks, Part, Shard
+from qsgd_ray.scattered import PLAIN, NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
 
 
 class Ranks(NamedTuple):
@@ -33,6 +33,10 @@ class Ranks(NamedTuple):
 
 def own(tensor: Tensor) -> Tensor:
     """What of a tensor lies in this process: of a DTensor its local part, in the same memory."""
+    if (
+        type(tensor) in PLAIN
+    ):  # asked some hundred times a step: to look for an attribute that is not there takes longer
+        return tensor
     local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return local
 
@@ -43,9 +47,9 @@ def gradients_like_parameters(parameters: Sequence[Any]) -> Iterator[None]:
     are laid out alike, as torch's optimizers do for each operation; afterwards they are those that came."""
     came: dict[Any, Any] = {}
     for parameter in parameters:
-        gradient = parameter.grad
-        if gradient is None or not hasattr(parameter, "to_local"):
+        if type(parameter) in PLAIN or not hasattr(parameter, "to_local") or parameter.grad is None:
             continue
+        gradient = parameter.grad
         if gradient.placements != parameter.placements:
             came[parameter] = gradient
             parameter.grad = gradient.redistribute(parameter.device_mesh, parameter.placements)
@@ -139,23 +143,29 @@ def _check(parameter: Tensor, first: Tensor, where: str) -> None:
 
 
 class HeldBlocks:
-    """Blocks of coordinates and what this process holds of them.
+    """Blocks of coordinates, those of a width together, and what this process holds of them.
 
-    `parts` in their order; `thetas`: where they are in the parameters' memory; `tells`: for each, whether this process
-    speaks for it: of what all hold, the first does. `native`: read and written in a C++ loop where that can be
-    compiled.
+    They are read and written all at once, whatever their width. `parts` in their order; `thetas`: where they are in the
+    parameters' memory; `tells`: for each, whether this process speaks for it: of what all hold, the first does.
+    `native`: read and written in a C++ loop where that can be compiled.
     """
 
     def __init__(
-        self, blocks: Blocks, shards: Sequence[Shard], memory: Sequence[Tensor], ranks: Ranks, native: bool = False
+        self,
+        blocks: Sequence[Blocks],
+        shards: Sequence[Shard],
+        memory: Sequence[Tensor],
+        ranks: Ranks,
+        native: bool = False,
     ) -> None:
-        self.blocks = blocks
-        self.parts = blocks.held(shards)
+        self.blocks = tuple(blocks)
+        self.parts = tuple(_held(self.blocks, shards))
+        segments = [segment for alike in self.blocks for segment in alike.segments]
         self.sizes = [part.stop - part.start for part in self.parts]
         self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
-        together = any(shards[segment.parameter].divided for segment in blocks.segments)
+        together = any(shards[segment.parameter].divided for segment in segments)
         self._ranks = ranks if together else Ranks(None, ranks.rank)
-        self._like = memory[0].new_zeros(0, dtype=_widest([memory[segment.parameter] for segment in blocks.segments]))
+        self._like = memory[0].new_zeros(0, dtype=_widest([memory[segment.parameter] for segment in segments]))
         self._kernels = native_kernels() if native else None
         self._where = Where.of(self.parts)
         self.thetas = self.places(memory)
@@ -176,20 +186,31 @@ class HeldBlocks:
         return TorchPlaces(self.parts, tensors, self._like)
 
     def theta(self) -> Tensor:
-        """The whole blocks as they stand, (blocks, width), a copy; every process that holds the model has to ask."""
+        """The whole blocks as they stand, end to end, a copy; every process that holds the model has to ask."""
         own_theta = self.thetas.joined()
         if self._at is None:
-            return own_theta.view(-1, self.blocks.width)
+            return own_theta
         wide, bits = (torch.float64, torch.int64) if self._like.dtype == torch.float64 else (torch.float32, torch.int32)
-        flat = self._like.new_zeros(self.blocks.n_coordinates, dtype=wide)
+        flat = self._like.new_zeros(sum(alike.n_coordinates for alike in self.blocks), dtype=wide)
         flat[self._at[self._told]] = own_theta[self._told].to(wide)
         self._ranks.sum_(flat.view(bits))
-        return flat.to(self._like.dtype).view(-1, self.blocks.width)
+        return flat.to(self._like.dtype)
 
-    def held(self, values_bw: Tensor) -> Tensor:
-        """Of values of the whole blocks those that belong to the parts, end to end."""
-        flat = values_bw.reshape(-1)
+    def by_width(self, flat: Tensor) -> list[Tensor]:
+        """Views of values of the whole blocks, a (blocks, width) for each width."""
+        sizes = [alike.n_coordinates for alike in self.blocks]
+        return [part.view(-1, alike.width) for alike, part in zip(self.blocks, flat.split(sizes), strict=True)]
+
+    def held(self, flat: Tensor) -> Tensor:
+        """Of values of the whole blocks, end to end, those that belong to the parts."""
         return flat if self._at is None else flat[self._at.to(flat.device)]
+
+
+def _held(blocks: Sequence[Blocks], shards: Sequence[Shard]) -> Iterator[Part]:
+    before = 0
+    for alike in blocks:
+        yield from (part._replace(place=part.place + before) for part in alike.held(shards))
+        before += alike.n_coordinates
 
 
 def _widest(tensors: Sequence[Tensor]) -> torch.dtype:

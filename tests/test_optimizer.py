@@ -521,7 +521,7 @@ def test_telemetry_means_the_sampled_steps_and_starts_afresh():
     parameters = parameters_of()
     twin = twin_of(parameters, reference.sine_signal, "tensor")
     optimizer = SuperpositionalAdamW(parameters, lr=1e-2, weight_decay=0.0, telemetry_every=3)
-    assert optimizer.telemetry() == (None, None, 0.0, 0, 0, ())
+    assert optimizer.telemetry() == (None, None, 0.0, 0.0, 0, 0, ())
     norms = []
     for step in range(7):
         set_gradients(parameters, step)

@@ -16,7 +16,6 @@ from torch import Tensor
 from qsgd_ray.pool.asked import Asked
 
 CACHE_BYTES = 2**26
-FIRST = 8
 
 
 class _Kept(NamedTuple):
@@ -29,7 +28,8 @@ class _Kept(NamedTuple):
 
 
 class AnswerCache:
-    """Questions and answers up to `CACHE_BYTES`; what comes out is a copy. `n_bytes`: what they take now."""
+    """Questions, which nobody else may change, and answers, up to `CACHE_BYTES`; what comes out is a copy. `n_bytes`:
+    what they take now."""
 
     def __init__(self) -> None:
         self.n_bytes = 0
@@ -37,16 +37,16 @@ class AnswerCache:
 
     def get(self, asked: Asked) -> Tensor | None:
         """What was answered to these very circuits."""
-        kept = self._kept.get(key := _key(asked))
+        kept = self._kept.get(asked.key)
         if kept is None or not np.array_equal(kept.angles_bdnr.view(np.int64), asked.angles_bdnr.view(np.int64)):
             return None
-        self._kept.move_to_end(key)
+        self._kept.move_to_end(asked.key)
         return kept.answer.clone()
 
     def put(self, asked: Asked, answer: Tensor) -> None:
         """Another question that begins alike makes room."""
-        self._forget(key := _key(asked))
-        self._kept[key] = kept = _Kept(asked.angles_bdnr.copy(), answer.clone())
+        self._forget(asked.key)
+        self._kept[asked.key] = kept = _Kept(asked.angles_bdnr, answer.clone())
         self.n_bytes += kept.n_bytes
         while self.n_bytes > CACHE_BYTES:
             self._forget(next(iter(self._kept)))
@@ -62,7 +62,3 @@ class AnswerCache:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-
-def _key(asked: Asked) -> tuple[object, ...]:
-    return asked.spec, asked.readout, asked.angles_bdnr.shape, asked.angles_bdnr.reshape(-1)[:FIRST].tobytes()

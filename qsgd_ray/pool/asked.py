@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+
+FIRST = 8
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class Asked:
     keys_b: NDArray[np.int64] | None
     sampling: Sampling | None
     of: int
+
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """What tells this question from most others at a glance: its circuit, its shape and its first angles."""
+        shape = self.angles_bdnr.shape
+        return self.spec, self.readout, shape, self.angles_bdnr.reshape(-1)[:FIRST].tobytes()
 
     def parts(self, n: int) -> list[Asked]:
         """In n parts that differ by one circuit at most."""

@@ -73,7 +73,8 @@ class PoolBackend:
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
         """Send the circuits to the actors whose turn it is; returns at once, but for calls beyond `IN_FLIGHT`."""
-        angles = angles_bdnr.detach().to("cpu", torch.float64).contiguous().numpy()
+        # A copy of our own: it is kept for the cache, and for actors that are lost.
+        angles = angles_bdnr.detach().to("cpu", torch.float64).clone(memory_format=torch.contiguous_format).numpy()
         keys = None if keys_b is None else keys_b.cpu().numpy()
         asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
         kept = None if self.sampling is not None else self._cache.get(asked)

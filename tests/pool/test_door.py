@@ -51,7 +51,7 @@ def door():
 def test_circuits_arrive_as_they_were_sent(batch, spec, keys, sampling):
     asked = asked_of(batch, spec, keys, sampling)
     header, angles, own_keys = _encoded(asked)
-    found = _decoded(bytearray(header), bytearray(angles.tobytes()), bytearray(own_keys.tobytes()))
+    found = _decoded(bytearray(header), bytearray(angles), bytearray(own_keys), batch, asked.of)
     assert np.array_equal(found.angles_bdnr, asked.angles_bdnr)
     assert (found.keys_b is None) == (asked.keys_b is None)
     assert asked.keys_b is None or np.array_equal(found.keys_b, asked.keys_b)
