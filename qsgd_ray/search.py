@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 import optuna
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -70,7 +71,7 @@ class ArmSearches(Searcher):
                 {path: _distribution(space) for path, space in arm.spaces().items()},
                 metric=SCORE,
                 mode="max",
-                sampler=_sampler(study, index),
+                sampler=_sampler(study, index, len(known.get(arm.name, {}))),
                 points_to_evaluate=list(known.get(arm.name, {}).values()) or None,
             )
             for index, arm in enumerate(study.arms)
@@ -184,9 +185,14 @@ def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.CategoricalDistribution(space.options)
 
 
-def _sampler(study: Study, index: int) -> optuna.samplers.BaseSampler:
-    """A sampler keyed by the study's seed and the arm's place."""
-    seed = study.seed * len(study.arms) + index
+def _sampler(study: Study, index: int, n_known: int) -> optuna.samplers.BaseSampler:
+    """A sampler keyed by the study's seed, the arm's place and how many points it was told.
+
+    Told points draw nothing, so a sampler that began anew with them would propose the very same ones again.
+    """
+    seed = (study.seed * len(study.arms) + index) % 2**32
+    if n_known:
+        seed = int(np.random.SeedSequence((study.seed, index, n_known)).generate_state(1)[0])
     if study.search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     # Optuna draws its first ten trials at random; of a small budget that would be all.

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import SMALL_TASK, a_study
 from test_distributed import quiet, site_of, timeless
-from test_results import measured
+from test_results import OUTCOME, measured
 
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
 from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
 from qsgd_ray.study import unfinished
@@ -75,6 +76,28 @@ def test_every_arm_gets_its_budget_and_its_own_points(tmp_path):
     rates = {arm: [one["point"].get("learning_rate") for one in given] for arm, given in points.items()}
     assert not set(rates["adamw"]) & set(rates["sine"])
     assert [one["number"] for one in points["sine"]] == list(range(6))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_of_several_at_once_that_goes_on_draws_no_point_twice(tmp_path, sampler):
+    study = with_overrides(THREE, ["search.trials_at_once_per_arm=2", f"search.sampler={sampler}"])
+    results = Results(tmp_path)
+    results.open(study, {})
+    first = simulated(study, results, random.Random(1))["adamw"][:2]
+    for kept in first:
+        results.write(search_trial(study, "adamw", kept["number"], kept["point"]), OUTCOME)
+    again = simulated(study, results, random.Random(1))["adamw"]
+    assert again[:2] == first
+    assert [one["number"] for one in again] == list(range(6))
+    assert len({one["point"]["learning_rate"] for one in again}) == 6
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_largest_seed_is_one_that_every_sampler_takes(tmp_path, sampler):
+    study = with_overrides(THREE, [f"seed={2**32 - 1}", f"search.sampler={sampler}"])
+    results = Results(tmp_path)
+    results.open(study, {})
+    assert len(simulated(study, results, random.Random(1))["sine"]) == 6
 
 
 def test_an_arm_that_lost_a_trial_rests_and_the_others_go_on(tmp_path):
