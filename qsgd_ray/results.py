@@ -247,7 +247,7 @@ class Results:
                 if difference:
                     raise StudyError(
                         f"--storage: got {self.path}, which holds a study with another {difference}; "
-                        "allowed: a new folder, or the same study to go on with it"
+                        f"allowed: a new {self.storage.kind}, or the same study to go on with it"
                     )
             else:
                 self.storage.require()
@@ -258,7 +258,8 @@ class Results:
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
         except OSError as error:
             raise StudyError(
-                f"--storage: got {self.path}; allowed: a folder that can be written ({error.strerror or error})"
+                f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
+                f"({error.strerror or error})"
             ) from None
 
     def write(
@@ -287,7 +288,7 @@ class Results:
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StudyError(
-                f"DIR: got {self.path}, whose {name} is broken ({error}); allowed: a study's folder"
+                f"DIR: got {self.path}, whose {name} is broken ({error}); allowed: a study's {self.storage.kind}"
             ) from None
 
     def count(self) -> int:
@@ -314,7 +315,7 @@ class Results:
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
             self.storage.require()
-            raise StudyError(f"DIR: got {self.path}; allowed: a folder that a study was run into")
+            raise StudyError(f"DIR: got {self.path}; allowed: a {self.storage.kind} that a study was run into")
         study = study_from_tree(tree)
         trials = self._table("trials", TRIALS).sort_by([("stage", "ascending"), ("trial_id", "ascending")])
         measurements = self._table("measurements", MEASUREMENTS)

@@ -49,6 +49,7 @@ class Storage(Protocol):
     Everything may raise OSError.
     """
 
+    kind: str  # a folder or a URI, for messages
     reads_at_once: int
 
     def __truediv__(self, name: str) -> Storage:
@@ -113,6 +114,7 @@ def storage_at(where: str | Path | Storage, option: str = "--storage") -> Storag
 class Folder:
     """A folder that every process of the study can write."""
 
+    kind = "folder"
     reads_at_once = 1
 
     def __init__(self, path: Path) -> None:
@@ -155,6 +157,7 @@ class Folder:
 class ObjectStore:
     """What lies below a URI. Every operation answers in bounded time or raises `StorageError`."""
 
+    kind = "URI"
     reads_at_once = 16
 
     def __init__(self, uri: SplitResult) -> None:

@@ -191,8 +191,11 @@ def test_a_study_in_a_bucket_is_gone_on_with_and_another_is_refused(results):
     again.open(a_study(), {"commit": "second"})
     assert again.has(TRIAL.trial_id)
     assert again.read().provenance == {"commit": None, "resumed": [{"commit": "second"}]}
-    with pytest.raises(StudyError, match=r"--storage: got s3://.*, which holds a study with another confirm.epochs"):
+    with pytest.raises(
+        StudyError, match=r"--storage: got s3://.*, which holds a study with another confirm.e"
+    ) as error:
         again.open(with_overrides(a_study(), ["confirm.epochs=3"]), {})
+    assert str(error.value).endswith("; allowed: a new URI, or the same study to go on with it")
 
 
 def test_what_a_study_asks_of_its_results_it_may_ask_of_a_bucket(results):
@@ -247,6 +250,14 @@ def test_a_broken_row_in_a_bucket_is_one_line_that_names_it(results):
         results.read()
 
 
+def test_a_broken_note_in_a_bucket_is_one_line_that_names_it(results):
+    results.storage.put("study.json", b"{")
+    with pytest.raises(StudyError, match=rf"DIR: got {results.path}, whose study.json is broken \(") as error:
+        results.read()
+    assert str(error.value).endswith("; allowed: a study's URI")
+    assert "\n" not in str(error.value)
+
+
 def test_a_store_that_is_no_bucket_has_its_files_moved_into_place(tmp_path, monkeypatch):
     """The way of hdfs:// and abfss://, whose clients write in place; a folder stands in for them."""
     moved = []
@@ -286,12 +297,12 @@ def refused_by(monkeypatch, endpoint: str, where: str = "s3://studies/x") -> tup
 
 def test_a_bucket_that_is_not_there_is_one_line(server, monkeypatch):
     writing, reading, _ = refused_by(monkeypatch, server, "s3://none/x")
-    assert writing == "--storage: got s3://none/x; allowed: a folder that can be written (there is no bucket none)"
+    assert writing == "--storage: got s3://none/x; allowed: a URI that can be written (there is no bucket none)"
     assert reading == "there is no bucket none"
 
 
 def test_a_prefix_without_a_study_is_one_line(uri):
-    with pytest.raises(StudyError, match=f"DIR: got {uri}; allowed: a folder that a study was run into"):
+    with pytest.raises(StudyError, match=f"DIR: got {uri}; allowed: a URI that a study was run into"):
         read(uri)
 
 
@@ -305,7 +316,7 @@ def test_a_store_without_permission_is_one_line(monkeypatch):
 
 def test_a_store_where_nobody_listens_is_one_line_in_bounded_time(monkeypatch):
     writing, _, took_s = refused_by(monkeypatch, closed_endpoint())
-    assert writing.startswith("--storage: got s3://studies/x; allowed: a folder that can be written (")
+    assert writing.startswith("--storage: got s3://studies/x; allowed: a URI that can be written (")
     assert "Could not connect to server" in writing
     assert took_s < 2 * storage.FIRST_ANSWER_TIMEOUT_S + 10
 
@@ -365,7 +376,7 @@ def test_the_command_says_in_one_line_what_storage_it_does_not_take(monkeypatch,
     for words, said in (
         (("run", study, "--storage", "ftp://host/x"), "qsgd-ray: --storage: got ftp://host/x; allowed: a folder, or a"),
         (("report", "ftp://host/x"), "qsgd-ray: DIR: got ftp://host/x; allowed: a folder, or a URI that begins with"),
-        (("run", study, "--storage", "s3://none/x"), "qsgd-ray: --storage: got s3://none/x/small; allowed: a folder t"),
+        (("run", study, "--storage", "s3://none/x"), "qsgd-ray: --storage: got s3://none/x/small; allowed: a URI that"),
         (("report", "s3://none/x"), "qsgd-ray: DIR: got s3://none/x; allowed: a study's results that can be read and"),
     ):
         code, told = said_by(monkeypatch, capsys, *words)
