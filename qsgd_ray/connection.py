@@ -6,9 +6,7 @@ In: the study's resources and an address or None. Out, for as long as the `with`
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
+from qsgd_ray.scratch import scratch_folder
 from qsgd_ray.spaces import SPACES
 from qsgd_ray.storage import Storage
 
@@ -65,21 +64,21 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
-    scratch = tempfile.mkdtemp(prefix="qsgd-ray-")
-    ray.init(
-        address="local",
-        num_cpus=n_cpus,
-        resources=resources,
-        object_store_memory=PRIVATE_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    try:
-        yield Cluster(private=True, scratch=scratch)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder() as scratch:
+        ray.init(
+            address="local",
+            num_cpus=n_cpus,
+            resources=resources,
+            object_store_memory=PRIVATE_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(scratch),  # Ray itself never removes what it keeps of a session
+        )
+        try:
+            yield Cluster(private=True, scratch=str(scratch))
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ FLOORS = [
     {
         "trial",
         "storage",
+        "scratch",
         "study_file",
         "overrides",
         "circuits.spec",
