@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from processes import lives
 from rich.console import Console
 from test_distributed import timeless
 
@@ -325,10 +326,6 @@ def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
     assert kept["search_is_deterministic"] is True
     assert kept["packages"]["torch"]
     assert (folder / "study.py").read_text() == STUDY
-
-
-def lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def wait_until(holds, deadline_s: float, what: str) -> None:
