@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, timings
@@ -24,7 +27,7 @@ from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
-from qsgd_ray.optimizer import make_optimizer
+from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
 from qsgd_ray.workloads import make_workload
 
 PAPER = CircuitSpec(4)
@@ -35,7 +38,8 @@ TIMEOUT_S, START_S = 60.0, 120.0
 TOLERANCE = 1e-10
 # Steps are timed in runs of so many: circuits of the next step are under way during a step, so steps do not take turns.
 STEPS = 20
-STEPS_BUDGETS = 4
+STEPS_BUDGETS = 12
+TOKENS = (16, 32)
 
 
 def run(budget_s: float = 2.0, quick: bool = False) -> Iterator[Timing]:
@@ -52,7 +56,8 @@ def cases(budget_s: float = 2.0, quick: bool = False) -> Iterator[list[Timing]]:
         yield over_actors(WIDE_BATCH // 8 if quick else WIDE_BATCH, budget_s)
         yield against_tasks(MANY // 8 if quick else MANY, TASKS // 8 if quick else TASKS, budget_s)
         yield one_message(budget_s)
-        yield training_step(budget_s)
+        for n_tokens in TOKENS[:1] if quick else TOKENS:
+            yield training_step(n_tokens, budget_s)
         yield killed_actor(3)
 
 
@@ -154,56 +159,65 @@ def one_message(budget_s: float) -> list[Timing]:
     )
 
 
-def training_step(budget_s: float) -> list[Timing]:
+def training_step(n_tokens: int, budget_s: float) -> list[Timing]:
     """Steps of the text task on one thread, its circuits on Aer in one actor: microseconds a step.
 
-    `collected at once`: the same without the prefetch, each step waits for its circuits. In runs of steps, one after
-    the other; AdamW twice, to see how far two of the same come out apart.
+    With four classes every tensor has a circuit of four qubits. `collected at once`: without the prefetch, each step
+    waits for its circuits. In runs of steps, one after the other; AdamW twice, to see how far two of the same come out
+    apart.
     """
-    workload = make_workload(TextTask(), device="cpu")
+    task = TextTask(n_classes=4, length=n_tokens)
+    workload = make_workload(task, device="cpu")
     batches = list(workload.batches(1, 1, 0, 1))
+    adamw, sine = Arm(name="adamw"), Arm(name="sine", perturbation=Perturbation(source="sine"))
     circuit = Arm(name="circuit", perturbation=Perturbation(source="circuit"))
+    n_steps: Counter[str] = Counter()
 
-    def steps(arm: Arm, backend: CircuitBackend | None) -> tuple[Callable[[], None], Any]:
-        model = workload.make_model(1)
-        optimizer = make_optimizer(arm, model.parameters(), backend, 1)
-
-        def some() -> None:
-            for number in range(STEPS):
-                optimizer.zero_grad()
-                workload.loss(model, batches[number % len(batches)]).backward()
-                optimizer.step()
-
-        return some, optimizer
+    def steps(name: str, optimizer: Any, model: Any) -> None:
+        n_steps[name] += STEPS
+        for number in range(STEPS):
+            optimizer.zero_grad()
+            workload.loss(model, batches[number % len(batches)]).backward()
+            optimizer.step()
 
     with _pool(1, "aer") as aer, _pool(1) as auto, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(2511)
-        adamw = Arm(name="adamw")
-        made = {
-            "AdamW, fused": steps(adamw, None),
-            "AdamW, fused, again": steps(adamw, None),
-            "sine": steps(Arm(name="sine", perturbation=Perturbation(source="sine")), None),
-            "Aer in the pool": steps(circuit, aer.backend()),
-            "Aer in the pool, collected at once": steps(circuit, AtOnce(aer.backend())),
-            "torch in the pool": steps(circuit, auto.backend()),
-            "torch in this process": steps(circuit, None),
+        arms: dict[str, tuple[Arm, CircuitBackend | None]] = {
+            "AdamW, fused": (adamw, None),
+            "AdamW, fused, again": (adamw, None),
+            "sine": (sine, None),
+            "Aer in the pool": (circuit, aer.backend()),
+            "Aer in the pool, collected at once": (circuit, AtOnce(aer.backend())),
+            "torch in the pool": (circuit, auto.backend()),
+            "torch in this process": (circuit, None),
         }
-        calls = {name: some for name, (some, _) in made.items()}
-        for call in calls.values():  # the first steps make moments and connections
-            call()
+        calls, optimizers = {}, {}
+        for name, (arm, backend) in arms.items():
+            model = workload.make_model(1)
+            optimizers[name] = make_optimizer(arm, model.parameters(), backend, 1)
+            calls[name] = partial(steps, name, optimizers[name], model)
+            calls[name]()  # the first steps make moments and connections
+        before = {name: _told(optimizer) for name, optimizer in optimizers.items()}
+        n_steps.clear()
         seconds = interleaved(calls, STEPS_BUDGETS * budget_s, most_rounds=60)
-        notes = {}
-        for name, (_, optimizer) in made.items():
-            told = optimizer.telemetry() if hasattr(optimizer, "telemetry") else None
-            if told is not None and told.n_circuits and told.circuit_s is not None:
-                n_steps = (len(seconds[name]) + 2) * STEPS
-                notes[name] = (
-                    f"a step {told.n_circuits / n_steps:.0f} circuits, {1e6 * told.circuit_s / n_steps:,.0f} µs of "
-                    f"simulation, {1e6 * told.circuit_wait_s / n_steps:,.0f} µs of waiting"
-                )
-    task = TextTask()
-    case = f"step of the text task, {task.length} tokens, batch {task.batch_size}, one thread and one simulating core"
+    notes = {}
+    for name, optimizer in optimizers.items():
+        n_circuits, simulated_s, waited_s = (_told(optimizer) - before[name]) / n_steps[name]
+        if n_circuits:
+            notes[name] = (
+                f"{n_circuits:.0f} circuits, simulated in {1e6 * simulated_s:,.0f} µs, asked and waited for in "
+                f"{1e6 * waited_s:,.0f} µs"
+            )
+    case = f"step of the text task, {n_tokens} tokens, batch {task.batch_size}, one thread and one simulating core"
     return timings(case, "step", seconds, dict.fromkeys(calls, STEPS), notes)
+
+
+def _told(optimizer: Any) -> NDArray[np.float64]:
+    """Circuits so far, seconds of simulation, and of asking and waiting."""
+    if not isinstance(optimizer, SuperpositionalAdamW):
+        return np.zeros(3)
+    told = optimizer.telemetry()
+    return np.array([told.n_circuits, told.circuit_s, told.circuit_wait_s], dtype=np.float64)
 
 
 def killed_actor(rounds: int) -> list[Timing]:
