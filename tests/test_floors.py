@@ -76,6 +76,7 @@ FLOORS = [
     {"bulletin", "connection", "one_node", "rung", "pool.metrics", "pool.roster"},
     {"pool.backend", "pool.keeper", "pool.actor"},
     {"pool.circuit_pool"},
+    {"bench.pool"},
     {"distributed"},
     {"trainable", "progress"},
     {"search"},

@@ -15,8 +15,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
+from ray.dag import InputNode
 from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, timings
@@ -27,7 +29,9 @@ from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
+from qsgd_ray.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
+from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.workloads import make_workload
 
 PAPER = CircuitSpec(4)
@@ -36,6 +40,7 @@ MANY, TASKS = 4096, 64
 MESSAGE_BYTES = 128 * 1024
 TIMEOUT_S, START_S = 60.0, 120.0
 TOLERANCE = 1e-10
+CPUS = 1.0  # of an actor
 # Steps are timed in runs of so many: circuits of the next step are under way during a step, so steps do not take turns.
 STEPS = 20
 STEPS_BUDGETS = 12
@@ -50,8 +55,6 @@ def run(budget_s: float = 2.0, quick: bool = False) -> Iterator[Timing]:
 
 def cases(budget_s: float = 2.0, quick: bool = False) -> Iterator[list[Timing]]:
     """As `run`, the rows of a case together, as soon as it ends."""
-    from qsgd_ray.connection import private_ray
-
     with private_ray(n_cpus=3), _one_thread():
         yield over_actors(WIDE_BATCH // 8 if quick else WIDE_BATCH, budget_s)
         yield against_tasks(MANY // 8 if quick else MANY, TASKS // 8 if quick else TASKS, budget_s)
@@ -80,8 +83,6 @@ def over_actors(batch: int, budget_s: float) -> list[Timing]:
 
 def against_tasks(batch: int, n_tasks: int, budget_s: float) -> list[Timing]:
     """Batches to an actor, and a Ray task a circuit: microseconds a circuit."""
-    import ray
-
     angles = _angles(PAPER, batch)
     task = ray.remote(num_cpus=0.5)(_one_circuit)
 
@@ -108,9 +109,6 @@ def one_message(budget_s: float) -> list[Timing]:
 
     The actor's own clock says how long it simulated. A compiled graph simulates nothing: it hands the angles back.
     """
-    import ray
-    from ray.dag import InputNode
-
     batch = MESSAGE_BYTES // (8 * int(np.prod(PAPER.angles_shape(1))))
     angles = _angles(PAPER, batch)
     above: dict[str, list[float]] = {"direct line": [], "Ray's call": []}
@@ -222,8 +220,6 @@ def _told(optimizer: Any) -> NDArray[np.float64]:
 
 def killed_actor(rounds: int) -> list[Timing]:
     """An answer from two actors, and one for which an actor is killed as it is asked: microseconds a call."""
-    import ray
-
     angles = _angles(PAPER, 1024)
     seconds: dict[str, list[float]] = {"undisturbed": [], "one of two actors killed": []}
     for name, found in seconds.items():
@@ -268,9 +264,7 @@ def _one_circuit(spec: CircuitSpec, angles_dnr: Any) -> Any:
 
 @contextmanager
 def _pool(n_actors: int, engine: str = "auto") -> Iterator[Any]:
-    from qsgd_ray.pool.circuit_pool import CircuitPool
-
-    pool = CircuitPool(n_actors, 1, TIMEOUT_S, engine)
+    pool = CircuitPool(n_actors, CPUS, TIMEOUT_S, engine)
     try:
         pool.wait_until_ready(START_S)
         yield pool

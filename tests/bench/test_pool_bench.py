@@ -1,0 +1,80 @@
+"""The bench of the pool: every case with its engines and notes; a wrong answer is an error."""
+
+import re
+
+import pytest
+import torch
+
+from qsgd_ray.bench import pool as bench
+from qsgd_ray.circuits.errors import CircuitError
+
+SHORT_S = 0.02
+
+
+@pytest.fixture
+def small(cluster, monkeypatch):
+    """Actors that fit into the tests' cluster."""
+    monkeypatch.setattr(bench, "CPUS", 0.25)
+    monkeypatch.setattr(bench, "STEPS", 2)
+    monkeypatch.setattr(bench, "STEPS_BUDGETS", 1)
+
+
+def by_engine(rows):
+    assert len({row.case for row in rows}) == 1
+    return {row.engine: row for row in rows}
+
+
+def test_two_actors_stand_beside_one_process(small):
+    pytest.importorskip("qiskit_aer")
+    rows = by_engine(bench.over_actors(6, SHORT_S))
+    assert list(rows) == ["one process", "two actors"]
+    assert re.match(r"\d+\.\d\d times as quick, error", rows["two actors"].note)
+
+
+def test_a_batch_stands_beside_a_task_a_circuit(small):
+    rows = by_engine(bench.against_tasks(64, 2, SHORT_S))
+    assert rows["a Ray task a circuit"].ratio > 1
+
+
+def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the_simulation(small):
+    rows = by_engine(bench.one_message(SHORT_S))
+    assert list(rows) == ["simulated here", "direct line", "Ray's call", "Ray's compiled graph, no simulation"]
+    told = {
+        name: re.fullmatch(r"above the simulation (\S+) ms at p50, (\S+) at p99", row.note or "")
+        for name, row in rows.items()
+    }
+    assert {name for name, found in told.items() if found} == {"direct line", "Ray's call"}
+    assert all(0 < float(found[1]) <= float(found[2]) for found in told.values() if found)
+
+
+def test_a_training_stands_beside_adamw_and_says_how_long_circuits_took(small):
+    pytest.importorskip("qiskit_aer")
+    rows = by_engine(bench.training_step(8, SHORT_S))
+    assert next(iter(rows)) == "AdamW, fused"
+    noted = {name for name, row in rows.items() if row.note}
+    assert noted == {
+        "Aer in the pool",
+        "Aer in the pool, collected at once",
+        "torch in the pool",
+        "torch in this process",
+    }
+    assert all(rows[name].note.startswith("30 circuits, simulated in ") for name in noted)
+
+
+def test_a_killed_actor_costs_time_and_no_answer(small):
+    rows = by_engine(bench.killed_actor(1))
+    assert list(rows) == ["undisturbed", "one of two actors killed"]
+
+
+def test_a_wrong_answer_is_an_error():
+    with pytest.raises(AssertionError, match=r"two actors differs from the exact answers by 1\.0e\+00"):
+        bench._agree({"two actors": lambda: torch.ones(1)}, torch.zeros(1))
+
+
+def test_what_is_asked_at_once_has_its_answer_when_it_is_asked():
+    class Refusing:
+        def submit(self, *_):
+            raise CircuitError("no")
+
+    with pytest.raises(CircuitError):
+        bench.AtOnce(Refusing()).submit(bench.PAPER, bench._angles(bench.PAPER, 1))
