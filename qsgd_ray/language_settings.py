@@ -34,13 +34,13 @@ class WordProblems(Frozen):
     its training split by `data_seed`, and `train_size` None is all that is left. `annotations` False takes GSM8K's
     <<48/2=24>> out.
 
-    The default sizes are those of GSM8K.
+    The default sizes are close to those of GSM8K.
     """
 
     source: Literal["gsm-symbolic", "gsm8k"] = "gsm-symbolic"
     path: str | None = None
     train_size: int | None = Field(default=7000, ge=1)
-    validation_size: int = Field(default=473, ge=1)
+    validation_size: int = Field(default=400, ge=1)
     test_size: int = Field(default=1319, ge=1)
     data_seed: int = Field(default=2511, ge=0, lt=2**32)
     annotations: bool = True
