@@ -25,6 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("cli"))
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch on one thread: on a busy machine, threads that wait for each other make small models 50 times slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory):
     """A private cluster with room for two trials of two workers and a circuit actor."""

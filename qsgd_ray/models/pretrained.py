@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -85,6 +86,7 @@ def load_tokenizer(name: str) -> Any:
 
 def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """The tokenizer, and with a seed the model."""
+    _require("model", name, "transformers")
     if name == TINY:
         tokenizer = tiny_tokenizer()
         return tokenizer, tiny_model(tokenizer, weights_seed).to(dtype) if weights_seed is not None else None
@@ -126,7 +128,14 @@ def _place(name: str) -> tuple[Path | str, str]:
     return where, revision or "main"
 
 
+def _require(field: str, came: object, package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise StudyError(f"{field}: got {came!r}, which needs the package {package}: pip install 'qsgd-ray[llm]'")
+
+
 def _with_adapters(model: Any, lora: Lora) -> Any:
+    _require("lora", lora, "peft")
+
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(

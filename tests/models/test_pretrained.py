@@ -7,7 +7,7 @@ import torch
 from qsgd_ray.cache import VARIABLE
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.language_settings import Lora
-from qsgd_ray.models import smollm2
+from qsgd_ray.models import pretrained, smollm2
 from qsgd_ray.models.pretrained import LLAMA_3_PAD, load_pretrained, load_tokenizer
 
 pytest.importorskip("transformers")
@@ -150,6 +150,13 @@ def test_unknown_modules_for_adapters_are_told():
         load_pretrained("tiny", lora=Lora(target_modules=("c_attn", "q_proj")))
 
 
+@pytest.mark.parametrize(("package", "field"), [("transformers", "model: got 'tiny'"), ("peft", "lora: got Lora")])
+def test_without_a_package_one_line_says_what_to_install(monkeypatch, package, field):
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(StudyError, match=rf"{field}.*, which needs the package {package}: pip install"):
+        load_pretrained("tiny", lora=Lora())
+
+
 def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
@@ -162,7 +169,7 @@ def test_another_file_or_no_reader_is_refused(monkeypatch, tmp_path, gguf, told)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     (tmp_path / smollm2.GGUF).write_bytes(b"GGUF of something else")
     monkeypatch.setattr(smollm2, "gguf_folder", lambda: tmp_path)
-    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: gguf or None)
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: name if gguf or name != "gguf" else None)
     with pytest.raises(StudyError, match=told):
         load_tokenizer("smollm2-135m")
 

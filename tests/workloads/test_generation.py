@@ -14,11 +14,12 @@ from qsgd_ray.workloads.token_batches import TokenBatches
 from qsgd_ray.workloads.token_loss import backward_step
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
 FORM = ChatFormat()
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(one_thread):
     """The tiny model after it has learned three problems by heart, its tokenizer and the problems."""
     model, tokenizer = load_pretrained("tiny", seed=1)
     problems = [Problem("a?", "so #### 7", "7"), Problem("and b?", "#### 1,250.0", "1250"), Problem("c?", "x", "3")]

@@ -11,6 +11,7 @@ from qsgd_ray.workloads.chat import IGNORED, Example, encode
 from qsgd_ray.workloads.token_batches import TokenBatches, collate, pack
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENIZER = load_tokenizer("tiny")
 EXAMPLES = encode(some_problems(30), TOKENIZER, ChatFormat()).examples
 PAD = TOKENIZER.pad_token_id

@@ -1,10 +1,14 @@
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from problems_made import some_problems
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.language_settings import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
@@ -13,6 +17,7 @@ from qsgd_ray.workloads.token_batches import TokenBatches
 from qsgd_ray.workloads.token_loss import TokenSums, backward_step, measure_loss, token_loss
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a_model(dtype=torch.float64):
@@ -137,3 +142,30 @@ def test_shares_add_up_and_no_token_has_no_mean():
     assert total.loss_sum == pytest.approx(whole.loss_sum, rel=1e-12)
     assert shares[29] == TokenSums(0.0, 0)
     assert shares[29].mean is None
+
+
+def replica_of_two(rank, meet):
+    """The gradient that one of two replicas ends with, each in parts of one sequence."""
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    model, _ = a_model()
+    backward_step(DistributedDataParallel(model), next(some_batches(micro_batch_size=1)[0].steps(2, 0, rank, 2)), 2)
+    dist.destroy_process_group()
+    return gradient(model)
+
+
+def other_process(_, meet, file):
+    torch.set_num_threads(1)
+    torch.save(replica_of_two(1, meet), file)
+
+
+def test_two_replicas_have_the_gradient_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
+    other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
+    found = replica_of_two(0, meet)
+    while not other.join():
+        pass
+    assert torch.equal(found, torch.load(file))
+    model, _ = a_model()
+    backward_step(model, next(some_batches()[0].steps(2, 0)))
+    assert (found - gradient(model)).norm() < 1e-6 * found.norm()
