@@ -159,7 +159,7 @@ def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefe
     before = gradients.joined()
     direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))
-    q = (s.to(direction.device) * direction).to(asked.theta.dtype)
+    q = held.rounded(s.to(direction.device) * direction)
     which: dict[int, list[int]] = {}
     for index, part in enumerate(held.parts):
         if own_gradients[part.parameter] is not None:

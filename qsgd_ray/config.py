@@ -262,7 +262,7 @@ class Resources(Frozen):
 
     `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
     up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
-    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates in an actor (circuits/auto.py); `sampled` and
+    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates (circuits/auto.py); `sampled` and
     `noisy` perturbations need `auto`. `circuit_timeout_s`: a call that takes longer is taken to hang.
 
     `worker_nodes`, `circuit_nodes`: where workers and circuit actors may be, by a custom resource that the nodes of a
@@ -323,7 +323,7 @@ class Study(Frozen):
             raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
-        if self.resources.circuit_engine != "auto" and self.resources.circuit_actors is not None:
+        if self.resources.circuit_engine != "auto":
             for arm in self.arms:
                 if arm.perturbation is not None and arm.perturbation.source in ("sampled", "noisy"):
                     raise refuse(

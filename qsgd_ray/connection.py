@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
-
 from qsgd_ray.circuits.aer import require_density_matrix
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.memory import require_memory
+from qsgd_ray.circuits.memory import require_memory, total_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.scratch import scratch_folder
@@ -118,8 +116,8 @@ def logical_cpus(study: Study, cores: int) -> int:
     # Beside a trial's group of workers stands the actor that Tune has for it, with a hundredth of a CPU.
     searching = study.search.workers * resources.cpus_per_worker + (study.search.workers > 1)
     training = max(searching, study.confirm.workers * resources.cpus_per_worker)
-    actors = resources.max_circuit_actors or resources.circuit_actors or 0
-    simulating = actors * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
+    # Not for those that may come: trials would take their CPUs until then.
+    simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
     return int(max(cores, -(-training // 1)) + -(-simulating // 1))
 
 
@@ -141,7 +139,7 @@ def refuse_what_cannot_run(study: Study, address: str | None) -> None:
     """`StudyError` for an address where nobody answers, and for what a private cluster here could never hold."""
     address = _address(address)
     if address is None:
-        check_memory(study, psutil.virtual_memory().total)
+        check_memory(study, total_bytes())
         check_gpus(study)
         check_engine(study)
         return

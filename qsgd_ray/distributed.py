@@ -6,6 +6,7 @@ trial's rows are in place before the next one begins, so a fit that dies costs t
 
 from __future__ import annotations
 
+import math
 import socket
 import traceback
 from collections import Counter
@@ -26,6 +27,7 @@ from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.pool.backend import longest_wait_s
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training import Replica, run, train
@@ -34,6 +36,7 @@ from qsgd_ray.workloads import make_workload
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
+# Beyond the longest that one of the group waits for circuits while the others wait for it.
 PROCESS_GROUP_TIMEOUT_S = 300
 
 # Told each measurement of each trial, on rank 0; answers True to stop that trial. Must travel to the workers.
@@ -101,9 +104,10 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
 def _fit(trials: list[Trial], site: Site) -> None:
     """One group of workers, all of these trials. Raises `TrainingFailedError`."""
     workers, resources = trials[0].workers, site.resources
-    torch_config, trainer_class = TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S), TorchTrainer
+    timeout_s = PROCESS_GROUP_TIMEOUT_S + math.ceil(longest_wait_s(resources.circuit_timeout_s))
+    torch_config, trainer_class = TorchConfig(timeout_s=timeout_s), TorchTrainer
     if site.cluster.private:
-        torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=PROCESS_GROUP_TIMEOUT_S)
+        torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=timeout_s)
         trainer_class = PrivateTrainer
     trainer_class(
         _work,

@@ -110,6 +110,8 @@ class TorchPlaces:
         for which, factor in times:
             to = [run for index in which if (run := self.runs[index]) is not None]
             by = [pieces[index] for index in which if self.runs[index] is not None]
+            if any(run.dtype != values.dtype for run in to):
+                by = [piece.to(run.dtype) for piece, run in zip(by, to, strict=True)]
             if isinstance(factor, Tensor):
                 torch._foreach_add_(to, torch._foreach_mul(by, factor))
             elif factor != 0 and to:

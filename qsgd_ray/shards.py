@@ -165,6 +165,7 @@ class HeldBlocks:
         self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
         together = any(shards[segment.parameter].divided for segment in segments)
         self._ranks = ranks if together else Ranks(None, ranks.rank)
+        self._one_dtype = len({memory[segment.parameter].dtype for segment in segments}) == 1
         self._like = memory[0].new_zeros(0, dtype=_widest([memory[segment.parameter] for segment in segments]))
         self._kernels = native_kernels() if native else None
         self._where = Where.of(self.parts)
@@ -200,6 +201,10 @@ class HeldBlocks:
         """Views of values of the whole blocks, a (blocks, width) for each width."""
         sizes = [alike.n_coordinates for alike in self.blocks]
         return [part.view(-1, alike.width) for alike, part in zip(self.blocks, flat.split(sizes), strict=True)]
+
+    def rounded(self, q: Tensor) -> Tensor:
+        """To the dtype of the parameters, where they have one; else each part is rounded where it is added."""
+        return q.to(self._like.dtype) if self._one_dtype else q
 
     def held(self, flat: Tensor) -> Tensor:
         """Of values of the whole blocks, end to end, those that belong to the parts."""

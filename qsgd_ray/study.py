@@ -9,11 +9,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
-
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
@@ -70,7 +69,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
     if not needs_circuits(study):
         yield None
     elif (asked := study.resources).circuit_actors is None:
-        yield make_backend(asked.circuit_engine, memory_bytes=psutil.virtual_memory().total)
+        yield make_backend(asked.circuit_engine, memory_bytes=total_bytes())
     else:
         pool = CircuitPool(
             asked.circuit_actors,

@@ -122,6 +122,8 @@ def test_only_auto_answers_sampled_and_noisy_circuits_on_the_pool():
     drawing = ["arms.sine.perturbation.source=sampled", "arms.sine.perturbation.shots=10"]
     with pytest.raises(StudyError, match=r"circuit_engine: auto with the source sampled of arm sine; got 'aer'"):
         with_overrides(a_study(), [*drawing, "resources.circuit_engine=aer"])
+    with pytest.raises(StudyError, match=r"circuit_engine: auto with the source sampled of arm sine; got 'torch'"):
+        with_overrides(a_study(), [*drawing, "resources.circuit_actors=null", "resources.circuit_engine=torch"])
 
 
 def test_a_missing_field_is_named():

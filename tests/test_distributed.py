@@ -270,12 +270,12 @@ def test_a_private_cluster_announces_what_the_study_needs():
     # Tune's own share of a trial must fit beside the trial's group.
     assert logical_cpus(with_overrides(sine, ["search.workers=2"]), cores=2) == 3
     assert logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2
-    assert logical_cpus(with_overrides(circuit, ["resources.max_circuit_actors=3"]), cores=2) == 5
+    assert logical_cpus(with_overrides(circuit, ["resources.max_circuit_actors=3"]), cores=2) == 3
 
 
 def test_what_a_cluster_lacks_is_told_with_the_kind_of_node(cluster):
-    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "confirm.workers=64"])
-    assert shortage(study).startswith("The study waits for the cluster to grow: it needs 65 CPU (has ")
+    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "confirm.workers=32"])
+    assert shortage(study).startswith("The study waits for the cluster to grow: it needs 33 CPU (has ")
     on_nodes = with_overrides(study, ["resources.circuit_nodes=sim", "resources.worker_nodes=train"])
     assert "a node of the kind train, a node of the kind sim" in shortage(on_nodes)
 

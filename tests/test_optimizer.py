@@ -53,6 +53,30 @@ def twin_of(parameters, signal, scope, n_qubits=4, lr=1e-2, lambda_=0.5, weight_
     )
 
 
+# Parameters of several dtypes
+
+
+@pytest.mark.parametrize("placement", ["update", "moments"])
+@pytest.mark.parametrize("source", ["sine", "circuit"])
+def test_a_parameters_bits_do_not_depend_on_the_dtype_of_the_others(source, placement):
+    options = {"source": source, "placement": placement, "lr": 1e-2, "lambda_": 5.0}
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        one = torch.randn(7, generator=generator).bfloat16()
+        gradient = torch.randn(7, generator=generator).bfloat16()
+        other = torch.randn(3, generator=generator)
+
+        def stepped(*parameters, gradient=gradient):
+            made = [torch.nn.Parameter(parameter.clone()) for parameter in parameters]
+            made[0].grad = gradient.clone()
+            for rest in made[1:]:
+                rest.grad = torch.ones_like(rest)
+            SuperpositionalAdamW(made, **options).step()
+            return made[0].detach()
+
+        assert torch.equal(stepped(one), stepped(one, other)), seed
+
+
 # Against torch.optim
 
 

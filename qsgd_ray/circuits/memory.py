@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
 import psutil
 import torch
 
@@ -9,6 +12,8 @@ from qsgd_ray.circuits.errors import CircuitMemoryError
 
 # A gate reads one state and writes another, with half a state of scratch (measured: tests/circuits/test_memory.py).
 STATES_AT_ONCE = 2.5
+# Linux: of control groups, second and first version.
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def statevector_bytes(n_qubits: int, dtype: torch.dtype = torch.complex128) -> int:
@@ -32,6 +37,15 @@ def available_bytes(device: torch.device | None = None) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
     return int(psutil.virtual_memory().available)
+
+
+def total_bytes() -> int:
+    """Bytes that this machine has, or as many as its control group (a container) may take."""
+    total = int(psutil.virtual_memory().total)
+    for limit in LIMITS:
+        with suppress(OSError, ValueError):  # no such group; "max"
+            total = min(total, int(limit.read_text()))
+    return total
 
 
 def require_memory(n_qubits: int, available: int, dtype: torch.dtype = torch.complex128, kept_states: int = 0) -> None:

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-import psutil
 import ray
 import torch
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from qsgd_ray.circuits.auto import AutoBackend, make_backend
 from qsgd_ray.circuits.backends import CircuitBackend, Sampling, SamplingBackend
 from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.door import Address, Door
 from qsgd_ray.pool.metrics import PoolMetrics
@@ -24,7 +24,7 @@ from qsgd_ray.pool.presence import Load, Presence
 class CircuitActor:
     """An `AutoBackend`, or another engine by name, that answers over the network."""
 
-    def __init__(self, threads: int, engine: str = "auto", secret: bytes = b"") -> None:
+    def __init__(self, threads: int, engine: str, secret: bytes) -> None:
         torch.set_num_threads(threads)
         self._backends: dict[Sampling | None, CircuitBackend] = {None: self._make(threads, engine)}
         self._born = time.monotonic()
@@ -36,7 +36,7 @@ class CircuitActor:
         self._door: Door | None = None
 
     def _make(self, threads: int, engine: str) -> CircuitBackend:
-        memory = psutil.virtual_memory().total
+        memory = total_bytes()
         if engine == "auto":
             return AutoBackend(memory_bytes=memory, threads=threads)
         options: dict[str, Any] = {"threads": threads} if engine == "aer" else {}
@@ -82,10 +82,13 @@ class CircuitActor:
         return self._door.address
 
     @ray.method(concurrency_group="health", max_task_retries=-1)
-    def running_s(self) -> float:
-        """For how many seconds the call under way has been; 0 where there is none. Waits for an actor that restarts."""
+    def running_s(self) -> float | None:
+        """For how many seconds the call under way has been; None where nobody asks anything. Waits for an actor that
+        restarts."""
         began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+        if began is not None:
+            return time.monotonic() - began
+        return 0.0 if self._presence.count else None
 
     @ray.method(concurrency_group="health")
     def load(self) -> Load:

@@ -6,6 +6,8 @@ bits whoever gives it, however the batch was cut.
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,8 +40,19 @@ HEALTH_S = 5.0
 IN_FLIGHT = 4
 # How long to wait for the address of an actor's door.
 DOOR_S = 1.0
-# How often to look whether an actor has started again, which takes it seconds.
-START_S = 0.2
+# A door that cannot be reached is tried again after so long; until then Ray's calls do.
+SHUT_S = 60.0
+# A part takes at most this share of the timeout, so that a long batch is not taken to hang.
+PART_OF_TIMEOUT = 0.1
+# How often to look whether an actor has started again, and how long that may take.
+START_S, LONGEST_START_S = 0.2, 15.0
+
+log = logging.getLogger(__name__)
+
+
+def longest_wait_s(timeout_s: float) -> float:
+    """For how long an answer is waited for at most, whatever happens: then it is `CircuitsLost`."""
+    return ATTEMPTS * (timeout_s + LONGEST_START_S)
 
 
 class Member(NamedTuple):
@@ -61,11 +74,12 @@ class PoolBackend:
 
     roster: RosterView
     timeout_s: float
-    secret: bytes = b""
+    secret: bytes = field(repr=False)
     sampling: Sampling | None = None
     _turn: int = 0
     _seconds: dict[tuple[CircuitSpec, Readout], float] = field(default_factory=dict)  # a circuit, as measured
     _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
+    _shut: dict[int, float] = field(default_factory=dict)  # doors that could not be reached, and when
     _in_flight: list[ray.ObjectRef] = field(default_factory=list)
     _cache: AnswerCache = field(default_factory=AnswerCache)
 
@@ -89,7 +103,7 @@ class PoolBackend:
 
     def __getstate__(self) -> dict[str, Any]:
         # What this process has asked and kept stays here.
-        return {**self.__dict__, "_lines": {}, "_in_flight": [], "_cache": AnswerCache()}
+        return {**self.__dict__, "_lines": {}, "_shut": {}, "_in_flight": [], "_cache": AnswerCache()}
 
     def next_member(self) -> Member:
         """The one whose turn it is."""
@@ -103,20 +117,31 @@ class PoolBackend:
     def line(self, member: Member) -> Line | None:
         """To this actor; None where there is none at once: it may be starting again."""
         if member.number not in self._lines:
+            if time.monotonic() - self._shut.get(member.number, -math.inf) < SHUT_S:
+                return None
             try:
                 address = ray.get(member.actor.door.remote(), timeout=DOOR_S)
+            except RayError:
+                return None
+            try:
                 self._lines[member.number] = Line(address, self.secret)
-            except (RayError, LineBroken):
+            except LineBroken as error:
+                self._shut[member.number] = time.monotonic()
+                log.warning(
+                    "no direct line to circuit actor %d at %s: %s; Ray's calls do", member.number, address, error
+                )
                 return None
         line = self._lines[member.number]
         if line.under_way >= IN_FLIGHT:
             line.next(self.timeout_s)
         return line
 
-    def hang_up(self, member: Member) -> None:
-        """Its line is of no use any more."""
-        if member.number in self._lines:
-            self._lines.pop(member.number).close()
+    def hang_up(self, member: Member, line: Line | None) -> None:
+        """This line to it is of no use any more; it may have another one by now."""
+        if line is not None and self._lines.get(member.number) is line:
+            del self._lines[member.number]
+        if line is not None:
+            line.close()
 
     def call(self, asked: Asked, member: Member) -> ray.ObjectRef:
         """Ask by Ray; waits for an answer to come where too many are under way."""
@@ -141,9 +166,9 @@ class PoolBackend:
 
     def _n_parts(self, asked: Asked) -> int:
         batch = len(asked.angles_bdnr)
-        most = min(len(self.roster.members()), batch)
-        if most <= 1:
+        if batch <= 1:
             return 1
+        most = min(len(self.roster.members()), batch)
         if (asked.spec, asked.readout) in self._seconds:
             work_s = batch * self._seconds[asked.spec, asked.readout]
         else:
@@ -152,7 +177,8 @@ class PoolBackend:
             except CircuitMemoryError:  # too large here; the actors see for themselves
                 return most
             work_s = 1e-6 * batch * picked.predicted_us[picked.name]
-        return max(1, min(most, int(work_s / PART_S)))
+        least = math.ceil(work_s / (PART_OF_TIMEOUT * self.timeout_s))
+        return min(batch, max(1, least, min(most, int(work_s / PART_S))))
 
 
 class PoolPending:
@@ -191,23 +217,26 @@ class _Part:
         self._member = member
         self._line: Line | None = None
         self._answer: ray.ObjectRef | None = None
+        line = None
         try:
             if (line := self._pool.line(member)) is not None:
                 self._ticket = line.send(self._asked)
                 self._line = line
                 return
         except LineBroken:
-            self._pool.hang_up(member)
+            self._pool.hang_up(member, line)
         self._answer = self._pool.call(self._asked, member)
 
     def result(self) -> Tensor:
         why, attempts, again = "", 0, False
+        longest_s = longest_wait_s(self._pool.timeout_s)
+        deadline = time.monotonic() + longest_s
         lost_until: float | None = None  # actors may be lost as often as they like, for so long
-        while attempts < ATTEMPTS:
+        while attempts < ATTEMPTS and time.monotonic() < deadline:
             try:
                 if again:
                     self._ask_again()
-                values, busy_s = self._arrival()
+                values, busy_s = self._arrival(deadline)
             except RayTaskError as error:
                 raise CircuitError(f"a circuit actor failed: {error.cause}") from error
             except CircuitError as error:
@@ -215,7 +244,7 @@ class _Part:
             except _Hung as error:
                 why = str(error)
             except (RayError, LineBroken) as error:
-                self._pool.hang_up(self._member)
+                self._pool.hang_up(self._member, self._line)
                 why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
                 if isinstance(error, ActorUnavailableError | LineBroken):
                     lost_until = lost_until or time.monotonic() + self._pool.timeout_s
@@ -228,7 +257,7 @@ class _Part:
                 return torch.from_numpy(np.array(values))
             attempts += 1
             again = True
-        raise CircuitsLost(f"{why} ({ATTEMPTS} attempts)")
+        raise CircuitsLost(f"{why} (tried for at most {longest_s:g} s)")
 
     def _ask_again(self) -> None:
         """The next actor, once it is there: one that was just killed takes seconds to start again."""
@@ -241,14 +270,15 @@ class _Part:
             raise _Hung(f"a circuit actor did not start again within {self._pool.timeout_s:g} s") from None
         self._send(member)
 
-    def _arrival(self) -> Answer:
-        """Wait for it as long as the actor is at work, but not for one call longer than the timeout."""
-        waited_until = time.monotonic() + 10 * self._pool.timeout_s
+    def _arrival(self, deadline: float) -> Answer:
+        """Wait for it until then as long as the actor is at work, but not for one call longer than the timeout."""
         while (arrived := self._wait()) is None:
-            if not self._at_work() or time.monotonic() > waited_until:
-                ray.kill(self._member.actor, no_restart=False)  # a process that hangs keeps its CPUs
-                self._pool.hang_up(self._member)
+            if time.monotonic() > deadline:
                 raise _Hung(f"the circuit pool did not answer within {self._pool.timeout_s:g} s")
+            if not self._at_work():
+                ray.kill(self._member.actor, no_restart=False)  # a process that hangs keeps its CPUs
+                self._pool.hang_up(self._member, self._line)
+                raise _Hung(f"circuit actor {self._member.number} was at one call for over {self._pool.timeout_s:g} s")
         return arrived
 
     def _wait(self) -> Answer | None:
@@ -262,12 +292,22 @@ class _Part:
         return arrived
 
     def _at_work(self) -> bool:
-        """Is the actor there, and at no call for longer than the timeout? The calls of others may be before this."""
+        """Is the actor there, and at no call for longer than the timeout? The calls of others may be before this.
+
+        LineBroken: it knows of no call. It started again elsewhere, and the line to where it was has not noticed yet.
+        """
         try:
             running_s = ray.get(self._member.actor.running_s.remote(), timeout=min(HEALTH_S, self._pool.timeout_s))
-        except RayError:  # GetTimeoutError is one
+        except GetTimeoutError:
             return False
-        return bool(running_s < self._pool.timeout_s)
+        if running_s is None and self._line is not None:
+            raise LineBroken(f"circuit actor {self._member.number} started again")
+        return running_s is None or running_s < self._pool.timeout_s
+
+    def __del__(self) -> None:
+        # What is asked ahead and not needed in the end must not stay with the line for ever.
+        if (line := getattr(self, "_line", None)) is not None:
+            line.forget(self._ticket)
 
 
 class _Hung(Exception):

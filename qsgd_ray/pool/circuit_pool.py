@@ -1,7 +1,7 @@
 """Circuits on Ray actors, behind the same protocol as circuits at home: angles in, expectation values out.
 
-A pool is started once a study, before its first trial and outside of every trial's placement group, so that no trial
-can starve what it waits for; what travels to the training workers is the pool's `PoolBackend`.
+A pool is started once a study, before its first trial and outside of every trial's placement group: trials take what
+the pool leaves. What travels to the training workers is the pool's `PoolBackend`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class CircuitPool:
         try:
             ray.get(ready)
         except RayActorError as error:
-            raise CircuitsLost(f"a circuit actor does not start: {error}") from None
+            # Ray's words are pages long; the last line is the cause.
+            raise CircuitsLost(f"a circuit actor does not start: {str(error).strip().splitlines()[-1]}") from None
+        self._keeper.all_answer()
 
     def backend(self) -> PoolBackend:
         """What a training worker gets."""

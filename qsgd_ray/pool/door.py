@@ -41,6 +41,10 @@ REPLY = struct.Struct("<Bdqq")
 ANSWER, REFUSED = 0, 1
 NO_KEYS = np.zeros(0, dtype=np.int64)
 CONNECT_S = 5.0
+# How many may stand before the door who have not shown the secret.
+STRANGERS = 64
+# Seconds after which a machine that answers nothing, not even the system's questions, is gone.
+SILENT_S = 20
 # Once a message has begun, its rest follows.
 REST_S = 60.0
 # After a message the next one is looked out for, so long and so often: steps of a training follow each other.
@@ -66,6 +70,8 @@ class Door:
     def __init__(self, answer: Callable[[Asked], Answer], secret: bytes, host: str) -> None:
         self._answer = answer
         self._secret = secret
+        self._closed = False
+        self._strangers: set[socket.socket] = set()  # they have not shown the secret yet
         self._guests: set[socket.socket] = set()
         self._listener = socket.create_server((host, 0), backlog=128)
         self.address = Address(host, int(self._listener.getsockname()[1]))
@@ -73,6 +79,7 @@ class Door:
 
     def close(self) -> None:
         """Nobody comes in any more."""
+        self._closed = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -81,17 +88,23 @@ class Door:
             try:
                 guest, _ = self._listener.accept()
             except OSError:
-                return
+                if self._closed:
+                    return
+                time.sleep(LOOK_OUT_S)  # too many files are open: some will be closed
+                continue
+            if len(self._strangers) >= STRANGERS:
+                guest.close()
+                continue
+            self._strangers.add(guest)
             threading.Thread(target=self._serve, args=(guest,), name="line", daemon=True).start()
 
     def _serve(self, guest: socket.socket) -> None:
         with guest:
             try:
-                guest.settimeout(CONNECT_S)
-                if not hmac.compare_digest(_read(guest, len(self._secret)), self._secret):
+                if not self._knows(guest):
                     return
                 guest.settimeout(None)
-                guest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _tune(guest)
                 self._guests.add(guest)
                 coming = select.poll()
                 coming.register(guest, select.POLLIN)
@@ -103,7 +116,19 @@ class Door:
             except (LineBroken, OSError):
                 return
             finally:
+                self._strangers.discard(guest)
                 self._guests.discard(guest)
+
+    def _knows(self, stranger: socket.socket) -> bool:
+        """Does it show the secret, whole and in time?"""
+        hangs_up = threading.Timer(CONNECT_S, stranger.shutdown, [socket.SHUT_RDWR])
+        hangs_up.daemon = True
+        hangs_up.start()
+        try:
+            return hmac.compare_digest(_read(stranger, len(self._secret)), self._secret)
+        finally:
+            hangs_up.cancel()
+            self._strangers.discard(stranger)
 
     def _look_out(self, coming: select.poll) -> None:
         """For the next message, for a while by looking now and then.
@@ -133,7 +158,7 @@ class Line:
         try:
             self._socket.settimeout(CONNECT_S)
             self._socket.connect(address)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _tune(self._socket)
             self._socket.sendall(secret)
             self._socket.settimeout(REST_S)
         except OSError as error:
@@ -141,6 +166,7 @@ class Line:
         self._sent = 0
         self._waiting: deque[int] = deque()  # tickets, in the order of their answers
         self._arrived: dict[int, Answer | CircuitError] = {}
+        self._unwanted: set[int] = set()
 
     @property
     def under_way(self) -> int:
@@ -171,6 +197,11 @@ class Line:
             raise found
         return found
 
+    def forget(self, ticket: int) -> None:
+        """Nobody will collect this answer."""
+        if self._arrived.pop(ticket, None) is None and ticket in self._waiting:
+            self._unwanted.add(ticket)
+
     def next(self, timeout_s: float) -> bool:
         """Read the next answer that comes; False where none does in time. LineBroken."""
         if self._socket.fileno() < 0:
@@ -181,12 +212,16 @@ class Line:
             if not poll.poll(1000 * timeout_s):
                 return False
             kind, busy_s, rows, columns = REPLY.unpack(_read(self._socket, REPLY.size))
+            found: Answer | CircuitError
             if kind == REFUSED:
-                refused = CircuitError(_read(self._socket, rows).decode())
-                self._arrived[self._waiting.popleft()] = refused
+                found = CircuitError(_read(self._socket, rows).decode())
             else:
-                values = np.frombuffer(_read(self._socket, 8 * rows * columns)).reshape(rows, columns)
-                self._arrived[self._waiting.popleft()] = values, busy_s
+                found = np.frombuffer(_read(self._socket, 8 * rows * columns)).reshape(rows, columns), busy_s
+            ticket = self._waiting.popleft()
+            if ticket in self._unwanted:
+                self._unwanted.discard(ticket)
+            else:
+                self._arrived[ticket] = found
         except OSError as error:
             raise LineBroken(str(error)) from None
         return True
@@ -197,6 +232,16 @@ class Line:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _tune(line: socket.socket) -> None:
+    """Messages go at once; a machine that is gone without a word is found out by the system's own questions."""
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1000 * SILENT_S}
+    for name, value in options.items():
+        if hasattr(socket, name):  # not every system has all of them
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _read(from_: socket.socket, size: int) -> bytearray:

@@ -6,6 +6,7 @@ restarts what dies. Who does not answer, as an actor on its way to another node,
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from qsgd_ray.pool.metrics import PoolMetrics
 from qsgd_ray.pool.pool_size import PoolSize
@@ -25,6 +26,10 @@ LOOK_S = 0.5
 LATE_S = 5.0
 # Who leaves may still be asked by readers with an older list.
 LEAVE_S = 3 * REFRESH_S
+# An actor that cannot even be made is replaced after so long, and after twice as long the next time.
+AGAIN_S, LONGEST_AGAIN_S = 2.0, 300.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,10 +58,18 @@ class Keeper:
 
     def __post_init__(self) -> None:
         now = time.monotonic()
-        self._known = {number: _Known(actor, answered_at=now) for number, actor in self.members.items()}
+        self._known = {number: _Known(actor) for number, actor in self.members.items()}
+        self._started_at, self._pause_s = now, 0.0
         self._next = max(self._known, default=-1) + 1
         self._thread = threading.Thread(target=self._keep, name="pool keeper", daemon=True)
         self._thread.start()
+
+    def all_answer(self) -> None:
+        """Whoever has waited for the members knows that they do."""
+        now = time.monotonic()
+        for known in list(self._known.values()):
+            known.answered_at = now
+        self.roster.write(self.members)
 
     def stop(self) -> list[Any]:
         """No more starts and ends; every actor that there is, those that wait for a node included."""
@@ -73,11 +86,16 @@ class Keeper:
 
     def look(self, now_s: float) -> None:
         """One round: who answers, how much there is to do, who is wanted."""
-        for known in self._known.values():
-            _ask(known, now_s)
+        for number, known in list(self._known.items()):
+            if not _ask(known, now_s):
+                del self._known[number]
+                self._pause_s = min(LONGEST_AGAIN_S, max(AGAIN_S, 2 * self._pause_s))
+                log.warning("circuit actor %d ended for good; another one in %g s", number, self._pause_s)
         staying = {number: known for number, known in self._known.items() if known.leaves_at is None}
         wanted = self.size.wanted(now_s, sum(known.requests for known in self._known.values()))
-        for _ in range(wanted - len(staying)):
+        may_start = now_s - self._started_at >= self._pause_s
+        for _ in range((wanted - len(staying)) * may_start):
+            self._started_at = now_s
             self._known[self._next] = staying[self._next] = _Known(self.start())
             self._next += 1
         # The newest first; those that wait for a node are newer than those that have one.
@@ -100,17 +118,20 @@ class Keeper:
             self.roster.write(there)
 
 
-def _ask(known: _Known, now_s: float) -> None:
-    """Take its answer where there is one, and ask again."""
+def _ask(known: _Known, now_s: float) -> bool:
+    """Take its answer where there is one, and ask again; False: it will never answer."""
     if known.asked is not None and ray.wait([known.asked], timeout=0)[0]:
         try:
             load: Load = ray.get(known.asked)
             known.requests, known.load, known.answered_at = mean_requests(known.load, load), load, now_s
-        except RayError:
+        except ActorDiedError:
+            return False
+        except RayError:  # it starts again
             known.requests = 0.0
         known.asked = None
     if known.asked is None:
         known.asked = known.actor.load.remote()
+    return True
 
 
 def _has_left(known: _Known, now_s: float) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 # A reader's list is no older, as long as it is used.
 REFRESH_S = 1.0
@@ -38,7 +39,9 @@ class Roster:
 
     def __init__(self, members: Members) -> None:
         self.members = members
-        self._board: Any = ray.remote(num_cpus=0, max_restarts=0)(_Board).remote(members)
+        # Beside its keeper, with which it ends: Ray puts an actor without CPUs anywhere, on a spot node as well.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote(members)
 
     def write(self, members: Members) -> None:
         """These from now on."""

@@ -1,7 +1,9 @@
+import psutil
 import pytest
 import torch
 from peak_memory import PeakMemory
 
+from qsgd_ray.circuits import memory
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import STATES_AT_ONCE, available_bytes, require_memory, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -43,3 +45,13 @@ def test_simulation_needs_no_more_memory_than_is_required(simulate, depth, entan
     with torch.no_grad(), PeakMemory() as memory:
         simulate(spec, torch.rand(1, depth, 17, 2, dtype=torch.float64))
     assert memory.peak <= STATES_AT_ONCE * statevector_bytes(17) + 2**16
+
+
+def test_a_container_has_what_its_group_may_take(tmp_path, monkeypatch):
+    limits = [tmp_path / name for name in ("none", "endless", "small")]
+    limits[1].write_text("max\n")
+    limits[2].write_text("1048576\n")
+    monkeypatch.setattr(memory, "LIMITS", limits[:2])
+    assert memory.total_bytes() == psutil.virtual_memory().total
+    monkeypatch.setattr(memory, "LIMITS", limits)
+    assert memory.total_bytes() == 2**20

@@ -58,7 +58,7 @@ def test_slurm_runs_one_study_on_all_nodes_and_ends_as_it_ended(allocation, tmp_
     assert told[told.index("--min-nodes") + 1] == "2"
     starts = [word for word in told[: told.index("--")] if word.startswith("--") and "=" in word]
     check_ray_start([*starts, "--disable-usage-stats"])
-    assert '--resources={"sim": 6}' in starts
+    assert '--resources={"sim": 6, "train": 6}' in starts
     asked = (tmp_path / "qsgd-ray").read_text().splitlines()
     assert asked[:2] == ["run", "studies/a study.py"]
     assert asked[asked.index("--address") + 1] == address

@@ -1,7 +1,9 @@
 """Circuits on Ray actors: the same answers as at home, errors in one line, and no hang when an actor dies."""
 
+import math
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
 
@@ -15,10 +17,12 @@ from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.distributed import PROCESS_GROUP_TIMEOUT_S
 from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.asked import Asked
-from qsgd_ray.pool.backend import ATTEMPTS, IN_FLIGHT, PoolBackend
+from qsgd_ray.pool.backend import IN_FLIGHT, Member, PoolBackend, longest_wait_s
 from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.door import Address, Line, LineBroken
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -69,7 +73,7 @@ def test_what_the_backend_refuses_is_one_clear_error(pool):
 
 
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():
-    actor = CircuitActor(threads=torch.get_num_threads())
+    actor = CircuitActor(torch.get_num_threads(), "auto", b"secret")
     with pytest.raises(CircuitError, match="bytes"):
         actor.answer(Asked(CircuitSpec(60, depth=30), np.zeros((1, 30, 60, 2)), "z", None, None, 1))
 
@@ -134,7 +138,7 @@ def test_an_actor_that_hangs_is_ended_and_another_answers(made, tmp_path):
 def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_path):
     backend = made(1, timeout_s=1, actor=hanging(tmp_path / "mark", always=True)).backend()
     began = time.monotonic()
-    with pytest.raises(CircuitsLost, match=rf"\({ATTEMPTS} attempts\)$"):
+    with pytest.raises(CircuitsLost, match=r" 1 s \(tried for at most 64 s\)$"):
         backend.submit(SPEC, angles(7)).result()
     assert time.monotonic() - began < 60
     patient = replace(backend, timeout_s=60)
@@ -162,7 +166,7 @@ def test_a_batch_is_cut_over_the_actors_and_the_bits_stay(made, sampling):
     far = backend if sampling is None else backend.sampled(sampling)
     far._seconds[SPEC, "z"] = 1.0  # so long a circuit, that every actor gets its share
     pending = far.submit(SPEC, angles(50), "z", keys_b)
-    assert len(pending._parts) == 3
+    assert len(pending._parts) >= 3
     assert torch.equal(pending.result(), near.submit(SPEC, angles(50), "z", keys_b).result())
     assert far._seconds[SPEC, "z"] < 1.0  # measured
 
@@ -238,3 +242,84 @@ def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):
     with pytest.raises(CircuitsLost, match=r"1 of 1 circuit actors did not start within 0\.5 s"):
         pool.wait_until_ready(timeout_s=0.5)
     pool.close()
+
+
+@pytest.fixture
+def silent():
+    """The address of somebody who listens and never answers, as a machine that is gone does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Address("127.0.0.1", listener.getsockname()[1])
+
+
+def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made, silent):
+    """The line still leads to where it was; nobody there says that it is gone, and it is not killed where it is."""
+    backend = made(1, timeout_s=2).backend()
+    backend.submit(SPEC, angles(2)).result()
+    born = ray.get(backend.roster.members()[0].__ray_call__.remote(lambda actor: actor._born))
+    backend._lines[0] = Line(silent, b"any")
+    assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+    assert ray.get(backend.roster.members()[0].__ray_call__.remote(lambda actor: actor._born)) == born
+
+
+def test_a_door_that_cannot_be_reached_is_not_tried_at_every_step(made, monkeypatch, caplog):
+    backend, tried = made(1).backend(), []
+
+    def unreachable(*_):
+        tried.append(1)
+        raise LineBroken("timed out")
+
+    monkeypatch.setattr("qsgd_ray.pool.backend.Line", unreachable)
+    for seed in range(5):
+        near = TorchBackend().submit(SPEC, angles(3, seed)).result()
+        assert torch.equal(backend.submit(SPEC, angles(3, seed)).result(), near)
+    assert len(tried) == 1
+    assert [record.message for record in caplog.records if "no direct line to circuit actor 0" in record.message]
+
+
+def test_a_long_batch_is_cut_so_that_no_part_is_taken_to_hang(pool):
+    backend = replace(pool.backend(), timeout_s=10)
+    backend._seconds[SPEC, "z"] = 0.5  # 20 s in all, of which one part may take 1
+    assert len(backend.submit(SPEC, angles(40))._parts) == 20
+
+
+def test_an_old_lines_failure_leaves_the_new_line_alone(pool, silent):
+    backend = pool.backend()
+    backend.submit(SPEC, angles(2)).result()
+    ((number, line),) = backend._lines.items()
+    member = Member(number, backend.roster.members()[number])
+    backend.hang_up(member, Line(silent, b"old"))
+    assert backend._lines == {number: line}
+    backend.hang_up(member, line)
+    assert backend._lines == {}
+
+
+def test_what_is_asked_and_not_collected_does_not_stay(pool):
+    backend = pool.backend()
+    backend.submit(SPEC, angles(2)).result()
+    for seed in range(20):
+        backend.submit(SPEC, angles(2, 100 + seed))
+    backend.submit(SPEC, angles(2, 500)).result()
+    backend.submit(SPEC, angles(2, 501)).result()
+    assert sum(len(line._arrived) + len(line._unwanted) for line in backend._lines.values()) <= IN_FLIGHT
+
+
+def test_an_actor_that_cannot_be_made_is_one_clear_line(cluster):
+    class Broken(CircuitActor):
+        def __init__(self, *made):
+            raise OSError("no engine here")
+
+    pool = CircuitPool(1, 0.1, timeout_s=60, actor=Broken)
+    with pytest.raises(CircuitsLost, match=r"a circuit actor does not start: .*no engine here") as error:
+        pool.wait_until_ready(timeout_s=60)
+    assert "\n" not in str(error.value)
+    pool.close()
+
+
+def test_whatever_happens_an_answer_or_an_error_comes_before_the_replicas_give_up():
+    """Rank 0 asks, the others wait for it in a collective."""
+    assert longest_wait_s(60) == 300
+    assert math.ceil(longest_wait_s(60)) + PROCESS_GROUP_TIMEOUT_S > longest_wait_s(60) + 60
+
+
+def test_the_secret_is_not_told(pool):
+    assert "secret" not in repr(pool.backend())

@@ -122,3 +122,46 @@ def test_large_answers_do_not_block_large_questions(door):
     for ticket in tickets:
         values, _ = line.collect(ticket, 30)
         assert np.array_equal(values, large.angles_bdnr.sum((1, 3)))
+
+
+def test_too_many_strangers_are_sent_away_and_those_who_know_the_secret_come_in(door, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.door.STRANGERS", 2)
+    strangers = [socket.create_connection(door.address) for _ in range(2)]
+    wait_until(lambda: len(door._strangers) == 2)
+    asked = asked_of(1, CircuitSpec(1), False, None)
+    with pytest.raises(LineBroken):
+        collected(Line(door.address, SECRET), asked)
+    for stranger in strangers:
+        stranger.close()
+    wait_until(lambda: not door._strangers)
+    assert collected(Line(door.address, SECRET), asked) is not None
+
+
+def collected(line, asked):
+    return line.collect(line.send(asked), 5)
+
+
+def test_a_stranger_who_trickles_is_sent_away_in_time(door, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.door.CONNECT_S", 0.3)
+    with socket.create_connection(door.address) as stranger:
+        stranger.sendall(SECRET[:1])
+        stranger.settimeout(5)
+        assert stranger.recv(1) == b""
+
+
+def test_an_answer_that_nobody_wants_is_dropped_when_it_comes(door):
+    line = Line(door.address, SECRET)
+    tickets = [line.send(asked_of(1, CircuitSpec(1), False, None)) for _ in range(3)]
+    line.forget(tickets[1])
+    assert line.collect(tickets[2], 5) is not None
+    assert set(line._arrived) == {tickets[0]}
+    assert not line._unwanted
+    line.forget(tickets[0])
+    assert not line._arrived
+
+
+def wait_until(holds) -> None:
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < 10
+        time.sleep(0.01)

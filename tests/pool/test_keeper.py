@@ -90,7 +90,7 @@ def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_righ
     assert list(pool._roster.members) == [0], "the newest go first"
     for gone in (everyone[1], everyone[2]):
         with pytest.raises(RayError):
-            wait_until(lambda actor=gone: ray.get(actor.running_s.remote(), timeout=10) is None, 60)
+            wait_until(lambda actor=gone: ray.get(actor.load.remote(), timeout=10) is None, 60)
     assert torch.equal(pool.backend().submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
 
 
@@ -122,3 +122,26 @@ def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(clus
     wait_until(lambda: list(pool._roster.members) == [0], 20)
     wait_until(lambda: list(pool._roster.members) == [0, 1], 40)
     pool.close()
+
+
+def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, caplog):
+    monkeypatch.setattr("qsgd_ray.pool.keeper.AGAIN_S", 0.1)
+    pool = made()
+    ray.kill(pool._roster.members[0])  # also from being started again
+    wait_until(lambda: list(pool._roster.members) == [1], 60)
+    assert "circuit actor 0 ended for good" in caplog.text
+    assert torch.equal(pool.backend().submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
+
+
+def test_readers_go_on_with_the_list_they_have_where_nobody_tells_a_newer_one(made):
+    pool = made()
+    backend = pool.backend()
+    before = dict(backend.roster.members())
+    ray.kill(pool._roster._board)
+    assert backend.roster.newest() == before
+    assert torch.equal(backend.submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
+
+
+def test_the_list_lies_beside_its_keeper(made):
+    where = made()._roster._board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+    assert ray.get(where) == ray.get_runtime_context().get_node_id()

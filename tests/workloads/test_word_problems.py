@@ -93,6 +93,7 @@ def test_the_settings_of_one_source_are_refused_with_the_other():
         WordProblems(train_size=None)
 
 
+@needs_generator
 def test_without_a_size_there_would_be_no_end():
     with pytest.raises(StudyError, match="train_size: got None"):
         generate_gsm_symbolic(WordProblems.model_construct(**SMALL | {"train_size": None}))
