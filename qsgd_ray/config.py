@@ -17,10 +17,20 @@ from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 
 # A study file finds all it needs here.
 from qsgd_ray.circuits.noise_settings import NoiseSettings as NoiseSettings
+from qsgd_ray.language_settings import ChatFormat as ChatFormat
+from qsgd_ray.language_settings import Lora as Lora
+from qsgd_ray.language_settings import WordProblems as WordProblems
 from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
 from qsgd_ray.spaces import Choice as Choice
 from qsgd_ray.spaces import LogUniform as LogUniform
 from qsgd_ray.spaces import Uniform as Uniform
+from qsgd_ray.workload_settings import KINDS
+from qsgd_ray.workload_settings import LanguageTask as LanguageTask
+from qsgd_ray.workload_settings import QuantumAttention as QuantumAttention
+from qsgd_ray.workload_settings import Seed as Seed
+from qsgd_ray.workload_settings import Task as Task
+from qsgd_ray.workload_settings import TextTask as TextTask
+from qsgd_ray.workload_settings import Transformer as Transformer
 
 
 class StudyError(ValueError):
@@ -51,7 +61,6 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -147,78 +156,6 @@ def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field}", value
 
 
-class QuantumAttention(Frozen):
-    """(softmax(S / sqrt(d)) + Phi(S)) V in every layer, S = Q K^T (arXiv 2511.01918, Eq. 3 to 5).
-
-    `n_qubits`, `depth`, `entangle` (True: chain, False: none) and `rotations` say what circuit (circuits/spec.py);
-    `readout` what of its state Phi is (models/attention.py). `per_head`: a circuit for each head of each layer instead
-    of one a layer. `phi` False: no circuit and no angles, the model without quantum attention bit for bit. `compiled`:
-    Phi by torch.compile, which takes seconds at first.
-
-    The circuits' angles, one tensor a layer, are parameters of the model like any other: every arm trains them, and a
-    `Perturbation` reaches them where its scope does (`tensor`: the first n_qubits of each such tensor).
-    """
-
-    n_qubits: int = Field(default=4, ge=1, le=12)
-    depth: int = Field(default=2, ge=1, le=64)
-    entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
-    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
-    readout: Literal["amplitude", "probability"] = "amplitude"
-    per_head: bool = False
-    phi: bool = True
-    compiled: bool = False
-
-
-class Transformer(Frozen):
-    """The paper's classifier (paper, settings table). `attention` None: softmax attention alone."""
-
-    d_model: int = Field(default=64, ge=1)
-    n_heads: int = Field(default=4, ge=1)
-    d_feedforward: int = Field(default=128, ge=1)
-    n_layers: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    attention: QuantumAttention | None = None
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Transformer:
-        if self.d_model % self.n_heads:
-            raise refuse(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
-        return self
-
-
-class TextTask(Frozen):
-    """Synthetic sequence classification (workloads/text.py defines the generator of each family).
-
-    `difficulty` from 0 to 1: the share of sequences whose evidence is redrawn without regard to their label.
-    The defaults are calibrated on Adam alone (docs/findings.md, 2026-11-22).
-    """
-
-    kind: Literal["text"] = "text"
-    family: Literal["motif", "order", "match"] = "order"
-    difficulty: float = Field(default=0.10, ge=0, le=1)
-    n_classes: int = Field(default=2, ge=2, le=16)
-    vocabulary: int = Field(default=12, ge=6, le=4096)
-    length: int = Field(default=16, ge=8, le=4096)
-    train_size: int = Field(default=832, ge=1)
-    validation_size: int = Field(default=1024, ge=1)
-    test_size: int = Field(default=2048, ge=1)
-    data_seed: Seed = 2511
-    batch_size: int = Field(default=32, ge=1)
-    target_accuracy: float = Field(default=0.9, gt=0, lt=1)
-    model: Transformer = Transformer()
-
-    @model_validator(mode="after")
-    def _fits(self) -> TextTask:
-        if self.batch_size > self.train_size:
-            raise refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
-        if self.family == "match" and self.n_classes > min(self.vocabulary, self.length - 1):
-            raise refuse(
-                f"n_classes at most vocabulary and length - 1 for family match; got {self.n_classes} with vocabulary "
-                f"{self.vocabulary} and length {self.length}"
-            )
-        return self
-
-
 class Search(Frozen):
     """Each arm tuned by Optuna under Ray Tune with the same budget; asynchronous halving per arm.
 
@@ -301,7 +238,7 @@ class Study(Frozen):
 
     name: Name
     question: str = Field(min_length=1)
-    workload: TextTask
+    workload: Task
     arms: tuple[Arm, ...] = Field(min_length=1)
     baseline: str
     search: Search
@@ -382,6 +319,8 @@ def one_line(error: ValidationError, tree: Any = None) -> str:
 
 
 def _place(location: tuple[str | int, ...], tree: Any) -> str:
+    if location[:1] == ("workload",) and location[1:2] and location[1] in KINDS:
+        location = ("workload", *location[2:])  # pydantic names there which kind of task it took it for
     words = []
     for part in location:
         tree = tree[part] if isinstance(tree, dict) and part in tree else tree

@@ -41,14 +41,36 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Sums over `n` items, sequences or tokens, so that the shares of several ranks add up.
+
+    `loss_sum` is in nats, summed in float64.
+    """
+
+    loss_sum: float
+    n_correct: int
+    n: int
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """Of `n` problems answered by generation, `n_right` have the right number and `n_without_number` none."""
+
+    n_right: int
+    n_without_number: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a trial leaves behind. `test_s`: seconds that the test data took. `parameters_sha256` names the final
-    parameters bit for bit."""
+    """What a trial leaves behind. `answers`: of test problems. `test_s`: seconds that all test data took.
+    `parameters_sha256` names the final parameters bit for bit."""
 
     ending: Ending
     measurements: tuple[Measurement, ...] = ()
     test_loss: float | None = None
     test_accuracy: float | None = None
+    answers: AnswerCounts | None = None
     test_s: float | None = None
     parameters_sha256: str | None = None
     error: str | None = None

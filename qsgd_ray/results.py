@@ -26,7 +26,7 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.storage import Storage, StorageError, storage_at
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -81,6 +81,9 @@ TRIALS = _schema(
         "validation_accuracy": pa.float64(),
         "test_loss": pa.float64(),
         "test_accuracy": pa.float64(),
+        "answers": pa.int64(),
+        "answers_right": pa.int64(),
+        "answers_without_number": pa.int64(),
         "target_accuracy": pa.float64(),
         "epochs_to_target": pa.int32(),
         "steps_to_target": pa.int64(),
@@ -167,6 +170,9 @@ def trial_row(
         **perturbed,
         "test_loss": outcome.test_loss,
         "test_accuracy": outcome.test_accuracy,
+        "answers": outcome.answers and outcome.answers.n,
+        "answers_right": outcome.answers and outcome.answers.n_right,
+        "answers_without_number": outcome.answers and outcome.answers.n_without_number,
         "target_accuracy": trial.workload.target_accuracy,
         "epochs_to_target": reached.epoch if reached else None,
         "steps_to_target": reached.step if reached else None,

@@ -1,13 +1,32 @@
-"""How lambda changes over a training: an optimizer and a shape in; every group's lambda_ moved, a step at a time."""
+"""How lambda and the learning rate change over a training: shapes and steps in; factors of the first value out."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from torch.optim import Optimizer
 
 from qsgd_ray.config import LambdaShape
+from qsgd_ray.workload_settings import Decay
+
+
+class RateShape(NamedTuple):
+    """How the learning rate goes: up from 0 over `warmup_steps`, then constant or in a line down to 0."""
+
+    warmup_steps: int
+    decay: Decay
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Of the learning rate at step `step` (from 0); as transformers' get_linear_schedule_with_warmup."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        if self.decay == "constant":
+            return 1.0
+        return max(0.0, (total_steps - step) / max(1, total_steps - self.warmup_steps))
+
+
+CONSTANT_RATE = RateShape(0, "constant")
 
 
 class LambdaSchedule:

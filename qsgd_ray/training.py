@@ -17,11 +17,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends import CircuitBackend, ReplicatedBackend
 from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry, make_optimizer
-from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.schedules import LambdaSchedule
+from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
+from qsgd_ray.schedules import CONSTANT_RATE, LambdaSchedule
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
 
@@ -68,10 +69,9 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
     if replica.world_size > 1:
         network = DistributedDataParallel(model)
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
-    optimizer = make_optimizer(trial.arm, model.parameters(), circuits, trial.seed)
-    schedule = None
-    if (perturbation := trial.arm.perturbation) is not None:
-        schedule = LambdaSchedule(optimizer, perturbation.schedule, trial.epochs * workload.steps_per_epoch)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed)
+    schedules = _schedules(trial, workload, optimizer)
 
     wall_s = evaluation_s = 0.0
     for epoch in range(1, trial.epochs + 1):
@@ -79,12 +79,13 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
         loss_sum = torch.zeros((), dtype=torch.float64, device=replica.device)
         for batch in workload.batches(trial.seed, epoch, replica.rank, replica.world_size):
             optimizer.zero_grad()
-            loss = workload.loss(network, batch)
-            loss.backward()
+            loss = workload.backward(network, batch, replica.world_size)
+            if workload.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, workload.clip_norm)
             optimizer.step()
-            if schedule is not None:
+            for schedule in schedules:
                 schedule.step()
-            loss_sum += loss.detach()
+            loss_sum += loss
         # Read once an epoch: reading the loss at every step would make a GPU wait.
         mean_loss = loss_sum.item() / workload.steps_per_epoch
         wall_s += time.perf_counter() - began
@@ -118,12 +119,14 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
 
     began = time.perf_counter()
     test_loss, test_accuracy = _evaluate(workload, model, "test", replica) if trial.reads_test else (None, None)
+    answers = _answers(workload, model, replica) if trial.reads_test else None
     test_s = time.perf_counter() - began if trial.reads_test else None
     return Outcome(
         Ending.COMPLETED,
         tuple(measurements),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
+        answers=answers,
         test_s=test_s,
         parameters_sha256=fingerprint(model),
     )
@@ -148,6 +151,27 @@ def _evaluate(
     share = workload.evaluate(model, split, replica.rank, replica.world_size)
     loss_sum, n_correct, n = replica.sums(share.loss_sum, share.n_correct, share.n)
     return loss_sum / n, n_correct / n
+
+
+def _answers(workload: Workload, model: nn.Module, replica: Replica) -> AnswerCounts | None:
+    """What the model answers at the end, each replica taking its share; None where nothing is asked."""
+    share = workload.answers(model, replica.rank, replica.world_size)
+    if share is None:
+        return None
+    return AnswerCounts(*map(int, replica.sums(share.n_right, share.n_without_number, share.n)))
+
+
+def _schedules(
+    trial: Trial, workload: Workload, optimizer: torch.optim.Optimizer
+) -> list[LambdaSchedule | LRScheduler]:
+    """What moves with the steps of the trial: the learning rate, alike in all arms, and lambda."""
+    total_steps = trial.epochs * workload.steps_per_epoch
+    schedules: list[LambdaSchedule | LRScheduler] = []
+    if workload.rate != CONSTANT_RATE:
+        schedules.append(LambdaLR(optimizer, lambda step: workload.rate.factor(step, total_steps)))
+    if (perturbation := trial.arm.perturbation) is not None:
+        schedules.append(LambdaSchedule(optimizer, perturbation.schedule, total_steps))
+    return schedules
 
 
 def _keyed(*purpose: str | int) -> int:

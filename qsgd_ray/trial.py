@@ -7,7 +7,7 @@ import json
 
 from pydantic import BaseModel, ConfigDict
 
-from qsgd_ray.config import Arm, Stage, Study, TextTask
+from qsgd_ray.config import Arm, Stage, Study, Task
 
 
 class Trial(BaseModel):
@@ -22,7 +22,7 @@ class Trial(BaseModel):
     stage: Stage
     number: int
     arm: Arm
-    workload: TextTask
+    workload: Task
     seed: int
     epochs: int
     workers: int

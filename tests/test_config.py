@@ -10,14 +10,18 @@ from pydantic import ValidationError
 
 from qsgd_ray.config import (
     Arm,
+    ChatFormat,
     Choice,
+    LanguageTask,
     LogUniform,
+    Lora,
     Perturbation,
     QuantumAttention,
     StudyError,
     TextTask,
     Transformer,
     Uniform,
+    WordProblems,
     one_line,
     study_from_tree,
 )
@@ -100,6 +104,20 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
             "below null; a part is switched on whole, workload.model.attention={...}",
         ),
         ("workload.difficulty=2", "workload.difficulty: got 2; allowed: less than or equal to 1"),
+        ("workload.kind=audio", "workload: allowed: kind 'text' or 'llm'; got 'audio'"),
+        ("workload=3", "workload: got 3; allowed: a TextTask or a LanguageTask"),
+        ('workload={"train_size":9}', "workload: allowed: batch_size <= train_size; got 32 and 9"),
+        ('workload={"kind":"llm","lora":{"rank":2}}', "workload.lora.rank: got 2; allowed: no field of this name"),
+        ('workload={"kind":"llm","difficulty":0.1}', "workload.difficulty: got 0.1; allowed: no field of this name"),
+        (
+            'workload={"kind":"llm","n_answers":2000}',
+            "workload: allowed: n_answers at most data.test_size (1319); got ",
+        ),
+        (
+            'workload={"kind":"llm","batch_size":9000}',
+            "workload: allowed: batch_size at most data.train_size (7000); got 9000",
+        ),
+        ('workload={"kind":"llm"}', "confirm.workers: a divisor of workload.batch_size (1); got 2"),
         ("resources.circuit_nodes=CPU", "resources.circuit_nodes: got 'CPU'; allowed: "),
         (
             'resources={"circuit_actors": 3, "max_circuit_actors": 2}',
@@ -179,6 +197,31 @@ def test_a_study_of_quantum_attention_round_trips_through_json(attention):
     study = a_study(workload=TextTask(model=Transformer(attention=attention)))
     assert study_from_tree(json.loads(study.model_dump_json())) == study
     assert study.workload.model.attention == attention
+
+
+LANGUAGE_TASKS = st.builds(
+    LanguageTask,
+    data=st.builds(WordProblems, source=st.just("gsm8k"), train_size=st.none() | st.integers(8, 9)),
+    form=st.builds(ChatFormat, loss_on=st.sampled_from(["answer", "all"]), pack=st.booleans()),
+    lora=st.none() | st.builds(Lora, r=st.integers(1, 9)),
+    attention=st.none() | ATTENTIONS,
+    batch_size=st.sampled_from([2, 4]),
+    steps_per_epoch=st.none() | st.integers(1, 9),
+    decay=st.sampled_from(["constant", "linear"]),
+    clip_norm=st.none() | st.floats(0.1, 10),
+)
+
+
+@given(LANGUAGE_TASKS)
+def test_a_study_of_a_language_model_round_trips_through_json(task):
+    study = a_study(workload=task)
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
+def test_a_workload_without_a_kind_is_a_text_task():
+    tree = a_study().model_dump(mode="json")
+    del tree["workload"]["kind"]
+    assert study_from_tree(tree) == a_study()
 
 
 def test_quantum_attention_is_off_and_otherwise_the_papers():

@@ -23,6 +23,7 @@ FLOORS = [
         "adam_kernel",
     },
     {"circuits.noise_settings", "language_settings"},
+    {"workload_settings"},
     {"config"},
     {
         "cache",
@@ -82,7 +83,7 @@ FLOORS = [
     },
     {"models.transformer", "models.huggingface", "one_pass", "layout"},
     {"at_once", "by_runs", "models.pretrained"},
-    {"optimizer", "analysis.verdict", "drawing", "workloads.text"},
+    {"optimizer", "analysis.verdict", "drawing", "workloads.text", "workloads.llm"},
     {"workloads", "figures", "pool", "pool.presence", "pool.pool_size", "pool.asked"},
     {"workloads.calibrate", "report", "training", "pool.door", "pool.answer_cache"},
     {"bench", "bench.timing"},

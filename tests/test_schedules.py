@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.schedules import LambdaSchedule, factor
+from qsgd_ray.schedules import CONSTANT_RATE, LambdaSchedule, RateShape, factor
 
 SHAPES = ("constant", "linear", "cosine")
 
@@ -81,3 +81,19 @@ def test_bad_schedules_are_refused_in_one_line(shape, total, told):
         LambdaSchedule(an_optimizer(), shape, total)
     with pytest.raises(ValueError, match="got AdamW without lambda_"):
         LambdaSchedule(torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]), "linear", 3)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(0, 5), (2, 7), (5, 5), (9, 4)])
+def test_a_learning_rate_with_warm_up_and_linear_decay_is_that_of_transformers(warmup, total):
+    transformers = pytest.importorskip("transformers")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = transformers.get_linear_schedule_with_warmup(optimizer, warmup, total)
+    for step in range(total + 2):
+        assert RateShape(warmup, "linear").factor(step, total) == theirs.get_last_lr()[0]
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_constant_learning_rate_stays_after_its_warm_up():
+    assert [RateShape(2, "constant").factor(step, 5) for step in range(5)] == [0.0, 0.5, 1.0, 1.0, 1.0]
+    assert {CONSTANT_RATE.factor(step, 5) for step in range(6)} == {1.0}

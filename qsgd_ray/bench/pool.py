@@ -175,7 +175,7 @@ def training_step(n_tokens: int, budget_s: float) -> list[Timing]:
         n_steps[name] += STEPS
         for number in range(STEPS):
             optimizer.zero_grad()
-            workload.loss(model, batches[number % len(batches)]).backward()
+            workload.backward(model, batches[number % len(batches)], world_size=1)
             optimizer.step()
 
     with _pool(1, "aer") as aer, _pool(1) as auto, torch.random.fork_rng(devices=[]):

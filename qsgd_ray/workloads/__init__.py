@@ -6,35 +6,50 @@ The training loop knows nothing else of what it trains.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
-from qsgd_ray.config import TextTask
-from qsgd_ray.workloads.text import Batch, Evaluation, TextWorkload
+from qsgd_ray.config import Task, TextTask
+from qsgd_ray.outcome import AnswerCounts, Evaluation
+from qsgd_ray.schedules import RateShape
+from qsgd_ray.workloads.llm import LanguageWorkload
+from qsgd_ray.workloads.text import TextWorkload
 
-__all__ = ["Batch", "Evaluation", "Workload", "make_workload"]
+__all__ = ["Workload", "make_workload"]
 
 
 class Workload(Protocol):
     """What can be trained. Ranks share each batch of `settings.batch_size`: rank r of w takes items r::w.
 
-    `steps_per_epoch` counts whole batches.
+    `steps_per_epoch` counts whole batches. `rate`: how the learning rate goes over a trial. `clip_norm`: the largest
+    norm of a step's gradient, None: any.
     """
 
-    settings: TextTask
     steps_per_epoch: int
+
+    @property
+    def settings(self) -> Task: ...
+
+    @property
+    def rate(self) -> RateShape: ...
+
+    @property
+    def clip_norm(self) -> float | None: ...
 
     def make_model(self, seed: int) -> torch.nn.Module:
         """A new model; its weights are a pure function of the seed, and no global generator moves."""
         ...
 
-    def batches(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """One rank's part of every batch of an epoch, in an order that is a pure function of seed and epoch."""
+    def batches(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Any]:
+        """One rank's part of every batch of an epoch (from 1), in an order that follows from seed and epoch alone."""
         ...
 
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """The mean loss of a batch: a scalar to differentiate."""
+    def backward(self, model: torch.nn.Module, batch: Any, world_size: int) -> torch.Tensor:
+        """Add the gradients of one rank's part of a batch, whose mean over the ranks is that of the batch's loss.
+
+        Returns a detached scalar, whose mean over the ranks is the batch's loss.
+        """
         ...
 
     def evaluate(
@@ -43,7 +58,13 @@ class Workload(Protocol):
         """Sums over one rank's share of a split, without dropout and without gradients."""
         ...
 
+    def answers(self, model: torch.nn.Module, rank: int, world_size: int) -> AnswerCounts | None:
+        """How one rank's share of the test problems is answered by generation; None: nothing is to be generated."""
+        ...
 
-def make_workload(settings: TextTask, device: str | torch.device = "cpu") -> Workload:
-    """The workload that `settings` describe, its data on `device`."""
-    return TextWorkload(settings, device)
+
+def make_workload(settings: Task, device: str | torch.device = "cpu") -> Workload:
+    """The workload that `settings` describe, its data on `device`. StudyError, one line: what is missing for it."""
+    if isinstance(settings, TextTask):
+        return TextWorkload(settings, device)
+    return LanguageWorkload(settings, device)

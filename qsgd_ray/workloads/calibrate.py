@@ -25,7 +25,7 @@ def learning_curve(workload: Workload, seed: int, epochs: int) -> tuple[list[flo
         started = perf_counter()
         for batch in workload.batches(seed, epoch, rank=0, world_size=1):
             optimizer.zero_grad()
-            workload.loss(model, batch).backward()
+            workload.backward(model, batch, world_size=1)
             optimizer.step()
         trained = perf_counter()
         result = workload.evaluate(model, "validation", rank=0, world_size=1)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice, permutations
 from typing import Literal, NamedTuple
 
@@ -32,6 +31,8 @@ from torch.nn import functional as F
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError, TextTask
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
+from qsgd_ray.outcome import Evaluation
+from qsgd_ray.schedules import CONSTANT_RATE
 
 Tokens = NDArray[np.int64]
 MOTIF_LENGTH = 3
@@ -44,15 +45,6 @@ class Batch(NamedTuple):
 
     tokens: Tensor
     labels: Tensor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Sums over `n` sequences, so that the shares of several ranks add up; `loss_sum` is summed in float64."""
-
-    loss_sum: float
-    n_correct: int
-    n: int
 
 
 def _key(*purpose: str | int) -> int:
@@ -132,6 +124,9 @@ def best_accuracy(settings: TextTask) -> float:
 class TextWorkload:
     """The data of `settings` on `device`, and how to train and judge a model on it (see `Workload`)."""
 
+    rate = CONSTANT_RATE
+    clip_norm = None
+
     def __init__(self, settings: TextTask, device: str | torch.device = "cpu") -> None:
         self.settings = settings
         self.device = torch.device(device)
@@ -172,6 +167,12 @@ class TextWorkload:
         """Mean cross entropy of the shard, in nats."""
         return F.cross_entropy(model(batch.tokens), batch.labels)
 
+    def backward(self, model: nn.Module, batch: Batch, world_size: int = 1) -> Tensor:  # noqa: ARG002
+        """Adds the gradient of the shard's mean loss, and returns that loss: shards are equally large."""
+        loss = self.loss(model, batch)
+        loss.backward()
+        return loss.detach()
+
     def evaluate(
         self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1
     ) -> Evaluation:
@@ -192,6 +193,9 @@ class TextWorkload:
         finally:
             model.train(was_training)
         return Evaluation(loss_sum, n_correct, len(share.labels))
+
+    def answers(self, model: nn.Module, rank: int = 0, world_size: int = 1) -> None:
+        """There is nothing to generate."""
 
 
 def _classifier(settings: TextTask) -> TransformerClassifier:

@@ -9,31 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qsgd_ray.outcome import Evaluation
 from qsgd_ray.workloads.chat import IGNORED
 from qsgd_ray.workloads.token_batches import TokenBatch, TokenStep
-
-
-@dataclass(frozen=True)
-class TokenSums:
-    """`loss_sum` in nats over `n_tokens` tokens, so that the shares of several ranks add up."""
-
-    loss_sum: float
-    n_tokens: int
-
-    @property
-    def mean(self) -> float | None:
-        """None: no token."""
-        return self.loss_sum / self.n_tokens if self.n_tokens else None
-
-    def __add__(self, other: TokenSums) -> TokenSums:
-        return TokenSums(self.loss_sum + other.loss_sum, self.n_tokens + other.n_tokens)
 
 
 def token_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
@@ -42,6 +26,11 @@ def token_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     `model`: a transformers causal language model, perhaps within adapters or DistributedDataParallel. It is asked for
     the logits that count only; a large vocabulary makes all others as costly as layers.
     """
+    return _summed(*_predictions(model, batch))
+
+
+def _predictions(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Logits (tokens, vocabulary) in single precision at least, and what they should predict (tokens)."""
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -52,7 +41,11 @@ def token_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     targets = batch.labels[:, batch.predicting + 1]
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return logits.flatten(0, 1), targets.flatten()
+
+
+def _summed(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
 
 
 def backward_step(
@@ -76,19 +69,24 @@ def backward_step(
     return total
 
 
-def measure_loss(model: nn.Module, batches: Iterable[TokenBatch]) -> TokenSums:
-    """The loss over batches without dropout and without gradients; the model's mode is put back."""
-    loss_sum, n_tokens, was_training = 0.0, 0, model.training
+def evaluate_tokens(model: nn.Module, batches: Iterable[TokenBatch]) -> Evaluation:
+    """Over the tokens that count: their loss, and how many have the largest logit, each after the true ones before it.
+
+    Without dropout and without gradients; the model's mode is put back.
+    """
+    loss_sum, n_correct, n, was_training = 0.0, 0, 0, model.training
     model.eval()
     try:
         # Not inference_mode: what is made there can never enter autograd again.
         with torch.no_grad():
             for batch in batches:
-                loss_sum += token_loss(model, batch).item()
-                n_tokens += int((batch.labels[:, 1:] != IGNORED).sum())
+                logits, targets = _predictions(model, batch)
+                loss_sum += _summed(logits, targets).item()
+                n_correct += int((logits.argmax(dim=-1) == targets).sum())
+                n += int((targets != IGNORED).sum())
     finally:
         model.train(was_training)
-    return TokenSums(loss_sum, n_tokens)
+    return Evaluation(loss_sum, n_correct, n)
 
 
 def _quiet(model: Any, last: bool) -> AbstractContextManager[None]:

@@ -12,9 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.language_settings import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
+from qsgd_ray.outcome import Evaluation
 from qsgd_ray.workloads.chat import IGNORED, encode
 from qsgd_ray.workloads.token_batches import TokenBatches
-from qsgd_ray.workloads.token_loss import TokenSums, backward_step, measure_loss, token_loss
+from qsgd_ray.workloads.token_loss import backward_step, evaluate_tokens, token_loss
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,12 +34,15 @@ def some_batches(loss_on="answer", **options):
 
 
 def naive(model, examples):
-    """Token by token, example by example."""
-    losses = []
+    """Losses token by token, example by example; and how many tokens are the likeliest."""
+    losses, n_correct = [], 0
     for example in examples:
         log_p = F.log_softmax(model(example.ids[None]).logits[0], dim=-1)
-        losses += [-log_p[at - 1, label] for at, label in enumerate(example.labels.tolist()) if label != IGNORED]
-    return torch.stack(losses)
+        for at, label in enumerate(example.labels.tolist()):
+            if label != IGNORED:
+                losses.append(-log_p[at - 1, label])
+                n_correct += bool(log_p[at - 1].argmax() == label)
+    return torch.stack(losses), n_correct
 
 
 def gradient(model):
@@ -50,11 +54,11 @@ def gradient(model):
 def test_the_sum_is_that_of_every_token_alone(loss_on, pack_to):
     model, _ = a_model()
     made, examples = some_batches(loss_on, pack_to=pack_to, batch_size=1)
-    losses = naive(model, examples).detach()
-    sums = measure_loss(model, made.share(batch_size=4))
-    assert sums.n_tokens == len(losses)
-    assert sums.loss_sum == pytest.approx(losses.sum().item(), rel=1e-12)
-    assert sums.mean == pytest.approx(losses.mean().item(), rel=1e-12)
+    losses, n_correct = naive(model, examples)
+    told = evaluate_tokens(model, made.share(batch_size=4))
+    assert (told.n, told.n_correct) == (len(losses), n_correct)
+    assert n_correct > 0
+    assert told.loss_sum == pytest.approx(losses.sum().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -127,21 +131,20 @@ def test_half_precision_sums_in_single():
 
 def test_measuring_puts_the_mode_back_and_leaves_no_gradient():
     model, _ = a_model()
-    measure_loss(model.train(), some_batches()[0].share())
+    evaluate_tokens(model.train(), some_batches()[0].share())
     assert model.training
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_shares_add_up_and_no_token_has_no_mean():
+def test_shares_add_up_and_one_may_be_empty():
     model, _ = a_model()
     made, _ = some_batches()
-    whole = measure_loss(model, made.share())
-    shares = [measure_loss(model, made.share(rank, 30)) for rank in range(30)]
-    total = sum(shares, TokenSums(0.0, 0))
-    assert total.n_tokens == whole.n_tokens
-    assert total.loss_sum == pytest.approx(whole.loss_sum, rel=1e-12)
-    assert shares[29] == TokenSums(0.0, 0)
-    assert shares[29].mean is None
+    whole = evaluate_tokens(model, made.share())
+    shares = [evaluate_tokens(model, made.share(rank, 30)) for rank in range(30)]
+    assert sum(share.n for share in shares) == whole.n
+    assert sum(share.n_correct for share in shares) == whole.n_correct
+    assert sum(share.loss_sum for share in shares) == pytest.approx(whole.loss_sum, rel=1e-12)
+    assert shares[29] == Evaluation(0.0, 0, 0)
 
 
 def replica_of_two(rank, meet):

@@ -1,0 +1,112 @@
+"""Fine-tuning a language model on word problems: a `LanguageTask` comes in; its data, model, loss and metric go out.
+
+Every rank counts in the tokens of the whole step, so ranks and micro batches give the loss and the gradient of a single
+process (token_loss.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qsgd_ray.config import LanguageTask
+from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
+from qsgd_ray.outcome import AnswerCounts, Evaluation
+from qsgd_ray.schedules import RateShape
+from qsgd_ray.workloads.chat import encode
+from qsgd_ray.workloads.generation import generate_answers
+from qsgd_ray.workloads.token_batches import TokenBatches, TokenStep
+from qsgd_ray.workloads.token_loss import backward_step, evaluate_tokens
+from qsgd_ray.workloads.word_problems import load_word_problems
+
+# Sequences of a forward pass without gradients.
+EVALUATION_BATCH = 8
+
+
+class LanguageWorkload:
+    """The data of `settings`, its batches on `device`, and how to train and judge a model on it (see `Workload`).
+
+    StudyError, one line: no such model or data, a package is missing, or too few problems fit into the context.
+    """
+
+    def __init__(self, settings: LanguageTask, device: str | torch.device = "cpu") -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        self.rate = RateShape(settings.warmup_steps, settings.decay)
+        self.clip_norm = settings.clip_norm
+        self._tokenizer = load_tokenizer(settings.model)
+        problems = load_word_problems(settings.data)
+        self._asked = problems.test[: settings.n_answers]
+        pad_id, form = self._tokenizer.pad_token_id, settings.form
+        self._training = TokenBatches(
+            encode(problems.train, self._tokenizer, form).examples,
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            pack_to=form.context if form.pack else None,
+            pad_id=pad_id,
+            device=self.device,
+        )
+        self._held_out = {
+            split: TokenBatches(
+                encode(getattr(problems, split), self._tokenizer, form).examples,
+                batch_size=1,
+                pad_id=pad_id,
+                device=self.device,
+            )
+            for split in ("validation", "test")
+        }
+        self.steps_per_epoch = settings.steps_per_epoch or self._training.steps_per_epoch
+
+    def make_model(self, seed: int) -> nn.Module:
+        """A model on the workload's device, read anew: its weights are the pretrained ones, what is drawn depends on
+        `seed` alone, and no global generator moves. A copy to start from would take as much memory as the model."""
+        settings = self.settings
+        model: nn.Module = load_pretrained(
+            settings.model,
+            dtype=settings.dtype,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            lora=settings.lora,
+            attention=settings.attention,
+            seed=seed,
+        ).model
+        return model.to(self.device)
+
+    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[TokenStep]:
+        """This rank's part of each step of the epoch (from 1), which begins where the one before it ended."""
+        step = (epoch - 1) * self.steps_per_epoch
+        left = self.steps_per_epoch
+        while left:
+            data_pass, start = divmod(step, self._training.steps_per_epoch)
+            for part in islice(self._training.steps(seed, data_pass, rank, world_size, start), left):
+                yield part
+                step, left = step + 1, left - 1
+
+    def backward(self, model: nn.Module, batch: TokenStep, world_size: int = 1) -> Tensor:
+        """Adds the gradient of the mean loss over the tokens of the step; the mean of what is returned is that loss."""
+        return backward_step(model, batch, world_size) * (world_size / batch.n_tokens)
+
+    def evaluate(
+        self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1
+    ) -> Evaluation:
+        """Sums over the tokens that count in this rank's share (r::world_size) of a split."""
+        return evaluate_tokens(model, self._held_out[split].share(rank, world_size, EVALUATION_BATCH))
+
+    def answers(self, model: nn.Module, rank: int = 0, world_size: int = 1) -> AnswerCounts | None:
+        """How this rank's share of the first `n_answers` test problems is answered, greedily."""
+        if not self._asked:
+            return None
+        answers = generate_answers(
+            model,
+            self._tokenizer,
+            self._asked,
+            self.settings.form,
+            max_new_tokens=self.settings.max_new_tokens,
+            rank=rank,
+            world_size=world_size,
+        )
+        n_without_number = sum(answer.number is None for answer in answers)
+        return AnswerCounts(sum(answer.correct for answer in answers), n_without_number, len(answers))
