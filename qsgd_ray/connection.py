@@ -22,6 +22,7 @@ from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.scratch import scratch_folder
 from qsgd_ray.spaces import SPACES
 from qsgd_ray.storage import Storage
+from qsgd_ray.workloads import make_workload
 
 # Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
@@ -142,6 +143,7 @@ def refuse_what_cannot_run(study: Study, address: str | None) -> None:
         check_memory(study, total_bytes())
         check_gpus(study)
         check_engine(study)
+        check_workload(study)
         return
     # Ray itself asks a dead address for minutes.
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -188,6 +190,14 @@ def check_engine(study: Study) -> None:
             "resources.circuit_engine: got 'aer'; allowed: auto, torch, chain, since qiskit-aer is not installed here "
             "(pip install 'qsgd-ray[aer]')"
         )
+
+
+def check_workload(study: Study) -> None:
+    """Refuse a study whose model, data or their packages are not here, in one line: every trial of it would fail."""
+    try:
+        make_workload(study.workload)
+    except StudyError as error:
+        raise StudyError(f"workload: {error}") from None
 
 
 def _lacking(kind: str, asked: float, there: float) -> str:

@@ -75,7 +75,8 @@ def paired_differences(tables: Tables, verdicts: Sequence[ArmVerdict]) -> Drawn:
         "paired-differences",
         "Differences to the baseline",
         figure if drawn else None,
-        f"{count(drawn, 'complete pair')} of confirmation runs by test accuracy, a small marker each; the larger is "
+        f"{count(drawn, 'complete pair')} of confirmation runs by test {study.workload.accuracy_name}, a small marker "
+        "each; the larger is "
         f"the mean with its {level:g} % interval, whose thick part is the {2 * level - 100:g} % interval of the "
         "equivalence test; the shaded band is the margin of equivalence. Left out: "
         f"{count(sum(v.n_lost for v in verdicts), 'pair')} with a run that has no result, "
@@ -95,14 +96,15 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         dots(figure, s.arm, look[s.arm], i - 0.16, values[s.arm])
         if s.iqm is not None:
             whisker(figure, s.arm, look[s.arm], i + 0.18, s.iqm, s.iqm_interval)
-    name_axes(figure, "test accuracy (%)", None)
+    accuracy = tables.study.workload.accuracy_name
+    name_axes(figure, f"test {accuracy} (%)", None)
     return Drawn(
         "final-accuracy",
         "Where the arms ended",
         figure if any(values.values()) else None,
-        f"Test accuracy of {count(sum(map(len, values.values())), 'completed confirmation run')}; grey lines join the "
-        "same seed across arms. The larger marker is the interquartile mean with its 95 % bootstrap interval. Left "
-        f"out: {count(sum(s.n_null for s in summaries))} without a test accuracy.",
+        f"Test {accuracy} of {count(sum(map(len, values.values())), 'completed confirmation run')}; grey lines join "
+        "the same seed across arms. The larger marker is the interquartile mean with its 95 % bootstrap interval. Left "
+        f"out: {count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
     )
 
 
@@ -121,12 +123,13 @@ def learning_curves(tables: Tables) -> Drawn:
                 thin(figure, arm, look, points, 100, whole=completed)
                 whole += [points] if completed else []
         band(figure, arm, look, whole, 100)
-    name_axes(figure, "epoch", "validation accuracy (%)")
+    accuracy = tables.study.workload.accuracy_name
+    name_axes(figure, "epoch", f"validation {accuracy} (%)")
     return Drawn(
         "learning-curves",
         "How training went",
         figure if drawn else None,
-        f"Validation accuracy of {count(drawn, 'confirmation run')}, a thin line each; thick lines are interquartile "
+        f"Validation {accuracy} of {count(drawn, 'confirmation run')}, a thin line each; thick lines are interquartile "
         f"means of the completed runs with 95 % bootstrap bands, the dashed line is the target of {target:g} %. Not in "
         f"mean and band: {count(incomplete)} that did not complete (dotted); left out: {count(empty)} without a "
         "measurement. A click on a name hides its arm.",
@@ -136,7 +139,7 @@ def learning_curves(tables: Tables) -> Drawn:
 def time_to_target(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
     """Epochs and seconds until the target: hits as points, misses as crosses at the end of their run (censored)."""
     names, look = [s.arm for s in summaries], looks(tables.study)
-    target = 100 * tables.study.workload.target_accuracy
+    target, accuracy = 100 * tables.study.workload.target_accuracy, tables.study.workload.accuracy_name
     height = 3 * (34 * len(names) + 70)
     figure = dress(make_subplots(rows=3, cols=1, vertical_spacing=70 / height), height)
     rows = {name: confirm_rows(tables, name) for name in names}
@@ -168,7 +171,7 @@ def time_to_target(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         "time-to-target",
         "Time to target",
         figure if hits + misses else None,
-        f"{count(hits, 'confirmation run')} that reached {target:g} % validation accuracy (filled) and {misses} that "
+        f"{count(hits, 'confirmation run')} that reached {target:g} % validation {accuracy} (filled) and {misses} that "
         "did not (crosses, at the end of the run: the true time is later, or never). An upright bar is the median with "
         "misses later than every hit; without a bar the median run missed. Left out: "
         f"{count(len(flat) - hits - misses)} without a measurement.",
@@ -242,7 +245,8 @@ def search_map(tables: Tables) -> Drawn:
         "search",
         "Where the search looked",
         figure if rows else None,
-        f"{count(len(rows), 'search trial')}: colour is the final validation accuracy, shape the arm; filled ran to "
+        f"{count(len(rows), 'search trial')}: colour is the final validation {tables.study.workload.accuracy_name}, "
+        "shape the arm; filled ran to "
         f"the end, hollow were stopped early. Without a colour: {count(len(rows) - len(coloured), 'trial')} that "
         "diverged, failed, were lost or have no accuracy (grey crosses).",
     )

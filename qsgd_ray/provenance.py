@@ -16,7 +16,21 @@ import psutil
 from qsgd_ray import __version__
 from qsgd_ray.config import Study
 
-PACKAGES = ("torch", "ray", "optuna", "qiskit", "numpy", "scipy", "statsmodels", "pyarrow", "pydantic")
+PACKAGES = (
+    "torch",
+    "ray",
+    "optuna",
+    "qiskit",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "pyarrow",
+    "pydantic",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "reasoning-gym",
+)
 
 
 def provenance(study: Study, study_file: Path | None, overrides: list[str], address: str | None) -> dict[str, Any]:

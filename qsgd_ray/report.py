@@ -102,7 +102,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, span=span, digits=digits, time=time_to_target, factor=factor, p=p_value
+        percent=percent,
+        points=points,
+        span=span,
+        digits=digits,
+        time=time_to_target,
+        factor=factor,
+        p=p_value,
+        loss=loss,
+        whole=whole,
     )
     return environment
 
@@ -171,7 +179,8 @@ def verdict_table(tables: Tables) -> RenderableType:
         word = Text(f"{SIGNS[v.verdict]} {v.verdict}", style=STYLES[v.verdict], no_wrap=True)
         table.add_row(Text(v.arm), word, points(v.difference), span(v.interval, sign=True))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
-    scale = f"Differences in points of test accuracy; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
+    accuracy = tables.study.workload.accuracy_name
+    scale = f"Differences in points of test {accuracy}; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
     return Group(table, *reasons, Text(scale, style="dim"))
 
 
@@ -180,7 +189,8 @@ def summary_table(tables: Tables) -> Table:
     target = f"{100 * tables.study.workload.target_accuracy:g} %"
     table = Table(title="Confirmation", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    table.add_column("test accuracy %", justify="right", no_wrap=True)
+    accuracy = tables.study.workload.accuracy_name.replace(" of ", "\nof ")
+    table.add_column(f"test {accuracy} %", justify="right", no_wrap=True)
     for column in (f"epochs\nto {target}", f"seconds\nto {target}", "|λQ| /\n|Adam|", "overhead"):
         table.add_column(column, justify="right")
     for s in arm_summaries(tables):
@@ -214,6 +224,14 @@ def span(interval: Interval | None, *, sign: bool = False) -> str:
 
 def digits(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}"
+
+
+def loss(nats: float | None) -> str:
+    return NONE if nats is None else f"{nats:.4f}"
+
+
+def whole(count: int | None) -> str:
+    return NONE if count is None else f"{count:,}"
 
 
 def factor(overhead: float | None) -> str:

@@ -28,6 +28,7 @@ class ArmSummary:
 
     `seconds_to_target_circuits_free`: the same clock less the wait for circuits. `step_ratio`: |lambda * Q| / |Adam
     step|, None where nothing is perturbed. `overhead`: wall seconds per epoch over the baseline's, less one.
+    `train_loss`: mean over the last epoch. `answers` and what follows: sums over the runs, None where none was asked.
     """
 
     arm: str
@@ -46,6 +47,11 @@ class ArmSummary:
     n_qubits: int | None
     wall_s_per_epoch: float | None
     overhead: float | None
+    train_loss: float | None
+    test_loss: float | None
+    answers: int | None
+    answers_right: int | None
+    answers_without_number: int | None
 
 
 def confirm_rows(tables: Tables, arm: str) -> list[Row]:
@@ -106,6 +112,11 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),
         overhead=None,
+        train_loss=_median(_known(rows, "train_loss")),
+        test_loss=_median(_known(rows, "test_loss")),
+        answers=_total(rows, "answers"),
+        answers_right=_total(rows, "answers_right"),
+        answers_without_number=_total(rows, "answers_without_number"),
     )
 
 
@@ -113,6 +124,15 @@ def step_ratio(row: Row) -> float | None:
     """|lambda * Q| / |Adam step| of a trial or a measurement; None where nothing is perturbed (protocol 13)."""
     perturbation, adam = row["perturbation_norm"], row["adam_step_norm"]
     return perturbation / adam if perturbation is not None and adam else None
+
+
+def _known(rows: list[Row], column: str) -> list[Any]:
+    return [row[column] for row in rows if row[column] is not None]
+
+
+def _total(rows: list[Row], column: str) -> int | None:
+    known = _known(rows, column)
+    return sum(known) if known else None
 
 
 def _median(values: list[float]) -> float | None:
