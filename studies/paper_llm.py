@@ -1,0 +1,82 @@
+"""The paper's second task: does the perturbation lower the loss of a language model fine-tuned on word problems?
+
+The paper's recipe (2e-5, batches of one, 500 warm-up steps, linear decay, clipping at 1.0, weight decay 0.01) and its
+two lambdas, beside the simulated circuit and two controls: `zero`, which is AdamW, and random signs of the sine's size.
+Nothing is searched, so this compares updates at the paper's setting, not tuned methods.
+
+`SCALE` is the one dial. `short` takes minutes on two cores and shows that all of it runs: three seeds decide nothing.
+`paper` is an epoch of 7,000 problems and ten seeds, for a GPU (--set resources.gpus_per_worker=1). Both train
+SmolLM2-135M on problems made from the templates of GSM-Symbolic, in float32; the paper's model and data by --set
+workload.model=meta-llama/Llama-3.2-1B-Instruct --set workload.data='{"source":"gsm8k","train_size":null}'.
+"""
+
+from qsgd_ray.config import (
+    Arm,
+    ChatFormat,
+    Confirm,
+    Decision,
+    LanguageTask,
+    Perturbation,
+    Resources,
+    Search,
+    Study,
+    WordProblems,
+)
+
+SCALE = "short"
+
+SIZES = {
+    "short": {
+        "data": WordProblems(train_size=64, validation_size=12, test_size=12),
+        "steps_per_epoch": 6,
+        "epochs": 2,
+        "warmup_steps": 2,
+        "n_answers": 0,
+        "seeds": (301, 302, 303),
+    },
+    "paper": {
+        "data": WordProblems(),
+        "steps_per_epoch": None,
+        "epochs": 1,
+        "warmup_steps": 500,
+        "n_answers": 200,
+        "seeds": tuple(range(301, 311)),
+    },
+}
+SIZE = SIZES[SCALE]
+
+PERTURBATIONS = {
+    "adamw": None,
+    "sine-tenth": Perturbation(source="sine", lambda_=0.1),
+    "sine-half": Perturbation(source="sine", lambda_=0.5),
+    "circuit-half": Perturbation(source="circuit", lambda_=0.5),
+    "zero": Perturbation(source="zero", lambda_=0.5),
+    "random-sign": Perturbation(source="random_sign", lambda_=0.5),
+}
+
+STUDY = Study(
+    name="paper_llm",
+    question="Does adding lambda * Q to AdamW's step help a language model learn word problems, by the paper's recipe?",
+    workload=LanguageTask(
+        model="smollm2-135m",
+        data=SIZE["data"],
+        form=ChatFormat(context=2048),
+        batch_size=1,
+        steps_per_epoch=SIZE["steps_per_epoch"],
+        warmup_steps=SIZE["warmup_steps"],
+        decay="linear",
+        clip_norm=1.0,
+        n_answers=SIZE["n_answers"],
+    ),
+    arms=tuple(
+        Arm(name=name, learning_rate=2e-5, weight_decay=0.01, perturbation=perturbation)
+        for name, perturbation in PERTURBATIONS.items()
+    ),
+    baseline="adamw",
+    search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # nothing to search: one trial an arm
+    confirm=Confirm(seeds=SIZE["seeds"], epochs=SIZE["epochs"], workers=1),
+    # A fifth of a point of the tokens: small beside what a few steps of training move.
+    decision=Decision(margin=0.002),
+    # A batch of one has no parts for several workers: one of two threads, which simulates its own circuits.
+    resources=Resources(cpus_per_worker=2, circuit_actors=None),
+)
