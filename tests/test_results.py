@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from made import a_study
 
@@ -61,6 +62,15 @@ def results(tmp_path) -> Results:
     results = Results(tmp_path / "small")
     results.open(a_study(), {"commit": None})
     return results
+
+
+def test_columns_that_were_added_since_are_null_in_earlier_rows(results):
+    results.write(TRIAL, OUTCOME)
+    (file,) = (results.path / "trials").iterdir()
+    pq.write_table(pq.read_table(file).drop_columns(["answers", "answers_right"]), file)
+    (row,) = read(results.path).trials.to_pylist()
+    assert (row["answers"], row["answers_right"]) == (None, None)
+    assert row["validation_accuracy"] == 0.95
 
 
 def test_rows_come_back_as_they_went_in(results):

@@ -110,6 +110,23 @@ def test_frozen_weights_are_none_of_the_optimizers(tmp_path):
     assert all(any(word in name for name in moved) for word in ("lora", "quantum"))
 
 
+def test_settings_reach_the_model_and_its_data(tmp_path):
+    plain = run_through(a_trial(a_language_task(tmp_path)))
+    assert run_through(a_trial(a_language_task(tmp_path, gradient_checkpointing=True))).parameters_sha256 == (
+        plain.parameters_sha256
+    )
+    half = make_workload(a_language_task(tmp_path, dtype="bfloat16")).make_model(7)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    packed = make_workload(a_language_task(tmp_path, form=ChatFormat(context=200, pack=True)))
+    assert 1 < packed.steps_per_epoch < 10
+    validation = packed.evaluate(packed.make_model(7), "validation")
+    alone = make_workload(a_language_task(tmp_path)).evaluate(packed.make_model(7), "validation")
+    assert validation == alone, "held-out data is never packed"
+    on_all = make_workload(a_language_task(tmp_path, form=ChatFormat(loss_on="all")))
+    assert on_all.evaluate(packed.make_model(7), "validation").n > alone.n
+    assert (plain.measurements[0].step, on_all.settings.accuracy_name) == (10, "accuracy of tokens")
+
+
 def test_the_order_goes_on_from_epoch_to_epoch_over_the_passes(tmp_path):
     task = a_language_task(tmp_path, batch_size=2, steps_per_epoch=3)
     workload, whole = make_workload(task), make_workload(task.model_copy(update={"steps_per_epoch": None}))
