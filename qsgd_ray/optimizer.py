@@ -296,7 +296,11 @@ _CARRIED = (
 
 
 def make_optimizer(
-    arm: config.Arm, parameters: Iterable[Any], circuits: CircuitBackend | None, seed: int = 0
+    arm: config.Arm,
+    parameters: Iterable[Any],
+    circuits: CircuitBackend | None,
+    seed: int = 0,
+    telemetry_every: int = 16,
 ) -> torch.optim.Optimizer:
     """The optimizer of a resolved arm: torch.optim.AdamW itself where it has no perturbation.
 
@@ -318,7 +322,9 @@ def make_optimizer(
     if perturbation is None:
         return torch.optim.AdamW(parameters, **settings)
     own = {name: getattr(perturbation, name) for name in config.Perturbation.model_fields if name != "schedule"}
-    return SuperpositionalAdamW(parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=16)
+    return SuperpositionalAdamW(
+        parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=telemetry_every
+    )
 
 
 def _graph_check(optimizer: torch.optim.Optimizer) -> Callable[[], None]:

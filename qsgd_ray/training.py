@@ -28,6 +28,7 @@ from qsgd_ray.workloads import Workload
 
 Training = Generator[Measurement, bool | None, Outcome]
 
+TELEMETRY_EVERY = 16
 # Plain AdamW waits for no circuit and perturbs nothing.
 NOTHING_PERTURBED = Telemetry(
     perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, circuit_s=0.0, n_circuits=0, n_samples=0
@@ -70,7 +71,9 @@ def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, rep
         network = DistributedDataParallel(model)
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed)
+    # In every epoch, however short, some step's perturbation is measured (protocol, rule 13).
+    telemetry_every = min(TELEMETRY_EVERY, workload.steps_per_epoch)
+    optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed, telemetry_every)
     schedules = _schedules(trial, workload, optimizer)
 
     wall_s = evaluation_s = 0.0

@@ -105,6 +105,12 @@ def test_an_epoch_is_measured_whole():
     assert outcome.test_s > 0
 
 
+def test_the_perturbation_is_measured_in_every_epoch_however_short():
+    outcome = run_through(a_trial(Perturbation(source="sine")))
+    assert all(0 < m.perturbation_norm < m.adam_step_norm for m in outcome.measurements)
+    assert all(m.perturbation_norm is None for m in run_through(a_trial()).measurements)
+
+
 def test_circuits_whose_engine_does_not_say_how_long_it_took_are_null_seconds():
     outcome = run_through(a_trial(CIRCUIT), circuits=LateBackend())
     assert [m.circuit_s for m in outcome.measurements] == [None] * 3
