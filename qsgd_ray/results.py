@@ -11,9 +11,8 @@ again; a repeated attempt replaces its own files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,109 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qsgd_ray.config import Study, StudyError, study_from_tree
-from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
 from qsgd_ray.storage import Storage, StorageError, storage_at
 from qsgd_ray.trial import Trial
-
-SCHEMA_VERSION = "5"
-# The columns in which two runs of the same study may differ.
-TIME_COLUMNS = (
-    "elapsed_s",
-    "wall_s",
-    "train_s",
-    "circuit_wait_s",
-    "evaluation_s",
-    "idle_s",
-    "circuit_s",
-    "seconds_to_target",
-    "circuit_wait_s_to_target",
-    "started_at",
-    "host",
-)
-
-
-def _schema(columns: dict[str, Any]) -> pa.Schema:
-    return pa.schema(columns.items(), metadata={"qsgd_ray_schema": SCHEMA_VERSION})
-
-
-TRIALS = _schema(
-    {
-        "study": pa.string(),
-        "stage": pa.string(),
-        "trial_id": pa.string(),
-        "arm": pa.string(),
-        "number": pa.int32(),
-        "seed": pa.int64(),
-        "ending": pa.string(),
-        "error": pa.string(),
-        "workers": pa.int32(),
-        "epochs_planned": pa.int32(),
-        "epochs_run": pa.int32(),
-        "steps": pa.int64(),
-        "learning_rate": pa.float64(),
-        "weight_decay": pa.float64(),
-        "source": pa.string(),
-        "lambda_": pa.float64(),
-        "n_qubits": pa.int32(),
-        "depth": pa.int32(),
-        "entangle": pa.string(),
-        "rotations": pa.string(),
-        "scope": pa.string(),
-        "formula": pa.string(),
-        "placement": pa.string(),
-        "direction": pa.string(),
-        "schedule": pa.string(),
-        "shots": pa.int64(),
-        "noise": pa.string(),
-        "train_loss": pa.float64(),
-        "validation_loss": pa.float64(),
-        "validation_accuracy": pa.float64(),
-        "test_loss": pa.float64(),
-        "test_accuracy": pa.float64(),
-        "answers": pa.int64(),
-        "answers_right": pa.int64(),
-        "answers_without_number": pa.int64(),
-        "target_accuracy": pa.float64(),
-        "epochs_to_target": pa.int32(),
-        "steps_to_target": pa.int64(),
-        "seconds_to_target": pa.float64(),
-        "circuit_wait_s_to_target": pa.float64(),
-        "elapsed_s": pa.float64(),
-        "wall_s": pa.float64(),
-        "train_s": pa.float64(),
-        "circuit_wait_s": pa.float64(),
-        "evaluation_s": pa.float64(),
-        "idle_s": pa.float64(),
-        "circuit_s": pa.float64(),
-        "n_circuits": pa.int64(),
-        "perturbation_norm": pa.float64(),
-        "adam_step_norm": pa.float64(),
-        "parameters_sha256": pa.string(),
-        "started_at": pa.timestamp("us", tz="UTC"),
-        "host": pa.string(),
-    }
-)
-MEASUREMENTS = _schema(
-    {
-        "trial_id": pa.string(),
-        "stage": pa.string(),
-        "arm": pa.string(),
-        "number": pa.int32(),
-        "seed": pa.int64(),
-        "epoch": pa.int32(),
-        "step": pa.int64(),
-        "wall_s": pa.float64(),
-        "circuit_wait_s": pa.float64(),
-        "circuit_s": pa.float64(),
-        "evaluation_s": pa.float64(),
-        "n_circuits": pa.int64(),
-        "train_loss": pa.float64(),
-        "validation_loss": pa.float64(),
-        "validation_accuracy": pa.float64(),
-        "perturbation_norm": pa.float64(),
-        "adam_step_norm": pa.float64(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -135,99 +35,6 @@ class Tables:
     provenance: dict[str, Any]
     trials: pa.Table
     measurements: pa.Table
-
-
-def trial_row(
-    trial: Trial,
-    outcome: Outcome,
-    *,
-    started_at: datetime | None = None,
-    ended_at: datetime | None = None,
-    host: str | None = None,
-) -> dict[str, Any]:
-    """One row of `TRIALS`."""
-    last: Measurement | None = outcome.measurements[-1] if outcome.measurements else None
-    reached = outcome.first_reaching(trial.workload.target_accuracy)
-    perturbation = trial.arm.perturbation
-    perturbed = perturbation.model_dump() if perturbation else {}
-    if perturbation:
-        perturbed["rotations"] = ",".join(perturbation.rotations)
-        perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
-    return {
-        "study": trial.study,
-        "stage": trial.stage,
-        "trial_id": trial.trial_id,
-        "arm": trial.arm.name,
-        "number": trial.number,
-        "seed": trial.seed,
-        "ending": str(outcome.ending),
-        "error": outcome.error,
-        "workers": trial.workers,
-        "epochs_planned": trial.epochs,
-        "epochs_run": len(outcome.measurements),
-        "learning_rate": trial.arm.learning_rate,
-        "weight_decay": trial.arm.weight_decay,
-        **perturbed,
-        "test_loss": outcome.test_loss,
-        "test_accuracy": outcome.test_accuracy,
-        "answers": outcome.answers and outcome.answers.n,
-        "answers_right": outcome.answers and outcome.answers.n_right,
-        "answers_without_number": outcome.answers and outcome.answers.n_without_number,
-        "target_accuracy": trial.workload.target_accuracy,
-        "epochs_to_target": reached.epoch if reached else None,
-        "steps_to_target": reached.step if reached else None,
-        "seconds_to_target": reached.wall_s if reached else None,
-        "circuit_wait_s_to_target": reached.circuit_wait_s if reached else None,
-        "steps": last.step if last else None,
-        "train_loss": last.train_loss if last else None,
-        "validation_loss": last.validation_loss if last else None,
-        "validation_accuracy": last.validation_accuracy if last else None,
-        **_seconds(outcome, (ended_at - started_at).total_seconds() if started_at and ended_at else None),
-        "n_circuits": last.n_circuits if last else None,
-        "perturbation_norm": _mean(m.perturbation_norm for m in outcome.measurements),
-        "adam_step_norm": _mean(m.adam_step_norm for m in outcome.measurements),
-        "parameters_sha256": outcome.parameters_sha256,
-        "started_at": started_at,
-        "host": host,
-    }
-
-
-def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | None]:
-    """Where a trial's time went: `elapsed_s`, from its start to its row, is the sum of `train_s` (steps), waits for
-    circuits, evaluation, and `idle_s`: making data and model, reporting, waiting to be told whether to stop, and what
-    came after the last measurement. `wall_s`: steps and waits. `circuit_s` is of other processes where a pool answers.
-    """
-    last = outcome.measurements[-1] if outcome.measurements else None
-    if last is None:
-        return {"elapsed_s": elapsed_s}
-    evaluation_s = None if last.evaluation_s is None else last.evaluation_s + (outcome.test_s or 0.0)
-    idle_s = None if elapsed_s is None or evaluation_s is None else elapsed_s - last.wall_s - evaluation_s
-    return {
-        "elapsed_s": elapsed_s,
-        "wall_s": last.wall_s,
-        "train_s": last.wall_s - last.circuit_wait_s,
-        "circuit_wait_s": last.circuit_wait_s,
-        "evaluation_s": evaluation_s,
-        "idle_s": idle_s,
-        "circuit_s": last.circuit_s,
-    }
-
-
-def measurement_rows(trial: Trial, outcome: Outcome) -> list[dict[str, Any]]:
-    """The rows of `MEASUREMENTS`, one an epoch."""
-    named = {
-        "trial_id": trial.trial_id,
-        "stage": trial.stage,
-        "arm": trial.arm.name,
-        "number": trial.number,
-        "seed": trial.seed,
-    }
-    return [named | asdict(measurement) for measurement in outcome.measurements]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 class Results:

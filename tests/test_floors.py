@@ -50,10 +50,11 @@ FLOORS = [
         "circuits.fused_waves",
         "circuits.contraction",
         "circuits.influence",
-        "results",
+        "rows",
         "provenance",
     },
     {
+        "results",
         "circuits.statevector",
         "circuits.chain",
         "circuits.waves",

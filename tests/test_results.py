@@ -14,7 +14,8 @@ from made import a_study
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.overrides import with_overrides
-from qsgd_ray.results import MEASUREMENTS, TRIALS, Results, read, trial_row
+from qsgd_ray.results import Results, read
+from qsgd_ray.rows import MEASUREMENTS, TRIALS, trial_row
 from qsgd_ray.trial import confirm_trials, search_trial
 
 

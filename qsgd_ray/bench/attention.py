@@ -7,7 +7,6 @@ is an error, not a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from qsgd_ray import config
 from qsgd_ray.bench.rows import Timing, timings
-from qsgd_ray.bench.timing import interleaved
+from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.circuits.series import fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import CHUNK_BYTES, statevector
@@ -94,7 +93,7 @@ def training_step(length: int, budget_s: float, *, with_compiled: bool = True) -
     settings = config.Transformer()
     calls: dict[str, Callable[[], object]] = {}
     notes = {}
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(2511)
         tokens = torch.randint(VOCABULARY, (BATCH, length))
         labels = torch.randint(N_CLASSES, (BATCH,))
@@ -165,16 +164,6 @@ def _compiler_trouble() -> str | None:
 
 def _doubled(x: Tensor) -> Tensor:
     return x + x
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -22,7 +22,7 @@ from ray.dag import InputNode
 from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, timings
-from qsgd_ray.bench.timing import interleaved
+from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending
 from qsgd_ray.circuits.in_process import TorchBackend
@@ -55,7 +55,7 @@ def run(budget_s: float = 2.0, quick: bool = False) -> Iterator[Timing]:
 
 def cases(budget_s: float = 2.0, quick: bool = False) -> Iterator[list[Timing]]:
     """As `run`, the rows of a case together, as soon as it ends."""
-    with private_ray(n_cpus=3), _one_thread():
+    with private_ray(n_cpus=3), one_thread():
         yield over_actors(WIDE_BATCH // 8 if quick else WIDE_BATCH, budget_s)
         yield against_tasks(MANY // 8 if quick else MANY, TASKS // 8 if quick else TASKS, budget_s)
         yield one_message(budget_s)
@@ -298,13 +298,3 @@ def _agree(calls: dict[str, Callable[[], Any]], exact: Tensor) -> dict[str, str]
 
 def _p99(values: list[float]) -> float:
     return float(np.percentile(values, 99))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
