@@ -9,3 +9,21 @@ def lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def listening_elsewhere(process: psutil.Process) -> list[str]:
+    """The addresses beyond loopback at which a process listens."""
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    try:
+        sockets = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:  # it has just ended
+        return []
+    return [f"{address.ip}:{address.port}" for address in sockets if address.ip not in loopback]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Empty where it has just ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""

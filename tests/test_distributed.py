@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from made import SMALL_TASK, a_study
+from processes import listening_elsewhere
 from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
@@ -72,16 +73,6 @@ def rows_of(site: Site) -> dict[str, dict]:
 
 def timeless(row: dict) -> dict:
     return {name: value for name, value in row.items() if name not in TIME_COLUMNS}
-
-
-def listening_elsewhere(process: psutil.Process) -> list[str]:
-    """The addresses beyond loopback at which a process listens."""
-    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    try:
-        sockets = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    except psutil.NoSuchProcess:  # a worker of an earlier test that has just ended
-        return []
-    return [f"{address.ip}:{address.port}" for address in sockets if address.ip not in loopback]
 
 
 TRIALS = [a_trial(0), a_trial(1, CIRCUIT)]
