@@ -22,8 +22,9 @@ from qsgd_ray.pool.presence import Load, mean_requests
 from qsgd_ray.pool.roster import REFRESH_S, Roster
 
 LOOK_S = 0.5
-# Who has not answered for so long is off the roster. A process that simulates answers beside its work.
-LATE_S = 5.0
+# Who has not answered for so long is off the roster. A process that simulates answers beside its work, if late where
+# there are more processes than cores; calls that meet one that is gone are asked again elsewhere until then.
+LATE_S = 20.0
 # Who leaves may still be asked by readers with an older list.
 LEAVE_S = 3 * REFRESH_S
 # An actor that cannot even be made is replaced after so long, and after twice as long the next time.
