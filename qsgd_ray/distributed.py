@@ -36,7 +36,7 @@ from qsgd_ray.workloads import make_workload
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
-# Beyond the longest that one of the group waits for circuits while the others wait for it.
+# Beyond the longest wait for circuits.
 PROCESS_GROUP_TIMEOUT_S = 300
 
 # Told each measurement of each trial, on rank 0; answers True to stop that trial. Must travel to the workers.
@@ -101,10 +101,15 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
             _conclude(culprit, outcome, site, started_at or began)
 
 
+def group_timeout_s(resources: Resources) -> int:
+    """How long replicas wait for each other: rank 0 asks circuits for all, and must hear of their loss before."""
+    return PROCESS_GROUP_TIMEOUT_S + math.ceil(longest_wait_s(resources.circuit_timeout_s))
+
+
 def _fit(trials: list[Trial], site: Site) -> None:
     """One group of workers, all of these trials. Raises `TrainingFailedError`."""
     workers, resources = trials[0].workers, site.resources
-    timeout_s = PROCESS_GROUP_TIMEOUT_S + math.ceil(longest_wait_s(resources.circuit_timeout_s))
+    timeout_s = group_timeout_s(resources)
     torch_config, trainer_class = TorchConfig(timeout_s=timeout_s), TorchTrainer
     if site.cluster.private:
         torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=timeout_s)

@@ -11,14 +11,17 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def listening_elsewhere(process: psutil.Process) -> list[str]:
-    """The addresses beyond loopback at which a process listens."""
-    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+def listening(process: psutil.Process) -> list[tuple[str, int]]:
+    """The addresses at which a process listens; none where it has just ended."""
     try:
-        sockets = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    except psutil.NoSuchProcess:  # it has just ended
+        return [tuple(c.laddr) for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
         return []
-    return [f"{address.ip}:{address.port}" for address in sockets if address.ip not in loopback]
+
+
+def listening_elsewhere(process: psutil.Process) -> list[tuple[str, int]]:
+    """Those beyond loopback."""
+    return [address for address in listening(process) if address[0] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
 
 
 def name_of(process: psutil.Process) -> str:

@@ -56,6 +56,7 @@ class Keeper:
     _known: dict[int, _Known] = field(default_factory=dict)
     _next: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         now = time.monotonic()
@@ -68,9 +69,10 @@ class Keeper:
     def all_answer(self) -> None:
         """Whoever has waited for the members knows that they do."""
         now = time.monotonic()
-        for known in list(self._known.values()):
-            known.answered_at = now
-        self.roster.write(self.members)
+        with self._looking:
+            for known in self._known.values():
+                known.answered_at = now
+            self._tell(self._known, now)
 
     def stop(self) -> list[Any]:
         """No more starts and ends; every actor that there is, those that wait for a node included."""
@@ -81,7 +83,8 @@ class Keeper:
     def _keep(self) -> None:
         while not self._stopped.wait(LOOK_S):
             try:
-                self.look(time.monotonic())
+                with self._looking:
+                    self.look(time.monotonic())
             except RayError:  # Ray is on its way down, or busy with a node that was lost
                 continue
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import psutil
 import pytest
 from cluster_files import CLUSTER, autoscaling, check_groups, check_ray_start
-from processes import listening_elsewhere, lives, name_of
+from processes import listening, lives, name_of
 
 
 def up() -> ModuleType:
@@ -111,7 +111,8 @@ def test_local_nodes_come_with_work_and_go_without_and_nothing_is_left():
             assert lines == [["head"], [["head", "sim", "sim"], 2], ["head"]]
             running = {process for process in seen if lives(process)}
             assert sum(name_of(process) == "raylet" for process in running) == 1
-            assert not [address for process in running for address in listening_elsewhere(process)]
+            found = {ip.removeprefix("::ffff:") for process in running for ip, _ in listening(process)}
+            assert found == {"127.0.0.1"}
         finally:
             launched.send_signal(signal.SIGTERM)
             _, errors = launched.communicate(timeout=60)
