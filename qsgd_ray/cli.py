@@ -18,7 +18,7 @@ from rich.console import Console
 
 from qsgd_ray import __version__
 from qsgd_ray.config import STAGES, Study, StudyError
-from qsgd_ray.overrides import with_overrides
+from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.storage import Folder, Storage, StorageError, is_hanging, storage_at
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...).")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change a field, e.g. confirm.seeds=[1,2,3]. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a field, e.g. confirm.seeds=[1,2,3]; scale=NAME: a file's other size. Repeatable.",
+        ),
     ] = None,
     storage: Annotated[
         str,
@@ -96,7 +100,8 @@ def run(
     """Run a study (or go on with it), write its report and print the verdict."""
     from qsgd_ray.study_file import load_study
 
-    study = with_overrides(load_study(study_file), overrides or [])
+    scale, changes = asked_scale(overrides or [])
+    study = with_overrides(load_study(study_file, scale), changes)
     place = storage_at(storage) / study.name
     if isinstance(place, Folder):
         place = Folder(place.path.resolve())

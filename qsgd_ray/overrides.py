@@ -7,6 +7,14 @@ from typing import Any
 
 from qsgd_ray.config import Study, StudyError, study_from_tree
 
+SCALE = "scale"
+
+
+def asked_scale(assignments: list[str]) -> tuple[str | None, list[str]]:
+    """The last `scale=NAME` among the assignments (None: there is none), and the others."""
+    scales = [text for path, _, text in (one.partition("=") for one in assignments) if path == SCALE]
+    return (scales[-1] if scales else None), [one for one in assignments if one.partition("=")[0] != SCALE]
+
 
 def with_overrides(study: Study, assignments: list[str]) -> Study:
     """`study` with each `path=value` applied; list items go by index, arms also by name.

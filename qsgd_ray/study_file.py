@@ -1,31 +1,47 @@
-"""A study file in, its `STUDY` out, or one line that says why it is none."""
+"""A study file in, its `STUDY` out, or one line that says why it is none.
+
+A question of several sizes ends in `SCALES = {"short": Study(...), ...}` besides: `scale` then picks one of them.
+"""
 
 from __future__ import annotations
 
 import runpy
 import traceback
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from qsgd_ray.config import Study, StudyError, one_line
 
 
-def load_study(path: Path) -> Study:
-    """The `STUDY` of a study file, or `StudyError` in one line."""
+def load_study(path: Path, scale: str | None = None) -> Study:
+    """The `STUDY` of a study file, or the one of its `SCALES` that is named; `StudyError` in one line."""
     if not path.is_file():
         raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
     try:
-        study = runpy.run_path(str(path)).get("STUDY")
+        names = runpy.run_path(str(path))
     except ValidationError as error:
         raise StudyError(f"{path}, line {_line_in(path, error)}: {one_line(error)}") from None
     except (Exception, SystemExit) as error:  # a study file is the user's code: whatever it raises is bad input
         told = " ".join(str(error).split())
         raise StudyError(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {told}") from None
-    if not isinstance(study, Study):
-        came = "nothing" if study is None else type(study).__name__
-        raise StudyError(f"{path}: STUDY: got {came}; allowed: STUDY = Study(...)")
-    return study
+    if scale is None:
+        return _a_study(names.get("STUDY"), f"{path}: STUDY")
+    scales = names.get("SCALES")
+    if not isinstance(scales, dict):
+        raise StudyError(f"--set scale: got {scale!r}; allowed: no scale, as {path} has no SCALES")
+    if scale not in scales:
+        raise StudyError(f"--set scale: got {scale!r}; allowed: {', '.join(map(str, scales))}")
+    return _a_study(scales[scale], f"{path}: SCALES[{scale!r}]")
+
+
+def _a_study(found: Any, place: str) -> Study:
+    if not isinstance(found, Study):
+        came = "nothing" if found is None else type(found).__name__
+        name = place.rpartition(" ")[2]
+        raise StudyError(f"{place}: got {came}; allowed: {name} = Study(...)")
+    return found
 
 
 def _line_in(path: Path, error: BaseException) -> int | str:

@@ -4,11 +4,14 @@ The paper's recipe (2e-5, batches of one, 500 warm-up steps, linear decay, clipp
 two lambdas, beside the simulated circuit and two controls: `zero`, which is AdamW, and random signs of the sine's size.
 Nothing is searched, so this compares updates at the paper's setting, not tuned methods.
 
-`SCALE` is the one dial. `short` takes minutes on two cores and shows that all of it runs: three seeds decide nothing.
-`paper` is an epoch of 7,000 problems and ten seeds, for a GPU (--set resources.gpus_per_worker=1). Both train
-SmolLM2-135M on problems made from the templates of GSM-Symbolic, in float32; the paper's model and data by --set
-workload.model=meta-llama/Llama-3.2-1B-Instruct --set workload.data='{"source":"gsm8k","train_size":null}'.
+One dial, `--set scale=`. `short` takes minutes on two cores and shows that all of it runs: three seeds decide nothing.
+`laptop` is 200 steps from three seeds, without controls: hours on two cores. `paper` is an epoch of 7,000 problems and
+ten seeds, for a GPU (--set resources.gpus_per_worker=1). All train SmolLM2-135M on problems made from the templates of
+GSM-Symbolic, in float32, warmed up over as large a part of the epoch as in the paper; the paper's model and data by
+--set workload.model=meta-llama/Llama-3.2-1B-Instruct --set workload.data='{"source":"gsm8k","train_size":null}'.
 """
+
+from dataclasses import dataclass
 
 from qsgd_ray.config import (
     Arm,
@@ -23,28 +26,6 @@ from qsgd_ray.config import (
     WordProblems,
 )
 
-SCALE = "short"
-
-SIZES = {
-    "short": {
-        "data": WordProblems(train_size=64, validation_size=12, test_size=12),
-        "steps_per_epoch": 6,
-        "epochs": 2,
-        "warmup_steps": 2,
-        "n_answers": 0,
-        "seeds": (301, 302, 303),
-    },
-    "paper": {
-        "data": WordProblems(),
-        "steps_per_epoch": None,
-        "epochs": 1,
-        "warmup_steps": 500,
-        "n_answers": 200,
-        "seeds": tuple(range(301, 311)),
-    },
-}
-SIZE = SIZES[SCALE]
-
 PERTURBATIONS = {
     "adamw": None,
     "sine-tenth": Perturbation(source="sine", lambda_=0.1),
@@ -53,30 +34,84 @@ PERTURBATIONS = {
     "zero": Perturbation(source="zero", lambda_=0.5),
     "random-sign": Perturbation(source="random_sign", lambda_=0.5),
 }
+QUANTUM = ("adamw", "sine-tenth", "sine-half", "circuit-half")
+DEFAULT = "short"
 
-STUDY = Study(
-    name="paper_llm",
-    question="Does adding lambda * Q to AdamW's step help a language model learn word problems, by the paper's recipe?",
-    workload=LanguageTask(
-        model="smollm2-135m",
-        data=SIZE["data"],
-        form=ChatFormat(context=2048),
-        batch_size=1,
-        steps_per_epoch=SIZE["steps_per_epoch"],
-        warmup_steps=SIZE["warmup_steps"],
-        decay="linear",
-        clip_norm=1.0,
-        n_answers=SIZE["n_answers"],
+
+@dataclass(frozen=True)
+class Size:
+    """What the dial turns. A measurement comes after each `steps_per_epoch` steps."""
+
+    data: WordProblems
+    steps_per_epoch: int
+    epochs: int
+    warmup_steps: int
+    n_answers: int
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...] = tuple(PERTURBATIONS)
+    max_new_tokens: int = 256
+
+
+SIZES = {
+    "short": Size(
+        data=WordProblems(train_size=64, validation_size=12, test_size=12),
+        steps_per_epoch=6,
+        epochs=2,
+        warmup_steps=1,
+        n_answers=0,
+        seeds=(301, 302, 303),
     ),
-    arms=tuple(
-        Arm(name=name, learning_rate=2e-5, weight_decay=0.01, perturbation=perturbation)
-        for name, perturbation in PERTURBATIONS.items()
+    "laptop": Size(
+        data=WordProblems(train_size=200, validation_size=24, test_size=40),
+        steps_per_epoch=40,
+        epochs=5,
+        warmup_steps=14,
+        n_answers=16,
+        max_new_tokens=160,
+        seeds=(301, 302, 303),
+        arms=QUANTUM,
     ),
-    baseline="adamw",
-    search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # nothing to search: one trial an arm
-    confirm=Confirm(seeds=SIZE["seeds"], epochs=SIZE["epochs"], workers=1),
-    # A fifth of a point of the tokens: small beside what a few steps of training move.
-    decision=Decision(margin=0.002),
-    # A batch of one has no parts for several workers: one of two threads, which simulates its own circuits.
-    resources=Resources(cpus_per_worker=2, circuit_actors=None),
-)
+    "paper": Size(
+        data=WordProblems(),
+        steps_per_epoch=500,
+        epochs=14,
+        warmup_steps=500,
+        n_answers=200,
+        seeds=tuple(range(301, 311)),
+    ),
+}
+
+
+def study_of(name: str, size: Size) -> Study:
+    """The study at one size."""
+    return Study(
+        name="paper_llm" if name == DEFAULT else f"paper_llm_{name}",
+        question="Does adding lambda * Q to AdamW's step help a language model learn word problems, by the paper's "
+        "recipe?",
+        workload=LanguageTask(
+            model="smollm2-135m",
+            data=size.data,
+            form=ChatFormat(context=2048),
+            batch_size=1,
+            steps_per_epoch=size.steps_per_epoch,
+            warmup_steps=size.warmup_steps,
+            decay="linear",
+            clip_norm=1.0,
+            n_answers=size.n_answers,
+            max_new_tokens=size.max_new_tokens,
+        ),
+        arms=tuple(
+            Arm(name=arm, learning_rate=2e-5, weight_decay=0.01, perturbation=PERTURBATIONS[arm]) for arm in size.arms
+        ),
+        baseline="adamw",
+        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # nothing to search: one trial an arm
+        confirm=Confirm(seeds=size.seeds, epochs=size.epochs, workers=1),
+        # A fifth of a point of the tokens: small beside what a few steps of training move.
+        decision=Decision(margin=0.002),
+        # A batch of one has no parts for several workers: one of two threads, which simulates its own circuits.
+        resources=Resources(cpus_per_worker=2, circuit_actors=None),
+    )
+
+
+SCALES = {name: study_of(name, size) for name, size in SIZES.items()}
+STUDY = SCALES[DEFAULT]

@@ -18,6 +18,8 @@ from qsgd_ray.study_file import load_study
 
 pytest.importorskip("transformers")
 
+PAPER_LLM = Path(__file__).parent.parent / "studies" / "paper_llm.py"
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
@@ -74,18 +76,23 @@ def test_its_report_speaks_of_tokens_losses_and_answers(finished):
     assert "points of test accuracy of answer tokens" in console.export_text()
 
 
-def test_the_papers_scale_is_its_recipe(tmp_path):
-    text = (Path(__file__).parent.parent / "studies" / "paper_llm.py").read_text()
-    file = tmp_path / "paper_llm.py"
-    file.write_text(text.replace('SCALE = "short"', 'SCALE = "paper"'))
-    study = load_study(file)
+def test_the_papers_scale_is_its_recipe():
+    study = load_study(PAPER_LLM, "paper")
     task = study.workload
     assert (task.batch_size, task.warmup_steps, task.decay, task.clip_norm) == (1, 500, "linear", 1.0)
-    assert (task.steps_per_epoch, task.form.context, study.confirm.epochs) == (None, 2048, 1)
+    assert task.form.context == 2048
+    assert task.steps_per_epoch * study.confirm.epochs == task.data.train_size, "one pass over the data"
     assert {(arm.learning_rate, arm.weight_decay, arm.betas, arm.eps) for arm in study.arms} == {
         (2e-5, 0.01, (0.9, 0.999), 1e-8)
     }
     assert len(study.confirm.seeds) == 10
+
+
+def test_every_scale_warms_up_over_as_large_a_part_as_the_paper():
+    for scale in ("short", "laptop", "paper"):
+        study = load_study(PAPER_LLM, scale)
+        steps = study.workload.steps_per_epoch * study.confirm.epochs
+        assert study.workload.warmup_steps == pytest.approx(500 / 7000 * steps, abs=0.5), scale
 
 
 def test_a_model_that_is_not_there_is_refused_before_anything_runs(study):

@@ -11,7 +11,7 @@ from qsgd_ray import study as stages
 from qsgd_ray.config import Arm, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
+from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.study import StudyUnfinished, best_point, chosen_points, unfinished
 from qsgd_ray.study_file import load_study
@@ -144,6 +144,32 @@ def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
     assert said in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+SIZES = """
+from qsgd_ray.study_file import load_study
+small = load_study(__import__("pathlib").Path({quick!r}))
+SCALES = {{"small": small, "large": small.model_copy(update={{"name": "large"}}), "none": 3}}
+STUDY = small
+"""
+
+
+def test_a_scale_picks_one_of_the_sizes_of_a_study_file(tmp_path):
+    path = tmp_path / "sizes.py"
+    path.write_text(SIZES.format(quick=str(STUDIES / "quick.py")))
+    assert load_study(path) == load_study(path, "small") == load_study(STUDIES / "quick.py")
+    assert load_study(path, "large").name == "large"
+    with pytest.raises(StudyError, match=r"^--set scale: got 'huge'; allowed: small, large, none$"):
+        load_study(path, "huge")
+    with pytest.raises(StudyError, match=r"SCALES\['none'\]: got int; allowed: SCALES\['none'\] = Study\(\.\.\.\)$"):
+        load_study(path, "none")
+    with pytest.raises(StudyError, match=r"^--set scale: got 'small'; allowed: no scale, as .* has no SCALES$"):
+        load_study(STUDIES / "quick.py", "small")
+
+
+def test_the_scale_is_taken_out_of_the_assignments():
+    assert asked_scale(["seed=1", "scale=short", "scale=long"]) == ("long", ["seed=1"])
+    assert asked_scale(["seed=1"]) == (None, ["seed=1"])
 
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
