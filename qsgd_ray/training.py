@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends import CircuitBackend, ReplicatedBackend
 from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry, make_optimizer
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE, LambdaSchedule
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
-from qsgd_ray.schedules import CONSTANT_RATE, LambdaSchedule
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
 

@@ -44,3 +44,8 @@ def naive_quantum_attention(query: Tensor, key: Tensor, value: Tensor, allowed, 
                     softmax = math.exp(score / math.sqrt(d_head)) / total
                     mixed[b, h, i] += (softmax + naive_response(spec, angles, readout, score)) * value[b, h, j]
     return mixed
+
+
+def flat(parameters) -> Tensor:
+    """All coordinates in one row, in the order of the parameters."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])

@@ -19,8 +19,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_ten
 from torch.distributed.tensor import Shard as Sharded
 from torch.nn.parallel import DistributedDataParallel
 
-from qsgd_ray import by_runs
-from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.optimizer import SuperpositionalAdamW, by_runs
 
 STEPS = 20
 TIMEOUT = timedelta(seconds=60)  # a process that waits for ever is a failure

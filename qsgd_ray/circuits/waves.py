@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qsgd_ray.circuits.compiled import compiled_answer
 from qsgd_ray.circuits.fused_waves import fused_gradients, fused_values
 from qsgd_ray.circuits.wave_bases import SPARE_ROWS, Polynomials, Scratch, basis_of, derivative
-from qsgd_ray.compiled import compiled_answer
 
 # What the evaluation works on at a time, in bytes.
 SLAB_BYTES = 2**23

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from qsgd_ray.config import Task, TextTask
+from qsgd_ray.optimizer.schedules import RateShape
 from qsgd_ray.outcome import AnswerCounts, Evaluation
-from qsgd_ray.schedules import RateShape
 from qsgd_ray.workloads.llm import LanguageWorkload
 from qsgd_ray.workloads.text import TextWorkload
 

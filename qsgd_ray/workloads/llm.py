@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from qsgd_ray.config import LanguageTask
 from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
+from qsgd_ray.optimizer.schedules import RateShape
 from qsgd_ray.outcome import AnswerCounts, Evaluation
-from qsgd_ray.schedules import RateShape
 from qsgd_ray.workloads.chat import encode
 from qsgd_ray.workloads.generation import generate_answers
 from qsgd_ray.workloads.token_batches import TokenBatches, TokenStep

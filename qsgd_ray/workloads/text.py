@@ -31,8 +31,8 @@ from torch.nn import functional as F
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError, TextTask
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import Evaluation
-from qsgd_ray.schedules import CONSTANT_RATE
 
 Tokens = NDArray[np.int64]
 MOTIF_LENGTH = 3

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import naive_response
 
-from qsgd_ray import compiled
-from qsgd_ray.circuits import fused_waves, series, waves
+from qsgd_ray.circuits import compiled, fused_waves, series, waves
 from qsgd_ray.circuits.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first

@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_optimizer import flat
+from reference import flat
 
-from qsgd_ray import by_runs, native, optimizer
-from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.optimizer import SuperpositionalAdamW, adamw, by_runs, native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
 compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
@@ -22,7 +21,7 @@ def kernels(monkeypatch):
     calls = []
     take = by_runs.one_pass
     monkeypatch.setattr(by_runs, "NATIVE_FROM", 1)
-    monkeypatch.setattr(optimizer, "NATIVE_FROM", 1)
+    monkeypatch.setattr(adamw, "NATIVE_FROM", 1)
     monkeypatch.setattr(by_runs, "one_pass", lambda pieces, *rest: calls.append(len(pieces)) or take(pieces, *rest))
     return calls
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qsgd_ray.adam_steps import Piece, piece_of
 from qsgd_ray.config import Direction, Formula, Placement
-from qsgd_ray.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
-from qsgd_ray.native import NATIVE_FROM
-from qsgd_ray.shards import HeldBlocks, Ranks, is_divided, own, shards_of
+from qsgd_ray.optimizer.adam_steps import Piece, piece_of
+from qsgd_ray.optimizer.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
+from qsgd_ray.optimizer.native import NATIVE_FROM
+from qsgd_ray.optimizer.shards import HeldBlocks, Ranks, is_divided, own, shards_of
 
 Group = dict[str, Any]
 

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.coordinates import Part
-from qsgd_ray.native import library
+from qsgd_ray.optimizer.coordinates import Part
+from qsgd_ray.optimizer.native import library
 
 SOURCE = r"""
 #include <cstdint>

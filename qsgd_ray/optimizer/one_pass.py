@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qsgd_ray.adam_kernel import SOURCE
-from qsgd_ray.adam_steps import Piece
 from qsgd_ray.config import Direction, Formula, Placement
-from qsgd_ray.native import library
-from qsgd_ray.perturbation import KernelSignal
+from qsgd_ray.optimizer.adam_kernel import SOURCE
+from qsgd_ray.optimizer.adam_steps import Piece
+from qsgd_ray.optimizer.native import library
+from qsgd_ray.optimizer.perturbation import KernelSignal
 
 _PIECE = struct.Struct("@5P2q")
 _SETTINGS = struct.Struct("@10f")

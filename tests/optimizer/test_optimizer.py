@@ -10,10 +10,12 @@ import torch
 from fakes import CountingBackend, FlakyBackend, LateBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import flat
 
 from qsgd_ray.circuits.backends import CircuitError
 from qsgd_ray.config import Arm, LogUniform, Perturbation, StudyError
-from qsgd_ray.optimizer import STEPS, SuperpositionalAdamW, make_optimizer
+from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
+from qsgd_ray.optimizer.adamw import STEPS
 
 SHAPES = ((3, 4), (5,), (2, 1), (1,))
 KERNELS = ({"fused": True}, {"foreach": True}, {"foreach": False})
@@ -39,10 +41,6 @@ def run(optimizer, parameters, steps, first=0):
         set_gradients(parameters, step)
         optimizer.step()
     return flat(parameters)
-
-
-def flat(parameters):
-    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
 
 
 def twin_of(parameters, signal, scope, n_qubits=4, lr=1e-2, lambda_=0.5, weight_decay=0.0, eps=1e-8, **options):
@@ -155,7 +153,7 @@ def test_closed_forms_are_the_naive_twin_s(
         draws=source in ("random_sign", "shuffled"),
         **options,
     )
-    with mock.patch("qsgd_ray.by_runs.CHUNK", chunk):
+    with mock.patch("qsgd_ray.optimizer.by_runs.CHUNK", chunk):
         optimizer = SuperpositionalAdamW(
             parameters,
             lr=1e-3,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from fakes import CountingBackend
 
-from qsgd_ray.adam_steps import rate
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.schedules import LambdaSchedule
+from qsgd_ray.optimizer.adam_steps import rate
+from qsgd_ray.optimizer.schedules import LambdaSchedule
 
 SCOPES = pytest.mark.parametrize("scope", ["model", "tensor", "all"])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from qsgd_ray.config import Formula
-from qsgd_ray.shards import own
+from qsgd_ray.optimizer.shards import own
 
 # Coordinates of a chunk: four float32 arrays of 2 MiB stay in a shared L3 cache (2**16 to 2**22 tried).
 CHUNK = 2**19

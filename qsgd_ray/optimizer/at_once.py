@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from qsgd_ray import draws
-from qsgd_ray.adam_steps import age_of, direction_of, rate
 from qsgd_ray.circuits.backends import CircuitError, Pending, busy_s
-from qsgd_ray.layout import Group, Layout, Model, Reading
-from qsgd_ray.perturbation import CircuitSignal, Signal
-from qsgd_ray.scattered import Places, Times
-from qsgd_ray.shards import HeldBlocks, own
-from qsgd_ray.telemetry import Norms
+from qsgd_ray.optimizer.adam_steps import age_of, direction_of, rate
+from qsgd_ray.optimizer.layout import Group, Layout, Model, Reading
+from qsgd_ray.optimizer.perturbation import CircuitSignal, Signal
+from qsgd_ray.optimizer.scattered import Places, Times
+from qsgd_ray.optimizer.shards import HeldBlocks, own
+from qsgd_ray.optimizer.telemetry import Norms
 
 
 class Asked(NamedTuple):

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from qsgd_ray.coordinates import Blocks, Part, Shard
-from qsgd_ray.scattered import PLAIN, NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
+from qsgd_ray.optimizer.coordinates import Blocks, Part, Shard
+from qsgd_ray.optimizer.scattered import PLAIN, NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
 
 
 class Ranks(NamedTuple):

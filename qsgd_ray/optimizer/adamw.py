@@ -16,18 +16,18 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from qsgd_ray import config
-from qsgd_ray.adam_steps import Piece, direction_norms, piece_of, take_steps
-from qsgd_ray.at_once import Prefetch, step_at_once
-from qsgd_ray.by_runs import Draws, step_by_runs
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
-from qsgd_ray.layout import Layout, Model, Reading, layout_of
-from qsgd_ray.native import NATIVE_FROM
-from qsgd_ray.one_pass import direction_squares
-from qsgd_ray.perturbation import ClosedForm, make_signal
-from qsgd_ray.shards import gradients_like_parameters, own
+from qsgd_ray.optimizer.adam_steps import Piece, direction_norms, piece_of, take_steps
+from qsgd_ray.optimizer.at_once import Prefetch, step_at_once
+from qsgd_ray.optimizer.by_runs import Draws, step_by_runs
+from qsgd_ray.optimizer.layout import Layout, Model, Reading, layout_of
+from qsgd_ray.optimizer.native import NATIVE_FROM
+from qsgd_ray.optimizer.one_pass import direction_squares
+from qsgd_ray.optimizer.perturbation import ClosedForm, make_signal
+from qsgd_ray.optimizer.shards import gradients_like_parameters, own
+from qsgd_ray.optimizer.telemetry import Means, Norms, Telemetry
 from qsgd_ray.spaces import SPACES
-from qsgd_ray.telemetry import Means, Norms, Telemetry
 
 __all__ = ["SuperpositionalAdamW", "Telemetry", "make_optimizer"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.schedules import CONSTANT_RATE, LambdaSchedule, RateShape, factor
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE, LambdaSchedule, RateShape, factor
 
 SHAPES = ("constant", "linear", "cosine")
 
