@@ -70,6 +70,7 @@ Formula = Literal["adamw", "paper"]
 Placement = Literal["update", "moments"]
 Direction = Literal["gradient", "preconditioned"]
 LambdaShape = Literal["constant", "linear", "cosine"]
+Sharding = Literal["ddp", "fsdp"]
 
 
 class Perturbation(Frozen):
@@ -195,7 +196,12 @@ class Decision(Frozen):
 
 
 class Resources(Frozen):
-    """What Ray is asked for.
+    """What Ray is asked for, and how its processes share a training.
+
+    `sharding`: how the workers of a trial hold the model, `ddp` whole or `fsdp` in shards (replica.py).
+    `checkpoint_steps`: after so many steps each, a training is kept so that it goes on from there if its processes die
+    or the study is run again (None: it begins anew); the `checkpoints_kept` newest are there until the trial has its
+    row (checkpoints.py).
 
     `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
     up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
@@ -209,6 +215,9 @@ class Resources(Frozen):
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     worker_nodes: NodeKind | None = None
+    sharding: Sharding = "ddp"
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    checkpoints_kept: int = Field(default=2, ge=1)
     circuit_actors: int | None = Field(default=1, ge=1)
     max_circuit_actors: int | None = Field(default=None, ge=1)
     cpus_per_circuit_actor: float = Field(default=1, gt=0)

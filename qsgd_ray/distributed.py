@@ -12,25 +12,29 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from torch.distributed import ProcessGroup
 
+from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.pool.backend import longest_wait_s
+from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
-from qsgd_ray.training import Replica, run, train
+from qsgd_ray.training import run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
@@ -140,25 +144,56 @@ def _work(config: dict[str, Any]) -> None:
     site: Site = config["site"]
     torch.set_num_threads(max(1, int(site.resources.cpus_per_worker)))
     context = ray.train.get_context()
-    replica = Replica(context.get_world_rank(), context.get_world_size(), str(get_device()))
+    sharding = site.resources.sharding
+    replica = Replica(context.get_world_rank(), context.get_world_size(), str(get_device()), sharding)
+    group = _group_for_checkpoints(site, replica)
     workload = make_workload(trials[0].workload, device=replica.device)
     for trial in trials:
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)
+        checkpoints = checkpoints_of(trial, site, replica, group, started_at)
         told: list[Measurement] = []
         try:
             outcome = run(
-                train(trial, workload, site.circuits, replica), partial(_first_reports, site, replica, trial, told)
+                train(trial, workload, site.circuits, replica, checkpoints),
+                partial(_first_reports, site, replica, trial, told),
             )
         except Exception as error:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
-            lost = isinstance(error, CircuitsLost)
+            lost = isinstance(error, CircuitsLost | StorageError)
             raise TrialError(traceback.format_exc(), lost, tuple(told), started_at) from None
         require_equal_replicas(outcome, replica)
         if replica.rank == 0:
-            _conclude(trial, outcome, site, started_at)
+            _conclude(trial, outcome, site, checkpoints.started_at if checkpoints else started_at)
+            if checkpoints is not None:
+                checkpoints.remove()
         replica.sums(0.0)  # no replica runs ahead of the row
+
+
+def checkpoints_of(
+    trial: Trial, site: Site, replica: Replica, group: ProcessGroup | None, started_at: datetime
+) -> Checkpoints | None:
+    """Where this trial is kept while it trains, if it is."""
+    every = site.resources.checkpoint_steps
+    if every is None:
+        return None
+    return Checkpoints(
+        site.results.storage,
+        trial.trial_id,
+        every=every,
+        kept=site.resources.checkpoints_kept,
+        replica=replica,
+        group=group,
+        started_at=started_at,
+    )
+
+
+def _group_for_checkpoints(site: Site, replica: Replica) -> ProcessGroup | None:
+    """They are written while the default group is at work, and lie in the memory of CPUs."""
+    if replica.world_size == 1 or site.resources.checkpoint_steps is None:
+        return None
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=WRITE_TIMEOUT_S))
 
 
 def _first_reports(

@@ -11,7 +11,8 @@ from qsgd_ray.spaces import Frozen, refuse
 LossOn = Literal["answer", "all"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16"]
+HalfPrecision = Literal["bfloat16", "float16"]
 
 
 class Lora(Frozen):

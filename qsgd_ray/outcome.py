@@ -24,6 +24,9 @@ class Measurement:
     |lambda * Q| and of |m_hat / (sqrt(v_hat) + eps)|, Euclidean over the whole model; None where nothing is perturbed.
     `circuit_wait_s`: the part of `wall_s` that was spent waiting for circuits. `circuit_s`: seconds that engines worked
     on them, wherever they are (None: they do not tell). `evaluation_s`: seconds of evaluation so far, beside `wall_s`.
+
+    `n_tokens` and `model_flops`: what was trained on so far, by all workers (models/flops.py; None: not counted).
+    `peak_flops_per_s`: of one worker, measured (matmul_speed.py). `peak_memory_bytes`: of the largest worker.
     """
 
     epoch: int
@@ -38,6 +41,19 @@ class Measurement:
     adam_step_norm: float | None = None
     circuit_s: float | None = None
     evaluation_s: float | None = None
+    n_tokens: int | None = None
+    model_flops: float | None = None
+    peak_flops_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step over all workers: tokens that went through the model, and the operations of its mathematics (0: not
+    counted)."""
+
+    n_tokens: int
+    model_flops: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "5"
+SCHEMA_VERSION = "6"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -24,9 +24,15 @@ TIME_COLUMNS = (
     "circuit_s",
     "seconds_to_target",
     "circuit_wait_s_to_target",
+    "peak_flops_per_s",
+    "peak_memory_bytes",
     "started_at",
     "host",
 )
+
+
+# Of a trial: those of its last measurement.
+THROUGHPUT = ("n_tokens", "model_flops", "peak_flops_per_s", "peak_memory_bytes")
 
 
 def _schema(columns: dict[str, Any]) -> pa.Schema:
@@ -83,6 +89,10 @@ TRIALS = _schema(
         "idle_s": pa.float64(),
         "circuit_s": pa.float64(),
         "n_circuits": pa.int64(),
+        "n_tokens": pa.int64(),
+        "model_flops": pa.float64(),
+        "peak_flops_per_s": pa.float64(),
+        "peak_memory_bytes": pa.int64(),
         "perturbation_norm": pa.float64(),
         "adam_step_norm": pa.float64(),
         "parameters_sha256": pa.string(),
@@ -109,6 +119,10 @@ MEASUREMENTS = _schema(
         "validation_accuracy": pa.float64(),
         "perturbation_norm": pa.float64(),
         "adam_step_norm": pa.float64(),
+        "n_tokens": pa.int64(),
+        "model_flops": pa.float64(),
+        "peak_flops_per_s": pa.float64(),
+        "peak_memory_bytes": pa.int64(),
     }
 )
 
@@ -160,6 +174,7 @@ def trial_row(
         "validation_accuracy": last.validation_accuracy if last else None,
         **_seconds(outcome, (ended_at - started_at).total_seconds() if started_at and ended_at else None),
         "n_circuits": last.n_circuits if last else None,
+        **{name: getattr(last, name) if last else None for name in THROUGHPUT},
         "perturbation_norm": _mean(m.perturbation_norm for m in outcome.measurements),
         "adam_step_norm": _mean(m.adam_step_norm for m in outcome.measurements),
         "parameters_sha256": outcome.parameters_sha256,

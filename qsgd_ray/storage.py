@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import Callable
@@ -72,6 +73,9 @@ class Storage(Protocol):
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """The names of the files in `folder` that end in `suffix`, sorted; hidden ones left out."""
+
+    def remove(self, name: str) -> None:
+        """A file, or a folder with all that is in it; nothing, where there is none."""
 
 
 def is_hanging() -> bool:
@@ -152,6 +156,14 @@ class Folder:
     def names(self, folder: str, suffix: str) -> list[str]:
         """See `Storage`."""
         return sorted(file.name for file in (self.path / folder).glob(f"[!.]*{suffix}"))
+
+    def remove(self, name: str) -> None:
+        """See `Storage`."""
+        target = self.path / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
 
 
 class ObjectStore:
@@ -236,6 +248,29 @@ class ObjectStore:
             return [file.base_name for file in files.get_file_info(inside) if file.is_file]
 
         return sorted(name for name in self._ask(listed) if name.endswith(suffix) and not name.startswith("."))
+
+    def remove(self, name: str) -> None:
+        """See `Storage`."""
+        from pyarrow import fs
+
+        def remove(files: Any, root: str) -> None:
+            target = str(PurePosixPath(root, name))
+            match files.get_file_info(target).type:
+                case fs.FileType.File:
+                    files.delete_file(target)
+                case fs.FileType.Directory:
+                    files.delete_dir(target)
+
+        self._ask(remove)
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether a folder must be there before a file can be in it."""
+        return self._uri.scheme not in PUT_WHOLE
+
+    def filesystem(self) -> tuple[Any, str]:
+        """pyarrow's file system and the path of this place in it, for files too large to be put at once."""
+        return self._ask(lambda files, root: (files, root))
 
     def _ask(self, question: Callable[[Any, str], T]) -> T:
         """The answer of `question(filesystem, path of this place in it)`, in bounded time."""

@@ -18,13 +18,16 @@ import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
+from qsgd_ray.checkpoints import Checkpoints
 from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
-from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.distributed import Site, checkpoints_of, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
-from qsgd_ray.training import Replica, Training, train
+from qsgd_ray.storage import StorageError
+from qsgd_ray.training import Training, train
 from qsgd_ray.trial import Trial, search_trial
 from qsgd_ray.workloads import Workload, make_workload
 
@@ -57,6 +60,7 @@ class TunedTrial(tune.Trainable):
         self._measurements: list[Measurement] = []
         self._started_at = datetime.now(UTC)
         self._outcome: Outcome | None = None
+        self._checkpoints: Checkpoints | None = None
         self._training, self._writes_row = self._way_through()
 
     def _way_through(self) -> tuple[Training, bool]:
@@ -68,7 +72,8 @@ class TunedTrial(tune.Trainable):
         replica = Replica(device="cuda" if self._site.resources.gpus_per_worker > 0 else "cpu")
         if self._workload is None:
             self._workload = make_workload(self._trial.workload, device=replica.device)
-        return train(self._trial, self._workload, self._site.circuits, replica), True
+        self._checkpoints = checkpoints_of(self._trial, self._site, replica, None, self._started_at)
+        return train(self._trial, self._workload, self._site.circuits, replica, self._checkpoints), True
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
@@ -95,7 +100,7 @@ class TunedTrial(tune.Trainable):
             self._outcome = end.value
             if self._writes_row:
                 self._write(end.value)
-        except (CircuitsLost, TrialLost):
+        except (CircuitsLost, StorageError, TrialLost):
             self._measurements.clear()
             raise  # no outcome of this trial: the search tries it again
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
@@ -107,7 +112,10 @@ class TunedTrial(tune.Trainable):
                 self._site.report(self._trial, measurement)
 
     def _write(self, outcome: Outcome) -> None:
-        self._site.results.write(self._trial, outcome, started_at=self._started_at, host=socket.gethostname())
+        started_at = self._checkpoints.started_at if self._checkpoints else self._started_at
+        self._site.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())
+        if self._checkpoints is not None:
+            self._checkpoints.remove()
         self._site.ended(self._trial, outcome.ending)
 
 

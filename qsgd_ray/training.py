@@ -10,19 +10,20 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from qsgd_ray.checkpoints import Checkpoints, Parts, Progress
 from qsgd_ray.circuits.backends import CircuitBackend, ReplicatedBackend
-from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry, make_optimizer
-from qsgd_ray.optimizer.schedules import CONSTANT_RATE, LambdaSchedule
+from qsgd_ray.matmul_speed import matmul_flops_per_s
+from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
+from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
+from qsgd_ray.replica import ALONE, Replica, spread, whole, whole_weights
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
 
@@ -35,104 +36,131 @@ NOTHING_PERTURBED = Telemetry(
 )
 
 
-@dataclass(frozen=True)
-class Replica:
-    """One of `world_size` equal copies of a training; with more than one, torch.distributed is initialised."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: str = "cpu"
-
-    def sums(self, *values: float) -> list[float]:
-        """Each value summed over the replicas, in float64; the same bits on all of them."""
-        if self.world_size == 1:
-            return list(values)
-        # Reduced where the process group's backend can reach it (gloo: CPU, nccl: GPU).
-        totals = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(totals)
-        return totals.tolist()
-
-    def first_decides(self, stop: bool) -> bool:
-        """What rank 0 decided, on every replica."""
-        return bool(self.sums(float(stop and self.rank == 0))[0])
-
-
-def train(trial: Trial, workload: Workload, circuits: CircuitBackend | None, replica: Replica = Replica()) -> Training:
+def train(
+    trial: Trial,
+    workload: Workload,
+    circuits: CircuitBackend | None,
+    replica: Replica = ALONE,
+    checkpoints: Checkpoints | None = None,
+) -> Training:
     """Train as `trial` says: yields after each epoch, takes True to stop there, returns the outcome.
 
     Weights and data order follow from the trial's seed alone; dropout from the seed and the rank. Nothing that an arm
     does draws from these, so arms with the same seed are paired (protocol, rule 4).
+
+    With `checkpoints` it goes on where the newest one was made, and first yields what was measured before. Parameters
+    and measurements are then, but for their seconds, those of a training that was never cut off.
     """
-    measurements: list[Measurement] = []
     torch.manual_seed(_keyed("dropout", trial.seed, replica.rank))
+    reset_peak_memory(replica.device)
     model = workload.make_model(trial.seed)
-    network: nn.Module = model
+    network = spread(model, replica)
     if replica.world_size > 1:
-        network = DistributedDataParallel(model)
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # In every epoch, however short, some step's perturbation is measured (protocol, rule 13).
     telemetry_every = min(TELEMETRY_EVERY, workload.steps_per_epoch)
     optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed, telemetry_every)
     schedules = _schedules(trial, workload, optimizer)
+    scaler = torch.amp.GradScaler(replica.device_type, enabled=workload.scales_loss)
+    parts = Parts(model, optimizer, schedules, scaler)
 
-    wall_s = evaluation_s = 0.0
-    for epoch in range(1, trial.epochs + 1):
+    def backward(loss: torch.Tensor) -> None:
+        scaler.scale(loss).backward()
+
+    progress = checkpoints.restore(parts, replica.device) if checkpoints is not None else None
+    if progress is None:
+        progress = Progress(_zero(replica))
+    for measurement in progress.measurements:
+        stop = yield measurement
+        if replica.first_decides(bool(stop)) and measurement.epoch < trial.epochs:
+            # The parameters of that epoch are gone.
+            return Outcome(Ending.STOPPED_EARLY, progress.measurements[: measurement.epoch])
+
+    for epoch in range(len(progress.measurements) + 1, trial.epochs + 1):
+        first_step = (epoch - 1) * workload.steps_per_epoch
         began = time.perf_counter()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=replica.device)
-        for batch in workload.batches(trial.seed, epoch, replica.rank, replica.world_size):
+        for batch in workload.batches(trial.seed, epoch, replica.rank, replica.world_size, progress.step - first_step):
             optimizer.zero_grad()
-            loss = workload.backward(network, batch, replica.world_size)
+            progress.loss_sum += workload.backward(network, batch, replica.world_size, backward)
             if workload.clip_norm is not None:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(trained, workload.clip_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             for schedule in schedules:
                 schedule.step()
-            loss_sum += loss
+            work = workload.work(batch, replica.world_size)
+            progress.step += 1
+            progress.n_tokens += work.n_tokens
+            progress.model_flops += work.model_flops
+            if checkpoints is not None and checkpoints.due(progress.step):
+                progress.wall_s += time.perf_counter() - began
+                checkpoints.save(parts, progress)
+                began = time.perf_counter()
         # Read once an epoch: reading the loss at every step would make a GPU wait.
-        mean_loss = loss_sum.item() / workload.steps_per_epoch
-        wall_s += time.perf_counter() - began
+        mean_loss = progress.loss_sum.item() / workload.steps_per_epoch
+        progress.wall_s += time.perf_counter() - began
 
         train_loss = replica.sums(mean_loss)[0] / replica.world_size
         began = time.perf_counter()
         validation_loss, validation_accuracy = _evaluate(workload, model, "validation", replica)
-        evaluation_s += time.perf_counter() - began
+        progress.evaluation_s += time.perf_counter() - began
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-            return Outcome(Ending.DIVERGED, tuple(measurements), parameters_sha256=fingerprint(model))
+            _finish(checkpoints)
+            return Outcome(Ending.DIVERGED, progress.measurements, parameters_sha256=fingerprint(model))
         told = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else NOTHING_PERTURBED
-        measurements.append(
-            Measurement(
-                epoch=epoch,
-                step=epoch * workload.steps_per_epoch,
-                wall_s=wall_s,
-                train_loss=train_loss,
-                validation_loss=validation_loss,
-                validation_accuracy=validation_accuracy,
-                evaluation_s=evaluation_s,
-                circuit_wait_s=told.circuit_wait_s,
-                circuit_s=told.circuit_s,
-                n_circuits=told.n_circuits,
-                perturbation_norm=told.perturbation_norm,
-                adam_step_norm=told.adam_step_norm,
-            )
+        measurement = Measurement(
+            epoch=epoch,
+            step=progress.step,
+            wall_s=progress.wall_s,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            evaluation_s=progress.evaluation_s,
+            circuit_wait_s=told.circuit_wait_s,
+            circuit_s=told.circuit_s,
+            n_circuits=told.n_circuits,
+            perturbation_norm=told.perturbation_norm,
+            adam_step_norm=told.adam_step_norm,
+            n_tokens=progress.n_tokens or None,
+            model_flops=progress.model_flops or None,
+            peak_flops_per_s=matmul_flops_per_s(replica.device, workload.matmul_dtype)
+            if progress.model_flops
+            else None,
+            peak_memory_bytes=int(replica.largest(peak_memory_bytes(replica.device))[0]),
         )
-        stop = yield measurements[-1]
+        progress.measurements = (*progress.measurements, measurement)
+        progress.loss_sum = _zero(replica)
+        stop = yield measurement
         if replica.first_decides(bool(stop)) and epoch < trial.epochs:
-            return Outcome(Ending.STOPPED_EARLY, tuple(measurements), parameters_sha256=fingerprint(model))
+            _finish(checkpoints)
+            return Outcome(Ending.STOPPED_EARLY, progress.measurements, parameters_sha256=fingerprint(model))
 
     began = time.perf_counter()
     test_loss, test_accuracy = _evaluate(workload, model, "test", replica) if trial.reads_test else (None, None)
     answers = _answers(workload, model, replica) if trial.reads_test else None
     test_s = time.perf_counter() - began if trial.reads_test else None
+    _finish(checkpoints)
     return Outcome(
         Ending.COMPLETED,
-        tuple(measurements),
+        progress.measurements,
         test_loss=test_loss,
         test_accuracy=test_accuracy,
         answers=answers,
         test_s=test_s,
         parameters_sha256=fingerprint(model),
     )
+
+
+def _zero(replica: Replica) -> torch.Tensor:
+    return torch.zeros((), dtype=torch.float64, device=replica.device)
+
+
+def _finish(checkpoints: Checkpoints | None) -> None:
+    """Nothing is being written any more where the next trial, or the removal of these, would meet it."""
+    if checkpoints is not None:
+        checkpoints.finish()
 
 
 def run(training: Training, report: Callable[[Measurement], bool]) -> Outcome:
@@ -158,7 +186,8 @@ def _evaluate(
 
 def _answers(workload: Workload, model: nn.Module, replica: Replica) -> AnswerCounts | None:
     """What the model answers at the end, each replica taking its share; None where nothing is asked."""
-    share = workload.answers(model, replica.rank, replica.world_size)
+    with whole_weights(model):
+        share = workload.answers(model, replica.rank, replica.world_size)
     if share is None:
         return None
     return AnswerCounts(*map(int, replica.sums(share.n_right, share.n_without_number, share.n)))
@@ -184,9 +213,11 @@ def _keyed(*purpose: str | int) -> int:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the bytes of all parameters in their order: equal if and only if every bit is."""
+    """SHA-256 over the bytes of all parameters in their order: equal if and only if every bit is.
+
+    Of a model in shards, every replica must ask."""
     digest = hashlib.sha256()
     for parameter in model.parameters():
-        flat: Tensor = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        flat = whole(parameter.detach()).cpu().contiguous().view(-1).view(torch.uint8)
         digest.update(flat.numpy().tobytes())
     return digest.hexdigest()

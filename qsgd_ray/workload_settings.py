@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
-from qsgd_ray.language_settings import ChatFormat, Dtype, Lora, WordProblems
+from qsgd_ray.language_settings import ChatFormat, Dtype, HalfPrecision, Lora, WordProblems
 from qsgd_ray.spaces import Frozen, refuse
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -101,6 +101,9 @@ class LanguageTask(Frozen):
     `model`: a name that models/pretrained.py knows. `lora` None: all weights are trained. `micro_batch_size`: the most
     sequences of a forward pass; None: a worker's whole part of a batch.
 
+    `dtype`: in which weights, gradients and moments are kept. `autocast`: mixed precision, matrix products in half
+    precision from float32 weights; with `float16` the loss is scaled, and steps whose gradients overflow are left out.
+
     `steps_per_epoch`: after so many steps a trial is measured; None: after a pass over the training data. The order of
     the data goes on from epoch to epoch: step s of a trial is step s mod n of pass s div n, a pass having n steps.
 
@@ -119,6 +122,7 @@ class LanguageTask(Frozen):
     lora: Lora | None = None
     attention: QuantumAttention | None = None
     dtype: Dtype = "float32"
+    autocast: HalfPrecision | None = None
     gradient_checkpointing: bool = False
     batch_size: int = Field(default=1, ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
@@ -140,6 +144,8 @@ class LanguageTask(Frozen):
             raise refuse(f"n_answers at most data.test_size ({self.data.test_size}); got {self.n_answers}")
         if self.data.train_size is not None and self.batch_size > self.data.train_size:
             raise refuse(f"batch_size at most data.train_size ({self.data.train_size}); got {self.batch_size}")
+        if self.autocast is not None and self.dtype != "float32":
+            raise refuse(f"autocast with dtype float32 only; got {self.autocast} and {self.dtype}")
         return self
 
 

@@ -19,9 +19,10 @@ from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_tri
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rows import TIME_COLUMNS
-from qsgd_ray.training import Replica, run, train
+from qsgd_ray.training import run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 

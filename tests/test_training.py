@@ -11,7 +11,8 @@ from qsgd_ray.circuits.backends import CircuitError
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.training import Replica, fingerprint, run, train
+from qsgd_ray.replica import Replica
+from qsgd_ray.training import fingerprint, run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
@@ -46,7 +47,8 @@ def run_through(trial: Trial, report=lambda _: False, circuits=None) -> Outcome:
 
 
 def timeless(measurement: Measurement) -> Measurement:
-    return replace(measurement, wall_s=0.0, circuit_wait_s=0.0, circuit_s=0.0, evaluation_s=0.0)
+    seconds = dict.fromkeys(("wall_s", "circuit_wait_s", "circuit_s", "evaluation_s"), 0.0)
+    return replace(measurement, **seconds, peak_flops_per_s=None, peak_memory_bytes=None)
 
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=3)

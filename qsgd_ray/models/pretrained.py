@@ -31,7 +31,7 @@ from qsgd_ray.models.tiny import tiny_model, tiny_tokenizer
 TINY = "tiny"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 ALLOWED = f"'{TINY}', '{SMOLLM2}', a folder, or a hub id like meta-llama/Llama-3.2-1B-Instruct"
-DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TORCH_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What a folder must hold, and the files any of which will do.
 FILES = {
     "config.json": ("config.json",),
@@ -65,7 +65,7 @@ def load_pretrained(
     pass, and changes no gradient.
     StudyError, one line: no such model, or no such modules for adapters.
     """
-    tokenizer, model = _load(name, weights_seed=seed, dtype=DTYPES[dtype])
+    tokenizer, model = _load(name, weights_seed=seed, dtype=TORCH_DTYPES[dtype])
     if gradient_checkpointing:
         model.config.use_cache = False
         model.activation_checkpointing_enable({"use_reentrant": False})

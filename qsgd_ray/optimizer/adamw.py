@@ -214,6 +214,29 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         means, self._means = self._means, Means()
         return Telemetry.of(means, self._prefetch.wait_s, self._prefetch.busy_s, self._prefetch.n_circuits)
 
+    def telemetry_state(self) -> dict[str, Any]:
+        """What was told and counted so far, as plain numbers: `load_telemetry_state` goes on from there."""
+        prefetch = self._prefetch
+        return {
+            "means": self._means.state(),
+            "wait_s": prefetch.wait_s,
+            "busy_s": prefetch.busy_s,
+            "n_circuits": prefetch.n_circuits - prefetch.n_under_way,
+            "under_way": prefetch.n_under_way > 0,
+        }
+
+    def load_telemetry_state(self, state: dict[str, Any]) -> None:
+        """After parameters and groups are loaded: circuits that were under way for the next step are asked again."""
+        prefetch = self._prefetch
+        prefetch.forget()
+        self._means = Means.from_state(state["means"])
+        prefetch.wait_s, prefetch.busy_s = state["wait_s"], state["busy_s"]
+        prefetch.n_circuits = state["n_circuits"]
+        if state["under_way"]:
+            self._layout = layout_of(self.param_groups, self._reading, self._layout)
+            with torch.no_grad():
+                prefetch.ahead(self._layout, self._steps)
+
     def _adam_step(self) -> None:
         """Without a perturbation."""
         if self._reading.formula == "adamw":

@@ -26,11 +26,12 @@ from qsgd_ray.optimizer.telemetry import Norms
 
 class Asked(NamedTuple):
     """Signals asked for at `theta` for one step, of use only where theta and the step are still these; `pending`: one
-    for each width of blocks."""
+    for each width of blocks; `n_circuits` are asked for in all."""
 
     theta: Tensor
     step: int
     pending: list[Pending]
+    n_circuits: int
 
 
 class Prefetch:
@@ -47,6 +48,11 @@ class Prefetch:
         self._signal = signal
         self._seed = seed
         self._asked: Asked | None = None
+
+    @property
+    def n_under_way(self) -> int:
+        """Of `n_circuits`, those that are asked for the next step."""
+        return self._asked.n_circuits if self._asked is not None else 0
 
     def forget(self) -> None:
         """What was asked, nobody collects."""
@@ -85,14 +91,15 @@ class Prefetch:
 
     def _ask(self, held: HeldBlocks, theta: Tensor, step: int) -> Asked:
         started = time.perf_counter()
-        pending = []
+        pending, n_circuits = [], 0
         for alike, theta_bw in zip(held.blocks, held.by_width(theta), strict=True):
             keys_b = draws.keys(self._seed, step, alike.starts()) if self._signal.keyed else None
             pending.append(self._signal.submit(theta_bw, keys_b))
             if isinstance(self._signal, CircuitSignal):
-                self.n_circuits += len(theta_bw)
+                n_circuits += len(theta_bw)
+        self.n_circuits += n_circuits
         self._waited(started)
-        return Asked(theta, step, pending)
+        return Asked(theta, step, pending, n_circuits)
 
     def _waited(self, started: float) -> None:
         if isinstance(self._signal, CircuitSignal):

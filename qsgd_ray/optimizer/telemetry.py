@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,24 @@ class Means:
         self._model = self._model.to(squares.device) + squares.sum(1).sqrt()
         self._n_of_group = F.pad(self._n_of_group, (0, new)) + 1
         self.n += 1
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers, from which `from_state` makes the same means."""
+        return {
+            "n": self.n,
+            "model": self._model.tolist(),
+            "groups": self._groups.tolist(),
+            "n_of_group": self._n_of_group.tolist(),
+        }
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> Means:
+        means = Means()
+        means.n = state["n"]
+        means._model, means._groups, means._n_of_group = (
+            torch.tensor(state[name], dtype=torch.float64) for name in ("model", "groups", "n_of_group")
+        )
+        return means
 
     def of_model(self) -> tuple[float, float]:
         """|lambda * Q| and |Adam's direction|."""

@@ -6,7 +6,8 @@ process (token_loss.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Literal
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from qsgd_ray.config import LanguageTask
-from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
+from qsgd_ray.models.flops import StepFlops, step_flops
+from qsgd_ray.models.pretrained import TORCH_DTYPES, load_pretrained, load_tokenizer
 from qsgd_ray.optimizer.schedules import RateShape
-from qsgd_ray.outcome import AnswerCounts, Evaluation
+from qsgd_ray.outcome import AnswerCounts, Evaluation, Work
 from qsgd_ray.workloads.chat import encode
 from qsgd_ray.workloads.generation import generate_answers
 from qsgd_ray.workloads.token_batches import TokenBatches, TokenStep
@@ -38,6 +40,9 @@ class LanguageWorkload:
         self.device = torch.device(device)
         self.rate = RateShape(settings.warmup_steps, settings.decay)
         self.clip_norm = settings.clip_norm
+        self.scales_loss = settings.autocast == "float16"
+        self.matmul_dtype = TORCH_DTYPES[settings.autocast or settings.dtype]
+        self._flops: StepFlops | None = None
         self._tokenizer = load_tokenizer(settings.model)
         problems = load_word_problems(settings.data)
         self._asked = problems.test[: settings.n_answers]
@@ -73,40 +78,60 @@ class LanguageWorkload:
             attention=settings.attention,
             seed=seed,
         ).model
+        self._flops = step_flops(model)
         return model.to(self.device)
 
-    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[TokenStep]:
-        """This rank's part of each step of the epoch (from 1), which begins where the one before it ended."""
-        step = (epoch - 1) * self.steps_per_epoch
-        left = self.steps_per_epoch
+    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[TokenStep]:
+        """This rank's part of each step of the epoch (from 1), which begins where the one before it ended; from its
+        step `start` (from 0) on."""
+        step = (epoch - 1) * self.steps_per_epoch + start
+        left = self.steps_per_epoch - start
         while left:
-            data_pass, start = divmod(step, self._training.steps_per_epoch)
-            for part in islice(self._training.steps(seed, data_pass, rank, world_size, start), left):
+            data_pass, place = divmod(step, self._training.steps_per_epoch)
+            for part in islice(self._training.steps(seed, data_pass, rank, world_size, place), left):
                 yield part
                 step, left = step + 1, left - 1
 
-    def backward(self, model: nn.Module, batch: TokenStep, world_size: int = 1) -> Tensor:
+    def backward(
+        self,
+        model: nn.Module,
+        batch: TokenStep,
+        world_size: int = 1,
+        backward: Callable[[Tensor], object] = Tensor.backward,
+    ) -> Tensor:
         """Adds the gradient of the mean loss over the tokens of the step; the mean of what is returned is that loss."""
-        return backward_step(model, batch, world_size) * (world_size / batch.n_tokens)
+        with self._precision():
+            return backward_step(model, batch, world_size, backward) * (world_size / batch.n_tokens)
+
+    def work(self, batch: TokenStep, world_size: int = 1) -> Work:  # noqa: ARG002
+        """Of the examples of the whole step, without padding."""
+        return Work(sum(batch.lengths), self._flops.of(batch.lengths) if self._flops is not None else 0.0)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if (half := self.settings.autocast) is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, TORCH_DTYPES[half])
 
     def evaluate(
         self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1
     ) -> Evaluation:
         """Sums over the tokens that count in this rank's share (r::world_size) of a split."""
-        return evaluate_tokens(model, self._held_out[split].share(rank, world_size, EVALUATION_BATCH))
+        with self._precision():
+            return evaluate_tokens(model, self._held_out[split].share(rank, world_size, EVALUATION_BATCH))
 
     def answers(self, model: nn.Module, rank: int = 0, world_size: int = 1) -> AnswerCounts | None:
         """How this rank's share of the first `n_answers` test problems is answered, greedily."""
         if not self._asked:
             return None
-        answers = generate_answers(
-            model,
-            self._tokenizer,
-            self._asked,
-            self.settings.form,
-            max_new_tokens=self.settings.max_new_tokens,
-            rank=rank,
-            world_size=world_size,
-        )
+        with self._precision():
+            answers = generate_answers(
+                model,
+                self._tokenizer,
+                self._asked,
+                self.settings.form,
+                max_new_tokens=self.settings.max_new_tokens,
+                rank=rank,
+                world_size=world_size,
+            )
         n_without_number = sum(answer.number is None for answer in answers)
         return AnswerCounts(sum(answer.correct for answer in answers), n_without_number, len(answers))

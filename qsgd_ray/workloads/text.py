@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, permutations
 from typing import Literal, NamedTuple
 
@@ -32,7 +32,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError, TextTask
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
-from qsgd_ray.outcome import Evaluation
+from qsgd_ray.outcome import Evaluation, Work
 
 Tokens = NDArray[np.int64]
 MOTIF_LENGTH = 3
@@ -126,6 +126,8 @@ class TextWorkload:
 
     rate = CONSTANT_RATE
     clip_norm = None
+    scales_loss = False
+    matmul_dtype = torch.float32
 
     def __init__(self, settings: TextTask, device: str | torch.device = "cpu") -> None:
         self.settings = settings
@@ -147,31 +149,41 @@ class TextWorkload:
             model = _classifier(self.settings)
         return model.to(self.device)
 
-    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+    def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
         """This rank's items (r::world_size) of each batch of the epoch; what fills no whole batch waits for another."""
         _check_rank(rank, world_size)
         size = self.settings.batch_size
         if size % world_size:
             raise StudyError(f"world_size: got {world_size}; allowed: a divisor of batch_size ({size})")
-        return self._batches(seed, epoch, rank, world_size)
+        return self._batches(seed, epoch, rank, world_size, start)
 
-    def _batches(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Batch]:
+    def _batches(self, seed: int, epoch: int, rank: int, world_size: int, start: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(_key("order of training", seed, epoch) % 2**63)
         order = torch.randperm(self.settings.train_size, generator=generator)
         whole = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
         tokens, labels = self._splits["train"]
-        for chosen in whole[:, rank::world_size].to(self.device):
+        for chosen in whole[start:, rank::world_size].to(self.device):
             yield Batch(tokens[chosen], labels[chosen])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross entropy of the shard, in nats."""
         return F.cross_entropy(model(batch.tokens), batch.labels)
 
-    def backward(self, model: nn.Module, batch: Batch, world_size: int = 1) -> Tensor:  # noqa: ARG002
+    def backward(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        world_size: int = 1,  # noqa: ARG002
+        backward: Callable[[Tensor], object] = Tensor.backward,
+    ) -> Tensor:
         """Adds the gradient of the shard's mean loss, and returns that loss: shards are equally large."""
         loss = self.loss(model, batch)
-        loss.backward()
+        backward(loss)
         return loss.detach()
+
+    def work(self, batch: Batch, world_size: int = 1) -> Work:
+        """Tokens alone: models as small as this are not limited by their arithmetic."""
+        return Work(batch.tokens.numel() * world_size)
 
     def evaluate(
         self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1
@@ -181,15 +193,19 @@ class TextWorkload:
         if split not in ("validation", "test"):
             raise StudyError(f"split: got {split!r}; allowed: 'validation' or 'test'")
         share = Batch(*(whole[rank::world_size] for whole in self._splits[split]))
+        n_calls = math.ceil(math.ceil(len(self._splits[split].labels) / world_size) / EVALUATION_BATCH)
         loss_sum, n_correct, was_training = 0.0, 0, model.training
         model.eval()
         try:
             # Not inference_mode: what is made there can never enter autograd again.
             with torch.no_grad():
                 for tokens, labels in zip(*(part.split(EVALUATION_BATCH) for part in share), strict=True):
+                    n_calls -= 1
                     logits = model(tokens).double()
                     loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
                     n_correct += int((logits.argmax(dim=1) == labels).sum())
+                for _ in range(n_calls):  # a model in shards is called by all ranks, or by none
+                    model(self._splits[split].tokens[:1])
         finally:
             model.train(was_training)
         return Evaluation(loss_sum, n_correct, len(share.labels))

@@ -6,6 +6,7 @@ goes on at any of them. The ranks of w workers take items r::w of a step, as in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -38,10 +39,12 @@ class TokenBatch(NamedTuple):
 
 
 class TokenStep(NamedTuple):
-    """One rank's part of an optimizer's step, and the number of tokens that count in the parts of all ranks."""
+    """One rank's part of an optimizer's step; of the parts of all ranks, the number of tokens that count in the loss
+    and the lengths of all examples."""
 
     micro_batches: tuple[TokenBatch, ...]
     n_tokens: int
+    lengths: tuple[int, ...]
 
 
 class TokenBatches:
@@ -89,12 +92,22 @@ class TokenBatches:
         for step in range(start, self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             batches = self._batches(chosen[rank::world_size], self.micro_batch_size or self.batch_size)
-            yield TokenStep(tuple(batches), sum(self._n_tokens[place] for place in chosen))
+            lengths = [len(example.ids) for place in chosen for example in self.sequences[place]]
+            yield TokenStep(tuple(batches), sum(self._n_tokens[place] for place in chosen), tuple(lengths))
 
     def share(self, rank: int = 0, world_size: int = 1, batch_size: int = 8) -> Iterator[TokenBatch]:
-        """This rank's sequences (r::world_size) once, in their order, to measure a loss on."""
+        """This rank's sequences (r::world_size) once, in their order, to measure a loss on.
+
+        All ranks get equally many batches; where there is nothing left for one, none of its tokens counts.
+        """
         _check_rank(rank, world_size)
-        return self._batches(range(len(self.sequences))[rank::world_size], batch_size)
+        places = range(len(self.sequences))
+        yield from self._batches(places[rank::world_size], batch_size)
+        most, own = (math.ceil(len(places[r::world_size]) / batch_size) for r in (0, rank))
+        if own < most:
+            silent = collate([self.sequences[0]], pad_id=self._pad_id, packed=self._packed)
+            labels = torch.full_like(silent.labels, IGNORED)
+            yield silent._replace(labels=labels, predicting=silent.predicting[:1]).to(self._device)
 
     def _batches(self, places: Sequence[int], size: int) -> Iterator[TokenBatch]:
         rest = iter(places)

@@ -1,0 +1,40 @@
+"""What a model's mathematics costs: a transformers language model in, floating point operations of a step out.
+
+Counted as for model FLOP utilisation (PaLM, arXiv 2204.02311, appendix B): a multiplication and an addition are two,
+the backward pass is twice the forward one, and what is computed again to save memory counts once. Attention is that of
+all pairs, though half of them are masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """`trained` and `frozen`: weights of linear layers, that of the logits among them; the gradient of a frozen weight
+    is not computed. `attention`: layers * heads * size of a head."""
+
+    trained: int
+    frozen: int
+    attention: int
+
+    def of(self, lengths: Iterable[int]) -> float:
+        """Forward and backward over sequences of so many tokens."""
+        per_token = 6 * self.trained + 4 * self.frozen
+        return float(sum(n * per_token + 12 * self.attention * n * n for n in lengths))
+
+
+def step_flops(model: Any) -> StepFlops:
+    """Of a transformers causal language model, perhaps within adapters."""
+    counts = {True: 0, False: 0}
+    for part in model.modules():
+        if isinstance(part, nn.Linear):
+            counts[part.weight.requires_grad] += part.weight.numel()
+    config = model.config
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return StepFlops(counts[True], counts[False], config.num_hidden_layers * config.num_attention_heads * head_size)

@@ -1,0 +1,107 @@
+"""One of several processes that train together: a model comes in; it goes out as this process holds it.
+
+`ddp`: each has all of the model (DistributedDataParallel). `fsdp`: each has its share of every tensor's rows and takes
+the others' when a layer needs them (FSDP2, fully_shard), so a model, its gradients and its moments may be larger than
+one device. Both give the gradient of one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from qsgd_ray.config import Sharding
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One of `world_size` processes of a training; with more than one, torch.distributed is initialised."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    sharding: Sharding = "ddp"
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value summed over the replicas, in float64; the same bits on all of them."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def largest(self, *values: float) -> list[float]:
+        """The largest of each value over the replicas."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def _reduced(self, values: tuple[float, ...], how: Any) -> list[float]:
+        if self.world_size == 1:
+            return list(values)
+        # Reduced where the process group's backend can reach it (gloo: CPU, nccl: GPU).
+        totals = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(totals, op=how)
+        return totals.tolist()
+
+    def first_decides(self, stop: bool) -> bool:
+        """What rank 0 decided, on every replica."""
+        return bool(self.sums(float(stop and self.rank == 0))[0])
+
+    @property
+    def device_type(self) -> str:
+        return torch.device(self.device).type
+
+
+ALONE = Replica()
+
+
+def spread(model: nn.Module, replica: Replica) -> nn.Module:
+    """What to call in a training step in place of `model`, whose gradients are then means over the replicas.
+
+    Under `fsdp` the model itself is changed: its parameters become DTensors. The layers of its outermost module lists
+    are shards of their own, what is left is one more.
+    """
+    if replica.world_size == 1:
+        return model
+    if replica.sharding == "ddp":
+        return DistributedDataParallel(model)
+    mesh = init_device_mesh(replica.device_type, (replica.world_size,))
+    for layer in _layers(model):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    for child in model.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _layers(child)
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[None]:
+    """Within it every process holds all weights, so that each may call the model, or parts of it, as often as it likes.
+
+    To write one token, no process then waits for the others; it takes the memory of the weights.
+    """
+    shards = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in shards:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in shards:
+            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.reshard()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which this process may have a share; every replica must ask."""
+    return tensor.full_tensor() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
