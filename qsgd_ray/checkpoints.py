@@ -65,6 +65,16 @@ class Parts:
     scaler: torch.amp.GradScaler
 
 
+def newest_step(storage: Storage, trial_id: str) -> int:
+    """Of the steps after which this trial is kept, the last; 0: of none."""
+    names = _names(storage, f"{FOLDER}/{trial_id}")
+    return int(names[-1]) if names else 0
+
+
+def _names(storage: Storage, folder: str) -> list[str]:
+    return [name.removesuffix(".json") for name in storage.names(folder, ".json")]
+
+
 class Checkpoints:
     """The checkpoints of one trial below `storage`, one after each `every` steps, of which the newest `kept` stay.
 
@@ -84,7 +94,7 @@ class Checkpoints:
         started_at: datetime | None = None,
     ) -> None:
         self.started_at = started_at or datetime.now(UTC)
-        self._storage, self._folder = storage, f"{FOLDER}/{trial_id}"
+        self._storage, self._trial_id, self._folder = storage, trial_id, f"{FOLDER}/{trial_id}"
         self._every, self._kept = every, kept
         self._replica, self._group = replica, group
         self._writing: Future[None] | None = None
@@ -146,9 +156,9 @@ class Checkpoints:
 
         StorageError: it cannot be read. It is then removed: the next attempt takes the one before.
         """
-        names = self._names()
-        # The replicas look one after the other while the last write of others may just end: the first decides.
-        newest = int(self._replica.sums(float(names[-1]) if names and self._replica.rank == 0 else 0.0)[0])
+        # The replicas look one after the other, while a write of a group that died may just end: the first decides.
+        own = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
+        newest = int(self._replica.sums(own)[0])
         if not newest:
             return None
         name = f"{newest:08d}"
@@ -192,11 +202,8 @@ class Checkpoints:
         """All of them, by one process: the trial has its row."""
         self._storage.remove(self._folder)
 
-    def _names(self) -> list[str]:
-        return [name.removesuffix(".json") for name in self._storage.names(self._folder, ".json")]
-
     def _prune(self) -> None:
-        for name in self._names()[: -self._kept]:
+        for name in _names(self._storage, self._folder)[: -self._kept]:
             self._storage.remove(f"{self._folder}/{name}.json")
             self._storage.remove(f"{self._folder}/{name}")
 

@@ -287,10 +287,10 @@ class Study(Frozen):
         return next(arm for arm in self.arms if arm.name == name)
 
     def planned(self, stage: Stage, arm: Arm) -> int:
-        """How many trials of an arm a stage plans; an arm with nothing to search gets one."""
+        """How many trials of an arm a stage plans; an arm with nothing to search is not searched."""
         if stage == "confirm":
             return len(self.confirm.seeds)
-        return self.search.trials_per_arm if arm.spaces() else 1
+        return self.search.trials_per_arm if arm.spaces() else 0
 
 
 def study_from_tree(tree: Any) -> Study:

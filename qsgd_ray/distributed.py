@@ -24,7 +24,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch.distributed import ProcessGroup
 
-from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints
+from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints, newest_step
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
@@ -85,10 +85,11 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
     """Give every trial its row. All trials use the same number of workers; those that have a row are left alone.
 
     A trial whose code raised is `failed` and the others go on. One whose processes or circuits were lost is repeated,
-    `ATTEMPTS` times at most, then it is `lost`.
+    `ATTEMPTS` times at most without a new checkpoint, then it is `lost`.
     """
     given_up: set[str] = set()
     deaths: Counter[str] = Counter()
+    steps: dict[str, int] = {}
     while waiting := [t for t in trials if t.trial_id not in given_up and not site.results.has(t.trial_id)]:
         began = datetime.now(UTC)
         try:
@@ -98,6 +99,8 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
             if culprit is None:
                 continue
             outcome, started_at = _ended_by(error)
+            if (step := newest_step(site.results.storage, culprit.trial_id)) > steps.get(culprit.trial_id, 0):
+                steps[culprit.trial_id], deaths[culprit.trial_id] = step, 0
             deaths[culprit.trial_id] += 1
             if outcome.ending is Ending.LOST and deaths[culprit.trial_id] < ATTEMPTS:
                 continue

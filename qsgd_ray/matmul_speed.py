@@ -11,21 +11,28 @@ from functools import cache
 
 import torch
 
-SIZES = {"cpu": 1536, "cuda": 8192}
-REPEATS = 5
+LARGEST = 8192
+ENOUGH_S = 0.05  # a product as long as that is limited by arithmetic alone
+REPEATS = 3
 
 
 @cache
 def matmul_flops_per_s(device: str, dtype: torch.dtype) -> float:
     """The best of a few products; a fraction of a second, once a process."""
-    kind = torch.device(device).type
-    size = SIZES[kind]
+    size, best_s = 128, 0.0
+    while best_s < ENOUGH_S and size < LARGEST:
+        size *= 2
+        best_s = min(_seconds(size, device, dtype) for _ in range(REPEATS))
+    return 2 * size**3 / best_s
+
+
+def _seconds(size: int, device: str, dtype: torch.dtype) -> float:
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(REPEATS + 1):  # the first one warms up
-        began = time.perf_counter()
-        left @ right
-        if kind == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    left @ right
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

@@ -90,8 +90,7 @@ class ArmSearches(Searcher):
             return None
         arm = max(free, key=lambda name: len(waiting[name]))
         self._running[trial_id] = arm
-        search = self._searches.get(arm)
-        point: Point = search.suggest(trial_id) if search else {}
+        point: Point = self._searches[arm].suggest(trial_id)
         return {"arm": arm, "number": self._numbers[arm].pop(0), "point": point}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

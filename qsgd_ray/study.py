@@ -108,9 +108,13 @@ def chosen_points(study: Study, results: Results) -> dict[str, Point]:
 def best_point(arm: Arm, results: Results) -> Point | None:
     """The point of the arm's best search trial: validation accuracy after the last epoch, then validation loss.
 
+    An arm with nothing to search has one point, and is not searched.
+
     Trials that ran to the end come before those that were stopped early; None where no trial got that far. Test data
     is not looked at (protocol, rule 3).
     """
+    if not arm.spaces():
+        return {}
     rows = [row for row in results.read().trials.to_pylist() if row["stage"] == "search" and row["arm"] == arm.name]
     for ending in (Ending.COMPLETED, Ending.STOPPED_EARLY):
         ended = [row for row in rows if row["ending"] == ending]

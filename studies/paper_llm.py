@@ -50,6 +50,8 @@ class Size:
     seeds: tuple[int, ...]
     arms: tuple[str, ...] = tuple(PERTURBATIONS)
     max_new_tokens: int = 256
+    context: int = 2048
+    checkpoint_steps: int | None = None
 
 
 SIZES = {
@@ -62,12 +64,14 @@ SIZES = {
         seeds=(301, 302, 303),
     ),
     "laptop": Size(
-        data=WordProblems(train_size=200, validation_size=24, test_size=40),
+        data=WordProblems(train_size=400, validation_size=40, test_size=40),
+        context=192,  # the shorter half of the problems
         steps_per_epoch=40,
         epochs=5,
         warmup_steps=14,
-        n_answers=16,
-        max_new_tokens=160,
+        n_answers=8,
+        checkpoint_steps=100,
+        max_new_tokens=128,
         seeds=(301, 302, 303),
         arms=QUANTUM,
     ),
@@ -77,6 +81,7 @@ SIZES = {
         epochs=14,
         warmup_steps=500,
         n_answers=200,
+        checkpoint_steps=500,
         seeds=tuple(range(301, 311)),
     ),
 }
@@ -91,7 +96,7 @@ def study_of(name: str, size: Size) -> Study:
         workload=LanguageTask(
             model="smollm2-135m",
             data=size.data,
-            form=ChatFormat(context=2048),
+            form=ChatFormat(context=size.context),
             batch_size=1,
             steps_per_epoch=size.steps_per_epoch,
             warmup_steps=size.warmup_steps,
@@ -104,12 +109,12 @@ def study_of(name: str, size: Size) -> Study:
             Arm(name=arm, learning_rate=2e-5, weight_decay=0.01, perturbation=PERTURBATIONS[arm]) for arm in size.arms
         ),
         baseline="adamw",
-        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # nothing to search: one trial an arm
+        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # there is nothing to search
         confirm=Confirm(seeds=size.seeds, epochs=size.epochs, workers=1),
         # A fifth of a point of the tokens: small beside what a few steps of training move.
         decision=Decision(margin=0.002),
         # A batch of one has no parts for several workers: one of two threads, which simulates its own circuits.
-        resources=Resources(cpus_per_worker=2, circuit_actors=None),
+        resources=Resources(cpus_per_worker=2, circuit_actors=None, checkpoint_steps=size.checkpoint_steps),
     )
 
 

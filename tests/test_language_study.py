@@ -7,7 +7,7 @@ from made import a_study
 from problems_made import a_language_task
 from rich.console import Console
 
-from qsgd_ray.config import Arm, Confirm, Perturbation, Resources, Search, StudyError
+from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError
 from qsgd_ray.connection import refuse_what_cannot_run
 from qsgd_ray.outcome import Ending
 from qsgd_ray.provenance import provenance
@@ -34,9 +34,10 @@ def study(tmp_path_factory):
         max_new_tokens=2,
     )
     perturbation = Perturbation(source="circuit", n_qubits=2)
+    rate = LogUniform(low=1e-3, high=1e-2)  # the other arm has nothing to search
     return a_study(
         workload=task,
-        arms=(Arm(name="adamw"), Arm(name="circuit", perturbation=perturbation)),
+        arms=(Arm(name="adamw"), Arm(name="circuit", learning_rate=rate, perturbation=perturbation)),
         search=Search(trials_per_arm=1, epochs=1, grace_epochs=1),
         confirm=Confirm(seeds=(11, 12), epochs=2, workers=2),
         resources=Resources(circuit_actors=None),
@@ -55,7 +56,7 @@ def test_every_planned_trial_has_its_row_and_its_answers(study, finished):
     tables = read(finished)
     assert tables.study == study
     rows = tables.trials.to_pylist()
-    assert [(row["ending"], row["error"]) for row in rows] == [(Ending.COMPLETED, None)] * 6
+    assert [(row["ending"], row["error"]) for row in rows] == [(Ending.COMPLETED, None)] * 5
     confirmed = [row for row in rows if row["stage"] == "confirm"]
     assert sorted((row["arm"], row["seed"]) for row in confirmed) == [
         (arm, seed) for arm in ("adamw", "circuit") for seed in (11, 12)

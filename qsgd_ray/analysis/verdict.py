@@ -136,7 +136,7 @@ def _explained(verdict: ArmVerdict, tables: Tables) -> ArmVerdict:
         ended = [row for row in mine if row["stage"] == "search" and row["ending"] != Ending.LOST]
         usable = [row for row in ended if row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)]
         planned = tables.study.planned("search", tables.study.arm(name))
-        if len(ended) >= planned and not usable and not any(row["stage"] == "confirm" for row in mine):
+        if planned and len(ended) >= planned and not usable and not any(row["stage"] == "confirm" for row in mine):
             reason = f"None of the {planned} search trials of {name} got a result, so there was nothing to confirm."
             return replace(verdict, reason=reason)
     return verdict
