@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis.profile import Profile
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.summary import Row, confirm_rows
 from qsgd_ray.config import Study
@@ -154,6 +155,31 @@ def band(figure: go.Figure, arm: str, look: Look, runs: Sequence[Points], scale:
         legendgroup=arm,
         hovertemplate=f"{arm}, epoch %{{x}}: %{{y:.3~g}}<extra></extra>",
     )
+
+
+def steps(figure: go.Figure, arm: str, look: Look, profile: Profile, scale: float) -> None:
+    """A falling staircase with its band; a step falls right after the score that fewer runs pass."""
+    x = (scale * profile.thresholds).tolist()
+    edge = {"x": x, "mode": "lines", "hoverinfo": "skip", "line": {"width": 0, "shape": "vh"}, **silent(arm)}
+    figure.add_scatter(y=(100 * profile.low).tolist(), **edge)
+    figure.add_scatter(
+        y=(100 * profile.high).tolist(), fill="tonexty", fillcolor=transparent(look.colour, 0.12), **edge
+    )
+    figure.add_scatter(
+        x=x,
+        y=(100 * profile.share).tolist(),
+        mode="lines+markers",
+        line={"color": look.colour, "width": 2.5, "shape": "vh"},
+        marker={"symbol": look.marker, "size": 6, "maxdisplayed": 12},
+        name=arm,
+        legendgroup=arm,
+        hovertemplate=f"{arm}: %{{y:.0f}} % of {count(profile.n)} reach %{{x:.4~g}} %<extra></extra>",
+    )
+
+
+def transparent(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def dots(figure: go.Figure, arm: str, look: Look, lane: float, by_seed: dict[int, float], **where: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from qsgd_ray.analysis.profile import performance_profile
 from qsgd_ray.analysis.summary import ArmSummary, Row, confirm_rows, result, step_ratio
 from qsgd_ray.analysis.verdict import ArmVerdict
 from qsgd_ray.drawing import (
@@ -31,6 +32,7 @@ from qsgd_ray.drawing import (
     name_axes,
     powers,
     silent,
+    steps,
     thin,
     trajectories,
     whisker,
@@ -47,6 +49,7 @@ def draw(tables: Tables, verdicts: Sequence[ArmVerdict], summaries: Sequence[Arm
     return [
         paired_differences(tables, verdicts),
         final_accuracy(tables, summaries),
+        performance_profiles(tables),
         learning_curves(tables),
         time_to_target(tables, summaries),
         step_ratios(tables),
@@ -105,6 +108,37 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         f"Test {accuracy} of {count(sum(map(len, values.values())), 'completed confirmation run')}; grey lines join "
         "the same seed across arms. The larger marker is the interquartile mean with its 95 % bootstrap interval. Left "
         f"out: {count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
+    )
+
+
+def performance_profiles(tables: Tables) -> Drawn:
+    """The share of each arm's runs that reach an accuracy, over the accuracies, with a band at each."""
+    scores = {
+        arm.name: [result(row) for row in confirm_rows(tables, arm.name) if row["ending"] != Ending.LOST]
+        for arm in tables.study.arms
+    }
+    rows = sum(len(confirm_rows(tables, name)) for name in scores)
+    ended, results = sum(map(len, scores.values())), sorted({x for s in scores.values() for x in s if x is not None})
+    figure = dress(go.Figure(), 400)
+    pad = max(0.05 * (results[-1] - results[0]), 0.002) if results else 0.0
+    thresholds = [results[0] - pad, *results, results[-1] + pad] if results else []
+    for arm, look in looks(tables.study).items():
+        profile = performance_profile(scores[arm], thresholds)
+        if profile is not None and results:
+            steps(figure, arm, look, profile, 100)
+    accuracy = tables.study.workload.accuracy_name
+    name_axes(figure, f"test {accuracy} (%)", "runs that reach it (%)")
+    figure.update_yaxes(range=[-3, 103])
+    figure.update_layout(showlegend=True)
+    nulls = [f"{scores[arm].count(None)} of {arm}" for arm in scores if None in scores[arm]]
+    return Drawn(
+        "performance-profiles",
+        "How many runs reach which accuracy",
+        figure if results else None,
+        f"{count(ended, 'confirmation run')} by test {accuracy}; the higher line is the better one, bands are 95 % "
+        f"intervals at each accuracy. Without a result: {', '.join(nulls) or 'no run'}; what diverged or failed "
+        f"reaches no accuracy, so its arm's line begins below 100 %. Left out: {count(rows - ended)} lost with a "
+        "process, which the study tries again. A click on a name hides its arm.",
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
@@ -19,8 +20,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.analysis.statistics import Interval, TimeToTarget
-from qsgd_ray.analysis.summary import arm_summaries
+from qsgd_ray.analysis.improvement import Improvement
+from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
+from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
@@ -78,6 +81,7 @@ def write_report(where: str | Path | Storage) -> Path | str:
             verdicts=verdicts,
             signs=SIGNS,
             summaries=summaries,
+            improvements={v.arm: v.improvement for v in verdicts},
             figures=figures,
             endings=[*Ending],
             endings_rows=endings_rows(tables),
@@ -106,7 +110,12 @@ def _environment() -> Environment:
         points=points,
         span=span,
         digits=digits,
-        time=time_to_target,
+        iqm=interquartile_mean,
+        improvement=improvement,
+        median=median_time,
+        median_interval=median_interval,
+        misses=misses,
+        saved=epochs_saved,
         factor=factor,
         p=p_value,
         loss=loss,
@@ -162,7 +171,7 @@ def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def verdict_table(tables: Tables) -> RenderableType:
-    """The verdicts for a terminal: word, difference with interval in percentage points, and a reason for each."""
+    """The verdicts for a terminal: word, difference in percentage points, chance to win, and a reason for each."""
     rule = tables.study.decision
     table = Table(
         title=Text(tables.study.question, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
@@ -170,14 +179,16 @@ def verdict_table(tables: Tables) -> RenderableType:
     for column in (
         "arm",
         "verdict",
-        f"difference to {tables.study.baseline}",
+        f"difference\nto {tables.study.baseline}",
         f"{100 * (1 - rule.alpha):g} % interval",
+        "P(improvement)",
     ):
         table.add_column(column, overflow="fold")
     verdicts = judge(tables)
     for v in verdicts:
         word = Text(f"{SIGNS[v.verdict]} {v.verdict}", style=STYLES[v.verdict], no_wrap=True)
-        table.add_row(Text(v.arm), word, points(v.difference), span(v.interval, sign=True))
+        difference = (points(v.difference), span(v.interval, sign=True))
+        table.add_row(Text(v.arm), word, *difference, improvement(v.improvement))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
     accuracy = tables.study.workload.accuracy_name
     scale = f"Differences in points of test {accuracy}; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
@@ -185,21 +196,27 @@ def verdict_table(tables: Tables) -> RenderableType:
 
 
 def summary_table(tables: Tables) -> Table:
-    """What the confirmation shows of every arm, for a terminal: medians, and hits of runs in brackets."""
+    """What the confirmation shows of every arm, for a terminal; times are medians, misses later than every hit."""
     target = f"{100 * tables.study.workload.target_accuracy:g} %"
     table = Table(title="Confirmation", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
     accuracy = tables.study.workload.accuracy_name.replace(" of ", "\nof ")
     table.add_column(f"test {accuracy} %", justify="right", no_wrap=True)
-    for column in (f"epochs\nto {target}", f"seconds\nto {target}", "|λQ| /\n|Adam|", "overhead"):
+    for column in (
+        f"missed\n{target}",
+        f"epochs\nto {target}",
+        f"seconds\nto {target}",
+        "|λQ| /\n|Adam|",
+        "over-\nhead",
+    ):
         table.add_column(column, justify="right")
     for s in arm_summaries(tables):
-        interval = f" ({span(s.iqm_interval)})" if s.iqm_interval else ""
         table.add_row(
             Text(s.arm),
-            f"{percent(s.iqm)}{interval}",
-            time_to_target(s.epochs_to_target),
-            time_to_target(s.seconds_to_target),
+            interquartile_mean(s).replace(" null (", " null\n("),
+            misses(s.epochs_to_target).replace(" of ", "/"),
+            median_time(s.epochs_to_target),
+            median_time(s.seconds_to_target),
             digits(s.step_ratio),
             factor(s.overhead),
         )
@@ -214,7 +231,11 @@ def points(fraction: float | None, *, sign: bool = True) -> str:
     """Percentage points."""
     if fraction is None:
         return NONE
-    told = f"{100 * fraction:{'+' if sign else ''}.2f}".replace("-", "−")
+    return _signed(100 * fraction) if sign else _signed(100 * fraction).lstrip("+")
+
+
+def _signed(value: float) -> str:
+    told = f"{value:+.2f}".replace("-", "−")
     return "0.00" if told.lstrip("+−") == "0.00" else told
 
 
@@ -242,8 +263,39 @@ def p_value(value: float | None) -> str:
     return NONE if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def time_to_target(time: TimeToTarget) -> str:
-    """The median and the hits; a median that is a miss is said in words."""
-    if not time.n:
+def interquartile_mean(s: ArmSummary) -> str:
+    """With its interval, and how many of the runs have no result."""
+    nulls = f", {s.n_null} null" if s.n_null else ""
+    return f"{percent(s.iqm)}{nulls}{f' ({span(s.iqm_interval)})' if s.iqm_interval else ''}"
+
+
+def improvement(found: Improvement | None) -> str:
+    """The probability with its interval, as fractions of one."""
+    if found is None:
         return NONE
-    return f"{'missed' if time.median is None else digits(time.median)} ({time.hits}/{time.n})"
+    told = f"{found.probability:.2f} ({found.interval.low:.2f} to {found.interval.high:.2f})"
+    return told if found.paired else f"{told}, not paired"
+
+
+def misses(time: TimeToTarget) -> str:
+    return f"{time.misses} of {time.n}" if time.n else NONE
+
+
+def median_time(time: TimeToTarget) -> str:
+    """A median that is a miss is said in words."""
+    return NONE if not time.n else "missed" if time.median is None else digits(time.median)
+
+
+def median_interval(time: TimeToTarget) -> str:
+    """The median with its interval."""
+    if time.interval is None or np.isinf(time.interval.low):
+        return median_time(time)
+    edges = ("missed" if np.isinf(edge) else digits(edge) for edge in time.interval)
+    return f"{median_time(time)} ({' to '.join(edges)})"
+
+
+def epochs_saved(found: Saved | None) -> str:
+    if found is None:
+        return NONE
+    edges = f" ({' to '.join(map(_signed, found.interval))})" if found.interval else ""
+    return f"{_signed(found.mean)}{edges}"

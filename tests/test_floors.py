@@ -68,6 +68,7 @@ FLOORS = [
         "workloads.generation",
     },
     {"circuits.backends", "workloads.token_loss", "analysis", "analysis.statistics"},
+    {"analysis.improvement", "analysis.profile", "analysis.time_to_target"},
     {"circuits.shots", "circuits.gradients", "circuits.in_process"},
     {"circuits.aer_import", "circuits.series"},
     {"circuits.noise"},

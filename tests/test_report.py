@@ -11,7 +11,15 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.report import flat, headline, points, summary_table, verdict_table, write_report
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
-FIGURES = ("paired-differences", "final-accuracy", "learning-curves", "time-to-target", "step-ratio", "search")
+FIGURES = (
+    "paired-differences",
+    "final-accuracy",
+    "performance-profiles",
+    "learning-curves",
+    "time-to-target",
+    "step-ratio",
+    "search",
+)
 
 
 def whole_study(**fields):
@@ -70,6 +78,22 @@ def test_every_figure_has_a_caption_that_counts_what_it_leaves_out(page):
     assert len(captions) == len(FIGURES)
     assert all(re.search(r"[Ll]eft out: \d+|Without a colour: \d+", caption) for caption in captions)
     assert all(f'id="plot-{name}"' in page for name in FIGURES)
+
+
+def test_numbers_of_an_arm_count_nulls_and_misses_and_give_intervals(page):
+    table = page[page.index('id="arms"') : page.index('id="figures"')]
+    row = re.search(r'<th scope="row">wild</th>(.*?)</tr>', table, flags=re.DOTALL).group(1)
+    cells = [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in re.findall(r"<td>(.*?)</td>", row, re.DOTALL)]
+    assert cells[:4] == ["2 of 6", "75.50, 4 null 60.00 to 91.00", "0.20 0.04 to 0.62", "5 of 6"]
+    assert cells[4].startswith("missed")
+    assert cells[5].startswith("−")
+
+
+def test_profiles_name_the_runs_without_a_result(page):
+    caption = page[page.index('<figure id="performance-profiles"') : page.index('<figure id="learning-curves"')]
+    assert "23 confirmation runs by test accuracy" in caption
+    assert "Without a result: 3 of wild" in caption
+    assert "Left out: 1 run lost with a process" in caption
 
 
 def test_endings_are_counted_by_stage_and_arm(page):
@@ -138,7 +162,18 @@ def test_terminal_tables_hold_verdict_reason_and_numbers():
     console = Console(width=200, record=True, force_terminal=False)
     console.print(verdict_table(tables), summary_table(tables))
     text = console.export_text()
-    for word in ("▲ better", "= equivalent", "? inconclusive", "+5.00", "margin 1.00", "missed (1/6)", "(6/6)"):
+    for word in (
+        "▲ better",
+        "= equivalent",
+        "? inconclusive",
+        "+5.00",
+        "margin 1.00",
+        "missed",
+        "5/6",
+        "0/6",
+        "0.50 (0.19 to 0.81)",
+        "75.50, 4 null",
+    ):
         assert word in text, word
 
 

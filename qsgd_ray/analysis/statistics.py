@@ -1,22 +1,24 @@
 """Numbers for a verdict: arrays of results in, estimates, intervals and p values out.
 
 Values keep the unit of what comes in. Missing values are the caller's business: nothing here takes null or NaN. Means
-and intervals follow rliable (arXiv 2108.13264); tests are scipy's. Where statsmodels has the same number, the tests of
-this file compare the two.
+and intervals follow rliable (arXiv 2108.13264), whose bootstrap is stratified by task: a study has one. Tests are
+scipy's and statsmodels'; where a number of theirs is computed here, the tests compare the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
+from statsmodels.stats.weightstats import DescrStatsW
 
 Floats = NDArray[np.float64]
+# One a run, None where the run has none.
+Scores = Sequence[float | None]
 # Enough for the second decimal of a percentage point; the draw is seeded, so a report repeats itself exactly.
 RESAMPLES = 2000
 # Equal differences of decimal fractions differ in their last bits; 1e-12 is far below one test example.
@@ -28,17 +30,25 @@ class Interval(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class TimeToTarget:
-    """`median` None: the median run is a miss, or there is no run. `hits` of `n` runs reached the target."""
+def finite(values: ArrayLike) -> Floats:
+    """`values` as float64; ValueError where one is no finite number."""
+    checked = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(checked)):
+        raise ValueError(
+            f"values: got {checked[~np.isfinite(checked)][0]}; allowed: finite numbers, None for a missing one"
+        )
+    return checked
 
-    median: float | None
-    hits: int
-    n: int
+
+def known(scores: Scores) -> Floats:
+    """The scores that are there; the caller counts those that are not."""
+    return finite([score for score in scores if score is not None])
 
 
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> Any:
-    """Mean of the middle half; of fewer than four values the plain mean."""
+    """Mean of the middle half; of fewer than four values the plain mean. ValueError where there is none."""
+    if not np.size(values):
+        raise ValueError("values: got none; allowed: at least one")
     return stats.trim_mean(values, 0.25, axis=axis)
 
 
@@ -50,7 +60,7 @@ def bootstrap_band(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]
     if len(values) < 2:
         return None
     result = stats.bootstrap(
-        (np.sort(values, axis=0),),  # sorted, so that the order of rows cannot show
+        (np.sort(finite(values), axis=0),),  # sorted, so that the order of rows cannot show
         interquartile_mean,
         n_resamples=RESAMPLES,
         confidence_level=level,
@@ -72,7 +82,9 @@ def bootstrap_interval(values: Floats, level: float = 0.95) -> Interval | None:
 
 def paired_differences(left: ArrayLike, right: ArrayLike) -> Floats:
     """left - right, pair by pair, free of the last bits that would turn equal differences into a spread."""
-    return np.round(np.asarray(left, dtype=np.float64) - np.asarray(right, dtype=np.float64), DECIMALS)
+    if np.shape(left) != np.shape(right):
+        raise ValueError(f"pairs: got {np.size(left)} and {np.size(right)} values; allowed: as many of each")
+    return np.round(finite(left) - finite(right), DECIMALS)
 
 
 def difference_interval(differences: Floats, level: float = 0.95) -> Interval | None:
@@ -81,40 +93,25 @@ def difference_interval(differences: Floats, level: float = 0.95) -> Interval | 
         return None
     if np.ptp(differences) == 0:
         return Interval(float(differences[0]), float(differences[0]))
-    found = stats.ttest_1samp(differences, 0.0).confidence_interval(level)
-    return Interval(float(found.low), float(found.high))
-
-
-def p_less(differences: Floats, bound: float) -> float:
-    """One-sided paired t test: p of "the mean difference is not below `bound`". Needs two differences."""
-    if np.ptp(differences) == 0:
-        return 0.0 if differences[0] < bound else 1.0
-    return float(stats.ttest_1samp(differences, bound, alternative="less").pvalue)
-
-
-def p_greater(differences: Floats, bound: float) -> float:
-    """One-sided paired t test: p of "the mean difference is not above `bound`". Needs two differences."""
-    return p_less(-differences, -bound)
+    low, high = DescrStatsW(differences).tconfint_mean(1 - level)
+    return Interval(float(low), float(high))
 
 
 def p_different(differences: Floats) -> float:
     """Two-sided paired t test of "no difference": 1 where all are zero, 0 where all are one other value."""
     if np.ptp(differences) == 0:
         return 0.0 if differences[0] else 1.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(DescrStatsW(differences).ttest_mean(0.0)[1])
 
 
 def p_equivalent(differences: Floats, margin: float) -> float:
     """Two one-sided t tests: p of "the mean difference is outside -margin..margin" (Schuirmann 1987)."""
-    return max(p_less(differences, margin), p_greater(differences, -margin))
+    if np.ptp(differences) == 0:
+        return 0.0 if abs(differences[0]) < margin else 1.0
+    return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
 
 
-def probability_of_improvement(wins: int, ties: int, losses: int) -> float | None:
-    """Share of pairs that are won, a tie being half a win (rliable, for paired runs); None without a pair."""
-    pairs = wins + ties + losses
-    return (wins + 0.5 * ties) / pairs if pairs else None
-
-
+@lru_cache(maxsize=1024)
 def p_sign(wins: int, losses: int) -> float:
     """Exact two-sided sign test; ties are left out by the caller; 1 where nothing is left."""
     return float(stats.binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
@@ -155,12 +152,3 @@ def _detectable_in_deviations(pairs: int, alpha: float, power: float) -> float:
     while missing(high) < 0:
         high *= 2
     return float(optimize.brentq(missing, 0.0, high))
-
-
-def time_to_target(times: Sequence[float | None]) -> TimeToTarget:
-    """Median time to target with every None a miss that is later than every hit (protocol 7)."""
-    hits = sum(time is not None for time in times)
-    if not times:
-        return TimeToTarget(None, 0, 0)
-    median = float(np.median([np.inf if time is None else time for time in times]))
-    return TimeToTarget(median if np.isfinite(median) else None, hits, len(times))

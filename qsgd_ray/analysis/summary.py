@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis.statistics import Interval, TimeToTarget
+from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget, saved, time_to_target
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
@@ -26,6 +27,8 @@ Row = dict[str, Any]
 class ArmSummary:
     """The confirmation of one arm; medians over its runs, None where no run has the number.
 
+    `iqm`: of the runs with a result; `n_null` have none. `epochs_saved`: against the baseline's runs of the same seeds,
+    None where no run of either reached the target.
     `seconds_to_target_circuits_free`: the same clock less the wait for circuits. `step_ratio`: |lambda * Q| / |Adam
     step|, None where nothing is perturbed. `overhead`: wall seconds per epoch over the baseline's, less one.
     `train_loss`: mean over the last epoch. `answers` and what follows: sums over the runs, None where none was asked.
@@ -39,6 +42,7 @@ class ArmSummary:
     iqm: float | None
     iqm_interval: Interval | None
     epochs_to_target: TimeToTarget
+    epochs_saved: Saved | None
     seconds_to_target: TimeToTarget
     seconds_to_target_circuits_free: TimeToTarget
     step_ratio: float | None
@@ -77,21 +81,36 @@ def arm_summaries(tables: Tables) -> tuple[ArmSummary, ...]:
 
     A target that was reached counts as a hit however the run ended: the clock stopped when it was reached.
     """
-    names = [arm.name for arm in tables.study.arms]
-    summaries = {name: _summary(name, confirm_rows(tables, name)) for name in names}
+    rows = {arm.name: confirm_rows(tables, arm.name) for arm in tables.study.arms}
+    summaries = {name: _summary(name, of_arm) for name, of_arm in rows.items()}
     base = summaries[tables.study.baseline].wall_s_per_epoch
     return tuple(
-        replace(s, overhead=s.wall_s_per_epoch / base - 1)
-        if base and s.wall_s_per_epoch is not None and s.arm != tables.study.baseline
+        replace(
+            s,
+            overhead=s.wall_s_per_epoch / base - 1 if base and s.wall_s_per_epoch is not None else None,
+            epochs_saved=_epochs_saved(rows[s.arm], rows[tables.study.baseline], tables.study.confirm.epochs),
+        )
+        if s.arm != tables.study.baseline
         else s
         for s in summaries.values()
     )
 
 
+def _epochs_saved(arm: list[Row], baseline: list[Row], budget: int) -> Saved | None:
+    """By the seeds that have ended in both arms; a lost run is tried again."""
+    left, right = (
+        {row["seed"]: row["epochs_to_target"] for row in rows if row["ending"] != Ending.LOST}
+        for rows in (arm, baseline)
+    )
+    both = [seed for seed in left if seed in right]
+    return saved([left[seed] for seed in both], [right[seed] for seed in both], budget)
+
+
 def _summary(arm: str, rows: list[Row]) -> ArmSummary:
     accuracies = np.array([value for row in rows if (value := result(row)) is not None], dtype=np.float64)
     seconds = [row["seconds_to_target"] for row in rows]
-    free = [None if s is None else s - row["circuit_wait_s_to_target"] for s, row in zip(seconds, rows, strict=True)]
+    waits = [row["circuit_wait_s_to_target"] for row in rows]
+    free = [None if s is None else max(0.0, s - wait) for s, wait in zip(seconds, waits, strict=True)]
     chosen: Row = rows[0] if rows else {}
     return ArmSummary(
         arm=arm,
@@ -101,9 +120,10 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         endings=dict(Counter(row["ending"] for row in rows)),
         iqm=float(statistics.interquartile_mean(accuracies)) if len(accuracies) else None,
         iqm_interval=statistics.bootstrap_interval(accuracies),
-        epochs_to_target=statistics.time_to_target([row["epochs_to_target"] for row in rows]),
-        seconds_to_target=statistics.time_to_target(seconds),
-        seconds_to_target_circuits_free=statistics.time_to_target(free),
+        epochs_to_target=time_to_target([row["epochs_to_target"] for row in rows]),
+        epochs_saved=None,
+        seconds_to_target=time_to_target(seconds),
+        seconds_to_target_circuits_free=time_to_target(free),
         step_ratio=_median([ratio for row in rows if (ratio := step_ratio(row)) is not None]),
         learning_rate=chosen.get("learning_rate"),
         lambda_=chosen.get("lambda_"),

@@ -29,6 +29,7 @@ from enum import StrEnum
 import numpy as np
 
 from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
 from qsgd_ray.analysis.statistics import Floats, Interval
 from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, result
 from qsgd_ray.config import Decision
@@ -77,6 +78,7 @@ class Pairs:
 class ArmVerdict:
     """None is "cannot be computed". `interval`: 95 % at alpha 0.05; `equivalence_interval`: the 90 % of the two
     one-sided tests. With lost pairs both, and `difference`, speak of the complete pairs only. p values are corrected.
+    `improvement` is by pairs, lost ones included; where no pair has ended, by all runs that have.
     """
 
     arm: str
@@ -92,7 +94,7 @@ class ArmVerdict:
     equivalence_interval: Interval | None
     p_difference: float | None
     p_equivalence: float | None
-    probability_of_improvement: float | None
+    improvement: Improvement | None
     smallest_detectable_effect: float | None
 
 
@@ -125,7 +127,17 @@ def judge(tables: Tables) -> tuple[ArmVerdict, ...]:
         for arm in study.arms
         if arm.name != study.baseline
     }
-    return tuple(_explained(verdict, tables) for verdict in decide(pairs, study.decision, study.baseline))
+    verdicts = []
+    for verdict in decide(pairs, study.decision, study.baseline):
+        if verdict.improvement is None:
+            arm = confirm_rows(tables, verdict.arm)
+            verdict = replace(verdict, improvement=unpaired_improvement(_ended(arm), _ended(baseline)))
+        verdicts.append(_explained(verdict, tables))
+    return tuple(verdicts)
+
+
+def _ended(rows: Sequence[Row]) -> list[float | None]:
+    return [result(row) for row in rows if row["ending"] != Ending.LOST]
 
 
 def _explained(verdict: ArmVerdict, tables: Tables) -> ArmVerdict:
@@ -157,13 +169,12 @@ def decide(pairs: Mapping[str, Pairs], rule: Decision, baseline: str) -> tuple[A
             n_pairs=p.n,
             n_lost=p.n_lost,
             n_pending=p.pending,
-            # Rounded like the differences: ten times the margin has the margin as its mean.
-            difference=round(float(np.mean(p.differences)), statistics.DECIMALS) if p.n else None,
+            difference=_mean(p.differences) if p.n else None,
             interval=statistics.difference_interval(p.differences, 1 - rule.alpha),
             equivalence_interval=statistics.difference_interval(p.differences, 1 - 2 * rule.alpha),
             p_difference=p_different,
             p_equivalence=p_equivalent,
-            probability_of_improvement=statistics.probability_of_improvement(*p.signs(0.0)),
+            improvement=paired_improvement(*p.signs(0.0)),
             smallest_detectable_effect=statistics.smallest_detectable_effect(
                 p.differences, rule.alpha / len(pairs), rule.power
             ),
@@ -178,6 +189,11 @@ def _p_difference(p: Pairs, rule: Decision) -> float | None:
         wins, _, losses = p.signs(rule.margin)
         return statistics.p_sign(wins, losses)
     return statistics.p_different(p.differences) if p.n >= 2 else None
+
+
+def _mean(differences: Floats) -> float:
+    """Rounded like the differences: ten times the margin has the margin as its mean."""
+    return round(float(np.mean(differences)), statistics.DECIMALS)
 
 
 def _p_equivalence(p: Pairs, rule: Decision) -> float | None:
