@@ -10,7 +10,9 @@ Accuracies, differences and margins are fractions of one, times are seconds. The
   below the margin is equivalent. A significant difference below the margin that is not shown to stay there is
   inconclusive.
 - With lost pairs a sign test decides: a run without a result loses to one with a result, two such tie, and so do
-  results closer than the margin. Equivalent is then out of reach.
+  results closer than the margin. Ten pairs with one loss are significant to it, but no longer after the correction for
+  three arms; so a difference that the t test shows over the complete pairs, with the correction and as above, also
+  counts where the sign test agrees without it, every difference counted. Equivalent is out of reach with lost pairs.
 - p values carry Holm's correction over all arms of the study, tested or not: the family is fixed by the study file.
 - What the seeds could not have supported (protocol 11): equivalent also asks that the smallest detectable effect is at
   most the margin; else "no difference" would only mean that none could be seen. Better and worse rest on their
@@ -179,16 +181,29 @@ def decide(pairs: Mapping[str, Pairs], rule: Decision, baseline: str) -> tuple[A
                 p.differences, rule.alpha / len(pairs), rule.power
             ),
         )
-        verdict, reason = _decided(draft, p, rule.alpha)
+        verdict, reason = _decided(draft, p, rule)
         verdicts.append(replace(draft, verdict=verdict, reason=reason))
     return tuple(verdicts)
 
 
 def _p_difference(p: Pairs, rule: Decision) -> float | None:
-    if p.n_lost:
-        wins, _, losses = p.signs(rule.margin)
-        return statistics.p_sign(wins, losses)
+    if p.n_lost and not _by_complete_pairs(p, rule):
+        return _p_signs(p, rule.margin)
     return statistics.p_different(p.differences) if p.n >= 2 else None
+
+
+def _by_complete_pairs(p: Pairs, rule: Decision) -> bool:
+    """Of lost pairs: do the complete ones show more than the signs, and a sign test over all pairs agrees with them?"""
+    if p.n < MIN_PAIRS or abs(_mean(p.differences)) < rule.margin:
+        return False
+    wins, _, losses = p.signs(0.0)
+    agreed = _p_signs(p, 0.0) < rule.alpha and (wins > losses) == (_mean(p.differences) > 0)
+    return agreed and statistics.p_different(p.differences) < _p_signs(p, rule.margin)
+
+
+def _p_signs(p: Pairs, margin: float) -> float:
+    wins, _, losses = p.signs(margin)
+    return statistics.p_sign(wins, losses)
 
 
 def _mean(differences: Floats) -> float:
@@ -206,7 +221,7 @@ def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else q for p, q in zip(p_values, corrected, strict=True)]
 
 
-def _decided(v: ArmVerdict, p: Pairs, alpha: float) -> tuple[Verdict, str]:
+def _decided(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
     ended = v.n_pairs + v.n_lost
     if v.n_pending:
         return Verdict.INCONCLUSIVE, (
@@ -216,17 +231,20 @@ def _decided(v: ArmVerdict, p: Pairs, alpha: float) -> tuple[Verdict, str]:
         return Verdict.INCONCLUSIVE, (
             f"The study has {ended} of the {MIN_PAIRS} pairs of runs that a verdict needs at least."
         )
-    return _with_losses(v, p, alpha) if v.n_lost else _complete(v, alpha)
+    return _with_losses(v, p, rule) if v.n_lost else _complete(v, rule.alpha)
 
 
-def _with_losses(v: ArmVerdict, p: Pairs, alpha: float) -> tuple[Verdict, str]:
-    wins, ties, losses = p.signs(v.margin)
+def _with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
+    complete = _by_complete_pairs(p, rule)
+    wins, ties, losses = p.signs(0.0 if complete else v.margin)
     score = (
         f"{v.n_lost} of {v.n_pairs + v.n_lost} pairs have a run without a result "
         f"({p.arm_lost + p.both_lost} of {v.arm}, {p.baseline_lost + p.both_lost} of {v.baseline}); "
         f"counted as losses, {v.arm} wins {wins}, ties {ties} and loses {losses}"
     )
-    if v.p_difference is not None and v.p_difference < alpha:
+    if complete and v.difference is not None:
+        score += f", and over the complete pairs its difference is {_signed(v.difference)} points"
+    if v.p_difference is not None and v.p_difference < rule.alpha:
         verdict = Verdict.BETTER if wins > losses else Verdict.WORSE
         return verdict, f"{score}, which is beyond chance ({_p(v.p_difference)})."
     return Verdict.INCONCLUSIVE, f"{score}, which chance explains as well ({_p(v.p_difference)})."

@@ -164,6 +164,43 @@ def test_a_tiny_gain_is_not_better_because_one_baseline_run_diverged():
     assert verdict_on(BASE + 0.0001, [None, *BASE[1:]]).verdict == Verdict.INCONCLUSIVE
 
 
+def test_one_diverged_run_does_not_hide_a_large_gain_among_several_arms():
+    gain = [None, *(BASE[1:] + 0.02 + np.array([3, -3, 3, -3, 3, -3, 3, -3, 0]) / 1000)]
+    tables = made({"adamw": runs(BASE), "gain": runs(gain), **{f"same{k}": runs(BASE) for k in range(4)}}).tables()
+    verdict = judge(tables)[0]
+    assert verdict.verdict == Verdict.BETTER
+    assert "wins 9, ties 0 and loses 1, and over the complete pairs its difference is +2.00 points" in verdict.reason
+
+
+def test_a_large_gain_does_not_hide_that_three_of_ten_runs_diverged():
+    v = verdict_on([None, None, None, *(BASE[3:] + 0.05)])
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "wins 7, ties 0 and loses 3" in v.reason
+
+
+def test_complete_pairs_below_the_margin_leave_the_word_to_the_signs():
+    v = verdict_on([None, *(BASE[1:] + 0.008)])
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert "wins 0, ties 9 and loses 1" in v.reason
+
+
+def test_the_word_follows_the_signs_that_decided():
+    """One large and eight small gains: with the margin as a tie one pair is won and one lost."""
+    differences = np.array([0.011, *(0.0095 + 0.0001 * np.arange(8) / 8)])
+    v = decide({"sine": Pairs(differences + 0.0005, arm_lost=1)}, RULE, "adamw")[0]
+    assert v.verdict == Verdict.BETTER
+    mirrored = decide({"sine": Pairs(-differences - 0.0005, baseline_lost=1)}, RULE, "adamw")[0]
+    assert mirrored.verdict == Verdict.WORSE
+
+
+def test_fewer_than_five_complete_pairs_leave_the_word_to_the_signs():
+    """Two equal gains have no variance; ten wins are not enough among fifty arms."""
+    family = {f"arm{k}": Pairs(np.zeros(10)) for k in range(49)}
+    v = decide({"sine": Pairs(np.full(2, 0.02), baseline_lost=8), **family}, RULE, "adamw")[0]
+    assert v.verdict == Verdict.INCONCLUSIVE
+    assert v.p_difference == pytest.approx(50 * 2 / 2**10)
+
+
 def test_runs_without_a_common_seed_are_compared_all_with_all():
     study = a_study(["adamw", "sine"], 6)
     tables = made({"adamw": [*runs(BASE[:3]), None], "sine": [None, None, None, *runs([0.95, 0.9, None])]}, study=study)
