@@ -42,6 +42,9 @@ IN_FLIGHT = 4
 DOOR_S = 1.0
 # A door that cannot be reached is tried again after so long; until then Ray's calls do.
 SHUT_S = 60.0
+# An actor that was lost, or whose door is silent, is passed over for so long while others are there: with its node gone
+# it may come back elsewhere only when there is a new one.
+PASSED_OVER_S = 10.0
 # A part takes at most this share of the timeout, so that a long batch is not taken to hang.
 PART_OF_TIMEOUT = 0.1
 # How often to look whether an actor has started again, and how long that may take.
@@ -80,6 +83,7 @@ class PoolBackend:
     _seconds: dict[tuple[CircuitSpec, Readout], float] = field(default_factory=dict)  # a circuit, as measured
     _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
     _shut: dict[int, float] = field(default_factory=dict)  # doors that could not be reached, and when
+    _lost: dict[int, float] = field(default_factory=dict)  # actors that were lost, and when
     _in_flight: list[ray.ObjectRef] = field(default_factory=list)
     _cache: AnswerCache = field(default_factory=AnswerCache)
 
@@ -103,16 +107,46 @@ class PoolBackend:
 
     def __getstate__(self) -> dict[str, Any]:
         # What this process has asked and kept stays here.
-        return {**self.__dict__, "_lines": {}, "_shut": {}, "_in_flight": [], "_cache": AnswerCache()}
+        own = {"_lines": {}, "_shut": {}, "_lost": {}, "_in_flight": [], "_cache": AnswerCache()}
+        return {**self.__dict__, **own}
 
     def next_member(self) -> Member:
-        """The one whose turn it is."""
+        """The one whose turn it is, of those that were not lost just now, if there are any."""
         members = self.roster.members()
         for gone in [n for n, line in self._lines.items() if n not in members and line.under_way == 0]:
             self._lines.pop(gone).close()
         self._turn += 1
-        number = sorted(members)[self._turn % len(members)]
+        there = [number for number in sorted(members) if not self.is_lost(number)] or sorted(members)
+        number = there[self._turn % len(there)]
         return Member(number, members[number])
+
+    def any_member(self) -> Member:
+        """The first that answers. GetTimeoutError: none does within the timeout; RayError: none ever will."""
+        first = self.next_member()
+        members = {first.number: first.actor, **self.roster.members()}
+        asked = {actor.running_s.remote(): Member(number, actor) for number, actor in members.items()}
+        deadline, waiting = time.monotonic() + self.timeout_s, list(asked)
+        while True:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise GetTimeoutError
+            try:
+                ray.get(ready[0])
+            except RayError:
+                if not waiting:
+                    raise
+            else:
+                found = asked[ready[0]]
+                self._lost.pop(found.number, None)
+                return found
+
+    def lose(self, member: Member) -> None:
+        """It was lost: others come first for a while."""
+        self._lost[member.number] = time.monotonic()
+
+    def is_lost(self, number: int) -> bool:
+        """Was it, just now?"""
+        return time.monotonic() - self._lost.get(number, -math.inf) < PASSED_OVER_S
 
     def line(self, member: Member) -> Line | None:
         """To this actor; None where there is none at once: it may be starting again."""
@@ -122,6 +156,7 @@ class PoolBackend:
             try:
                 address = ray.get(member.actor.door.remote(), timeout=DOOR_S)
             except RayError:
+                self.lose(member)
                 return None
             try:
                 self._lines[member.number] = Line(address, self.secret)
@@ -225,6 +260,10 @@ class _Part:
                 return
         except LineBroken:
             self._pool.hang_up(member, line)
+            self._pool.lose(member)
+        if self._pool.is_lost(member.number) and not self._pool.is_lost((other := self._pool.next_member()).number):
+            self._send(other)
+            return
         self._answer = self._pool.call(self._asked, member)
 
     def result(self) -> Tensor:
@@ -245,6 +284,7 @@ class _Part:
                 why = str(error)
             except (RayError, LineBroken) as error:
                 self._pool.hang_up(self._member, self._line)
+                self._pool.lose(self._member)
                 why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
                 if isinstance(error, ActorUnavailableError | LineBroken):
                     lost_until = lost_until or time.monotonic() + self._pool.timeout_s
@@ -260,14 +300,13 @@ class _Part:
         raise CircuitsLost(f"{why} (tried for at most {longest_s:g} s)")
 
     def _ask_again(self) -> None:
-        """The next actor, once it is there: one that was just killed takes seconds to start again."""
+        """Another actor, or the same once it is there: one that was just killed takes seconds to start again."""
         PoolMetrics.here().retried()
         self._pool.roster.newest()
-        member = self._pool.next_member()
         try:
-            ray.get(member.actor.running_s.remote(), timeout=self._pool.timeout_s)
+            member = self._pool.any_member()
         except GetTimeoutError:
-            raise _Hung(f"a circuit actor did not start again within {self._pool.timeout_s:g} s") from None
+            raise _Hung(f"no circuit actor answered within {self._pool.timeout_s:g} s") from None
         self._send(member)
 
     def _arrival(self, deadline: float) -> Answer:

@@ -145,6 +145,34 @@ def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_p
     assert torch.equal(patient.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
 
 
+def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_there(made, tmp_path):
+    """As with a node that is gone: the actor starts again only when there is a new one."""
+
+    class Late(CircuitActor):
+        def __init__(self, *arguments):
+            with (tmp_path / "starts").open("a") as starts:
+                starts.write("x")
+            if (tmp_path / "starts").stat().st_size > 2:
+                time.sleep(25)
+            super().__init__(*arguments)
+
+    pool = made(2, timeout_s=60, actor=Late)
+    backend = pool.backend()
+    members = list(pool._roster.members.values())
+    for batch in range(1, 4):
+        backend.submit(SPEC, angles(batch)).result()
+    pending = [backend.submit(SPEC, angles(batch)) for batch in (4, 5)]
+    ray.kill(members[0], no_restart=False)
+    began = time.monotonic()
+    for batch, asked in zip((4, 5), pending, strict=True):
+        assert torch.equal(asked.result(), TorchBackend().submit(SPEC, angles(batch)).result())
+    for batch in range(6, 20):
+        assert torch.equal(
+            backend.submit(SPEC, angles(batch)).result(), TorchBackend().submit(SPEC, angles(batch)).result()
+        )
+    assert time.monotonic() - began < 15
+
+
 def test_an_actor_that_others_keep_busy_is_no_hang(made):
     class Slow(CircuitActor):
         def answer(self, asked):
