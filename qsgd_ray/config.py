@@ -201,7 +201,8 @@ class Resources(Frozen):
     `sharding`: how the workers of a trial hold the model, `ddp` whole or `fsdp` in shards (replica.py).
     `checkpoint_steps`: after so many steps each, a training is kept so that it goes on from there if its processes die
     or the study is run again (None: it begins anew); the `checkpoints_kept` newest are there until the trial has its
-    row (checkpoints.py).
+    row (checkpoints.py). `least_workers`: a trial begins with so few, and goes on with them from its last checkpoint,
+    while Ray has no room for all that the study names; every minute it looks whether there is (None: it waits for all).
 
     `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
     up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
@@ -215,6 +216,7 @@ class Resources(Frozen):
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     worker_nodes: NodeKind | None = None
+    least_workers: int | None = Field(default=None, ge=1)
     sharding: Sharding = "ddp"
     checkpoint_steps: int | None = Field(default=None, ge=1)
     checkpoints_kept: int = Field(default=2, ge=1)

@@ -116,6 +116,7 @@ def group_timeout_s(resources: Resources) -> int:
 def _fit(trials: list[Trial], site: Site) -> None:
     """One group of workers, all of these trials. Raises `TrainingFailedError`."""
     workers, resources = trials[0].workers, site.resources
+    least = resources.least_workers
     timeout_s = group_timeout_s(resources)
     torch_config, trainer_class = TorchConfig(timeout_s=timeout_s), TorchTrainer
     if site.cluster.private:
@@ -126,7 +127,7 @@ def _fit(trials: list[Trial], site: Site) -> None:
         train_loop_config={"trials": trials, "site": site},
         torch_config=torch_config,
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=workers if least is None or least >= workers else (least, workers),
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {})
@@ -152,6 +153,9 @@ def _work(config: dict[str, Any]) -> None:
     group = _group_for_checkpoints(site, replica)
     workload = make_workload(trials[0].workload, device=replica.device)
     for trial in trials:
+        # A group that Ray made larger or smaller begins its list again.
+        if replica.first_decides(replica.rank == 0 and site.results.has(trial.trial_id)):
+            continue
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)

@@ -80,7 +80,7 @@ class AnswerCounts:
 @dataclass(frozen=True)
 class Outcome:
     """What a trial leaves behind. `answers`: of test problems. `test_s`: seconds that all test data took.
-    `parameters_sha256` names the final parameters bit for bit."""
+    `parameters_sha256` names the final parameters bit for bit. `workers`: how many there were at the end."""
 
     ending: Ending
     measurements: tuple[Measurement, ...] = ()
@@ -89,6 +89,7 @@ class Outcome:
     answers: AnswerCounts | None = None
     test_s: float | None = None
     parameters_sha256: str | None = None
+    workers: int | None = None
     error: str | None = None
 
     def first_reaching(self, target_accuracy: float) -> Measurement | None:

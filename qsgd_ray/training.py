@@ -10,6 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -108,7 +109,7 @@ def train(
         progress.evaluation_s += time.perf_counter() - began
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             _finish(checkpoints)
-            return Outcome(Ending.DIVERGED, progress.measurements, parameters_sha256=fingerprint(model))
+            return _ended(Ending.DIVERGED, progress, model, replica)
         told = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else NOTHING_PERTURBED
         measurement = Measurement(
             epoch=epoch,
@@ -135,22 +136,24 @@ def train(
         stop = yield measurement
         if replica.first_decides(bool(stop)) and epoch < trial.epochs:
             _finish(checkpoints)
-            return Outcome(Ending.STOPPED_EARLY, progress.measurements, parameters_sha256=fingerprint(model))
+            return _ended(Ending.STOPPED_EARLY, progress, model, replica)
 
     began = time.perf_counter()
     test_loss, test_accuracy = _evaluate(workload, model, "test", replica) if trial.reads_test else (None, None)
     answers = _answers(workload, model, replica) if trial.reads_test else None
     test_s = time.perf_counter() - began if trial.reads_test else None
     _finish(checkpoints)
-    return Outcome(
-        Ending.COMPLETED,
-        progress.measurements,
+    return replace(
+        _ended(Ending.COMPLETED, progress, model, replica),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
         answers=answers,
         test_s=test_s,
-        parameters_sha256=fingerprint(model),
     )
+
+
+def _ended(ending: Ending, progress: Progress, model: nn.Module, replica: Replica) -> Outcome:
+    return Outcome(ending, progress.measurements, parameters_sha256=fingerprint(model), workers=replica.world_size)
 
 
 def _zero(replica: Replica) -> torch.Tensor:

@@ -128,6 +128,9 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
             whole, cut = ranks[0][f"{sharding}-{n}"]
             assert comparable(cut) == comparable(whole), (sharding, n)
             assert comparable(ranks[1][f"{sharding}-{n}"][1]) == comparable(whole), (sharding, n)
+            # What several wrote, one can read.
+            moved = go(Run("", trial), storage_at(tmp_path / f"{sharding}-{n}"), ALONE)
+            assert moved.parameters_sha256 == whole.parameters_sha256, (sharding, n)
             for theirs, ours in zip(whole.measurements, alone.measurements, strict=True):
                 close = 2e-3 if getattr(trial.workload, "autocast", None) else 1e-5
                 assert theirs.train_loss == pytest.approx(ours.train_loss, rel=close), (sharding, n)

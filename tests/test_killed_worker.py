@@ -8,12 +8,15 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from problems_made import a_language_task
 from test_distributed import a_trial, rows_of, site_of, timeless
 
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Perturbation, Resources
 from qsgd_ray.distributed import run_trials
+from qsgd_ray.training import run, train
+from qsgd_ray.workloads import make_workload
 
 pytest.importorskip("transformers")
 
@@ -68,3 +71,22 @@ def test_a_killed_worker_costs_the_steps_since_the_checkpoint_and_no_bit(cluster
     assert (tmp_path / "calls").stat().st_size <= at + 1 + (4 * STEPS - 12) + EVERY
     for site in (quiet, killed):
         assert not list((Path(site.results.path) / "checkpoints").iterdir())
+
+
+def test_a_trial_begins_with_the_workers_that_there_is_room_for(cluster, tmp_path):
+    """And trains, but for rounding, what all of them would."""
+    task = a_language_task(tmp_path, batch_size=8, steps_per_epoch=1)
+    trial = a_trial(0, workload=task, workers=8, arm=a_trial(0).arm.model_copy(update={"eps": 1e-3}))
+    assert cluster_cpus() < trial.workers
+    site = site_of(tmp_path / "elastic", cluster, resources=Resources(least_workers=2))
+    run_trials([trial], site)
+    row = rows_of(site)[trial.trial_id]
+    assert row["ending"] == "completed", row["error"]
+    assert 2 <= row["workers_at_end"] <= cluster_cpus() < row["workers"]
+    alone = run(train(trial, make_workload(task), None), lambda _: False)
+    assert row["train_loss"] == pytest.approx(alone.measurements[-1].train_loss, rel=1e-5)
+    assert row["test_loss"] == pytest.approx(alone.test_loss, rel=1e-5)
+
+
+def cluster_cpus() -> float:
+    return ray.cluster_resources()["CPU"]

@@ -20,7 +20,7 @@ __all__ = ["Workload", "make_workload"]
 
 
 class Workload(Protocol):
-    """What can be trained. Ranks share each batch of `settings.batch_size`: rank r of w takes items r::w.
+    """What can be trained. Ranks share each batch of `settings.batch_size`: rank r of w takes items r::w, at least one.
 
     `steps_per_epoch` counts whole batches. `rate`: how the learning rate goes over a trial. `clip_norm`: the largest
     norm of a step's gradient, None: any. `scales_loss`: whether gradients are too small for the type they have, and

@@ -152,9 +152,8 @@ class TextWorkload:
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
         """This rank's items (r::world_size) of each batch of the epoch; what fills no whole batch waits for another."""
         _check_rank(rank, world_size)
-        size = self.settings.batch_size
-        if size % world_size:
-            raise StudyError(f"world_size: got {world_size}; allowed: a divisor of batch_size ({size})")
+        if world_size > (size := self.settings.batch_size):
+            raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({size})")
         return self._batches(seed, epoch, rank, world_size, start)
 
     def _batches(self, seed: int, epoch: int, rank: int, world_size: int, start: int) -> Iterator[Batch]:
@@ -173,17 +172,18 @@ class TextWorkload:
         self,
         model: nn.Module,
         batch: Batch,
-        world_size: int = 1,  # noqa: ARG002
+        world_size: int = 1,
         backward: Callable[[Tensor], object] = Tensor.backward,
     ) -> Tensor:
-        """Adds the gradient of the shard's mean loss, and returns that loss: shards are equally large."""
-        loss = self.loss(model, batch)
+        """Adds the gradient of the shard's mean loss, and returns that loss, each times how much larger than the mean
+        shard this one is (1 where they are equally large)."""
+        loss = self.loss(model, batch) * (len(batch.labels) * world_size / self.settings.batch_size)
         backward(loss)
         return loss.detach()
 
-    def work(self, batch: Batch, world_size: int = 1) -> Work:
+    def work(self, batch: Batch, world_size: int = 1) -> Work:  # noqa: ARG002
         """Tokens alone: models as small as this are not limited by their arithmetic."""
-        return Work(batch.tokens.numel() * world_size)
+        return Work(self.settings.batch_size * self.settings.length)
 
     def evaluate(
         self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1

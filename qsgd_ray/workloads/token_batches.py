@@ -6,7 +6,6 @@ goes on at any of them. The ranks of w workers take items r::w of a step, as in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -80,8 +79,8 @@ class TokenBatches:
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[TokenStep]:
         """This rank's part of each step of the epoch, from step `start` (from 0) on. StudyError: no such part."""
         _check_rank(rank, world_size)
-        if self.batch_size % world_size:
-            raise StudyError(f"world_size: got {world_size}; allowed: a divisor of batch_size ({self.batch_size})")
+        if world_size > self.batch_size:
+            raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({self.batch_size})")
         if not 0 <= start <= self.steps_per_epoch:
             raise StudyError(f"start: got {start}; allowed: 0 to {self.steps_per_epoch}, the steps of an epoch")
         return self._steps(seed, epoch, rank, world_size, start)
@@ -91,7 +90,7 @@ class TokenBatches:
         order = torch.randperm(len(self.sequences), generator=generator).tolist()
         for step in range(start, self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            batches = self._batches(chosen[rank::world_size], self.micro_batch_size or self.batch_size)
+            batches = self._batches(chosen, rank, world_size, self.micro_batch_size or self.batch_size)
             lengths = [len(example.ids) for place in chosen for example in self.sequences[place]]
             yield TokenStep(tuple(batches), sum(self._n_tokens[place] for place in chosen), tuple(lengths))
 
@@ -101,19 +100,17 @@ class TokenBatches:
         All ranks get equally many batches; where there is nothing left for one, none of its tokens counts.
         """
         _check_rank(rank, world_size)
-        places = range(len(self.sequences))
-        yield from self._batches(places[rank::world_size], batch_size)
-        most, own = (math.ceil(len(places[r::world_size]) / batch_size) for r in (0, rank))
-        if own < most:
-            silent = collate([self.sequences[0]], pad_id=self._pad_id, packed=self._packed)
-            labels = torch.full_like(silent.labels, IGNORED)
-            yield silent._replace(labels=labels, predicting=silent.predicting[:1]).to(self._device)
+        return self._batches(range(len(self.sequences)), rank, world_size, batch_size)
 
-    def _batches(self, places: Sequence[int], size: int) -> Iterator[TokenBatch]:
-        rest = iter(places)
-        while chosen := list(islice(rest, size)):
-            sequences = [self.sequences[place] for place in chosen]
-            yield collate(sequences, pad_id=self._pad_id, packed=self._packed).to(self._device)
+    def _batches(self, places: Sequence[int], rank: int, world_size: int, size: int) -> Iterator[TokenBatch]:
+        """A rank's part of these places, in batches of at most `size`; as many batches as rank 0 has, who has most."""
+        rest = iter(places[rank::world_size])
+        for _ in range(0, len(places[::world_size]), size):
+            sequences = [self.sequences[place] for place in islice(rest, size)]
+            batch = collate(sequences or [self.sequences[0]], pad_id=self._pad_id, packed=self._packed)
+            if not sequences:
+                batch = batch._replace(labels=torch.full_like(batch.labels, IGNORED))
+            yield batch.to(self._device)
 
 
 def pack(examples: Sequence[Example], tokens: int) -> list[list[Example]]:

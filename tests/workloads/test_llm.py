@@ -144,7 +144,7 @@ def test_the_order_goes_on_from_epoch_to_epoch_over_the_passes(tmp_path):
     longer = make_workload(task.model_copy(update={"steps_per_epoch": 12}))
     assert ids(longer, 1) == ids(whole, 1, 2, 3)[:12]
     assert len(ids(workload, 1, rank=1, world_size=2)) == 3
-    with pytest.raises(StudyError, match=r"world_size: got 3; allowed: a divisor of batch_size \(2\)"):
+    with pytest.raises(StudyError, match=r"world_size: got 3; allowed: at most batch_size \(2\)"):
         ids(workload, 1, world_size=3)
 
 
@@ -173,6 +173,24 @@ def test_what_is_not_there_is_one_line(tmp_path):
         make_workload(a_language_task(tmp_path, model="nothing"))
     with pytest.raises(StudyError, match=r"batch_size: got 11; allowed: 1 to 10, the sequences there are"):
         make_workload(a_language_task(tmp_path, batch_size=11))
+
+
+@pytest.mark.parametrize("micro", [None, 1])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_the_gradients_of_the_ranks_have_that_of_one_process_as_their_mean(tmp_path, world_size, micro):
+    """Also where their parts are not equally large."""
+    workload = make_workload(a_language_task(tmp_path, batch_size=4, micro_batch_size=micro))
+    model = workload.make_model(3).double()
+
+    def told(rank, world_size):
+        model.zero_grad()
+        loss = workload.backward(model, next(workload.batches(1, 1, rank, world_size)), world_size)
+        return loss, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    losses, gradients = zip(*(told(rank, world_size) for rank in range(world_size)), strict=True)
+    loss, gradient = told(0, 1)
+    torch.testing.assert_close(torch.stack(losses).mean(), loss)
+    torch.testing.assert_close(torch.stack(gradients).mean(0), gradient)
 
 
 def shared(task: LanguageTask, rank: int, world_size: int) -> tuple[Outcome, torch.Tensor]:
