@@ -320,7 +320,7 @@ def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
 
 
 def _report(place: Storage, console: Console) -> None:
-    from qsgd_ray.report import summary_table, verdict_table, write_report
+    from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
     from qsgd_ray.results import read
 
     tables = read(place)
@@ -331,6 +331,8 @@ def _report(place: Storage, console: Console) -> None:
     except OSError as error:
         raise StudyError(f"DIR: got {place}; allowed: a folder in which report.html can be written ({error})") from None
     console.print(summary_table(tables))
+    if tables.study.workload.kind == "llm":
+        console.print(throughput_table(tables))
     console.print(verdict_table(tables))
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qsgd_ray.analysis.improvement import Improvement
-from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.analysis.statistics import Interval, proportion_interval
 from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
@@ -120,6 +120,9 @@ def _environment() -> Environment:
         p=p_value,
         loss=loss,
         whole=whole,
+        share=share,
+        gib=gib,
+        right=right_answers,
     )
     return environment
 
@@ -221,6 +224,40 @@ def summary_table(tables: Tables) -> Table:
             factor(s.overhead),
         )
     return table
+
+
+def throughput_table(tables: Tables) -> Table:
+    """How the confirmation's runs went through their data, for a terminal; medians over the runs."""
+    table = Table(title="Throughput", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm", overflow="fold")
+    for column in ("tokens\nper s", "FLOP\nutilisation", "waiting\nfor circuits", "peak memory\nof a worker"):
+        table.add_column(column, justify="right")
+    for s in arm_summaries(tables):
+        t = s.throughput
+        table.add_row(
+            Text(s.arm),
+            digits(t.tokens_per_s),
+            share(t.flop_utilisation),
+            share(t.circuit_share),
+            gib(t.peak_memory_bytes),
+        )
+    return table
+
+
+def share(fraction: float | None) -> str:
+    return NONE if fraction is None else f"{100 * fraction:.3g} %"
+
+
+def gib(n_bytes: float | None) -> str:
+    return NONE if n_bytes is None else f"{n_bytes / 2**30:.3g} GiB"
+
+
+def right_answers(s: ArmSummary) -> str:
+    """With their share and its 95 % interval (Wilson)."""
+    if not s.answers:
+        return NONE
+    low, high = proportion_interval(s.answers_right or 0, s.answers)
+    return f"{s.answers_right} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
 def percent(fraction: float | None) -> str:

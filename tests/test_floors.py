@@ -67,7 +67,7 @@ FLOORS = [
         "workloads.token_batches",
         "workloads.generation",
     },
-    {"circuits.backends", "workloads.token_loss", "analysis", "analysis.statistics"},
+    {"circuits.backends", "workloads.token_loss", "analysis", "analysis.statistics", "analysis.throughput"},
     {"analysis.improvement", "analysis.profile", "analysis.time_to_target"},
     {"circuits.shots", "circuits.gradients", "circuits.in_process"},
     {"circuits.aer_import", "circuits.series"},

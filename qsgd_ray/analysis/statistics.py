@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,15 @@ DECIMALS = 12
 class Interval(NamedTuple):
     low: float
     high: float
+
+
+def proportion_interval(n_hits: int, n: int, level: float = 0.95) -> Interval:
+    """Of a share of independent trials (Wilson). ValueError: more hits than trials, or no trial."""
+    if not 0 <= n_hits <= n or n == 0:
+        raise ValueError(f"n_hits: got {n_hits} of {n}; allowed: at least one trial, and no more hits than trials")
+    low, high = proportion_confint(n_hits, n, alpha=1 - level, method="wilson")
+    # None and all: rounding would leave these bounds off by 1e-16, on the wrong side of the share.
+    return Interval(0.0 if n_hits == 0 else float(low), 1.0 if n_hits == n else float(high))
 
 
 def finite(values: ArrayLike) -> Floats:

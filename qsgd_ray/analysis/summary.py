@@ -13,6 +13,7 @@ import numpy as np
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.analysis.throughput import Throughput, throughput
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget, saved, time_to_target
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
@@ -31,7 +32,8 @@ class ArmSummary:
     None where no run of either reached the target.
     `seconds_to_target_circuits_free`: the same clock less the wait for circuits. `step_ratio`: |lambda * Q| / |Adam
     step|, None where nothing is perturbed. `overhead`: wall seconds per epoch over the baseline's, less one.
-    `train_loss`: mean over the last epoch. `answers` and what follows: sums over the runs, None where none was asked.
+    `train_loss`: mean over all steps of a run. `answers` and what follows: sums over the runs, None where none was
+    asked. `throughput`: how its runs went through their data.
     """
 
     arm: str
@@ -56,6 +58,7 @@ class ArmSummary:
     answers: int | None
     answers_right: int | None
     answers_without_number: int | None
+    throughput: Throughput
 
 
 def confirm_rows(tables: Tables, arm: str) -> list[Row]:
@@ -132,11 +135,12 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),
         overhead=None,
-        train_loss=_median(_known(rows, "train_loss")),
+        train_loss=_median(_known(rows, "mean_train_loss")),
         test_loss=_median(_known(rows, "test_loss")),
         answers=_total(rows, "answers"),
         answers_right=_total(rows, "answers_right"),
         answers_without_number=_total(rows, "answers_without_number"),
+        throughput=throughput(rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers that a model writes: held-out problems come in; greedy answers, their numbers and the exact match go out."""
+"""Answers that a model writes: held-out problems come in; greedy answers and their numbers go out."""
 
 from __future__ import annotations
 
@@ -27,36 +27,6 @@ class Answer:
     correct: bool
     n_tokens: int
     ended: bool
-
-
-@dataclass(frozen=True)
-class ExactMatch:
-    """`n_correct` of `n` answers have the right number, `n_without_number` none; `low` to `high`: 95 % (Wilson)."""
-
-    n_correct: int
-    n: int
-    n_without_number: int
-    low: float
-    high: float
-
-    @property
-    def fraction(self) -> float:
-        return self.n_correct / self.n
-
-
-def exact_match(n_correct: int, n: int, n_without_number: int = 0) -> ExactMatch:
-    """From sums over all ranks; an answer without a number is wrong. StudyError: counts that cannot be."""
-    if not 0 <= n_correct <= n - n_without_number <= n or n == 0:
-        raise StudyError(
-            f"n_correct: got {n_correct} of {n} answers, {n_without_number} without a number; allowed: at least one "
-            "answer, and no more right ones than have a number"
-        )
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(n_correct, n, alpha=0.05, method="wilson")
-    # None and all right: rounding would leave these bounds off by 1e-16, on the wrong side of the fraction.
-    low, high = 0.0 if n_correct == 0 else float(low), 1.0 if n_correct == n else float(high)
-    return ExactMatch(n_correct, n, n_without_number, low, high)
 
 
 def generate_answers(

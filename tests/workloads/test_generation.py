@@ -8,7 +8,7 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.language_settings import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.workloads.chat import encode, encode_prompts
-from qsgd_ray.workloads.generation import end_tokens, exact_match, generate_answers
+from qsgd_ray.workloads.generation import end_tokens, generate_answers
 from qsgd_ray.workloads.problem import Problem
 from qsgd_ray.workloads.token_batches import TokenBatches
 from qsgd_ray.workloads.token_loss import backward_step
@@ -127,19 +127,3 @@ def test_a_rank_that_is_none_is_refused(trained):
     model, tokenizer, problems = trained
     with pytest.raises(StudyError, match="rank: got 2 of world_size 2; allowed: 0 <= rank < world_size"):
         generate_answers(model, tokenizer, problems, FORM, rank=2, world_size=2)
-
-
-@pytest.mark.parametrize("n_correct", [0, 3, 20])
-def test_the_interval_is_wilson_s(n_correct):
-    found, n, z = exact_match(n_correct, 20), 20, 1.959963984540054
-    p = n_correct / n
-    centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    assert found.low == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-12)
-    assert found.high == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-12)
-    assert 0 <= found.low <= found.fraction == p <= found.high <= 1
-
-
-@pytest.mark.parametrize("counts", [(0, 0, 0), (3, 2, 0), (-1, 2, 0), (2, 3, 2), (0, 2, 3), (0, 2, -1)])
-def test_counts_that_cannot_be_are_refused(counts):
-    with pytest.raises(StudyError, match="n_correct: got"):
-        exact_match(*counts)
