@@ -297,6 +297,21 @@ def bench_pool(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStora
     _bench("pool", cases(budget_s, quick), storage)
 
 
+@bench.command("train")
+def bench_train(
+    quick: Annotated[bool, typer.Option("--quick", help="A model of two layers, in half a minute.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Each of them so often.")] = 3,
+    storage: BenchStorage = BENCH_RESULTS,
+) -> None:
+    """What Ray Train, reports and checkpoints add to a step of fine-tuning SmolLM2-135M (make llm installs it)."""
+    from qsgd_ray.connection import settle
+
+    settle()
+    from qsgd_ray.bench.train import cases
+
+    _bench("train", cases(rounds, quick), storage)
+
+
 def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     from qsgd_ray.bench.rows import timing_table, write_rows
 

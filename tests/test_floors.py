@@ -102,7 +102,7 @@ FLOORS = [
     {"pool.circuit_pool"},
     {"bench.pool"},
     {"distributed"},
-    {"trainable", "progress"},
+    {"trainable", "progress", "bench.train"},
     {"search"},
     {"study"},
     {"cli"},
