@@ -1,15 +1,15 @@
 """A few coordinates here and there in memory: tensors and places in; read, added to and put back all at once.
 
 An operation of torch on a slice takes a microsecond or two of Python, whatever its length: with the first coordinates
-of 272 tensors, read, perturbed and written, that is 2 ms. So large models do it in a C++ loop, small ones and other
-dtypes in torch's operations; the bits are the same.
+of 272 tensors, read, perturbed and written, that is 2 ms. So models of many tensors do it in a C++ loop, those of few
+and other dtypes in torch's operations; the bits are the same.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -121,57 +121,71 @@ class TorchPlaces:
 class NativePlaces:
     """Places by a C++ loop. The tensors are float32, on the CPU and contiguous."""
 
-    def __init__(self, kernels: ctypes.CDLL, where: Where, tensors: Sequence[Tensor | None]) -> None:
+    def __init__(self, kernels: Kernels, where: Where, tensors: Sequence[Tensor | None]) -> None:
         self._kernels = kernels
         self._where = where
         self._tensors = tensors  # their memory is pointed at
-        starts = [0 if (x := tensors[index]) is None else x.data_ptr() for index in where.parameters]
-        self._pointers = np.array(starts, dtype=np.int64)
-        self._pointers += np.where(self._pointers != 0, where.offsets, 0)
+        self._pointers = np.array(
+            [
+                0 if (x := tensors[index]) is None else x.data_ptr() + offset
+                for index, offset in zip(where.parameters, where.offsets, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        self._at = _address(self._pointers), where.sizes_at, len(where.parameters)
 
     def joined(self) -> Tensor:
         values = torch.empty(self._where.length)
-        self._call("gather", values)
+        self._kernels.gather(*self._at, values.data_ptr())
         return values
 
     def put_(self, values: Tensor) -> None:
-        self._call("put", values)
+        self._kernels.put(*self._at, values.data_ptr())
 
     def add_(self, values: Tensor, times: Sequence[Times]) -> None:
         factors = np.zeros(len(self._pointers), dtype=np.float32)
         for which, factor in times:
             factors[which] = float(factor)
-        self._call("add", values, factors)
-
-    def _call(self, name: str, values: Tensor, *more: NDArray[np.float32]) -> None:
-        arrays = (self._pointers, self._where.sizes, None, values, *more)
-        arguments = [
-            ctypes.c_int64(len(self._pointers))
-            if array is None
-            else ctypes.c_void_p(array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data)
-            for array in arrays
-        ]
-        getattr(self._kernels, name)(*arguments)
+        self._kernels.add(*self._at, values.data_ptr(), _address(factors))
 
 
 class Where(NamedTuple):
     """Parts as arrays: of each the parameter, how many bytes into its memory it begins, and how long it is."""
 
     parameters: list[int]
-    offsets: NDArray[np.int64]
+    offsets: list[int]
     sizes: NDArray[np.int64]
+    sizes_at: int
     length: int
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Where:
         sizes = np.array([part.stop - part.start for part in parts], dtype=np.int64)
-        offsets = np.array([4 * part.start for part in parts], dtype=np.int64)
-        return cls([part.parameter for part in parts], offsets, sizes, int(sizes.sum()))
+        offsets = [4 * part.start for part in parts]
+        return cls([part.parameter for part in parts], offsets, sizes, _address(sizes), int(sizes.sum()))
 
 
-def native_kernels() -> ctypes.CDLL | None:
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]  # array.ctypes takes ten times as long
+    return address
+
+
+class Kernels:
+    """`gather`, `put` and `add`, of addresses as plain numbers."""
+
+    def __init__(self, loaded: ctypes.CDLL) -> None:
+        places = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        self.gather, self.put, self.add = loaded.gather, loaded.put, loaded.add
+        self.gather.argtypes = self.put.argtypes = places
+        self.add.argtypes = (*places, ctypes.c_void_p)
+        for function in (self.gather, self.put, self.add):
+            function.restype = None
+
+
+def native_kernels() -> Kernels | None:
     """What NativePlaces calls; None, and one line in the log, where they cannot be compiled."""
-    return library(SOURCE)
+    loaded = library(SOURCE)
+    return None if loaded is None else Kernels(loaded)
 
 
 def fit_native(tensors: Sequence[Tensor | None]) -> bool:
