@@ -38,8 +38,9 @@ WRITE_TIMEOUT_S = 1800
 STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
 
 log = logging.getLogger(__name__)
-# torch's way of saying that there is one process.
+# torch's ways of saying that there is one process, and that half a checkpoint is there, which is written anew.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
 
 
 @dataclass
@@ -191,7 +192,7 @@ class Checkpoints:
                 "%s: going on with %s processes, not %s", self._folder, self._replica.world_size, numbers["world_size"]
             )
         else:
-            _take_generators(own[self._own_key()])
+            _take_generators(own[self._own_key()], device)
         return Progress(
             loss_sum=losses.mean(),
             measurements=tuple(Measurement(**one) for one in numbers["measurements"]),
@@ -199,8 +200,12 @@ class Checkpoints:
         )
 
     def remove(self) -> None:
-        """All of them, by one process: the trial has its row."""
-        self._storage.remove(self._folder)
+        """All of them, by one process: the trial has its row. What cannot be removed is logged."""
+        self.finish()
+        try:
+            self._storage.remove(self._folder)
+        except OSError as error:
+            log.warning("%s: %s", self._storage.place(self._folder), error)
 
     def _prune(self) -> None:
         for name in _names(self._storage, self._folder)[: -self._kept]:
@@ -243,7 +248,7 @@ def _own_tensors(replica: Replica, progress: Progress) -> dict[str, Tensor]:
     """What each replica has for itself."""
     own = {"loss_sum": progress.loss_sum, "generator": torch.get_rng_state()}
     if replica.device_type == "cuda":
-        own["cuda_generator"] = torch.cuda.get_rng_state()
+        own["cuda_generator"] = torch.cuda.get_rng_state(replica.device)
     return own
 
 
@@ -253,14 +258,14 @@ def _room_for_own(device: str | torch.device) -> dict[str, Tensor]:
         "generator": torch.empty_like(torch.get_rng_state()),
     }
     if torch.device(device).type == "cuda":
-        room["cuda_generator"] = torch.empty_like(torch.cuda.get_rng_state())
+        room["cuda_generator"] = torch.empty_like(torch.cuda.get_rng_state(device))
     return room
 
 
-def _take_generators(own: dict[str, Tensor]) -> None:
+def _take_generators(own: dict[str, Tensor], device: str | torch.device) -> None:
     torch.set_rng_state(own["generator"])
     if "cuda_generator" in own:
-        torch.cuda.set_rng_state(own["cuda_generator"])
+        torch.cuda.set_rng_state(own["cuda_generator"], device)
 
 
 def _numbers(parts: Parts, progress: Progress) -> dict[str, Any]:

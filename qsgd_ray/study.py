@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qsgd_ray.bulletin import Bulletin, Event
+from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
@@ -46,7 +47,10 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
         _search(study, site)
         by_arm = [confirm_trials(study, arm, point) for arm, point in chosen_points(study, results).items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
-        run_trials([trial for seed in zip(*by_arm, strict=True) for trial in seed], site, study.confirm.trials_per_fit)
+        trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
+        run_trials(trials, site, study.confirm.trials_per_fit)
+        if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
+            results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
 
 
 def _search(study: Study, site: Site) -> None:

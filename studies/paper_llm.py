@@ -57,7 +57,7 @@ class Size:
 SIZES = {
     "short": Size(
         data=WordProblems(train_size=64, validation_size=12, test_size=12),
-        steps_per_epoch=6,
+        steps_per_epoch=5,
         epochs=2,
         warmup_steps=1,
         n_answers=0,

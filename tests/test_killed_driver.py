@@ -1,6 +1,6 @@
 """kill -9 of the driver amid the search and amid the confirmation: the same command ends with every row once.
 
-With one trial at a time they are the rows of an undisturbed study. Of a killed driver nothing is left.
+With one trial at a time, and checkpoints, they are the rows of an undisturbed study without. Of a killed driver nothing is left.
 """
 
 import subprocess
@@ -34,6 +34,7 @@ STUDY = a_study(
     confirm=Confirm(seeds=(11, 12, 13, 14), epochs=170, workers=1),
 )
 """
+CHECKPOINTED = ("--set", "resources.checkpoint_steps=50")
 SEVERAL = ("--set", "search.trials_at_once_per_arm=2")
 # These two tell the driver first that its node is gone, for a minute, and do nothing else (Ray 2.60).
 LAST_TO_GO = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -102,7 +103,7 @@ def runs(tmp_path_factory) -> Iterator[dict[str, Future[Run]]]:
     kills = ("search", "confirm")
     with ThreadPoolExecutor(2) as pool:
         yield {
-            "one": pool.submit(run, study_file, folder / "one", kills),
+            "one": pool.submit(run, study_file, folder / "one", kills, CHECKPOINTED),
             "several": pool.submit(run, study_file, folder / "several", kills, SEVERAL),
             "undisturbed": pool.submit(run, study_file, folder / "undisturbed"),
         }
