@@ -33,20 +33,25 @@ def reader_at(place: Storage) -> FileSystemReader:
     return StoreReader(place)
 
 
+# What is read at once is a tensor, or what DCP notes of them all.
+READ_TIMEOUT_S = 600
+
+
 class StoreFiles(FileSystemBase):
-    """torch's file system on top of pyarrow's."""
+    """torch's file system on top of pyarrow's. Reading and looking answer in bounded time; who writes bounds that."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._files, _ = store.filesystem()
-        self._has_folders = store.has_folders
+        self._store = store
+        self._files = store.ask(lambda files, _: files)
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
+        place = os.fspath(path)
         if mode == "rb":
-            with self._files.open_input_file(os.fspath(path)) as stream:
-                yield stream
+            with self._store.ask(lambda files, _: files.open_input_file(place)) as stream:
+                yield StoreStream(self._store, stream)
         else:
-            with self._files.open_output_stream(os.fspath(path)) as stream:
+            with self._files.open_output_stream(place) as stream:
                 yield stream
 
     def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
@@ -59,7 +64,7 @@ class StoreFiles(FileSystemBase):
         return os.fspath(path)
 
     def mkdir(self, path: str | os.PathLike[str]) -> None:
-        if self._has_folders:
+        if self._store.has_folders:
             self._files.create_dir(os.fspath(path))
 
     @classmethod
@@ -69,10 +74,33 @@ class StoreFiles(FileSystemBase):
     def exists(self, path: str | os.PathLike[str]) -> bool:
         from pyarrow import fs
 
-        return bool(self._files.get_file_info(os.fspath(path)).type != fs.FileType.NotFound)
+        found = self._store.ask(lambda files, _: files.get_file_info(os.fspath(path)))
+        return bool(found.type != fs.FileType.NotFound)
 
     def rm_file(self, path: str | os.PathLike[str]) -> None:
         self._files.delete_file(os.fspath(path))
+
+
+class StoreStream(io.RawIOBase):
+    """A file of the store, read in whole requests of bounded time."""
+
+    def __init__(self, store: ObjectStore, stream: Any) -> None:
+        self._store, self._stream = store, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._stream.seek(offset, whence))
+
+    def read(self, size: int | None = -1) -> bytes:
+        n_bytes = None if size is None or size < 0 else size
+        return bytes(self._store.ask(lambda *_: self._stream.read(n_bytes), READ_TIMEOUT_S))
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
 
 
 class StoreWriter(FileSystemWriter):
@@ -81,7 +109,7 @@ class StoreWriter(FileSystemWriter):
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("", sync_files=False)
         self.fs = StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.filesystem()[1]
+        self.path = store.ask(lambda _, root: root)
 
 
 class StoreReader(FileSystemReader):
@@ -90,7 +118,7 @@ class StoreReader(FileSystemReader):
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("")
         self.fs = StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.filesystem()[1]
+        self.path = store.ask(lambda _, root: root)
 
     def _slice_file(self, file: Any, sinfo: Any) -> IO[bytes]:
         file.seek(sinfo.offset)

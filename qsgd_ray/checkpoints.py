@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,7 @@ class Progress:
 
     loss_sum: Tensor
     step: int = 0
+    moved: bool = False  # to another number of processes
     wall_s: float = 0.0
     evaluation_s: float = 0.0
     n_tokens: int = 0
@@ -76,11 +78,21 @@ def _names(storage: Storage, folder: str) -> list[str]:
     return [name.removesuffix(".json") for name in storage.names(folder, ".json")]
 
 
+def forget(storage: Storage, trial_id: str) -> None:
+    """Remove all of a trial's: it has its row. What cannot be removed is logged."""
+    folder = f"{FOLDER}/{trial_id}"
+    try:
+        storage.remove(folder)
+    except OSError as error:
+        log.warning("%s: %s", storage.place(folder), error)
+
+
 class Checkpoints:
     """The checkpoints of one trial below `storage`, one after each `every` steps, of which the newest `kept` stay.
 
     `group`: a process group on the CPU that nobody else uses, for more than one replica. All replicas call the same
-    methods in the same order. `started_at`: when the trial began, in whichever process that was.
+    methods in the same order. `started_at`: when the trial began, in whichever process that was. `n_failed`: how many
+    could not be written.
     """
 
     def __init__(
@@ -96,6 +108,7 @@ class Checkpoints:
     ) -> None:
         self.started_at = started_at or datetime.now(UTC)
         self._storage, self._trial_id, self._folder = storage, trial_id, f"{FOLDER}/{trial_id}"
+        self.n_failed = 0
         self._every, self._kept = every, kept
         self._replica, self._group = replica, group
         self._writing: Future[None] | None = None
@@ -120,7 +133,7 @@ class Checkpoints:
         # Not by the writer's own stager, which leaves tensors of the CPU where the next step changes them.
         stager = DefaultStager(StagingOptions(False, False, False, False))
         written = async_save(
-            _tensors(parts) | {self._own_key(): _own_tensors(self._replica, progress)},
+            self._share(_tensors(parts)) | {self._own_key(): _own_tensors(self._replica, progress)},
             storage_writer=writer_at(self._storage / self._folder / name),
             async_stager=stager,
             process_group=self._group,
@@ -137,6 +150,10 @@ class Checkpoints:
                     self._prune()
             except BaseException as error:
                 log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, error)
+                self.n_failed += 1
+                if self._replica.rank == 0:  # half of it would only take the room of the next
+                    with suppress(OSError):
+                        self._storage.remove(f"{self._folder}/{name}")
             finally:
                 stager.close()
                 published.set_result(None)
@@ -155,7 +172,8 @@ class Checkpoints:
     def restore(self, parts: Parts, device: str | torch.device) -> Progress | None:
         """The state of the newest checkpoint put into `parts`; None: there is none.
 
-        StorageError: it cannot be read. It is then removed: the next attempt takes the one before.
+        StorageError: it cannot be read. The second time it is removed, so that the next attempt takes the one before: a
+        store may fail once, and a process may die while it reads.
         """
         # The replicas look one after the other, while a write of a group that died may just end: the first decides.
         own = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
@@ -168,13 +186,21 @@ class Checkpoints:
             progress = self._read(name, numbers, parts, device)
         except (Exception, CheckpointException) as error:  # torch's is no Exception
             if self._replica.rank == 0:
-                self._storage.remove(f"{self._folder}/{name}.json")
+                self._mark_unread(name)
             told = " ".join(str(error).split())[:300]
             raise StorageError(
                 f"{self._storage.place(f'{self._folder}/{name}')}: broken checkpoint ({told})"
             ) from error
+        if self._replica.rank == 0:
+            self._storage.remove(f"{self._folder}/{name}.unread")
         self.started_at = datetime.fromisoformat(numbers["started_at"])
         return progress
+
+    def _mark_unread(self, name: str) -> None:
+        mark = f"{name}.unread"
+        if mark in self._storage.names(self._folder, ".unread"):
+            self._storage.remove(f"{self._folder}/{name}.json")
+        self._storage.put(f"{self._folder}/{mark}", b"")
 
     def _read(self, name: str, numbers: dict[str, Any], parts: Parts, device: str | torch.device) -> Progress:
         reader = reader_at(self._storage / self._folder / name)
@@ -195,17 +221,22 @@ class Checkpoints:
             _take_generators(own[self._own_key()], device)
         return Progress(
             loss_sum=losses.mean(),
+            moved=moved,
             measurements=tuple(Measurement(**one) for one in numbers["measurements"]),
             **{name: numbers[name] for name in ("step", "wall_s", "evaluation_s", "n_tokens", "model_flops")},
         )
 
     def remove(self) -> None:
-        """All of them, by one process: the trial has its row. What cannot be removed is logged."""
+        """See `forget`; by one process, after what is being written."""
         self.finish()
-        try:
-            self._storage.remove(self._folder)
-        except OSError as error:
-            log.warning("%s: %s", self._storage.place(self._folder), error)
+        forget(self._storage, self._trial_id)
+
+    def _share(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """What this replica copies and writes: of what all have whole, its part of the names."""
+        if self._replica.sharding != "ddp":
+            return tensors
+        rank, world_size = self._replica.rank, self._replica.world_size
+        return {kind: dict(list(named.items())[rank::world_size]) for kind, named in tensors.items()}
 
     def _prune(self) -> None:
         for name in _names(self._storage, self._folder)[: -self._kept]:

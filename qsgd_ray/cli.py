@@ -177,6 +177,9 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
     _report(place, console)
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.read().trials.to_pylist())
+    if failed:
+        _complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
     if failures:
         _complain(failures[0])
         raise SystemExit(1)

@@ -203,6 +203,7 @@ class Resources(Frozen):
     or the study is run again (None: it begins anew); the `checkpoints_kept` newest are there until the trial has its
     row (checkpoints.py). `least_workers`: a trial begins with so few, and goes on with them from its last checkpoint,
     while Ray has no room for all that the study names; every minute it looks whether there is (None: it waits for all).
+    Answers by generation (`n_answers`) put the whole weights on every worker, also under `fsdp`.
 
     `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
     up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
@@ -233,6 +234,8 @@ class Resources(Frozen):
         if self.max_circuit_actors is not None and self.max_circuit_actors < (self.circuit_actors or math.inf):
             at_least = "with circuit_actors" if self.circuit_actors is None else f"at least {self.circuit_actors}"
             raise refuse(f"max_circuit_actors {at_least}; got {self.max_circuit_actors}")
+        if self.least_workers is not None and self.checkpoint_steps is None:
+            raise refuse(f"least_workers with checkpoint_steps; got {self.least_workers} without")
         return self
 
     def on_worker_nodes(self) -> dict[str, float]:

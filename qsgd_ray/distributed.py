@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import socket
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,9 +23,10 @@ import torch.distributed as dist
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from torch.distributed import ProcessGroup
 
-from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints, newest_step
+from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints, forget, newest_step
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
@@ -40,6 +42,9 @@ from qsgd_ray.workloads import make_workload
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
+# A replica raises as soon as another one's connection breaks; Ray tells of a death a second later or so, and of
+# whichever comes first it makes the end of the group.
+DEATH_TOLD_S = 3.0
 # Beyond the longest wait for circuits.
 PROCESS_GROUP_TIMEOUT_S = 300
 
@@ -106,6 +111,8 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
                 continue
             given_up.add(culprit.trial_id)
             _conclude(culprit, outcome, site, started_at or began)
+            if outcome.ending is not Ending.LOST:
+                forget(site.results.storage, culprit.trial_id)
 
 
 def group_timeout_s(resources: Resources) -> int:
@@ -150,7 +157,7 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     sharding = site.resources.sharding
     replica = Replica(context.get_world_rank(), context.get_world_size(), str(get_device()), sharding)
-    group = _group_for_checkpoints(site, replica)
+    group = _group_for_checkpoints(site)
     workload = make_workload(trials[0].workload, device=replica.device)
     for trial in trials:
         # A group that Ray made larger or smaller begins its list again.
@@ -169,10 +176,15 @@ def _work(config: dict[str, Any]) -> None:
         except Exception as error:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
             lost = isinstance(error, CircuitsLost | StorageError)
-            raise TrialError(traceback.format_exc(), lost, tuple(told), started_at) from None
+            if replica.world_size > 1 and not lost:
+                time.sleep(DEATH_TOLD_S)
+            began = checkpoints.started_at if checkpoints else started_at
+            raise TrialError(traceback.format_exc(), lost, tuple(told), began) from None
         require_equal_replicas(outcome, replica)
         if replica.rank == 0:
-            _conclude(trial, outcome, site, checkpoints.started_at if checkpoints else started_at)
+            if checkpoints is not None:
+                started_at, outcome = checkpoints.started_at, replace(outcome, checkpoints_failed=checkpoints.n_failed)
+            _conclude(trial, outcome, site, started_at)
             if checkpoints is not None:
                 checkpoints.remove()
         replica.sums(0.0)  # no replica runs ahead of the row
@@ -196,9 +208,10 @@ def checkpoints_of(
     )
 
 
-def _group_for_checkpoints(site: Site, replica: Replica) -> ProcessGroup | None:
-    """They are written while the default group is at work, and lie in the memory of CPUs."""
-    if replica.world_size == 1 or site.resources.checkpoint_steps is None:
+def _group_for_checkpoints(site: Site) -> ProcessGroup | None:
+    """They are written while the default group is at work, and lie in the memory of CPUs: torch asks for such a group
+    also where there is one worker."""
+    if site.resources.checkpoint_steps is None:
         return None
     return dist.new_group(backend="gloo", timeout=timedelta(seconds=WRITE_TIMEOUT_S))
 
@@ -231,7 +244,10 @@ def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
     """
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     raised = [failure for failure in failures.values() if isinstance(failure, TrialError)]
-    died = any(isinstance(getattr(f, "health_check_failure", f), RayActorError) for f in failures.values())
+    died = any(
+        isinstance(getattr(f, "health_check_failure", f), RayActorError | WorkerHealthCheckTimeoutError)
+        for f in failures.values()
+    )
     unwritten = any(isinstance(failure, StorageError) for failure in failures.values())
     lost = died or unwritten or not failures or any(failure.lost for failure in raised)
     told = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)

@@ -80,7 +80,8 @@ class AnswerCounts:
 @dataclass(frozen=True)
 class Outcome:
     """What a trial leaves behind. `answers`: of test problems. `test_s`: seconds that all test data took.
-    `parameters_sha256` names the final parameters bit for bit. `workers`: how many there were at the end."""
+    `parameters_sha256` names the final parameters bit for bit. `workers`: how many there were at the end.
+    `checkpoints_failed`: how many could not be written since it last began (None: there are none)."""
 
     ending: Ending
     measurements: tuple[Measurement, ...] = ()
@@ -90,6 +91,7 @@ class Outcome:
     test_s: float | None = None
     parameters_sha256: str | None = None
     workers: int | None = None
+    checkpoints_failed: int | None = None
     error: str | None = None
 
     def first_reaching(self, target_accuracy: float) -> Measurement | None:

@@ -62,13 +62,14 @@ ALONE = Replica()
 def spread(model: nn.Module, replica: Replica) -> nn.Module:
     """What to call in a training step in place of `model`, whose gradients are then means over the replicas.
 
-    Under `fsdp` the model itself is changed: its parameters become DTensors. The layers of its outermost module lists
-    are shards of their own, what is left is one more.
+    `model` is on the CPU and goes to the device. Under `fsdp` only its shards do: its parameters become DTensors, and
+    the gradients of micro batches are added up in shards, so that no device ever holds all of it. The layers of its
+    outermost module lists are shards of their own, what is left is one more.
     """
     if replica.world_size == 1:
-        return model
+        return model.to(replica.device)
     if replica.sharding == "ddp":
-        return DistributedDataParallel(model)
+        return DistributedDataParallel(model.to(replica.device))
     mesh = init_device_mesh(replica.device_type, (replica.world_size,))
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)

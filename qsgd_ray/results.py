@@ -56,7 +56,7 @@ class Results:
             self.storage.make_ready("trials", "measurements")
             before = self.read_json("study.json")
             if before is not None:
-                difference = _difference(before, study.model_dump(mode="json"))
+                difference = _difference(_what_counts(before), _what_counts(study.model_dump(mode="json")))
                 if difference:
                     raise StudyError(
                         f"--storage: got {self.path}, which holds a study with another {difference}; "
@@ -164,6 +164,12 @@ def _file(table: str, trial_id: str) -> str:
 def read(where: str | Path | Storage) -> Tables:
     """The study in a folder or at a URI (`.trials.to_pandas()` is a data frame)."""
     return Results(where).read()
+
+
+def _what_counts(study: dict[str, Any]) -> dict[str, Any]:
+    """Of a study's tree what its rows depend on: not how much Ray was asked for, but by what they were computed."""
+    resources = study.get("resources", {})
+    return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 
 
 def _difference(old: Any, new: Any, prefix: str = "") -> str | None:

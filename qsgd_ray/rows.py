@@ -26,6 +26,7 @@ TIME_COLUMNS = (
     "circuit_wait_s_to_target",
     "peak_flops_per_s",
     "peak_memory_bytes",
+    "checkpoints_failed",
     "started_at",
     "host",
 )
@@ -51,6 +52,7 @@ TRIALS = _schema(
         "error": pa.string(),
         "workers": pa.int32(),
         "workers_at_end": pa.int32(),
+        "checkpoints_failed": pa.int32(),
         "epochs_planned": pa.int32(),
         "epochs_run": pa.int32(),
         "steps": pa.int64(),
@@ -156,6 +158,7 @@ def trial_row(
         "error": outcome.error,
         "workers": trial.workers,
         "workers_at_end": outcome.workers,
+        "checkpoints_failed": outcome.checkpoints_failed,
         "epochs_planned": trial.epochs,
         "epochs_run": len(outcome.measurements),
         "learning_rate": trial.arm.learning_rate,
@@ -189,8 +192,9 @@ def trial_row(
 
 def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | None]:
     """Where a trial's time went: `elapsed_s`, from its start to its row, is the sum of `train_s` (steps), waits for
-    circuits, evaluation, and `idle_s`: making data and model, reporting, waiting to be told whether to stop, and what
-    came after the last measurement. `wall_s`: steps and waits. `circuit_s` is of other processes where a pool answers.
+    circuits, evaluation, and `idle_s`: making data and model, reporting, copying checkpoints, waiting to be told
+    whether to stop, and what came after the last measurement; of a trial that went on, also what was lost.
+    `wall_s`: steps and waits. `circuit_s` is of other processes where a pool answers.
     """
     last = outcome.measurements[-1] if outcome.measurements else None
     if last is None:

@@ -204,7 +204,7 @@ class ObjectStore:
         def bucket(files: Any, root: str) -> Any:
             return files.get_file_info(root.split("/")[0])
 
-        if self._ask(bucket).type == fs.FileType.NotFound:
+        if self.ask(bucket).type == fs.FileType.NotFound:
             raise StorageError(f"there is no bucket {self._uri.hostname}")
 
     def put(self, name: str, content: bytes) -> None:
@@ -222,7 +222,7 @@ class ObjectStore:
             if not whole:
                 files.move(str(partial), str(target))
 
-        self._ask(write)
+        self.ask(write)
 
     def read(self, name: str) -> bytes:
         """See `Storage`."""
@@ -234,7 +234,7 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
-        content = self._ask(read)
+        content = self.ask(read)
         if content is None:
             raise FileNotFoundError(self.place(name))
         return content
@@ -247,7 +247,7 @@ class ObjectStore:
             inside = fs.FileSelector(str(PurePosixPath(root, folder)), allow_not_found=True)
             return [file.base_name for file in files.get_file_info(inside) if file.is_file]
 
-        return sorted(name for name in self._ask(listed) if name.endswith(suffix) and not name.startswith("."))
+        return sorted(name for name in self.ask(listed) if name.endswith(suffix) and not name.startswith("."))
 
     def remove(self, name: str) -> None:
         """See `Storage`."""
@@ -261,19 +261,15 @@ class ObjectStore:
                 case fs.FileType.Directory:
                     files.delete_dir(target)
 
-        self._ask(remove)
+        self.ask(remove)
 
     @property
     def has_folders(self) -> bool:
         """Whether a folder must be there before a file can be in it."""
         return self._uri.scheme not in PUT_WHOLE
 
-    def filesystem(self) -> tuple[Any, str]:
-        """pyarrow's file system and the path of this place in it, for files too large to be put at once."""
-        return self._ask(lambda files, root: (files, root))
-
-    def _ask(self, question: Callable[[Any, str], T]) -> T:
-        """The answer of `question(filesystem, path of this place in it)`, in bounded time."""
+    def ask(self, question: Callable[[Any, str], T], limit_s: float | None = None) -> T:
+        """The answer of `question(filesystem, path of this place in it)`, in bounded time; else StorageError."""
         answer: Future[T] = Future()
 
         def work() -> None:
@@ -282,7 +278,7 @@ class ObjectStore:
             except Exception as error:
                 answer.set_exception(error)
 
-        limit = ANSWER_TIMEOUT_S if self._answered else FIRST_ANSWER_TIMEOUT_S
+        limit = limit_s or (ANSWER_TIMEOUT_S if self._answered else FIRST_ANSWER_TIMEOUT_S)
         threading.Thread(target=work, name=ASKING, daemon=True).start()
         try:
             found = answer.result(limit)

@@ -113,6 +113,8 @@ class TunedTrial(tune.Trainable):
 
     def _write(self, outcome: Outcome) -> None:
         started_at = self._checkpoints.started_at if self._checkpoints else self._started_at
+        if self._checkpoints is not None:
+            outcome = replace(outcome, checkpoints_failed=self._checkpoints.n_failed)
         self._site.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())
         if self._checkpoints is not None:
             self._checkpoints.remove()

@@ -72,6 +72,8 @@ def train(
     progress = checkpoints.restore(parts, replica.device) if checkpoints is not None else None
     if progress is None:
         progress = Progress(_zero(replica))
+    elif progress.moved:
+        torch.manual_seed(_keyed("dropout", trial.seed, replica.rank, progress.step))
     for measurement in progress.measurements:
         stop = yield measurement
         if replica.first_decides(bool(stop)) and measurement.epoch < trial.epochs:
@@ -96,6 +98,8 @@ def train(
             progress.n_tokens += work.n_tokens
             progress.model_flops += work.model_flops
             if checkpoints is not None and checkpoints.due(progress.step):
+                if replica.device_type == "cuda":
+                    torch.cuda.synchronize(replica.device)
                 progress.wall_s += time.perf_counter() - began
                 checkpoints.save(parts, progress)
                 began = time.perf_counter()
@@ -110,6 +114,7 @@ def train(
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             _finish(checkpoints)
             return _ended(Ending.DIVERGED, progress, model, replica)
+        peak_bytes = peak_memory_bytes(replica.device)
         told = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else NOTHING_PERTURBED
         measurement = Measurement(
             epoch=epoch,
@@ -129,7 +134,7 @@ def train(
             peak_flops_per_s=matmul_flops_per_s(replica.device, workload.matmul_dtype)
             if progress.model_flops
             else None,
-            peak_memory_bytes=int(replica.largest(peak_memory_bytes(replica.device))[0]),
+            peak_memory_bytes=int(replica.largest(peak_bytes)[0]),
         )
         progress.measurements = (*progress.measurements, measurement)
         progress.loss_sum = _zero(replica)

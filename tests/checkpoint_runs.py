@@ -42,18 +42,19 @@ def cut_at(workload, step: int):
 
 @dataclass(frozen=True)
 class Run:
-    """A trial with checkpoints, once to its end and once cut off at the steps `cuts`."""
+    """A trial with checkpoints, once to its end and once cut off at the steps `cuts`; `ends`: and then to its end."""
 
     name: str
     trial: Trial
     cuts: tuple[int, ...] = ()
     sharding: str = "ddp"
     every: int = 3
+    ends: bool = True
 
 
-def go(run_: Run, where: Storage | None, replica: Replica, group=None) -> Outcome:
+def go(run_: Run, where: Storage | None, replica: Replica, group=None) -> Outcome | None:
     """The outcome, after all cuts."""
-    for cut in (*run_.cuts, None):
+    for cut in (*run_.cuts, *([None] if run_.ends else [])):
         workload = make_workload(run_.trial.workload)
         if cut is not None:
             cut_at(workload, cut)
@@ -64,9 +65,10 @@ def go(run_: Run, where: Storage | None, replica: Replica, group=None) -> Outcom
             return run(train(run_.trial, workload, make_backend("auto"), replica, kept), lambda _: False)
         assert kept is not None
         kept.finish()
-        if group is not None:
+        if replica.world_size > 1:
             dist.barrier()
-    raise AssertionError("never here")
+    assert not run_.ends
+    return None
 
 
 def work(rank: int, world: int, folder: str, runs: list[Run]) -> None:
@@ -80,7 +82,7 @@ def work(rank: int, world: int, folder: str, runs: list[Run]) -> None:
         for one in runs:
             replica = Replica(rank, world, sharding=one.sharding)
             found[one.name] = (
-                go(replace(one, cuts=()), None, replica),
+                go(replace(one, cuts=(), ends=True), None, replica),
                 go(one, storage_at(place / one.name), replica, group),
             )
         torch.save(found, place / f"{rank}.pt")

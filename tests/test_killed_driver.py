@@ -1,6 +1,7 @@
 """kill -9 of the driver amid the search and amid the confirmation: the same command ends with every row once.
 
-With one trial at a time, and checkpoints, they are the rows of an undisturbed study without. Of a killed driver nothing is left.
+With one trial at a time, and checkpoints, they are the rows of an undisturbed study without. Of a killed driver nothing
+is left.
 """
 
 import subprocess

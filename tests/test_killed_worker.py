@@ -78,7 +78,7 @@ def test_a_trial_begins_with_the_workers_that_there_is_room_for(cluster, tmp_pat
     task = a_language_task(tmp_path, batch_size=8, steps_per_epoch=1)
     trial = a_trial(0, workload=task, workers=8, arm=a_trial(0).arm.model_copy(update={"eps": 1e-3}))
     assert cluster_cpus() < trial.workers
-    site = site_of(tmp_path / "elastic", cluster, resources=Resources(least_workers=2))
+    site = site_of(tmp_path / "elastic", cluster, resources=Resources(least_workers=2, checkpoint_steps=1))
     run_trials([trial], site)
     row = rows_of(site)[trial.trial_id]
     assert row["ending"] == "completed", row["error"]

@@ -128,6 +128,7 @@ def ask_together(attentions: Sequence[QuantumAttention]) -> None:
         attention
         for attention in dict.fromkeys(attentions)
         if attention.phi
+        and not hasattr(attention.angles, "to_local")  # in shards, they are whole within the layer only
         and (attention.spec, attention.readout) == (attentions[0].spec, attentions[0].readout)
         and attention.backend is attentions[0].backend
     ]

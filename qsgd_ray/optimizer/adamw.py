@@ -221,7 +221,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             "means": self._means.state(),
             "wait_s": prefetch.wait_s,
             "busy_s": prefetch.busy_s,
-            "n_circuits": prefetch.n_circuits - prefetch.n_under_way,
+            "n_circuits": prefetch.n_circuits,
             "under_way": prefetch.n_under_way > 0,
         }
 
@@ -231,11 +231,11 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         prefetch.forget()
         self._means = Means.from_state(state["means"])
         prefetch.wait_s, prefetch.busy_s = state["wait_s"], state["busy_s"]
-        prefetch.n_circuits = state["n_circuits"]
         if state["under_way"]:
             self._layout = layout_of(self.param_groups, self._reading, self._layout)
             with torch.no_grad():
                 prefetch.ahead(self._layout, self._steps)
+        prefetch.n_circuits = state["n_circuits"]  # those asked again are counted already
 
     def _adam_step(self) -> None:
         """Without a perturbation."""

@@ -41,7 +41,7 @@ class Workload(Protocol):
     def clip_norm(self) -> float | None: ...
 
     def make_model(self, seed: int) -> torch.nn.Module:
-        """A new model; its weights are a pure function of the seed, and no global generator moves."""
+        """A new model on the CPU; its weights are a pure function of the seed, and no global generator moves."""
         ...
 
     def batches(self, seed: int, epoch: int, rank: int, world_size: int, start: int = 0) -> Iterator[Any]:

@@ -67,7 +67,7 @@ class LanguageWorkload:
         self.steps_per_epoch = settings.steps_per_epoch or self._training.steps_per_epoch
 
     def make_model(self, seed: int) -> nn.Module:
-        """A model on the workload's device, read anew: its weights are the pretrained ones, what is drawn depends on
+        """A model on the CPU, read anew: its weights are the pretrained ones, what is drawn depends on
         `seed` alone, and no global generator moves. A copy to start from would take as much memory as the model."""
         settings = self.settings
         model: nn.Module = load_pretrained(
@@ -79,7 +79,7 @@ class LanguageWorkload:
             seed=seed,
         ).model
         self._flops = step_flops(model)
-        return model.to(self.device)
+        return model
 
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[TokenStep]:
         """This rank's part of each step of the epoch (from 1), which begins where the one before it ended; from its
@@ -105,7 +105,8 @@ class LanguageWorkload:
 
     def work(self, batch: TokenStep, world_size: int = 1) -> Work:  # noqa: ARG002
         """Of the examples of the whole step, without padding."""
-        return Work(sum(batch.lengths), self._flops.of(batch.lengths) if self._flops is not None else 0.0)
+        flops = 0.0 if self._flops is None else self._flops.of(batch.lengths, batch.n_tokens)
+        return Work(sum(batch.lengths), flops)
 
     def _precision(self) -> AbstractContextManager[object]:
         if (half := self.settings.autocast) is None:

@@ -139,15 +139,14 @@ class TextWorkload:
         }
 
     def make_model(self, seed: int) -> nn.Module:
-        """A model on the workload's device whose weights depend on `seed` alone; no global generator moves.
+        """A model on the CPU whose weights depend on `seed` alone; no global generator moves.
 
         With quantum attention, its angles are drawn last: a seed gives the other weights whether there is any or not.
         """
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the generators of the devices too, which are not forked here.
             torch.default_generator.manual_seed(_key("initial weights", seed) % 2**63)
-            model = _classifier(self.settings)
-        return model.to(self.device)
+            return _classifier(self.settings)
 
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
         """This rank's items (r::world_size) of each batch of the epoch; what fills no whole batch waits for another."""

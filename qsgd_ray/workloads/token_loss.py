@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 
 from qsgd_ray.outcome import Evaluation
@@ -91,8 +90,5 @@ def evaluate_tokens(model: nn.Module, batches: Iterable[TokenBatch]) -> Evaluati
 
 
 def _quiet(model: Any, last: bool) -> AbstractContextManager[None]:
-    """Where gradients are averaged over the ranks, not yet."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-        return nullcontext()
+    """Where gradients are averaged over the ranks, not yet. In shards they are at once: whole ones are too large."""
     return nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
