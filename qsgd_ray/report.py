@@ -216,7 +216,7 @@ def summary_table(tables: Tables) -> Table:
     for s in arm_summaries(tables):
         table.add_row(
             Text(s.arm),
-            interquartile_mean(s).replace(" null (", " null\n("),
+            interquartile_mean(s).replace(" (", "\n("),
             misses(s.epochs_to_target).replace(" of ", "/"),
             median_time(s.epochs_to_target),
             median_time(s.seconds_to_target),
