@@ -256,3 +256,10 @@ def test_an_arm_takes_a_point_of_exactly_its_spaces():
 def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():
     assert a_study().search.deterministic
     assert not with_overrides(a_study(), ["search.trials_at_once_per_arm=2"]).search.deterministic
+
+
+def test_fewer_workers_go_on_from_a_checkpoint_and_so_want_one():
+    with pytest.raises(StudyError, match=r"least_workers with checkpoint_steps; got 2 without"):
+        with_overrides(a_study(), ["resources.least_workers=2"])
+    kept = with_overrides(a_study(), ["resources.checkpoint_steps=5", "resources.least_workers=2"])
+    assert kept.resources.least_workers == 2

@@ -135,6 +135,15 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_that_is_read(results):
     assert read(results.path).trials.num_rows == 0
 
 
+def test_a_study_goes_on_with_other_machines_but_not_with_another_arithmetic(tmp_path):
+    Results(tmp_path).open(a_study(), {})
+    more = ["resources.least_workers=1", "resources.checkpoint_steps=10", "resources.circuit_timeout_s=5"]
+    Results(tmp_path).open(with_overrides(a_study(), more), {})
+    for changed in ("resources.sharding=fsdp", "resources.circuit_engine=torch"):
+        with pytest.raises(StudyError, match="holds a study with another resources"):
+            Results(tmp_path).open(with_overrides(a_study(), [changed]), {})
+
+
 def test_the_same_study_is_gone_on_with_and_another_is_refused(results):
     results.write(TRIAL, OUTCOME)
     results.open(a_study(), {"commit": None})

@@ -76,7 +76,9 @@ def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProbl
 
 def _cost_of_a_checkpoint(seconds: dict[str, list[float]]) -> str:
     with_one, without = (statistics.median(seconds[name]) for name in (KEPT, UNDER))
-    cost_s = max(0.0, with_one - without)
+    cost_s = with_one - without
+    if cost_s <= 0:
+        return "a checkpoint takes less than these rounds differ by"
     return f"a checkpoint takes {cost_s:.2g} s: {100 * LIMIT:g} % where there is one every {cost_s / LIMIT:.0f} s"
 
 
