@@ -18,6 +18,7 @@ from test_distributed import timeless
 
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import timings
+from qsgd_ray.commands.run import Terminated, _leave
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import StorageError
 
@@ -121,7 +122,7 @@ class Gone(Exception):
     """The end of a process that goes on."""
 
 
-@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (cli.Terminated(), 143)])
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
 def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch, capsys, tmp_path, interrupt, code):
     def leave(code):
         raise Gone(code)
@@ -132,11 +133,11 @@ def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch
     monkeypatch.setattr(os, "_exit", leave)
     results = Results(tmp_path)
     with pytest.raises(Gone, match=f"^{code}$"):
-        cli._leave(interrupt, results, Console())
+        _leave(interrupt, results, Console())
     assert f"Interrupted. 0 finished trials are kept in {tmp_path}; the same" in capsys.readouterr().out
     monkeypatch.setattr(results.storage, "names", silent)
     with pytest.raises(Gone):
-        cli._leave(interrupt, results, Console())
+        _leave(interrupt, results, Console())
     told = capsys.readouterr().out
     assert f"What is finished is (how many: no answer within 60 s) kept in {tmp_path}; the same command" in told
 

@@ -27,6 +27,8 @@ FLOORS = [
     },
     {"circuits.noise_settings", "language_settings"},
     {"workload_settings"},
+    {"refusal"},
+    {"arm_settings", "resource_settings", "stage_settings"},
     {"config"},
     {
         "cache",
@@ -105,6 +107,8 @@ FLOORS = [
     {"trainable", "progress", "bench.train"},
     {"search"},
     {"study"},
+    {"commands", "commands.complaint", "commands.report", "commands.circuit", "commands.bench"},
+    {"commands.run"},
     {"cli"},
 ]
 FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool.metrics" in floor)

@@ -1,0 +1,1 @@
+"""The words after `qsgd-ray`, one a file."""

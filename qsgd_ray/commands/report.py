@@ -1,0 +1,45 @@
+"""`qsgd-ray report`: a study's folder in; its page and, on the terminal, its verdict out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from qsgd_ray.config import StudyError
+from qsgd_ray.storage import Storage, StorageError, storage_at
+
+
+def report(
+    where: Annotated[
+        str, typer.Argument(metavar="DIR", help="A study's results: a folder or e.g. s3://BUCKET/PREFIX.")
+    ],
+) -> None:
+    """Write DIR/report.html and print the verdict."""
+    place = storage_at(where, "DIR")
+    try:
+        print_report(place, Console())
+    except StorageError as error:
+        raise StudyError(
+            f"DIR: got {place}; allowed: a study's results that can be read and written ({error})"
+        ) from None
+
+
+def print_report(place: Storage, console: Console) -> None:
+    """The page into its place; tables and verdict on `console`."""
+    from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
+    from qsgd_ray.results import read
+
+    tables = read(place)
+    try:
+        page = write_report(place)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StudyError(f"DIR: got {place}; allowed: a folder in which report.html can be written ({error})") from None
+    console.print(summary_table(tables))
+    if tables.study.workload.kind == "llm":
+        console.print(throughput_table(tables))
+    console.print(verdict_table(tables))
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False)

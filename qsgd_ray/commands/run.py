@@ -1,0 +1,155 @@
+"""`qsgd-ray run`: a study file in; rows, a report and a verdict out.
+
+Ctrl-C and SIGTERM (`ray job stop`, a batch system's limit) end it alike: rows are kept, exit code 130 or 143.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from qsgd_ray.commands.complaint import complain
+from qsgd_ray.commands.report import print_report
+from qsgd_ray.config import STAGES, Study
+from qsgd_ray.overrides import asked_scale, with_overrides
+from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
+
+if TYPE_CHECKING:
+    from qsgd_ray.results import Results
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is."""
+
+
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a field, e.g. confirm.seeds=[1,2,3]; scale=NAME: a file's other size. Repeatable.",
+        ),
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Results go to DIR/<study name>, a folder or e.g. s3://BUCKET/PREFIX; the same again goes on there.",
+        ),
+    ] = "results",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."
+        ),
+    ] = None,
+) -> None:
+    """Run a study (or go on with it), write its report and print the verdict."""
+    from qsgd_ray.study_file import load_study
+
+    scale, changes = asked_scale(overrides or [])
+    study = with_overrides(load_study(study_file, scale), changes)
+    place = storage_at(storage) / study.name
+    if isinstance(place, Folder):
+        place = Folder(place.path.resolve())
+    try:
+        with _sigterm_as_ctrl_c():
+            _run(study, study_file, overrides or [], place, address)
+    except Terminated:  # before a trial began, or after the last
+        raise SystemExit(TERMINATED) from None
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def terminate(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the way out
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+    from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
+
+    settle()
+    from qsgd_ray.bulletin import Bulletin
+    from qsgd_ray.circuits.backends import CircuitError
+    from qsgd_ray.progress import Progress
+    from qsgd_ray.provenance import provenance
+    from qsgd_ray.results import Results
+    from qsgd_ray.study import StudyUnfinished, run_study
+
+    console = Console()
+    results = Results(place)
+    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
+    planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+    failures: list[BaseException] = []
+    refuse_what_cannot_run(study, address)
+    results.open(study, provenance(study, study_file, overrides, address))
+    results.write_text("study.py", study_file.read_text())
+    try:
+        # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
+        with connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
+            if not cluster.private and (short := shortage(study)):
+                console.print(short, soft_wrap=True, highlight=False)
+            bulletin = Bulletin()
+
+            def stages() -> None:
+                try:
+                    run_study(study, results, cluster, bulletin)
+                except BaseException as error:
+                    failures.append(error)
+
+            # Not in the main thread: there Tune and Train would take over Ctrl-C, each in its own way.
+            work = threading.Thread(target=stages, name="stages", daemon=True)
+            try:
+                with Progress(console, planned, results) as progress:
+                    work.start()
+                    while work.is_alive():
+                        work.join(timeout=0.5)
+                        for event in bulletin.drain():
+                            progress.show(event)
+            except KeyboardInterrupt as interrupt:
+                if cluster.private:
+                    raise
+                # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
+                # away by itself what a driver leaves behind.
+                _leave(interrupt, results, console)
+    except KeyboardInterrupt as interrupt:
+        _leave(interrupt, results, console)
+    if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
+        raise failures[0]
+    print_report(place, console)
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.read().trials.to_pylist())
+    if failed:
+        complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
+    if failures:
+        complain(failures[0])
+        raise SystemExit(1)
+
+
+def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:
+    try:
+        kept = f"{results.count()} finished trials are"
+    except StorageError as error:
+        kept = f"What is finished is (how many: {error})"
+    told = f"Interrupted. {kept} kept in {results.path}; the same command goes on from there."
+    console.print(told, soft_wrap=True, highlight=False)
+    # Ray's threads may still wait for processes that are gone.
+    os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
