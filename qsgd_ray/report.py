@@ -61,7 +61,7 @@ def write_report(where: str | Path | Storage) -> Path | str:
     from qsgd_ray.figures import draw
 
     results = Results(where)
-    tables = results.read()
+    tables = results.read_study()
     verdicts, summaries = judge(tables), arm_summaries(tables)
     page = _environment().get_template("report.html.j2")
     figures = [
@@ -78,6 +78,8 @@ def write_report(where: str | Path | Storage) -> Path | str:
         page.render(
             study=tables.study,
             headline=headline(verdicts),
+            notes=tables.notes,
+            changed=bool(tables.changes),
             verdicts=verdicts,
             signs=SIGNS,
             summaries=summaries,

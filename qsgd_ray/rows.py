@@ -12,7 +12,7 @@ import pyarrow as pa
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -102,6 +102,7 @@ TRIALS = _schema(
         "parameters_sha256": pa.string(),
         "started_at": pa.timestamp("us", tz="UTC"),
         "host": pa.string(),
+        "trial": pa.string(),  # all of it as JSON
     }
 )
 MEASUREMENTS = _schema(
@@ -187,6 +188,7 @@ def trial_row(
         "parameters_sha256": outcome.parameters_sha256,
         "started_at": started_at,
         "host": host,
+        "trial": trial.model_dump_json(),
     }
 
 

@@ -7,24 +7,24 @@ search of an arm is a function of the study alone, however fast the others are.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
-import numpy as np
 import optuna
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from qsgd_ray.belonging import point_of
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
+from qsgd_ray.draws import named_seed
 from qsgd_ray.results import Results
 from qsgd_ray.spaces import LogUniform, Space, Uniform
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
-from qsgd_ray.trial import search_trial
-
-Point = dict[str, int | float]
+from qsgd_ray.trial import Point, startup_trials
 
 
 def run_search(study: Study, site: Site) -> None:
@@ -71,10 +71,10 @@ class ArmSearches(Searcher):
                 {path: _distribution(space) for path, space in arm.spaces().items()},
                 metric=SCORE,
                 mode="max",
-                sampler=_sampler(study, index, len(known.get(arm.name, {}))),
+                sampler=_sampler(study, arm.name, len(known.get(arm.name, {}))),
                 points_to_evaluate=list(known.get(arm.name, {}).values()) or None,
             )
-            for index, arm in enumerate(study.arms)
+            for arm in study.arms
             if arm.spaces()
         }
         self._running: dict[str, str] = {}
@@ -161,13 +161,11 @@ class ArmHalvings(FIFOScheduler):
 def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have their row already."""
     points: dict[str, dict[int, Point]] = {arm.name: {} for arm in study.arms}
-    for row in results.read().trials.to_pylist():
-        if row["stage"] != "search":
-            continue
-        # A column bears the last word of the field's path.
-        point = {path: row[path.rpartition(".")[2]] for path in study.arm(row["arm"]).spaces()}
-        if search_trial(study, row["arm"], row["number"], point).trial_id == row["trial_id"]:
-            points[row["arm"]][row["number"]] = point
+    for row in results.read_study(study).trials.to_pylist():
+        if row["stage"] == "search" and (trial := row["trial"]) is not None:
+            point = point_of(study.arm(row["arm"]), json.loads(trial)["arm"])
+            if point is not None:
+                points[row["arm"]][row["number"]] = point
     return points
 
 
@@ -184,16 +182,12 @@ def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.CategoricalDistribution(space.options)
 
 
-def _sampler(study: Study, index: int, n_known: int) -> optuna.samplers.BaseSampler:
-    """A sampler keyed by the study's seed, the arm's place and how many points it was told.
+def _sampler(study: Study, arm: str, n_known: int) -> optuna.samplers.BaseSampler:
+    """A sampler keyed by the study's seed, the arm's name and how many points it was told.
 
     Told points draw nothing, so a sampler that began anew with them would propose the very same ones again.
     """
-    seed = (study.seed * len(study.arms) + index) % 2**32
-    if n_known:
-        seed = int(np.random.SeedSequence((study.seed, index, n_known)).generate_state(1)[0])
+    seed = named_seed("search", study.seed, arm, n_known) % 2**32
     if study.search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    # Optuna draws its first ten trials at random; of a small budget that would be all.
-    startup = min(10, max(2, study.search.trials_per_arm // 2))
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup_trials(study.search))

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qsgd_ray.belonging import choice_key
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
@@ -20,8 +21,8 @@ from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
-from qsgd_ray.search import Point, run_search
-from qsgd_ray.trial import Trial, confirm_trials
+from qsgd_ray.search import run_search
+from qsgd_ray.trial import Point, Trial, confirm_trials
 
 POOL_START_TIMEOUT_S = 300
 
@@ -93,20 +94,22 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
 
 def unfinished(study: Study, results: Results) -> dict[str, int]:
     """How many search trials each arm still has to run, arms without any left out."""
-    rows = results.read().trials.to_pylist()
+    rows = results.read_study(study).trials.to_pylist()
     spent = [row["arm"] for row in rows if row["stage"] == "search" and row["ending"] != Ending.LOST]
     left = {arm.name: study.planned("search", arm) - spent.count(arm.name) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 
 
 def chosen_points(study: Study, results: Results) -> dict[str, Point]:
-    """The point at which each arm is confirmed, chosen once and kept beside the rows; arms without one are left out."""
-    kept: dict[str, Point] | None = results.read_json("chosen.json")
-    if kept is None:
-        best = {arm.name: best_point(arm, results) for arm in study.arms}
-        kept = {name: point for name, point in best.items() if point is not None}
-        results.write_text("chosen.json", json.dumps(kept, indent=2))
-    return kept
+    """The point at which each arm is confirmed, chosen once for each search and kept beside the rows; arms without one
+    are left out. Of an arm that the study no longer has, the choice stays."""
+    points = {name: point for name, point in results.choices(study).items() if point is not None}
+    missing = [arm for arm in study.arms if arm.name not in points]
+    best = {arm.name: point for arm in missing if (point := best_point(arm, results)) is not None}
+    if best:
+        new = {name: {"search": choice_key(study, study.arm(name)), "point": point} for name, point in best.items()}
+        results.write_text("chosen.json", json.dumps((results.read_json("chosen.json") or {}) | new, indent=2))
+    return {arm.name: (points | best)[arm.name] for arm in study.arms if arm.name in points | best}
 
 
 def best_point(arm: Arm, results: Results) -> Point | None:
@@ -119,7 +122,8 @@ def best_point(arm: Arm, results: Results) -> Point | None:
     """
     if not arm.spaces():
         return {}
-    rows = [row for row in results.read().trials.to_pylist() if row["stage"] == "search" and row["arm"] == arm.name]
+    trials = results.read_study().trials.to_pylist()
+    rows = [row for row in trials if row["stage"] == "search" and row["arm"] == arm.name]
     for ending in (Ending.COMPLETED, Ending.STOPPED_EARLY):
         ended = [row for row in rows if row["ending"] == ending]
         if ended:

@@ -1,19 +1,27 @@
-"""One training run as a value, named by the hash of what defines it: asked again, it is recognised."""
+"""One training run as a value, named by the hash of what decides its bits: asked again, it is recognised.
+
+A study that is changed keeps the trials that it would still run: what is no part of a trial renames none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qsgd_ray.config import Arm, Stage, Study, Task
+from qsgd_ray.config import Arm, Search, Sharding, Stage, Study, Task
+
+Point = dict[str, int | float]
 
 
 class Trial(BaseModel):
     """`arm` with every field a number, trained on `workload` for `epochs` epochs from `seed`.
 
     `number` counts within stage and arm. Test data is read only where `reads_test` (protocol: once, in confirmation).
+    `search`: of a search trial, what decided on its point and on its end (`search_key`). `sharding` and
+    `circuit_engine` are None where they decide nothing: with one worker, and without circuits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,16 +35,24 @@ class Trial(BaseModel):
     epochs: int
     workers: int
     reads_test: bool
+    search: str | None = None
+    sharding: Sharding | None = None
+    circuit_engine: Literal["auto", "torch", "chain", "aer"] | None = None
 
     @property
     def trial_id(self) -> str:
-        """`stage-arm-number-hash`; equal for equal content, in every process and version of Python."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return f"{self.stage}-{self.arm.name}-{self.number:03d}-{digest[:10]}"
+        """`search-arm-number-hash` or `stage-arm-sSEED-hash`; equal for equal content, in every process and version of
+        Python.
+
+        The study's name is no part of it, and a number only in a search: elsewhere it is a place in a list of seeds,
+        into which others may be put.
+        """
+        content = self.model_dump(mode="json", exclude={"study"} if self.stage == "search" else {"study", "number"})
+        place = f"{self.number:03d}" if self.stage == "search" else f"s{self.seed}"
+        return f"{self.stage}-{self.arm.name}-{place}-{_digest(content)}"
 
 
-def search_trial(study: Study, arm: str, number: int, point: dict[str, int | float]) -> Trial:
+def search_trial(study: Study, arm: str, number: int, point: Point) -> Trial:
     """Trial `number` of an arm's search, at a point of its space."""
     return Trial(
         study=study.name,
@@ -48,10 +64,12 @@ def search_trial(study: Study, arm: str, number: int, point: dict[str, int | flo
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,
+        search=search_key(study, arm, _told_by_budget(study.search, number)),
+        **arithmetic(study, arm, study.search.workers),
     )
 
 
-def confirm_trials(study: Study, arm: str, point: dict[str, int | float]) -> list[Trial]:
+def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
     """The confirmation of an arm at its best point: one trial a seed."""
     return [
         Trial(
@@ -64,6 +82,55 @@ def confirm_trials(study: Study, arm: str, point: dict[str, int | float]) -> lis
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
             reads_test=True,
+            **arithmetic(study, arm, study.confirm.workers),
         )
         for number, seed in enumerate(study.confirm.seeds)
     ]
+
+
+def arithmetic(study: Study, arm: str, workers: int) -> dict[str, Any]:
+    """What of the study's resources decides the bits of a trial of `arm` on so many workers."""
+    perturbation = study.arm(arm).perturbation
+    asks = perturbation is not None and perturbation.asks_circuits
+    return {
+        "sharding": study.resources.sharding if workers > 1 else None,
+        "circuit_engine": study.resources.circuit_engine if asks else None,
+    }
+
+
+def startup_trials(search: Search) -> int:
+    """How many points of an arm TPE draws at random before it learns.
+
+    Optuna's own ten would be all of a small budget.
+    """
+    return min(10, max(2, search.trials_per_arm // 2))
+
+
+def _told_by_budget(search: Search, number: int) -> int | None:
+    """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
+    where several trials run at once a sampler is told of those that are there, whoever asked for them."""
+    sampler: str = search.sampler
+    if sampler == "random" or not search.deterministic:
+        return None
+    if sampler == "tpe":
+        return None if number < startup_trials(search) else startup_trials(search)
+    return search.trials_per_arm
+
+
+def search_key(study: Study, arm: str, budget: int | None) -> str:
+    """The name of an arm's search: equal where the same points are tried, and halved by the same rule."""
+    return _digest(
+        {
+            "arm": study.arm(arm).model_dump(mode="json"),
+            "workload": study.workload.model_dump(mode="json"),
+            "seed": study.seed,
+            "search": study.search.model_dump(mode="json", exclude={"trials_per_arm", "trials_at_once_per_arm"}),
+            "deterministic": study.search.deterministic,
+            "budget": budget,
+            **arithmetic(study, arm, study.search.workers),
+        }
+    )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

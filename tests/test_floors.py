@@ -57,6 +57,8 @@ FLOORS = [
         "circuits.influence",
         "rows",
         "provenance",
+        "belonging",
+        "versions",
     },
     {
         "results",

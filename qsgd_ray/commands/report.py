@@ -42,4 +42,6 @@ def print_report(place: Storage, console: Console) -> None:
     if tables.study.workload.kind == "llm":
         console.print(throughput_table(tables))
     console.print(verdict_table(tables))
+    for note in tables.notes:
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

@@ -136,7 +136,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
     print_report(place, console)
-    failed = sum(row["checkpoints_failed"] or 0 for row in results.read().trials.to_pylist())
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.read_study().trials.to_pylist())
     if failed:
         complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
     if failures:

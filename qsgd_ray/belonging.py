@@ -1,0 +1,92 @@
+"""Which trials of a folder belong to a study: rows and the chosen points in, the same rows with the others left out.
+
+A trial belongs if the study as it is now would run it: its content is that of a planned search trial, or of a
+confirmation at the point that is chosen now. The others stay where they are; a study that is changed back finds them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from qsgd_ray.config import Arm, Study
+from qsgd_ray.trial import Point, confirm_trials, search_key, search_trial
+
+Row = dict[str, Any]
+# By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
+# is chosen anew. An arm that is not there never had one: then any point of its space will do.
+Choices = dict[str, Point | None]
+# Of a trial's row, what is looked at here.
+COLUMNS = ("trial_id", "stage", "arm", "number", "started_at", "trial")
+
+
+def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
+    """The ids of the rows (with `COLUMNS`) that belong to `study`.
+
+    Rows that do not tell their trial were written by a version of this package whose folders held one study.
+    """
+    arms = {arm.name: arm for arm in study.arms}
+    confirmed: dict[str, set[str]] = {}
+    searched: dict[tuple[str, int], Row] = {}
+    found = set()
+    for row in rows:
+        arm = arms.get(row["arm"])
+        if arm is None:
+            continue
+        if row["trial"] is None:
+            found.add(row["trial_id"])
+            continue
+        point = point_of(arm, json.loads(row["trial"])["arm"])
+        if point is None:
+            continue
+        if row["stage"] == "search" and _is_planned(study, arm, row, point):
+            # Another version of Optuna may have tried another point under the same number: the later one counts.
+            searched[arm.name, row["number"]] = max(row, searched.get((arm.name, row["number"]), row), key=_started)
+        elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
+            key = f"{arm.name} {json.dumps(chosen)}"
+            if key not in confirmed:
+                confirmed[key] = {trial.trial_id for trial in confirm_trials(study, arm.name, chosen)}
+            if row["trial_id"] in confirmed[key]:
+                found.add(row["trial_id"])
+    return found | {row["trial_id"] for row in searched.values()}
+
+
+def _is_planned(study: Study, arm: Arm, row: Row, point: Point) -> bool:
+    if row["number"] >= study.planned("search", arm):
+        return False
+    return search_trial(study, arm.name, row["number"], point).trial_id == str(row["trial_id"])
+
+
+def _started(row: Row) -> float:
+    return row["started_at"].timestamp() if row["started_at"] else 0.0
+
+
+def point_of(arm: Arm, tree: dict[str, Any]) -> Point | None:
+    """Where in the space of `arm` an arm without spaces lies, given as JSON; None where it is another arm."""
+    point: Point = {}
+    for path in arm.spaces():
+        value: Any = tree
+        for word in path.split("."):
+            value = value.get(word) if isinstance(value, dict) else None
+        if not isinstance(value, int | float):
+            return None
+        point[path] = value
+    return point
+
+
+def choice_key(study: Study, arm: Arm) -> str:
+    """What the choice of an arm's point rests on: equal where the same trials are searched."""
+    return search_key(study, arm.name, study.search.trials_per_arm)
+
+
+def choices_now(study: Study, kept: Any) -> Choices:
+    """What a folder's chosen.json says of the arms of `study`. An arm without a space has one point."""
+    points: Choices = {}
+    for arm in study.arms:
+        choice = (kept or {}).get(arm.name)
+        if not arm.spaces():
+            points[arm.name] = {}
+        elif choice is not None:
+            points[arm.name] = choice["point"] if choice["search"] == choice_key(study, arm) else None
+    return points
