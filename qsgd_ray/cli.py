@@ -11,8 +11,10 @@ from qsgd_ray import __version__
 from qsgd_ray.commands.bench import bench
 from qsgd_ray.commands.circuit import circuit
 from qsgd_ray.commands.complaint import complain
+from qsgd_ray.commands.replay import replay
 from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
+from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import StorageError, is_hanging
 
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
-for command in (run, report, circuit):
+for command in (run, report, replay, track, circuit):
     app.command()(command)
 
 

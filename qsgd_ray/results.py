@@ -139,6 +139,10 @@ class Results:
         """How the trial of this id ended; its row must be there."""
         return Ending(self._rows("trials", trial_id)["ending"][0].as_py())
 
+    def row(self, trial_id: str) -> dict[str, Any]:
+        """The row of one trial, which must be there."""
+        return dict(self._rows("trials", trial_id).to_pylist()[0])
+
     def trajectory(self, trial_id: str) -> list[dict[str, Any]]:
         """The measurements of one trial, in the order of epochs."""
         return self._rows("measurements", trial_id).sort_by("epoch").to_pylist()

@@ -179,7 +179,11 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
 
 def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exactly(searched, cluster, tmp_path):
     study = ENDINGS.model_copy(update={"search": ENDINGS.search.model_copy(update={"trials_at_once_per_arm": 2})})
-    site = interrupted(searched, cluster, tmp_path, keep=1, resources=Resources())
+    site = site_of(tmp_path / "small", cluster, circuits=Broken(), resources=Resources())
+    for arm in study.arms:
+        site.results.write(
+            search_trial(study, arm.name, 0, {path: s.edges()[0] for path, s in arm.spaces().items()}), OUTCOME
+        )
     kept = set((site.results.path / "trials").iterdir())
     run_search(study, site)
     rows = site.results.read().trials.to_pylist()
