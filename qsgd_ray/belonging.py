@@ -1,17 +1,19 @@
 """Which trials of a folder belong to a study: rows and the chosen points in, the same rows with the others left out.
 
 A trial belongs if the study as it is now would run it: its content is that of a planned search trial, or of a
-confirmation at the point that is chosen now. The others stay where they are; a study that is changed back finds them.
+confirmation or a map that starts from the point that is chosen now. The others stay where they are; a study that is
+changed back finds them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from qsgd_ray.config import Arm, Study
-from qsgd_ray.trial import Point, confirm_trials, search_key, search_trial
+from qsgd_ray.trial import Point, confirm_trials, map_trials, search_key, search_trial, told_by_budget
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
@@ -28,6 +30,8 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
     """
     arms = {arm.name: arm for arm in study.arms}
     confirmed: dict[str, set[str]] = {}
+    mapped = _mapped(study, choices)
+    key_of = lru_cache(lambda arm, budget: search_key(study, arm, budget))
     searched: dict[tuple[str, int], Row] = {}
     found = set()
     for row in rows:
@@ -37,10 +41,14 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
         if row["trial"] is None:
             found.add(row["trial_id"])
             continue
+        if row["stage"] == "map":
+            if mapped is None or row["trial_id"] in mapped:
+                found.add(row["trial_id"])
+            continue
         point = point_of(arm, json.loads(row["trial"])["arm"])
         if point is None:
             continue
-        if row["stage"] == "search" and _is_planned(study, arm, row, point):
+        if row["stage"] == "search" and _is_planned(study, arm, row, point, key_of):
             # Another version of Optuna may have tried another point under the same number: the later one counts.
             searched[arm.name, row["number"]] = max(row, searched.get((arm.name, row["number"]), row), key=_started)
         elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
@@ -52,10 +60,22 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
     return found | {row["trial_id"] for row in searched.values()}
 
 
-def _is_planned(study: Study, arm: Arm, row: Row, point: Point) -> bool:
-    if row["number"] >= study.planned("search", arm):
+def _mapped(study: Study, choices: Choices) -> set[str] | None:
+    """The ids of the map's trials. None: one of its arms never had a point, and any will do."""
+    if study.map is None:
+        return set()
+    if not {study.map.arm, study.baseline} <= choices.keys():
+        return None
+    points = {name: point for name, point in choices.items() if point is not None}
+    return {trial.trial_id for trial in map_trials(study, points)}
+
+
+def _is_planned(study: Study, arm: Arm, row: Row, point: Point, key_of: Callable[[str, int | None], str]) -> bool:
+    number = row["number"]
+    if number >= study.planned("search", arm):
         return False
-    return search_trial(study, arm.name, row["number"], point).trial_id == str(row["trial_id"])
+    key = key_of(arm.name, told_by_budget(study.search, number))
+    return search_trial(study, arm.name, number, point, key).trial_id == str(row["trial_id"])
 
 
 def _started(row: Row) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from qsgd_ray.config import Arm, Search, Sharding, Stage, Study, Task
+from qsgd_ray.map_design import name_of, placed
 
 Point = dict[str, int | float]
 
@@ -20,6 +21,7 @@ class Trial(BaseModel):
     """`arm` with every field a number, trained on `workload` for `epochs` epochs from `seed`.
 
     `number` counts within stage and arm. Test data is read only where `reads_test` (protocol: once, in confirmation).
+    `setting`: of a map's trial, what its axes are set to, as JSON; arm and workload have it already.
     `search`: of a search trial, what decided on its point and on its end (`search_key`). `sharding` and
     `circuit_engine` are None where they decide nothing: with one worker, and without circuits.
     """
@@ -35,6 +37,7 @@ class Trial(BaseModel):
     epochs: int
     workers: int
     reads_test: bool
+    setting: str | None = None
     search: str | None = None
     sharding: Sharding | None = None
     circuit_engine: Literal["auto", "torch", "chain", "aer"] | None = None
@@ -52,8 +55,8 @@ class Trial(BaseModel):
         return f"{self.stage}-{self.arm.name}-{place}-{_digest(content)}"
 
 
-def search_trial(study: Study, arm: str, number: int, point: Point) -> Trial:
-    """Trial `number` of an arm's search, at a point of its space."""
+def search_trial(study: Study, arm: str, number: int, point: Point, key: str | None = None) -> Trial:
+    """Trial `number` of an arm's search, at a point of its space. `key`: its `search_key`, where it is known."""
     return Trial(
         study=study.name,
         stage="search",
@@ -64,8 +67,8 @@ def search_trial(study: Study, arm: str, number: int, point: Point) -> Trial:
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,
-        search=search_key(study, arm, _told_by_budget(study.search, number)),
-        **arithmetic(study, arm, study.search.workers),
+        search=key or search_key(study, arm, told_by_budget(study.search, number)),
+        **arithmetic(study, study.arm(arm), study.search.workers),
     )
 
 
@@ -82,16 +85,44 @@ def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
             reads_test=True,
-            **arithmetic(study, arm, study.confirm.workers),
+            **arithmetic(study, study.arm(arm), study.confirm.workers),
         )
         for number, seed in enumerate(study.confirm.seeds)
     ]
 
 
-def arithmetic(study: Study, arm: str, workers: int) -> dict[str, Any]:
+def map_trials(study: Study, points: dict[str, Point]) -> list[Trial]:
+    """The map's trials, seeds outside and settings inside; none while an arm of it has no point to start from."""
+    design = study.map
+    if design is None or not {design.arm, study.baseline} <= points.keys():
+        return []
+    trials = []
+    for place, seed in enumerate(design.seeds):
+        for name in (study.baseline, design.arm):
+            confirmed = study.arm(name).at(points[name])
+            for index, setting in enumerate(study.map_settings(name)):
+                arm, workload = placed(confirmed, study.workload, setting)
+                trials.append(
+                    Trial(
+                        study=study.name,
+                        stage="map",
+                        number=index * len(design.seeds) + place,
+                        arm=arm,
+                        workload=workload,
+                        seed=seed,
+                        epochs=design.epochs,
+                        workers=design.workers,
+                        reads_test=False,
+                        setting=name_of(setting),
+                        **arithmetic(study, arm, design.workers),
+                    )
+                )
+    return trials
+
+
+def arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
     """What of the study's resources decides the bits of a trial of `arm` on so many workers."""
-    perturbation = study.arm(arm).perturbation
-    asks = perturbation is not None and perturbation.asks_circuits
+    asks = arm.perturbation is not None and arm.perturbation.asks_circuits
     return {
         "sharding": study.resources.sharding if workers > 1 else None,
         "circuit_engine": study.resources.circuit_engine if asks else None,
@@ -106,7 +137,7 @@ def startup_trials(search: Search) -> int:
     return min(10, max(2, search.trials_per_arm // 2))
 
 
-def _told_by_budget(search: Search, number: int) -> int | None:
+def told_by_budget(search: Search, number: int) -> int | None:
     """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
     where several trials run at once a sampler is told of those that are there, whoever asked for them."""
     sampler: str = search.sampler
@@ -127,7 +158,7 @@ def search_key(study: Study, arm: str, budget: int | None) -> str:
             "search": study.search.model_dump(mode="json", exclude={"trials_per_arm", "trials_at_once_per_arm"}),
             "deterministic": study.search.deterministic,
             "budget": budget,
-            **arithmetic(study, arm, study.search.workers),
+            **arithmetic(study, study.arm(arm), study.search.workers),
         }
     )
 

@@ -14,13 +14,13 @@ from test_results import OUTCOME, measured
 from test_search import THREE, simulated
 
 from qsgd_ray.belonging import belonging, point_of
-from qsgd_ray.config import Arm, Choice, Confirm, Perturbation, Search, Study, StudyError
+from qsgd_ray.config import Arm, Choice, Confirm, Map, Perturbation, Search, Study, StudyError
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.report import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.study import chosen_points, unfinished
-from qsgd_ray.trial import Trial, confirm_trials, search_trial
+from qsgd_ray.trial import Trial, confirm_trials, map_trials, search_trial
 from qsgd_ray.versions import differences, versions
 
 RATES = (1e-3, 2e-3)
@@ -364,3 +364,27 @@ def test_many_rows_belong_or_not_by_their_content_alone(results):
     everything = {row["trial_id"] for row in order}
     assert belonging(a_study(), order, results.choices(a_study())) == everything
     assert belonging(a_study(arms=a_study().arms[:1]), order, {}) == {i for i in everything if "-adamw-" in i}
+
+
+def test_a_map_belongs_while_its_setting_its_seeds_and_the_point_it_starts_from_stay(results):
+    design = Map(arm="sine", axes={"perturbation.n_qubits": (1, 2)}, seeds=(21, 22), epochs=2)
+    study = a_study(map=design)
+    points = chosen_points(study, results)
+    for trial in map_trials(study, points):
+        results.write(trial, OUTCOME)
+    results.open(study, {})
+    assert read(results.path).trials.num_rows == 8 + 2 * 2 + 2
+    for changed, kept in (
+        (design.model_copy(update={"seeds": (22, 23)}), 3),
+        (design.model_copy(update={"axes": {"perturbation.n_qubits": (2, 4)}}), 4),
+        (design.model_copy(update={"epochs": 3}), 0),
+        (None, 0),
+        (design, 6),
+    ):
+        results.open(a_study(map=changed), {})
+        assert read(results.path).trials.num_rows == 8 + kept
+    results.open(with_overrides(study, ["search.epochs=3"]), {})
+    assert rows(results) == []
+    results.write_text("chosen.json", "{}")
+    results.open(study, {})
+    assert read(results.path).trials.num_rows == 8 + 6

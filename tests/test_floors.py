@@ -29,6 +29,7 @@ FLOORS = [
     {"workload_settings"},
     {"refusal"},
     {"arm_settings", "resource_settings", "stage_settings"},
+    {"map_design"},
     {"config"},
     {
         "cache",
@@ -103,7 +104,9 @@ FLOORS = [
     {"models.transformer", "models.huggingface", "optimizer.one_pass", "optimizer.layout"},
     {"optimizer.at_once", "optimizer.by_runs", "models.pretrained"},
     {"optimizer.adamw", "analysis.verdict", "drawing", "workloads.text", "workloads.llm"},
-    {"optimizer", "workloads", "figures", "pool", "pool.presence", "pool.pool_size", "pool.asked"},
+    {"analysis.effect_map", "analysis.ladder"},
+    {"analysis.claims"},
+    {"optimizer", "workloads", "figures", "evidence", "pool", "pool.presence", "pool.pool_size", "pool.asked"},
     {"workloads.calibrate", "report", "checkpoints", "pool.door", "pool.answer_cache"},
     {"training"},
     {"bench", "bench.timing"},
@@ -115,7 +118,7 @@ FLOORS = [
     {"bench.pool"},
     {"distributed"},
     {"trainable", "progress", "bench.train", "replay", "tracking.beside"},
-    {"search"},
+    {"search", "listed"},
     {"study"},
     {
         "commands",
