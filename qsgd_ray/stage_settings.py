@@ -32,7 +32,7 @@ class Search(Frozen):
     trials_per_arm: int = Field(ge=1)
     epochs: int = Field(ge=1)
     seed: Seed = 0
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"] = "tpe"
     grace_epochs: int = Field(default=2, ge=1)
     reduction_factor: int = Field(default=3, ge=2)
     trials_at_once_per_arm: int = Field(default=1, ge=1)

@@ -36,6 +36,7 @@ FLOORS = [
         "models.tiny",
         "workloads.problem",
         "trial",
+        "samplers",
         "storage",
         "scratch",
         "study_file",
@@ -57,6 +58,7 @@ FLOORS = [
         "circuits.influence",
         "rows",
         "provenance",
+        "arm_search",
     },
     {
         "results",

@@ -10,6 +10,7 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import SMALL_TASK, a_study
+from test_arm_search import SAMPLERS
 from test_distributed import quiet, site_of, timeless
 from test_results import OUTCOME, measured
 
@@ -78,7 +79,7 @@ def test_every_arm_gets_its_budget_and_its_own_points(tmp_path):
     assert [one["number"] for one in points["sine"]] == list(range(6))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_of_several_at_once_that_goes_on_draws_no_point_twice(tmp_path, sampler):
     study = with_overrides(THREE, ["search.trials_at_once_per_arm=2", f"search.sampler={sampler}"])
     results = Results(tmp_path)
@@ -92,7 +93,7 @@ def test_a_search_of_several_at_once_that_goes_on_draws_no_point_twice(tmp_path,
     assert len({one["point"]["learning_rate"] for one in again}) == 6
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_largest_seed_is_one_that_every_sampler_takes(tmp_path, sampler):
     study = with_overrides(THREE, [f"seed={2**32 - 1}", f"search.sampler={sampler}"])
     results = Results(tmp_path)

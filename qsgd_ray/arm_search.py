@@ -1,0 +1,84 @@
+"""The search of one arm: asked for a point, told what became of it; an Optuna study in memory, nothing of Ray.
+
+In: the study, which of its arms, and points that are known already. Out: numbered points. Asked and told one at a time
+it is a function of the study and of what it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from qsgd_ray.config import Study
+from qsgd_ray.samplers import make_sampler
+from qsgd_ray.spaces import LogUniform, Space, Uniform
+
+Point = dict[str, int | float]
+
+
+class ArmSearch:
+    """The arm with this index; `known`, points by number, come first, as they are."""
+
+    def __init__(self, study: Study, index: int, known: Mapping[int, Point]) -> None:
+        self.arm = study.arms[index]
+        budget = study.planned("search", self.arm)
+        self._left = [*known, *(number for number in range(budget) if number not in known)]
+        self._spaces = {path: distribution(space) for path, space in self.arm.spaces().items()}
+        self._optuna = optuna.create_study(
+            sampler=make_sampler(study.search, _seed(study, index, len(known))), direction="maximize"
+        )
+        for point in known.values():
+            self._optuna.enqueue_trial(point)
+        self._asked: dict[int, optuna.Trial] = {}
+
+    @property
+    def n_left(self) -> int:
+        """How many trials are still to be asked for."""
+        return len(self._left)
+
+    @property
+    def n_running(self) -> int:
+        """How many were asked for and not yet told of."""
+        return len(self._asked)
+
+    def ask(self) -> tuple[int, Point]:
+        """The next trial's number and point."""
+        number = self._left.pop(0)
+        self._asked[number] = self._optuna.ask(self._spaces)
+        return number, self._asked[number].params
+
+    def tell(self, number: int, values: Sequence[float] | None) -> None:
+        """What the trial of this number came to, or None where it was lost.
+
+        A trial that was lost has taught its sampler nothing, so what came after it would not be what comes after it in
+        an undisturbed search: the arm rests until the search is run again, which starts from the rows.
+        """
+        trial = self._asked.pop(number)
+        if values is None:
+            self._left.clear()
+            self._optuna.tell(trial, state=TrialState.FAIL)
+        else:
+            self._optuna.tell(trial, values)
+
+
+def distribution(space: Space) -> BaseDistribution:
+    """The space, as Optuna has it."""
+    if isinstance(space, LogUniform):
+        return FloatDistribution(space.low, space.high, log=True)
+    if isinstance(space, Uniform):
+        return FloatDistribution(space.low, space.high)
+    return CategoricalDistribution(space.options)
+
+
+def _seed(study: Study, index: int, n_known: int) -> int:
+    """Keyed by the study's seed, the arm's place and how many points it was told.
+
+    Told points draw nothing, so a sampler that began anew with them would propose the very same ones again.
+    """
+    if n_known:
+        return int(np.random.SeedSequence((study.seed, index, n_known)).generate_state(1)[0])
+    return (study.seed * len(study.arms) + index) % 2**32
