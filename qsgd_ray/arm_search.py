@@ -17,6 +17,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.samplers import make_sampler
 from qsgd_ray.spaces import LogUniform, Space, Uniform
 
+DIRECTIONS = {"quality": "maximize", "step_time": "minimize", "circuits": "minimize"}
 Point = dict[str, int | float]
 
 
@@ -25,15 +26,17 @@ class ArmSearch:
 
     def __init__(self, study: Study, index: int, known: Mapping[int, Point]) -> None:
         self.arm = study.arms[index]
-        budget = study.planned("search", self.arm)
+        budget = study.points(self.arm)
         self._left = [*known, *(number for number in range(budget) if number not in known)]
         self._spaces = {path: distribution(space) for path, space in self.arm.spaces().items()}
         self._optuna = optuna.create_study(
-            sampler=make_sampler(study.search, _seed(study, index, len(known))), direction="maximize"
+            sampler=make_sampler(study.search, _seed(study, index, len(known))),
+            directions=[DIRECTIONS[objective] for objective in study.search.objectives],
         )
         for point in known.values():
             self._optuna.enqueue_trial(point)
         self._asked: dict[int, optuna.Trial] = {}
+        self._dearest = [0.0] * len(study.search.objectives)
 
     @property
     def n_left(self) -> int:
@@ -51,8 +54,10 @@ class ArmSearch:
         self._asked[number] = self._optuna.ask(self._spaces)
         return number, self._asked[number].params
 
-    def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """What the trial of this number came to, or None where it was lost.
+    def tell(self, number: int, values: Sequence[float | None] | None) -> None:
+        """What the trial of this number came to, one value an objective, or None where it was lost.
+
+        What a trial that failed at once would have cost, nobody knows: for the sampler, as much as the dearest.
 
         A trial that was lost has taught its sampler nothing, so what came after it would not be what comes after it in
         an undisturbed search: the arm rests until the search is run again, which starts from the rows.
@@ -62,7 +67,9 @@ class ArmSearch:
             self._left.clear()
             self._optuna.tell(trial, state=TrialState.FAIL)
         else:
-            self._optuna.tell(trial, values)
+            told = [self._dearest[place] if value is None else value for place, value in enumerate(values)]
+            self._dearest = [max(pair) for pair in zip(self._dearest, told, strict=True)]
+            self._optuna.tell(trial, told)
 
 
 def distribution(space: Space) -> BaseDistribution:

@@ -67,8 +67,8 @@ class Study(Frozen):
             raise refuse(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
             raise refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
-        if self.search.seed in self.confirm.seeds:
-            raise refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
+        if both := sorted({*self.search.seeds} & {*self.confirm.seeds}):
+            raise refuse(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
         if self.search.grace_epochs > self.search.epochs:
             raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
@@ -91,9 +91,13 @@ class Study(Frozen):
         return next(arm for arm in self.arms if arm.name == name)
 
     def planned(self, stage: Stage, arm: Arm) -> int:
-        """How many trials of an arm a stage plans; an arm with nothing to search is not searched."""
+        """How many rows of an arm a stage plans, one a seed; an arm with nothing to search is not searched."""
         if stage == "confirm":
             return len(self.confirm.seeds)
+        return self.points(arm) * len(self.search.seeds)
+
+    def points(self, arm: Arm) -> int:
+        """How many points of an arm the search tries."""
         return self.search.trials_per_arm if arm.spaces() else 0
 
 

@@ -20,7 +20,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
 from qsgd_ray.results import Results
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
-from qsgd_ray.trial import search_trial
+from qsgd_ray.tried import tried_points
 
 
 def run_search(study: Study, site: Site) -> None:
@@ -57,8 +57,9 @@ class ArmSearches(Searcher):
 
     def __init__(self, study: Study, results: Results) -> None:
         super().__init__(metric=SCORE, mode="max")
+        self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.deterministic else known_points(study, results)
+        known = {} if study.search.one_at_a_time else known_points(study, results)
         self._searches = {
             arm.name: ArmSearch(study, index, known.get(arm.name, {}))
             for index, arm in enumerate(study.arms)
@@ -85,7 +86,7 @@ class ArmSearches(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass on to the arm's own search, and make room."""
         search, number = self._running.pop(trial_id)
-        search.tell(number, None if error or result is None else [result[SCORE]])
+        search.tell(number, None if error or result is None else [result[name] for name in self._objectives])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: an interrupted search goes on from the study's rows, never from a pickle."""
@@ -100,6 +101,7 @@ class ArmHalvings(FIFOScheduler):
     def __init__(self, study: Study) -> None:
         super().__init__()
         self._epochs = study.search.epochs
+        self._halves = len(study.search.objectives) == 1
         self._halvings = {
             arm.name: ASHAScheduler(
                 time_attr=EPOCH,
@@ -122,7 +124,7 @@ class ArmHalvings(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP, as the arm's own halving says."""
         # A stop at the last epoch would end a trial that has ended by itself.
-        if result[EPOCH] >= self._epochs:
+        if result[EPOCH] >= self._epochs or not self._halves:
             return TrialScheduler.CONTINUE
         return self._of(trial).on_trial_result(tune_controller, trial, result)
 
@@ -136,13 +138,6 @@ class ArmHalvings(FIFOScheduler):
 
 
 def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
-    """Per arm and number, the points of search trials that have their row already."""
-    points: dict[str, dict[int, Point]] = {arm.name: {} for arm in study.arms}
-    for row in results.read().trials.to_pylist():
-        if row["stage"] != "search":
-            continue
-        # A column bears the last word of the field's path.
-        point = {path: row[path.rpartition(".")[2]] for path in study.arm(row["arm"]).spaces()}
-        if search_trial(study, row["arm"], row["number"], point).trial_id == row["trial_id"]:
-            points[row["arm"]][row["number"]] = point
-    return points
+    """Per arm and number, the points of search trials that have a row already."""
+    tried = tried_points(study, results.read().trials.to_pylist())
+    return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}

@@ -36,15 +36,20 @@ class Trial(BaseModel):
         return f"{self.stage}-{self.arm.name}-{self.number:03d}-{digest[:10]}"
 
 
-def search_trial(study: Study, arm: str, number: int, point: dict[str, int | float]) -> Trial:
-    """Trial `number` of an arm's search, at a point of its space."""
+def search_trials(study: Study, arm: str, number: int, point: dict[str, int | float]) -> list[Trial]:
+    """Trial `number` of an arm's search: one run a seed."""
+    return [search_trial(study, arm, number, point, place) for place in range(len(study.search.seeds))]
+
+
+def search_trial(study: Study, arm: str, number: int, point: dict[str, int | float], place: int = 0) -> Trial:
+    """Trial `number` of an arm's search, at a point of its space, from the seed that stands at `place`."""
     return Trial(
         study=study.name,
         stage="search",
         number=number,
         arm=study.arm(arm).at(point),
         workload=study.workload,
-        seed=study.search.seed,
+        seed=study.search.seeds[place],
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,

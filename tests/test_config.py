@@ -72,7 +72,24 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("search.trials_per_arm=no", "search.trials_per_arm: got 'no'; allowed: a valid integer"),
         ("search.grace_epochs=9", "search.grace_epochs: at most search.epochs (2); got 9"),
         ("confirm.workers=3", "confirm.workers: a divisor of workload.batch_size (32); got 3"),
-        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seed; got 0 in both"),
+        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seeds; got 0 in both"),
+        ("search.seeds=[11,3,12]", "confirm.seeds: disjoint from search.seeds; got 11, 12 in both"),
+        ("search.seeds=[]", "search.seeds: got []; allowed: "),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"seeds":[1,2],"workers":2}',
+            "search: allowed: workers: 1 with several",
+        ),
+        (
+            "search.sampler=grid",
+            "search.sampler: got 'grid'; allowed: 'tpe', 'random', 'gp', 'qmc', 'cmaes' or 'nsga2'",
+        ),
+        ('search.objectives=["circuits"]', "search: allowed: objectives: quality first, each once; got circuits"),
+        ('search.objectives=["quality","quality"]', "search: allowed: objectives: quality first, each once; got qual"),
+        ("search.tolerance=0.1", "search: allowed: tolerance: 0 with quality as the only objective; got 0.1"),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"objectives":["quality","circuits"],"sampler":"cmaes"}',
+            "search: allowed: sampler: any other than cmaes with several objectives; got 'cmaes'",
+        ),
         ("confirm.seeds=[1,1]", "confirm.seeds: allowed: each seed once"),
         ("baseline=sgd", "baseline: one of the arms (adamw, sine); got 'sgd'"),
         ('arms=[{"name":"a"},{"name":"a"}]', "arms: each name once; got a, a"),
@@ -256,6 +273,17 @@ def test_an_arm_takes_a_point_of_exactly_its_spaces():
 def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():
     assert a_study().search.deterministic
     assert not with_overrides(a_study(), ["search.trials_at_once_per_arm=2"]).search.deterministic
+
+
+def test_neither_is_one_that_looks_at_seconds():
+    assert not with_overrides(a_study(), ['search.objectives=["quality","step_time"]']).search.deterministic
+    assert with_overrides(a_study(), ['search.objectives=["quality","circuits"]']).search.deterministic
+
+
+def test_a_study_of_the_time_of_one_search_seed_is_read():
+    tree = a_study().model_dump(mode="json")
+    del tree["search"]["seeds"]
+    assert study_from_tree(tree | {"search": tree["search"] | {"seed": 7}}).search.seeds == (7,)
 
 
 def test_fewer_workers_go_on_from_a_checkpoint_and_so_want_one():

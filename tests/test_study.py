@@ -13,9 +13,10 @@ from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.results import Results
-from qsgd_ray.study import StudyUnfinished, best_point, chosen_points, unfinished
+from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished
 from qsgd_ray.study_file import load_study
 from qsgd_ray.trial import confirm_trials, search_trial
+from qsgd_ray.tried import best_point
 
 STUDIES = Path(__file__).parent.parent / "studies"
 
@@ -34,7 +35,7 @@ def write(results: Results, number: int, rate: float, ending: Ending, *accuracie
 
 
 def chosen(results: Results) -> float | None:
-    point = best_point(a_study().arm("sine"), results)
+    point = best_point(a_study(), a_study().arm("sine"), results.read().trials.to_pylist())
     return point and point["learning_rate"]
 
 
