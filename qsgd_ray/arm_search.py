@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from qsgd_ray.config import Study
 from qsgd_ray.samplers import make_sampler
-from qsgd_ray.spaces import LogUniform, Space, Uniform
+from qsgd_ray.spaces import LogUniform, Point, Space, Uniform
 
 DIRECTIONS = {"quality": "maximize", "step_time": "minimize", "circuits": "minimize"}
-Point = dict[str, int | float]
 
 
 class ArmSearch:
@@ -28,7 +26,6 @@ class ArmSearch:
         self.arm = study.arms[index]
         budget = study.points(self.arm)
         self._left = [*known, *(number for number in range(budget) if number not in known)]
-        self._spaces = {path: distribution(space) for path, space in self.arm.spaces().items()}
         self._optuna = optuna.create_study(
             sampler=make_sampler(study.search, _seed(study, index, len(known))),
             directions=[DIRECTIONS[objective] for objective in study.search.objectives],
@@ -51,8 +48,12 @@ class ArmSearch:
     def ask(self) -> tuple[int, Point]:
         """The next trial's number and point."""
         number = self._left.pop(0)
-        self._asked[number] = self._optuna.ask(self._spaces)
-        return number, self._asked[number].params
+        trial = self._asked[number] = self._optuna.ask()
+        point: Point = {}
+        while open_ := [(path, space) for path, space in self.arm.asked(point).items() if path not in point]:
+            path, space = open_[0]
+            point[path] = suggested(trial, path, space)
+        return number, point
 
     def tell(self, number: int, values: Sequence[float | None] | None) -> None:
         """What the trial of this number came to, one value an objective, or None where it was lost.
@@ -72,13 +73,14 @@ class ArmSearch:
             self._optuna.tell(trial, told)
 
 
-def distribution(space: Space) -> BaseDistribution:
-    """The space, as Optuna has it."""
-    if isinstance(space, LogUniform):
-        return FloatDistribution(space.low, space.high, log=True)
-    if isinstance(space, Uniform):
-        return FloatDistribution(space.low, space.high)
-    return CategoricalDistribution(space.options)
+def suggested(trial: optuna.Trial, path: str, space: Space) -> int | float | str:
+    """What the sampler proposes for one field."""
+    value: int | float | str
+    if isinstance(space, LogUniform | Uniform):
+        value = trial.suggest_float(path, space.low, space.high, log=isinstance(space, LogUniform))
+    else:
+        value = trial.suggest_categorical(path, space.options)
+    return value
 
 
 def _seed(study: Study, index: int, n_known: int) -> int:

@@ -30,7 +30,7 @@ from qsgd_ray.resource_settings import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.resource_settings import Resources as Resources
 from qsgd_ray.resource_settings import Sharding as Sharding
 from qsgd_ray.spaces import Choice as Choice
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.spaces import Frozen, options, refuse
 from qsgd_ray.spaces import LogUniform as LogUniform
 from qsgd_ray.spaces import Uniform as Uniform
 from qsgd_ray.stage_settings import STAGES as STAGES
@@ -75,9 +75,10 @@ class Study(Frozen):
             )
         if self.resources.circuit_engine != "auto":
             for arm in self.arms:
-                if arm.perturbation is not None and arm.perturbation.source in ("sampled", "noisy"):
+                sources = options(arm.perturbation.source) if arm.perturbation is not None else ()
+                if drawing := [source for source in sources if source in ("sampled", "noisy")]:
                     raise refuse(
-                        f"resources.circuit_engine: auto with the source {arm.perturbation.source} of arm {arm.name}; "
+                        f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
         for stage, workers in (("search", self.search.workers), ("confirm", self.confirm.workers)):

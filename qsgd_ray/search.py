@@ -15,10 +15,11 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from qsgd_ray.arm_search import ArmSearch, Point
+from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
 from qsgd_ray.results import Results
+from qsgd_ray.spaces import Point
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
 from qsgd_ray.tried import tried_points
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qsgd_ray.arm_search import Point
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
@@ -22,6 +21,7 @@ from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
+from qsgd_ray.spaces import Point
 from qsgd_ray.trial import Trial, confirm_trials
 from qsgd_ray.tried import best_point, tried_points
 

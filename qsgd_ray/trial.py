@@ -8,6 +8,7 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from qsgd_ray.config import Arm, Stage, Study, Task
+from qsgd_ray.spaces import Point
 
 
 class Trial(BaseModel):
@@ -36,12 +37,12 @@ class Trial(BaseModel):
         return f"{self.stage}-{self.arm.name}-{self.number:03d}-{digest[:10]}"
 
 
-def search_trials(study: Study, arm: str, number: int, point: dict[str, int | float]) -> list[Trial]:
+def search_trials(study: Study, arm: str, number: int, point: Point) -> list[Trial]:
     """Trial `number` of an arm's search: one run a seed."""
     return [search_trial(study, arm, number, point, place) for place in range(len(study.search.seeds))]
 
 
-def search_trial(study: Study, arm: str, number: int, point: dict[str, int | float], place: int = 0) -> Trial:
+def search_trial(study: Study, arm: str, number: int, point: Point, place: int = 0) -> Trial:
     """Trial `number` of an arm's search, at a point of its space, from the seed that stands at `place`."""
     return Trial(
         study=study.name,
@@ -56,7 +57,7 @@ def search_trial(study: Study, arm: str, number: int, point: dict[str, int | flo
     )
 
 
-def confirm_trials(study: Study, arm: str, point: dict[str, int | float]) -> list[Trial]:
+def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
     """The confirmation of an arm at its best point: one trial a seed."""
     return [
         Trial(

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.arm_search import Point
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending
+from qsgd_ray.spaces import Point
 from qsgd_ray.trial import search_trials
 
 Row = dict[str, Any]
@@ -56,8 +56,12 @@ class Tried:
 
 
 def point_of(arm: Arm, row: Row) -> Point:
-    """The point of an arm's space that a row stands at: a column bears the last word of a field's path."""
-    return {path: row[path.rpartition(".")[2]] for path in arm.spaces()}
+    """The point of an arm's space that a row stands at: a column bears the last word of a field's path.
+
+    Null is what was not asked for there.
+    """
+    values = {path: row[path.rpartition(".")[2]] for path in arm.spaces()}
+    return {path: value for path, value in values.items() if value is not None}
 
 
 def tried_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Tried]]:
@@ -71,6 +75,8 @@ def tried_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Tried]]:
         point = point_of(arm, row)
         known = found[arm.name].get(number)
         if known is None or row["trial_id"] not in known.rows:
+            if point.keys() != arm.asked(point).keys():
+                continue
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue

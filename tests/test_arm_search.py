@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_study
+from test_config import CONDITIONAL
 
 from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Search, Uniform
@@ -90,6 +91,45 @@ def test_a_sampler_that_learns_ends_nearer_to_the_best_than_it_began(sampler):
         third = len(qualities) // 3
         gained.append(np.mean(qualities[-third:]) - np.mean(qualities[:third]))
     assert np.mean(gained) > 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_conditional_space_is_asked_as_far_as_it_goes_and_again_the_same(sampler):
+    def went(search: ArmSearch) -> list[dict]:
+        points = []
+        while search.n_left:
+            number, point = search.ask()
+            search.tell(number, [point["learning_rate"]])
+            points.append(point)
+        return points
+
+    budget = 5 if sampler == "gp" else 20
+    arms = (CONDITIONAL,)
+    points = went(searched(sampler, arms=arms, budget=budget))
+    assert points == went(searched(sampler, arms=arms, budget=budget))
+    assert all(CONDITIONAL.at(point).spaces() == {} for point in points)
+    assert len({point["perturbation.source"] for point in points}) > 1
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "cmaes"])
+def test_several_objectives_are_told_and_one_that_failed_at_once_costs_as_much_as_the_dearest(sampler):
+    study = a_study(
+        arms=(Arm(name="adamw", learning_rate=RATE),),
+        search=Search(
+            trials_per_arm=8, epochs=1, grace_epochs=1, sampler=sampler, objectives=("quality", "circuits", "step_time")
+        ),
+    )
+
+    def went() -> list[dict]:
+        search, points = ArmSearch(study, 0, {}), []
+        while search.n_left:
+            number, point = search.ask()
+            rate = point["learning_rate"]
+            search.tell(number, [0.0, None, None] if number in (0, 3) else [rate, -np.log(rate), 1.0])
+            points.append(point)
+        return points
+
+    assert went() == went()
 
 
 def test_a_lost_trial_rests_the_arm():

@@ -56,6 +56,34 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
             "arms.sine.perturbation.source=zap",
             "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit', 'sampled', ",
         ),
+        (
+            "arms.sine.perturbation.depth=65",
+            "arms.sine.perturbation.depth: got 65; allowed: a whole number from 1 to 64",
+        ),
+        (
+            'arms.sine.perturbation.n_qubits={"kind":"choice","options":["two","4"]}',
+            "arms.sine.perturbation.n_qubits: allowed: a whole number from 1 to 4096, or a space of such",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","zap"]}',
+            "arms.sine.perturbation.source: allowed: 'sine', 'circuit', 'sampled', ",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","sampled"]}',
+            "arms.sine.perturbation: allowed: shots, with source sampled",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","noisy"]}',
+            "arms.sine.perturbation: allowed: noise with the source noisy",
+        ),
+        (
+            'arms.sine.perturbation.scope={"kind":"choice","options":[1,2]}',
+            "arms.sine.perturbation.scope: allowed: 'model', 'tensor' or 'all', or a Choice of such",
+        ),
+        (
+            'arms.sine.perturbation.entangle={"kind":"uniform","low":1,"high":2}',
+            "arms.sine.perturbation.entangle: allowed: 'chain', 'ring', 'all' or 'none', or a Choice of such",
+        ),
         ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
         (
             'arms.sine.perturbation={"source":"sine","x":3}',
@@ -268,6 +296,64 @@ def test_an_arm_takes_a_point_of_exactly_its_spaces():
     assert resolved.spaces() == {}
     with pytest.raises(StudyError, match="arm q: a point must set"):
         arm.at({"learning_rate": 1e-3})
+
+
+CONDITIONAL = Arm(
+    name="q",
+    learning_rate=LogUniform(low=1e-4, high=1e-2),
+    perturbation=Perturbation(
+        source=Choice(options=("sine", "circuit", "sampled", "zero", "random_sign")),
+        lambda_=Uniform(low=0.0, high=1.0),
+        n_qubits=Choice(options=(2, 8)),
+        depth=Choice(options=(1, 3)),
+        entangle=Choice(options=("chain", "none")),
+        scope=Choice(options=("tensor", "all")),
+        shots=100,
+    ),
+)
+
+
+def reachable(arm: Arm, point: dict | None = None) -> list[dict]:
+    """Every point of an arm's space, ranges by their edges."""
+    point = point or {}
+    left = [(path, space) for path, space in arm.asked(point).items() if path not in point]
+    if not left:
+        return [point]
+    path, space = left[0]
+    return [one for value in space.edges() for one in reachable(arm, point | {path: value})]
+
+
+def test_a_field_is_asked_for_only_where_it_has_an_effect():
+    def asked(source: str, scope: str) -> str:
+        there = {"perturbation.source": source, "perturbation.scope": scope}
+        if source == "zero":
+            del there["perturbation.scope"]
+        return " ".join(path.rpartition(".")[2] for path in CONDITIONAL.asked(there))
+
+    assert list(CONDITIONAL.asked({})) == ["perturbation.source"]
+    assert list(CONDITIONAL.asked({"perturbation.source": "sine"})) == ["perturbation.source", "perturbation.scope"]
+    assert asked("circuit", "all") == "learning_rate source lambda_ n_qubits depth entangle scope"
+    assert asked("sine", "all") == "learning_rate source lambda_ scope"
+    assert asked("sine", "tensor") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("random_sign", "all") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("zero", "all") == "learning_rate source"
+
+
+def test_every_point_that_can_be_reached_is_an_arm_and_takes_what_its_source_takes():
+    points = reachable(CONDITIONAL)
+    assert len(points) == 2 * (2 * 2 * 16 + (4 + 2) + 1 + 2 * 4)
+    arms = [CONDITIONAL.at(point) for point in points]
+    assert not any(arm.spaces() for arm in arms)
+    for arm in arms:
+        assert (arm.perturbation.shots is not None) == (arm.perturbation.source == "sampled")
+    assert len({arm.model_dump_json() for arm in arms}) == len(arms), "no two points are the same training"
+    with pytest.raises(StudyError, match=r"arm q: a point must set .*'perturbation.scope'.*, got .*n_qubits"):
+        CONDITIONAL.at({"learning_rate": 1e-3, "perturbation.source": "sine", "perturbation.n_qubits": 2})
+
+
+def test_a_conditional_study_round_trips_through_json():
+    study = a_study(arms=(Arm(name="adamw"), CONDITIONAL))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
 
 
 def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():

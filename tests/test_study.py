@@ -8,7 +8,7 @@ from made import a_study
 from test_results import measured
 
 from qsgd_ray import study as stages
-from qsgd_ray.config import Arm, NoiseSettings, Perturbation, StudyError
+from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import asked_scale, with_overrides
@@ -200,6 +200,13 @@ def test_a_choice_of_qubits_is_judged_by_its_largest():
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):
         check_memory(type(study).model_validate(tree), available_bytes=2**34)
+
+
+def test_a_choice_of_sources_is_judged_by_each_of_them():
+    source = Choice(options=("sine", "circuit"))
+    arms = (Arm(name="q", perturbation=Perturbation(source=source, n_qubits=35, depth=Choice(options=(1, 20)))),)
+    with pytest.raises(StudyError, match="got 35 at depth 20"):
+        check_memory(a_study(arms=arms, baseline="q"), available_bytes=2**34)
 
 
 def test_gpus_that_are_not_there_are_refused(monkeypatch):

@@ -3,16 +3,21 @@
 import pytest
 from made import a_study
 from scipy.stats import trim_mean
+from test_config import CONDITIONAL, reachable
 from test_results import measured
 
+from qsgd_ray.arm_settings import without_effect
+from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.rows import trial_row
 from qsgd_ray.study import unfinished
+from qsgd_ray.training import run, train
 from qsgd_ray.trial import search_trials
 from qsgd_ray.tried import best_point, tried_points
+from qsgd_ray.workloads import make_workload
 
 STUDY = with_overrides(a_study(), ["search.seeds=[0,1,2,3]"])
 ALIVE = Ending.COMPLETED
@@ -78,6 +83,33 @@ def test_rows_of_another_content_are_no_rows_of_this_search():
     other = with_overrides(STUDY, ["workload.difficulty=0.3"])
     assert best(rows_of(0, *[(ALIVE, 0.9)] * 4, study=other), rows_of(1, *[(ALIVE, 0.5)] * 4)) == 1
     assert best(rows_of(0, *[(ALIVE, 0.9)] * 4, study=other)) is None
+
+
+def test_a_row_has_null_where_its_point_was_not_asked_and_gives_the_point_back():
+    study = a_study(arms=(Arm(name="adamw"), CONDITIONAL))
+    points = reachable(CONDITIONAL)
+    rows = [
+        trial_row(search_trials(study, "q", number, point)[0], Outcome(Ending.FAILED))
+        for number, point in enumerate(points)
+    ]
+    assert [one.point for one in tried_points(study, rows)["q"]] == points
+    assert {row["n_qubits"] is None for row in rows if row["source"] == "zero"} == {True}
+    assert {row["depth"] is None for row in rows} == {True, False}
+
+
+@pytest.mark.parametrize(("source", "scope"), [("sine", "all"), ("gradient", "all"), ("zero", "tensor")])
+def test_what_has_no_effect_has_none(one_thread, source, scope):
+    """The parameters of a training are the same bits whatever the fields that are not asked for."""
+    changed = {"depth": 5, "entangle": "none", "rotations": ("rx",), "n_qubits": 7, "lambda_": 3.0, "scope": "model"}
+    idle = without_effect(source, scope)
+
+    def trained(**fields) -> str:
+        arm = Arm(name="q", perturbation=Perturbation(**{"source": source, "scope": scope} | fields))
+        study = a_study(arms=(arm,), baseline="q")
+        trial = search_trials(study, "q", 0, {})[0]
+        return run(train(trial, make_workload(study.workload), None), lambda _: False).parameters_sha256
+
+    assert trained(**{name: changed[name] for name in idle}) == trained()
 
 
 SEVERAL = with_overrides(STUDY, ['search.objectives=["quality","circuits","step_time"]', "search.tolerance=0.02"])
