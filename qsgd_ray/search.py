@@ -18,10 +18,15 @@ from ray.tune.search import Searcher
 from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
+from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
+from qsgd_ray.search_view import FILE, SearchView, view_of
 from qsgd_ray.spaces import Point
-from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
+from qsgd_ray.storage import Folder
+from qsgd_ray.trainable import ENDING, EPOCH, SCORE, TunedTrial
 from qsgd_ray.tried import tried_points
+
+log = logging.getLogger(__name__)
 
 
 def run_search(study: Study, site: Site) -> None:
@@ -39,7 +44,7 @@ def run_search(study: Study, site: Site) -> None:
             {"cpu": cpus} | ({"gpu": gpus} if gpus else {}) | (site.resources.on_worker_nodes() if alone else {}),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=ArmSearches(study, site.results),
+            search_alg=ArmSearches(study, site.results, _view(study, site)),
             scheduler=ArmHalvings(study),
             num_samples=sum(study.planned("search", arm) for arm in study.arms),
             reuse_actors=True,
@@ -53,11 +58,24 @@ def run_search(study: Study, site: Site) -> None:
     ).fit()
 
 
+def _view(study: Study, site: Site) -> SearchView | None:
+    """Where optuna-dashboard looks; an object store has no file that grows, and is shown by the command alone."""
+    storage = site.results.storage
+    if not isinstance(storage, Folder):
+        return None
+    try:
+        return view_of(study, site.results, storage.path / FILE)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", FILE, error)
+        return None
+
+
 class ArmSearches(Searcher):
     """The arms' searches behind the single searcher that Tune knows, arms served in turn."""
 
-    def __init__(self, study: Study, results: Results) -> None:
+    def __init__(self, study: Study, results: Results, view: SearchView | None = None) -> None:
         super().__init__(metric=SCORE, mode="max")
+        self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
         known = {} if study.search.one_at_a_time else known_points(study, results)
@@ -79,15 +97,24 @@ class ArmSearches(Searcher):
         search = max(free, key=lambda one: one.n_left)
         number, point = search.ask()
         self._running[trial_id] = search, number
+        if self._view:
+            self._view.began(search.arm, number, point)
         return {"arm": search.arm.name, "number": number, "point": point}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: what a sampler learns is a trial's end."""
+        """For the view alone: what a sampler learns is a trial's end."""
+        search, number = self._running[trial_id]
+        if self._view and result[EPOCH]:
+            self._view.measured(search.arm, number, result[EPOCH], result[SCORE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass on to the arm's own search, and make room."""
         search, number = self._running.pop(trial_id)
-        search.tell(number, None if error or result is None else [result[name] for name in self._objectives])
+        values = None if error or result is None else [result[name] for name in self._objectives]
+        search.tell(number, values)
+        if self._view and result and values:
+            # Tune has stopped what has no ending of its own.
+            self._view.ended(search.arm, number, result.get(ENDING, Ending.STOPPED_EARLY), values)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: an interrupted search goes on from the study's rows, never from a pickle."""

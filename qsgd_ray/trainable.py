@@ -24,7 +24,7 @@ from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
 from qsgd_ray.judging import RunResult, judged
-from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
@@ -35,6 +35,8 @@ from qsgd_ray.workloads import Workload, make_workload
 
 SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"
+# Of a trial that has ended by itself: how far the best of its runs came; None where none came to anything.
+ENDING = "ending"
 
 
 class TrialLost(RuntimeError):
@@ -79,10 +81,13 @@ class TunedTrial(tune.Trainable):
                 run.measurements.clear()
             raise  # no outcome of this trial: the search tries it again
         values = judged([run.result for run in self._runs], self._study.search.objectives)
+        endings = [run.ending for run in self._runs]
+        done = None not in endings
         return {
             **dict(zip(self._study.search.objectives, values, strict=True)),
             EPOCH: max((run.measurements[-1].epoch for run in self._runs if run.measurements), default=0),
-            "done": all(run.ending is not None for run in self._runs),
+            **({ENDING: next((one for one in USABLE if one in endings), None)} if done else {}),
+            "done": done,
         }
 
     def cleanup(self) -> None:
@@ -122,7 +127,7 @@ class SeedRun:
     @property
     def result(self) -> RunResult:
         """By its last measurement; of one that diverged or failed, nothing."""
-        usable = self.ending in (None, Ending.COMPLETED, Ending.STOPPED_EARLY)
+        usable = self.ending is None or self.ending in USABLE
         return RunResult.at(self.measurements[-1] if self.measurements else None, usable)
 
     def step(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.judging import RunResult, judged, quality
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import USABLE, Ending
 from qsgd_ray.spaces import Point
 from qsgd_ray.trial import search_trials
 
@@ -39,7 +39,7 @@ class Tried:
     def ending(self) -> Ending | None:
         """How far the best of its runs came: `completed`, `stopped_early` or None."""
         endings = [row["ending"] for row in self.rows.values() if row is not None]
-        return next((ending for ending in (Ending.COMPLETED, Ending.STOPPED_EARLY) if ending in endings), None)
+        return next((ending for ending in USABLE if ending in endings), None)
 
     @property
     def results(self) -> list[RunResult]:
@@ -98,7 +98,7 @@ def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
     if not arm.spaces():
         return {}
     ended = [one for one in tried_points(study, rows)[arm.name] if one.complete]
-    for ending in (Ending.COMPLETED, Ending.STOPPED_EARLY):
+    for ending in USABLE:
         if there := [one for one in ended if one.ending == ending]:
             return _chosen(study, there).point
     return None

@@ -74,7 +74,7 @@ FLOORS = [
     {"circuits.backends", "workloads.token_loss", "analysis", "analysis.statistics", "analysis.throughput"},
     {"analysis.improvement", "analysis.profile", "analysis.time_to_target", "judging"},
     {"circuits.shots", "circuits.gradients", "circuits.in_process", "tried"},
-    {"circuits.aer_import", "circuits.series"},
+    {"circuits.aer_import", "circuits.series", "search_view"},
     {"circuits.noise"},
     {"circuits.aer_programs"},
     {"circuits.aer"},
@@ -110,7 +110,7 @@ FLOORS = [
     {"search"},
     {"study"},
     {"commands", "commands.complaint", "commands.report", "commands.circuit", "commands.bench"},
-    {"commands.run"},
+    {"commands.run", "commands.dashboard"},
     {"cli"},
 ]
 FIRST_FLOOR_WITH_RAY = next(n for n, floor in enumerate(FLOORS) if "pool.metrics" in floor)
