@@ -20,7 +20,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.search_view import FILE, SearchView, view_of
+from qsgd_ray.search_view import FILE, TROUBLE, SearchView, view_of
 from qsgd_ray.spaces import Point
 from qsgd_ray.storage import Folder
 from qsgd_ray.trainable import ENDING, EPOCH, SCORE, TunedTrial
@@ -65,7 +65,7 @@ def _view(study: Study, site: Site) -> SearchView | None:
         return None
     try:
         return view_of(study, site.results, storage.path / FILE)
-    except OSError as error:
+    except TROUBLE as error:
         log.warning("%s cannot be written: %s", FILE, error)
         return None
 

@@ -76,8 +76,14 @@ class SearchView:
     def __init__(self, study: Study, path: Path) -> None:
         self._study = study
         lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_GRACE_S)
-        self._storage: JournalStorage | None = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-        self._ids = {arm.name: self._study_id(arm, self._storage) for arm in study.arms if arm.spaces()}
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        self._storage: JournalStorage | None = storage
+        self._ids = {arm.name: self._study_id(arm, storage) for arm in study.arms if arm.spaces()}
+        # What was there before this process.
+        self._shown = {
+            arm: {t.user_attrs["number"]: t for t in storage.get_all_trials(place) if "given_up" not in t.user_attrs}
+            for arm, place in self._ids.items()
+        }
         self._running: dict[tuple[str, int], int] = {}
         self._taking = False
 
@@ -93,13 +99,11 @@ class SearchView:
 
     def take(self, tried: Mapping[str, Sequence[Tried]], curves: Mapping[str, Mapping[int, float]]) -> None:
         """Add what has its rows and is not shown. ValueError: what is shown contradicts them."""
-        assert self._storage is not None
         self._taking = True
         for arm in self._study.arms:
             if arm.name not in self._ids:
                 continue
-            trials = self._storage.get_all_trials(self._ids[arm.name])
-            shown = {trial.user_attrs["number"]: trial for trial in trials if not _given_up(trial)}
+            shown = self._shown[arm.name]
             ended = {one.number: one for one in tried[arm.name] if one.complete and _lies_in(arm, one.point)}
             for number, trial in shown.items():
                 if trial.state.is_finished() and not (number in ended and self._shows(trial, ended[number])):
@@ -120,19 +124,17 @@ class SearchView:
         return (trial.params, trial.state, trial.values) == (one.point, _state(one.ending), values)
 
     def began(self, arm: Arm, number: int, point: Point) -> None:
-        """This trial is running; one of that number that was cut off goes on where it has the same point."""
+        """This trial is running; one of that number that was cut off goes on if it has this point, else it failed."""
 
         def tell(storage: JournalStorage) -> None:
-            for trial in storage.get_all_trials(self._ids[arm.name]):
-                if trial.user_attrs["number"] != number or _given_up(trial):
-                    continue
-                if trial.params == point:
-                    if not trial.state.is_finished():
-                        self._running[arm.name, number] = trial._trial_id
-                    return
-                if not trial.state.is_finished():
-                    storage.set_trial_user_attr(trial._trial_id, "given_up", True)
-                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            before = self._shown[arm.name].get(number)
+            if before and before.params == point:
+                if not before.state.is_finished():
+                    self._running[arm.name, number] = before._trial_id
+                return
+            if before and not before.state.is_finished():
+                storage.set_trial_user_attr(before._trial_id, "given_up", True)
+                storage.set_trial_state_values(before._trial_id, TrialState.FAIL)
             asked = distributions(arm, point)
             template = create_trial(
                 state=TrialState.RUNNING, params=point, distributions=asked, user_attrs={"number": number}
@@ -190,11 +192,6 @@ def _lies_in(arm: Arm, point: Point) -> bool:
 
 def _state(ending: Ending | None) -> TrialState:
     return STATES[ending] if ending else TrialState.FAIL
-
-
-def _given_up(trial: FrozenTrial) -> bool:
-    """Was it cut off, and another point tried under its number?"""
-    return "given_up" in trial.user_attrs
 
 
 def _curve(one: Tried, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:

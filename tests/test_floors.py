@@ -108,7 +108,7 @@ FLOORS = [
     {"distributed"},
     {"trainable", "progress", "bench.train"},
     {"search"},
-    {"study"},
+    {"study", "bench.engine"},
     {"commands", "commands.complaint", "commands.report", "commands.circuit", "commands.bench"},
     {"commands.run", "commands.dashboard"},
     {"cli"},

@@ -94,7 +94,7 @@ def test_a_stop_ends_every_seed_at_the_same_epoch(site, tmp_path):
     for table in ("trials", "measurements"):
         name = f"{table}/{TRIALS[0].trial_id}.parquet"
         (again.results.path / name).write_bytes((site.results.path / name).read_bytes())
-    assert gone_through(again) == [first | {"done": True}]
+    assert gone_through(again) == [first | {"done": True, "ending": "stopped_early"}]
     assert rows_by_id(again) == rows_by_id(site)
 
 
