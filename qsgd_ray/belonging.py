@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from qsgd_ray.config import Arm, Study
-from qsgd_ray.trial import Point, confirm_trials, map_trials, search_key, search_trial, told_by_budget
+from pydantic import ValidationError
+
+from qsgd_ray.config import Arm, Study, StudyError
+from qsgd_ray.spaces import Point
+from qsgd_ray.trial import confirm_trials, map_trials, search_key, search_trials, told_by_budget
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
 # is chosen anew. An arm that is not there never had one: then any point of its space will do.
 Choices = dict[str, Point | None]
 # Of a trial's row, what is looked at here.
-COLUMNS = ("trial_id", "stage", "arm", "number", "started_at", "trial")
+COLUMNS = ("trial_id", "stage", "arm", "number", "seed", "started_at", "trial")
 
 
 def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
@@ -32,7 +35,7 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
     confirmed: dict[str, set[str]] = {}
     mapped = _mapped(study, choices)
     key_of = lru_cache(lambda arm, budget: search_key(study, arm, budget))
-    searched: dict[tuple[str, int], Row] = {}
+    searched: dict[tuple[str, int, int], Row] = {}
     found = set()
     for row in rows:
         arm = arms.get(row["arm"])
@@ -50,7 +53,8 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
             continue
         if row["stage"] == "search" and _is_planned(study, arm, row, point, key_of):
             # Another version of Optuna may have tried another point under the same number: the later one counts.
-            searched[arm.name, row["number"]] = max(row, searched.get((arm.name, row["number"]), row), key=_started)
+            place = (arm.name, row["number"], row["seed"])
+            searched[place] = max(row, searched.get(place, row), key=_started)
         elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
             key = f"{arm.name} {json.dumps(chosen)}"
             if key not in confirmed:
@@ -72,10 +76,10 @@ def _mapped(study: Study, choices: Choices) -> set[str] | None:
 
 def _is_planned(study: Study, arm: Arm, row: Row, point: Point, key_of: Callable[[str, int | None], str]) -> bool:
     number = row["number"]
-    if number >= study.planned("search", arm):
+    if number >= study.points(arm):
         return False
     key = key_of(arm.name, told_by_budget(study.search, number))
-    return search_trial(study, arm.name, number, point, key).trial_id == str(row["trial_id"])
+    return row["trial_id"] in [trial.trial_id for trial in search_trials(study, arm.name, number, point, key)]
 
 
 def _started(row: Row) -> float:
@@ -85,14 +89,17 @@ def _started(row: Row) -> float:
 def point_of(arm: Arm, tree: dict[str, Any]) -> Point | None:
     """Where in the space of `arm` an arm without spaces lies, given as JSON; None where it is another arm."""
     point: Point = {}
-    for path in arm.spaces():
+    while path := next((path for path in arm.asked(point) if path not in point), None):
         value: Any = tree
         for word in path.split("."):
             value = value.get(word) if isinstance(value, dict) else None
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float | str):
             return None
         point[path] = value
-    return point
+    try:
+        return point if arm.at(point).model_dump(mode="json") == tree else None
+    except (StudyError, ValidationError):  # another arm's values
+        return None
 
 
 def choice_key(study: Study, arm: Arm) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from qsgd_ray.arm_settings import without_effect
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
@@ -149,6 +150,7 @@ def trial_row(
     if perturbation:
         perturbed["rotations"] = ",".join(perturbation.rotations)
         perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
+        perturbed |= dict.fromkeys(without_effect(perturbed["source"], perturbed["scope"]))
     return {
         "study": trial.study,
         "stage": trial.stage,

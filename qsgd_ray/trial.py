@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from qsgd_ray.config import Arm, Search, Sharding, Stage, Study, Task
 from qsgd_ray.map_design import name_of, placed
-
-Point = dict[str, int | float]
+from qsgd_ray.spaces import Point
 
 
 class Trial(BaseModel):
@@ -55,15 +54,22 @@ class Trial(BaseModel):
         return f"{self.stage}-{self.arm.name}-{place}-{_digest(content)}"
 
 
-def search_trial(study: Study, arm: str, number: int, point: Point, key: str | None = None) -> Trial:
-    """Trial `number` of an arm's search, at a point of its space. `key`: its `search_key`, where it is known."""
+def search_trials(study: Study, arm: str, number: int, point: Point, key: str | None = None) -> list[Trial]:
+    """Trial `number` of an arm's search: one run a seed."""
+    return [search_trial(study, arm, number, point, key, place) for place in range(len(study.search.seeds))]
+
+
+def search_trial(study: Study, arm: str, number: int, point: Point, key: str | None = None, place: int = 0) -> Trial:
+    """Trial `number` of an arm's search, at a point of its space, from the seed that stands at `place`.
+
+    `key`: its `search_key`, where it is known."""
     return Trial(
         study=study.name,
         stage="search",
         number=number,
         arm=study.arm(arm).at(point),
         workload=study.workload,
-        seed=study.search.seed,
+        seed=study.search.seeds[place],
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,
@@ -129,22 +135,14 @@ def arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
     }
 
 
-def startup_trials(search: Search) -> int:
-    """How many points of an arm TPE draws at random before it learns.
-
-    Optuna's own ten would be all of a small budget.
-    """
-    return min(10, max(2, search.trials_per_arm // 2))
-
-
 def told_by_budget(search: Search, number: int) -> int | None:
     """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
     where several trials run at once a sampler is told of those that are there, whoever asked for them."""
-    sampler: str = search.sampler
+    sampler = search.sampler
     if sampler == "random" or not search.deterministic:
         return None
-    if sampler == "tpe":
-        return None if number < startup_trials(search) else startup_trials(search)
+    if sampler in ("tpe", "gp"):
+        return None if number < search.startup_trials else search.startup_trials
     return search.trials_per_arm
 
 
