@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from qsgd_ray.analysis.curves import FittedCurve, size_of
 from qsgd_ray.analysis.frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
 from qsgd_ray.circuits.kinds import Entangle
-from qsgd_ray.drawing import COLOURS, FAINT, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
+from qsgd_ray.drawing import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
 from qsgd_ray.limits_rows import Row
 
 AXES = {
@@ -220,7 +220,6 @@ def _logarithmic(column: str, rows: list[Row]) -> bool:
 
 
 def _axis(values: Sequence[float]) -> dict[str, Any]:
-    """Logarithmic, with a label a power of ten, or fewer."""
-    decades = math.log10(max(values) / min(values)) if min(values) > 0 else 1
-    axis = powers() | {"dtick": max(1, math.ceil(decades / 6)), "gridcolor": FAINT}
-    return axis | ({"dtick": "D1", "nticks": 6} if decades < 1 else {})
+    """Logarithmic, with a label a power of ten, or fewer; linear within a power of ten."""
+    decades = math.log10(max(values) / min(values)) if min(values) > 0 else 0
+    return powers() | {"dtick": max(1, math.ceil(decades / 6))} if decades >= 1 else {"rangemode": "tozero"}

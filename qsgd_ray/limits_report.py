@@ -119,8 +119,8 @@ def sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:
         "time has no such end."
     )
     told.extend(
-        f"In the trained text model, depth {one.curve.depth}, the signal halves every {fade.halves_every:.2g} "
-        f"qubits: from qubit {fade.small_from} on lambda * Q is below {fade.small:g} of Adam's step."
+        f"In the trained text model, depth {one.curve.depth}, lambda * Q is {one.rows[0]['step_ratio']:.1g} of Adam's "
+        f"step at qubit {one.rows[0]['position']} for lambda = 1, and halves every {fade.halves_every:.2g} qubits."
         for one in fitted
         if one.curve.kind == "signal" and one.law.quantity == "step_ratio" and (fade := fading(one))
     )

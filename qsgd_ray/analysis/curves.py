@@ -17,8 +17,9 @@ from qsgd_ray.analysis.scaling import Array, Fit, HeldOut, Prediction, ScalingEr
 from qsgd_ray.circuits.costs import load
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.config import Curve
+from qsgd_ray.config import CircuitCurve, Curve
 from qsgd_ray.limits_rows import LimitsTables, Row
+from qsgd_ray.limits_settings import FEWEST_SIZES
 
 # States below this are not seen among what else a process holds.
 SEEN_BYTES = 2**22
@@ -89,7 +90,7 @@ def laws(curve: Curve, cores: int) -> list[Law]:
     """What is fitted of a curve of this kind."""
     match curve.kind:
         case "circuits":
-            return _circuit_laws(curve.engine, curve.along)
+            return _circuit_laws(curve)
         case "optimizer":
             return [Law("median_s", "a + b parameters", lambda row: Terms((1, row["n_parameters"]), _state_bytes(row)))]
         case "training":
@@ -127,19 +128,21 @@ def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
     return load(engine, spec, batch).way
 
 
-def _circuit_laws(engine: str, along: str) -> list[Law]:
-    if engine in ("torch", "chain"):
+def _circuit_laws(curve: CircuitCurve) -> list[Law]:
+    if curve.engine in ("torch", "chain"):
         seconds = Law(
             "median_s",
             "a + b steps + c multiplications",
-            lambda row: circuit_terms(engine, spec_of(row), row["batch"]),
+            lambda row: circuit_terms(row["engine"], spec_of(row), row["batch"]),
         )
         memory = Law("peak_bytes", "a 2ⁿ", lambda row: Terms((statevector_bytes(row["n_qubits"]),)))
-        return [seconds, memory] if (engine, along) == ("torch", "n_qubits") else [seconds]
-    if engine == "noise":
+        states = curve.engine == "torch" and curve.along == "n_qubits"
+        seen = states and statevector_bytes(curve.sizes[-FEWEST_SIZES]) >= SEEN_BYTES
+        return [seconds, memory] if seen else [seconds]
+    if curve.engine == "noise":
         seconds = Law("median_s", "a + b gates + c gates 4ⁿ", _density)
         return [seconds, Law("kept", "exp(a − b gates)", lambda row: Terms((1, _gates(row))), True)]
-    if along == "shots":
+    if curve.along == "shots":
         error = Law("error", "a shotsᵇ", lambda row: Terms((1, math.log(row["shots"]))), True)
         return [Law("median_s", "a + b shots", lambda row: Terms((1, row["shots"]))), error]
     return [Law("median_s", "a + b n + c 2ⁿ", _weights)]
