@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.refusal import StudyError
-from qsgd_ray.spaces import SPACES, Frozen, Space, refuse, searchable
+from qsgd_ray.spaces import SPACES, Frozen, Name, Space, refuse, searchable
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
@@ -23,7 +23,6 @@ MAX_QUBITS = 4096
 QubitCount = Annotated[
     int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
 ]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 Source = Literal["sine", "circuit", "sampled", "noisy", "zero", "gradient", "random_sign", "shuffled"]
 Scope = Literal["model", "tensor", "all"]

@@ -116,7 +116,8 @@ def logical_cpus(study: Study, cores: int) -> int:
     resources = study.resources
     # Beside a trial's group of workers stands the actor that Tune has for it, with a hundredth of a CPU.
     searching = study.search.workers * resources.cpus_per_worker + (study.search.workers > 1)
-    training = max(searching, study.confirm.workers * resources.cpus_per_worker)
+    later = max(study.confirm.workers, study.map.workers if study.map is not None else 1)
+    training = max(searching, later * resources.cpus_per_worker)
     # Not for those that may come: trials would take their CPUs until then.
     simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
     return int(max(cores, -(-training // 1)) + -(-simulating // 1))
@@ -171,7 +172,7 @@ def shortage(study: Study) -> str | None:
     import ray
 
     there = ray.cluster_resources()
-    workers = max(study.search.workers, study.confirm.workers)
+    workers = max(study.search.workers, study.confirm.workers, study.map.workers if study.map is not None else 1)
     asked = {
         "CPU": workers * study.resources.cpus_per_worker
         + (study.resources.circuit_actors or 0) * study.resources.cpus_per_circuit_actor * needs_circuits(study),

@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.arm_settings import Name, Scope
+from qsgd_ray.arm_settings import Scope
 from qsgd_ray.circuits.kinds import Entangle
 from qsgd_ray.circuits.noise_settings import NoiseSettings
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.spaces import Frozen, Name, refuse
 from qsgd_ray.workload_settings import Seed
 
 FEWEST_SIZES = 4  # three to fit, one to predict

@@ -138,11 +138,11 @@ def headline(verdicts: Sequence[ArmVerdict]) -> str:
 
 
 def endings_rows(tables: Tables) -> list[EndingsRow]:
-    """A row for every stage and arm, search first; a search never reads test data and is counted by validation."""
+    """A row for every stage and arm, search first; only the confirmation is counted by test data."""
     study, trials = tables.study, tables.trials.to_pylist()
     rows = []
     for stage in STAGES:
-        metric = "validation_accuracy" if stage == "search" else "test_accuracy"
+        metric = "test_accuracy" if stage == "confirm" else "validation_accuracy"
         for arm in study.arms:
             mine = [t for t in trials if t["stage"] == stage and t["arm"] == arm.name]
             rows.append(

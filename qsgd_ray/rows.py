@@ -12,7 +12,7 @@ import pyarrow as pa
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -47,6 +47,7 @@ TRIALS = _schema(
         "trial_id": pa.string(),
         "arm": pa.string(),
         "number": pa.int32(),
+        "setting": pa.string(),
         "seed": pa.int64(),
         "ending": pa.string(),
         "error": pa.string(),
@@ -153,6 +154,7 @@ def trial_row(
         "trial_id": trial.trial_id,
         "arm": trial.arm.name,
         "number": trial.number,
+        "setting": trial.setting,
         "seed": trial.seed,
         "ending": str(outcome.ending),
         "error": outcome.error,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.spaces import Frozen, LogUniform, Name, Uniform, refuse
 from qsgd_ray.workload_settings import Seed
 
-Stage = Literal["search", "confirm"]
-STAGES: tuple[Stage, ...] = ("search", "confirm")
+Stage = Literal["search", "confirm", "map"]
+STAGES: tuple[Stage, ...] = ("search", "confirm", "map")
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) != len(seeds):
         raise refuse("each seed once")
     return seeds
+
+
+def _distinct_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len({(type(value), value) for value in values}) != len(values):
+        raise refuse("each value once")
+    return values
 
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
@@ -44,12 +50,55 @@ class Search(Frozen):
 
 
 class Confirm(Frozen):
-    """Every arm at its best point, on fresh seeds, paired across arms."""
+    """Every arm at its best point, on fresh seeds, paired across arms.
+
+    `workers` of one trial. Trials of one worker run beside each other, `trials_at_once` at most (None: as many as the
+    cluster has room for); they then share its cores, which is to be thought of where seconds are compared. Groups of
+    several workers take their trials in turn, `trials_per_fit` of them before they are started anew (None: all).
+    """
 
     seeds: Seeds
     epochs: int = Field(ge=1)
     workers: int = Field(default=2, ge=1)
+    trials_at_once: int | None = Field(default=None, ge=1)
     trials_per_fit: int | None = Field(default=None, ge=1)
+
+
+Value = bool | int | float | str
+Values = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct_values)]
+WORKLOAD = "workload."
+
+
+class Map(Frozen):
+    """Where an arm pays and where it stops: the arm at many settings, each against the baseline at the same seeds.
+
+    `axes`: fields of the arm (`perturbation.n_qubits`, `learning_rate`) or of the workload (`workload.model.d_model`)
+    by dotted path, each with its values. All combinations are trained; with `n_points`, so many settings that fill the
+    space instead (scrambled Sobol points, Owen 1995, keyed by `seed`), and an axis may be a range. What is no axis is
+    as the arm was confirmed. The baseline meets a setting with those of its axes that it has too: an axis below
+    `perturbation` is not of AdamW.
+
+    A map explores: it reads validation data, and its p values are corrected for the number of settings.
+    """
+
+    arm: Name
+    axes: Annotated[dict[str, Values | LogUniform | Uniform], Field(min_length=1)]
+    seeds: Seeds
+    epochs: int = Field(ge=1)
+    workers: int = Field(default=1, ge=1)
+    n_points: int | None = Field(default=None, ge=1)
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _ranges_are_filled(self) -> Self:
+        ranges = [path for path, axis in self.axes.items() if not isinstance(axis, tuple)]
+        if ranges and self.n_points is None:
+            raise refuse(f"axes.{ranges[0]}: a list of values, or a range together with n_points")
+        return self
+
+
+# The claims of the paper (arXiv 2511.01918) that a study can check, by the names of analysis/claims.py.
+ClaimId = Literal["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
 
 
 class Decision(Frozen):

@@ -1,4 +1,4 @@
-"""The stages of a study in their order: search, confirm; each goes on where an earlier run was cut off.
+"""The stages of a study in their order: search, confirm, map; each goes on where an earlier run was cut off.
 
 In: a study, its results folder and a cluster. Out: rows. The verdict is read off the rows (analysis/verdict.py).
 """
@@ -16,12 +16,13 @@ from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.connection import Cluster, needs_circuits
-from qsgd_ray.distributed import ATTEMPTS, Site, run_trials
+from qsgd_ray.distributed import ATTEMPTS, Site
+from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import Point, run_search
-from qsgd_ray.trial import Trial, confirm_trials
+from qsgd_ray.trial import Trial, confirm_trials, map_trials
 
 POOL_START_TIMEOUT_S = 300
 
@@ -45,10 +46,14 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
         _search(study, site)
-        by_arm = [confirm_trials(study, arm, point) for arm, point in chosen_points(study, results).items()]
+        points = chosen_points(study, results)
+        by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
-        run_trials(trials, site, study.confirm.trials_per_fit)
+        asked = study.confirm
+        run_listed(study, site, trials, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        trials += (mapped := map_trials(study, points))
+        run_listed(study, site, mapped, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
 

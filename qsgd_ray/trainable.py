@@ -56,12 +56,15 @@ class TunedTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._trial = search_trial(self._study, config["arm"], config["number"], config["point"])
+        self._trial = self._named(config)
         self._measurements: list[Measurement] = []
         self._started_at = datetime.now(UTC)
         self._outcome: Outcome | None = None
         self._checkpoints: Checkpoints | None = None
         self._training, self._writes_row = self._way_through()
+
+    def _named(self, config: dict[str, Any]) -> Trial:
+        return search_trial(self._study, config["arm"], config["number"], config["point"])
 
     def _way_through(self) -> tuple[Training, bool]:
         """The training, and whether its row is ours to write."""

@@ -35,6 +35,10 @@ def report(
 
 def print_report(place: Storage, console: Console) -> None:
     """The page into its place; tables and verdict on `console`."""
+    from qsgd_ray.analysis.claims import claims
+    from qsgd_ray.analysis.effect_map import effect_map
+    from qsgd_ray.analysis.ladder import ladders
+    from qsgd_ray.evidence import claims_table, ladders_told, map_told
     from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
     from qsgd_ray.results import read
 
@@ -49,4 +53,10 @@ def print_report(place: Storage, console: Console) -> None:
     if tables.study.workload.kind == "llm":
         console.print(throughput_table(tables))
     console.print(verdict_table(tables))
+    if found := ladders(tables):
+        console.print(ladders_told(found), "")
+    if found_claims := claims(tables):
+        console.print(claims_table(found_claims))
+    if (found_map := effect_map(tables)) is not None:
+        console.print(map_told(found_map), "")
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

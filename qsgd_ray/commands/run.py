@@ -103,7 +103,8 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     console = Console()
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+    counts = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+    planned = {key: count for key, count in counts.items() if count}
     failures: list[BaseException] = []
     refuse_what_cannot_run(study, address)
     results.open(study, provenance(study, study_file, overrides, address))
