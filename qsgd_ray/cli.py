@@ -12,6 +12,7 @@ from qsgd_ray.commands.bench import bench
 from qsgd_ray.commands.circuit import circuit
 from qsgd_ray.commands.complaint import complain
 from qsgd_ray.commands.dashboard import dashboard
+from qsgd_ray.commands.plan import plan
 from qsgd_ray.commands.replay import replay
 from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
-for command in (run, report, replay, track, circuit, dashboard):
+for command in (run, report, plan, replay, track, circuit, dashboard):
     app.command()(command)
 
 

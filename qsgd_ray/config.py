@@ -7,7 +7,7 @@ In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -23,6 +23,13 @@ from qsgd_ray.circuits.noise_settings import NoiseSettings as NoiseSettings
 from qsgd_ray.language_settings import ChatFormat as ChatFormat
 from qsgd_ray.language_settings import Lora as Lora
 from qsgd_ray.language_settings import WordProblems as WordProblems
+from qsgd_ray.limits_settings import CircuitCurve as CircuitCurve
+from qsgd_ray.limits_settings import Curve as Curve
+from qsgd_ray.limits_settings import Limits as Limits
+from qsgd_ray.limits_settings import OptimizerCurve as OptimizerCurve
+from qsgd_ray.limits_settings import PoolCurve as PoolCurve
+from qsgd_ray.limits_settings import SignalCurve as SignalCurve
+from qsgd_ray.limits_settings import TrainingCurve as TrainingCurve
 from qsgd_ray.map_design import Setting, name_of, of_baseline, placed, settings
 from qsgd_ray.refusal import StudyError as StudyError
 from qsgd_ray.refusal import one_line as one_line
@@ -48,6 +55,8 @@ from qsgd_ray.workload_settings import Seed as Seed
 from qsgd_ray.workload_settings import Task as Task
 from qsgd_ray.workload_settings import TextTask as TextTask
 from qsgd_ray.workload_settings import Transformer as Transformer
+
+S = TypeVar("S", bound=Frozen)
 
 
 class Study(Frozen):
@@ -152,7 +161,12 @@ class Study(Frozen):
 
 def study_from_tree(tree: Any) -> Study:
     """A `Study` from plain JSON data, or `StudyError` with one line (arms by name, where they have one)."""
+    return from_tree(tree, Study)
+
+
+def from_tree(tree: Any, kind: type[S]) -> S:
+    """The same of any kind of study."""
     try:
-        return Study.model_validate_json(json.dumps(tree))
+        return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise StudyError(one_line(error, tree)) from None

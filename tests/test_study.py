@@ -122,8 +122,8 @@ def test_every_study_of_this_project_loads(path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1", "STUDY: got nothing; allowed: STUDY = Study(...)"),
-        ("STUDY = 3", "STUDY: got int; allowed: STUDY = Study(...)"),
+        ("x = 1", "STUDY: got nothing; allowed: STUDY = Study(...), or = Limits(...)"),
+        ("STUDY = 3", "STUDY: got int; allowed: STUDY = Study(...), or = Limits(...)"),
         ("import nonesuch", "line 1: ModuleNotFoundError: No module named 'nonesuch'"),
         ("\n\ndef f(:\n", "line 3: SyntaxError: "),
         ("raise SystemExit(0)", "line 1: SystemExit: 0"),

@@ -17,9 +17,16 @@ def report(
     ],
 ) -> None:
     """Write DIR/report.html and print the verdict."""
+    from qsgd_ray.limits_rows import LimitsResults, is_limits
+
     place = storage_at(where, "DIR")
     try:
-        print_report(place, Console())
+        if is_limits(place):
+            from qsgd_ray.limits_report import print_limits
+
+            print_limits(LimitsResults(place), Console())
+        else:
+            print_report(place, Console())
     except StorageError as error:
         raise StudyError(
             f"DIR: got {place}; allowed: a study's results that can be read and written ({error})"

@@ -1,4 +1,4 @@
-"""`qsgd-ray run`: a study file in; rows, a report and a verdict out.
+"""`qsgd-ray run`: a study file in; rows, a report and a verdict, or the limits' fits, out.
 
 Ctrl-C and SIGTERM (`ray job stop`, a batch system's limit) end it alike: rows are kept, exit code 130 or 143.
 """
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from qsgd_ray.commands.complaint import complain
 from qsgd_ray.commands.report import print_report
-from qsgd_ray.config import STAGES, Study
+from qsgd_ray.config import STAGES, Limits, Study, StudyError
 from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
@@ -33,7 +33,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...).")],
+    study_file: Annotated[
+        Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...), or Limits(...).")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,13 +69,16 @@ def run(
     from qsgd_ray.study_file import load_study
 
     scale, changes = asked_scale(overrides or [])
-    study = with_overrides(load_study(study_file, scale), changes)
+    study: Study | Limits = with_overrides(load_study(study_file, scale), changes)  # type: ignore[type-var]
     place = storage_at(storage) / study.name
     if isinstance(place, Folder):
         place = Folder(place.path.resolve())
     try:
         with _sigterm_as_ctrl_c():
-            _run(study, study_file, overrides or [], place, address, track or [])
+            if isinstance(study, Limits):
+                _run_limits(study, study_file, overrides or [], place, address)
+            else:
+                _run(study, study_file, overrides or [], place, address, track or [])
     except Terminated:  # before a trial began, or after the last
         raise SystemExit(TERMINATED) from None
 
@@ -160,6 +165,42 @@ def _run(
     if failures:
         complain(failures[0])
         raise SystemExit(1)
+
+
+def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+    if address is not None:
+        raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
+    from qsgd_ray.connection import settle
+
+    settle()
+    import torch
+
+    from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.limits.run import run_limits
+    from qsgd_ray.limits_report import print_limits
+    from qsgd_ray.limits_rows import LimitsResults
+    from qsgd_ray.matmul_speed import matmul_flops_per_s
+    from qsgd_ray.provenance import made_with
+
+    console = Console()
+    results = LimitsResults(place)
+    console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
+    measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
+    results.open(limits, made_with(study_file, overrides) | {"measured": measured})
+    results.storage.put("study.py", study_file.read_bytes())
+    try:
+        for done in run_limits(limits, results):
+            kept = f", {done.n_before} there already" if done.n_before else ""
+            told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
+            console.print(told, soft_wrap=True, highlight=False)
+    except KeyboardInterrupt as interrupt:
+        told = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
+        console.print(told, soft_wrap=True, highlight=False)
+        os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
+    except CircuitError as error:
+        complain(error)
+        raise SystemExit(1) from None
+    print_limits(results, console)
 
 
 def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:
