@@ -45,6 +45,7 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
         _search(study, site)
+        results.pack()
         by_arm = [confirm_trials(study, arm, point) for arm, point in chosen_points(study, results).items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]

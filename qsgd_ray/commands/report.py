@@ -28,12 +28,15 @@ def report(
 
 def print_report(place: Storage, console: Console) -> None:
     """The page into its place; tables and verdict on `console`."""
-    from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
-    from qsgd_ray.results import read
+    from qsgd_ray.report import write_report
+    from qsgd_ray.results import Results
+    from qsgd_ray.terminal import summary_table, throughput_table, verdict_table
 
-    tables = read(place)
+    results = Results(place)
+    results.pack()
+    tables = results.read()
     try:
-        page = write_report(place)
+        page = write_report(place, tables)
     except StorageError:
         raise
     except OSError as error:
