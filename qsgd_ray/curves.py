@@ -42,7 +42,7 @@ def learning_curves(tables: Tables) -> Drawn:
         empty, drawn = empty + len(runs) - len(with_points), drawn + len(with_points)
         for ended in (True, False):
             mine = [points for row, points in with_points if (row["ending"] == Ending.COMPLETED) == ended]
-            shown = spread_out(mine, most)
+            shown = spread_out(mine, most if ended else max(1, most // 4))
             thin(figure, arm, look, shown, 100, whole=ended)
             lines += len(shown)
             if ended:
@@ -81,7 +81,7 @@ def step_ratios(tables: Tables) -> Drawn:
         left_out, drawn = left_out + len(runs) - len(with_points), drawn + len(with_points)
         for ended in (True, False):
             mine = [points for row, points in with_points if (row["ending"] == Ending.COMPLETED) == ended]
-            shown = spread_out(mine, most)
+            shown = spread_out(mine, most if ended else max(1, most // 4))
             thin(figure, arm, look, shown, whole=ended)
             lines += len(shown)
         means[arm] = band(figure, arm, look, [points for _, points in with_points])

@@ -34,6 +34,8 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "penta
 
 # How many single runs a figure shows at most, all arms together; beyond that the eye, too, sees only a cloud.
 MOST_LINES = 300
+# More of one arm lie one over the other and are drawn fainter.
+MANY = 40
 # Fewer values have no shape worth a curve.
 LEAST_VIOLIN = 30
 # Of the table of a figure's numbers: the Parquet rows have them all.
@@ -160,7 +162,7 @@ def thin(figure: go.Figure, arm: str, look: Look, runs: Sequence[Points], scale:
                 mode=mode,
                 line={"color": look.colour, "width": 1, "dash": "solid" if whole else "dot"},
                 marker={"color": look.colour, "size": 4},
-                opacity=0.3 if whole else 0.85,
+                opacity=(0.3 if len(runs) <= MANY else 0.12) if whole else 0.85,
                 hoverinfo="skip",
                 **silent(arm),
             )
@@ -249,12 +251,12 @@ def dots(figure: go.Figure, arm: str, look: Look, lane: float, by_seed: dict[int
     for x in by_seed.values():
         heights.append(round(lane + min(0.16, 0.6 / ties[x]) * (seen[x] - (ties[x] - 1) / 2), 4))
         seen[x] += 1
-    hollow = look.marker.startswith("x-thin")
+    hollow, opacity = look.marker.startswith("x-thin"), 0.7 if len(by_seed) <= MANY else 0.25
     figure.add_scatter(
         x=list(by_seed.values()),
         y=heights,
         mode="markers",
-        marker={"color": look.colour, "symbol": look.marker, "size": 8, "opacity": 1 if hollow else 0.7}
+        marker={"color": look.colour, "symbol": look.marker, "size": 8, "opacity": 1 if hollow else opacity}
         | ({"line": {"width": 2}} if hollow else {}),
         customdata=list(by_seed),
         hovertemplate=f"{arm}, seed %{{customdata}}: %{{x:.4~g}}<extra></extra>",

@@ -18,6 +18,8 @@ from qsgd_ray.curves import learning_curves, step_ratios
 from qsgd_ray.drawing import (
     FAINT,
     GREY,
+    LEAST_VIOLIN,
+    MANY,
     MOST_LINES,
     SHADE,
     Drawn,
@@ -97,7 +99,7 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
     seeds = tables.study.confirm.seeds
     paths = [
         [(values[name][seed], i - 0.16) for i, name in enumerate(names) if seed in values[name]]
-        for seed in spread_out(seeds, MOST_LINES)
+        for seed in spread_out(seeds, MANY)
     ]
     figure.add_scatter(
         x=joined(np.array([x for x, _ in path]) for path in paths),
@@ -120,7 +122,8 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         figure if any(values.values()) else None,
         f"Test {accuracy} of {count(sum(map(len, values.values())), 'completed confirmation run')}; grey lines join "
         f"the same seed across arms{_of_many(len(seeds))}. The larger marker is the interquartile mean with its "
-        f"95 % bootstrap interval. Left out: {count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
+        f"95 % bootstrap interval; a hill shows where a lane's runs lie, from {LEAST_VIOLIN} on. Left out: "
+        f"{count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
         by_row(f"Test {accuracy} in percent at each seed; – has none.", "seed", seeds, values),
     )
 
@@ -228,4 +231,4 @@ def _clock(row: Row, column: str, less: str | None) -> float:
 
 
 def _of_many(n_seeds: int) -> str:
-    return "" if n_seeds <= MOST_LINES else f" for {MOST_LINES} of {n_seeds} seeds"
+    return "" if n_seeds <= MANY else f" for {MANY} of {n_seeds} seeds"

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,9 +60,11 @@ def finished(storage: Storage) -> set[str]:
     return set(files.ids).union(*(packed_ids(storage, pack) for pack in files.packs))
 
 
-def packed_ids(storage: Storage, pack: str) -> list[str]:
+@lru_cache(maxsize=1024)  # a pack never changes, and every trial of a study that goes on asks for it
+def packed_ids(storage: Storage, pack: str) -> frozenset[str]:
+    """The trials in a pack."""
     found = pq.read_table(pa.BufferReader(storage.read(f"trials/{pack}")), columns=["trial_id"])
-    return list(found["trial_id"].to_pylist())
+    return frozenset(found["trial_id"].to_pylist())
 
 
 def read_table(storage: Storage, table: str) -> pa.Table:
@@ -181,9 +184,9 @@ def read_trial(storage: Storage, table: str, trial_id: str) -> pa.Table | None:
         return read_files(storage, table, [f"{trial_id}{SUFFIX}"])
     except FileNotFoundError:
         pass
-    for pack_name in listed(storage, table).packs:
-        rows = read_files(storage, table, [pack_name])
-        mine = rows.filter(pc.equal(rows["trial_id"], trial_id))
-        if mine.num_rows:
-            return mine
+    # Of both tables by the pack of the trials, which is put last.
+    for name in listed(storage, "trials").packs:
+        if trial_id in packed_ids(storage, name):
+            rows = read_files(storage, table, [name])
+            return rows.filter(pc.equal(rows["trial_id"], trial_id))
     return None

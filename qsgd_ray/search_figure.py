@@ -27,6 +27,8 @@ from qsgd_ray.results import Tables
 
 # From blue over green to amber: neither end vanishes in a white or a black page.
 SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
+# More cover each other at their full size.
+MANY_TRIALS = 400
 
 
 def search_map(tables: Tables) -> Drawn:
@@ -38,6 +40,7 @@ def search_map(tables: Tables) -> Drawn:
     heights = [300, 40 + 30 * len(plain)][-strip:]
     figure = make_subplots(rows=strip, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)
     dress(figure, sum(heights) + 100)
+    small = {"size": 5} if len(rows) > MANY_TRIALS else {}
     for name, look in looks(tables.study).items():
         mine = by_arm[name]
         if mine:
@@ -51,7 +54,7 @@ def search_map(tables: Tables) -> Drawn:
                 x=_digits(r["learning_rate"] for r in some),
                 y=_digits(r["lambda_"] or plain.index(name) for r in some),
                 mode="markers",
-                marker=_search_marker(kind, some, look),
+                marker=_search_marker(kind, some, look) | small,
                 customdata=[[r["number"], r["ending"], count(r["epochs_run"], "epoch")] for r in some],
                 hovertemplate=f"{name} %{{customdata[0]}}, %{{customdata[1]}} after %{{customdata[2]}}"
                 "<br>learning rate %{x:.3~g}, accuracy %{marker.color:.4~g}<extra></extra>",
