@@ -5,28 +5,32 @@
     DIR/provenance.json       versions, commit, hardware
     DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
-DIR is a folder or the URI of an object store (storage.py). In: a `Trial` and its `Outcome`. Out: Arrow tables. Nothing
-here is ever unpickled. A trial's row is written after its measurements, so a trial either is there whole or is run
-again; a repeated attempt replaces its own files.
+DIR is a folder or the URI of an object store (storage.py). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
+columns of docs/results.md. Finished trials are packed into larger files (row_files.py). Nothing here is ever unpickled.
+A trial's row is written after its measurements, so a trial either is there whole or is run again; a repeated attempt
+replaces its own files.
 """
 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qsgd_ray.belonging import COLUMNS, Choices, belonging, choices_now
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.row_files import file_of, finished, pack, read_table, read_trial
 from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
-from qsgd_ray.storage import Storage, StorageError, storage_at
+from qsgd_ray.storage import Storage, storage_at
 from qsgd_ray.trial import Trial
 from qsgd_ray.versions import FOLDER as VERSIONS
 from qsgd_ray.versions import Version, keep_version, late_changes, versions
@@ -58,6 +62,40 @@ class Tables:
             trials = "1 trial lies" if self.n_others == 1 else f"{self.n_others} trials lie"
             told.append(f"{trials} beside these that the study as it is now would not run; none counts here.")
         return told
+
+    def rows(self, stage: str, arm: str) -> list[dict[str, Any]]:
+        """The trials of a stage and an arm, made Python objects once."""
+        return self._rows.get((stage, arm), [])
+
+    def curve(self, trial_id: str) -> pa.Table:
+        """The measurements of one trial, in the order of epochs; no row where there is none."""
+        start, length = self._slices.get(trial_id, (0, 0))
+        return self.measurements.slice(start, length)
+
+    def to_pandas(self) -> tuple[Any, Any]:
+        """Trials and measurements as data frames; whole numbers that may be missing as pandas' nullable ones."""
+        import pandas as pd
+
+        nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+        trials, measurements = (t.to_pandas(types_mapper=nullable.get) for t in (self.trials, self.measurements))
+        return trials, measurements
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self.trials.to_pylist():
+            found.setdefault((row["stage"], row["arm"]), []).append(row)
+        return found
+
+    @cached_property
+    def _slices(self) -> dict[str, tuple[int, int]]:
+        """Where each trial's measurements lie: a trial's stand together."""
+        ids = self.measurements["trial_id"].combine_chunks().dictionary_encode()
+        codes = ids.indices.to_numpy()
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        lengths = np.diff(starts, append=len(codes))
+        names = ids.dictionary.take(pa.array(codes[starts])).to_pylist()
+        return dict(zip(names, zip(starts.tolist(), lengths.tolist(), strict=True), strict=True))
 
 
 class Results:
@@ -106,7 +144,7 @@ class Results:
         ):
             content = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), content)
-            self.storage.put(_file(table, trial.trial_id), content.getvalue().to_pybytes())
+            self.storage.put(file_of(table, trial.trial_id), content.getvalue().to_pybytes())
 
     def write_text(self, name: str, text: str) -> Path | str:
         """A whole text file `name` beside the rows, put into place."""
@@ -126,7 +164,7 @@ class Results:
 
     def count(self) -> int:
         """How many trials have their row."""
-        return len(self.storage.names("trials", ".parquet"))
+        return len(finished(self.storage))
 
     def has(self, trial_id: str) -> bool:
         """Whether this trial's row is there (a lost one is not: it is tried again)."""
@@ -170,35 +208,24 @@ class Results:
             self.storage.require()
             raise StudyError(f"DIR: got {self.path}; allowed: a {self.storage.kind} that a study was run into")
         study = study_from_tree(tree)
-        trials = self._table("trials", TRIALS).sort_by([("stage", "ascending"), ("trial_id", "ascending")])
-        measurements = self._table("measurements", MEASUREMENTS)
-        kept = pa.compute.is_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
-        order = [("stage", "ascending"), ("trial_id", "ascending"), ("epoch", "ascending")]
-        return Tables(study, provenance, trials, measurements.filter(kept).sort_by(order))
+        trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
+        measurements = read_table(self.storage, "measurements")
+        # By the trial's place among the trials: a number a row; sorting by three columns compares text.
+        place = pc.index_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
+        measurements = measurements.append_column("place", place).filter(pc.is_valid(place))
+        place, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("place", "epoch"))
+        order = np.argsort((place << 32) + epoch, kind="stable")
+        return Tables(study, provenance, trials, measurements.drop_columns("place").take(order))
+
+    def pack(self) -> int:
+        """Put the files of finished trials together, where they are many; how many trials were packed."""
+        return pack(self.storage)
 
     def _rows(self, table: str, trial_id: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self.storage.read(_file(table, trial_id))))
-
-    def _table(self, name: str, schema: pa.Schema) -> pa.Table:
-        def rows(file: str) -> pa.Table:
-            try:
-                return pq.read_table(pa.BufferReader(self.storage.read(f"{name}/{file}")), schema=schema)
-            except StorageError:
-                raise
-            except (pa.ArrowInvalid, OSError) as error:
-                told = " ".join(str(error).split())
-                raise StudyError(
-                    f"DIR: got {self.storage.place(f'{name}/{file}')}, which cannot be read ({told}); "
-                    "allowed: the rows of a trial"
-                ) from None
-
-        # An object store answers late, but many at once.
-        with ThreadPoolExecutor(self.storage.reads_at_once) as readers:
-            return pa.concat_tables([schema.empty_table(), *readers.map(rows, self.storage.names(name, ".parquet"))])
-
-
-def _file(table: str, trial_id: str) -> str:
-    return f"{table}/{trial_id}.parquet"
+        rows = read_trial(self.storage, table, trial_id)
+        if rows is None:
+            raise FileNotFoundError(self.storage.place(file_of(table, trial_id)))
+        return rows
 
 
 def read(where: str | Path | Storage) -> Tables:

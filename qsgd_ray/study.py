@@ -49,6 +49,7 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
         _search(study, site)
+        results.pack()
         points = chosen_points(study, results)
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.

@@ -82,7 +82,7 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     mapped = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
     assert len(mapped) == 6 == len({row["trial_id"] for row in mapped})
     assert {row["setting"] for row in mapped if row["arm"] == "adamw"} == {'{"workload.length": 8}'}
-    told = [row for row in mapped if row["arm"] == "adamw"][0]
+    told = next(row for row in mapped if row["arm"] == "adamw")
     shorter = next(trial for trial in map_trials(study, results.choices(study)) if trial.trial_id == told["trial_id"])
     alone = run(train(shorter, make_workload(shorter.workload), None), quiet)
     assert told["validation_loss"] == alone.measurements[-1].validation_loss

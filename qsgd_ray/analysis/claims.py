@@ -191,7 +191,7 @@ def _qubits(tables: Tables, arm: str) -> Claim:
     study = tables.study
     if study.map is None or study.map.arm != arm or QUBITS not in study.map.axes:
         return _not(draft, f"It needs a map of {arm} with the axis {QUBITS}.")
-    rows = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
+    rows = [row for name in (arm, study.baseline) for row in tables.rows("map", name)]
     seconds = {(row["arm"], row["setting"], row["seed"]): seconds_a_step(row) for row in rows}
     points = []
     for setting in study.map_settings(arm):

@@ -84,6 +84,17 @@ def bench_engine(
     _bench("engine", cases(trials, rounds), storage)
 
 
+@bench.command("report")
+def bench_report(
+    quick: Annotated[bool, typer.Option("--quick", help="300 trials of 30 epochs.")] = False,
+    storage: BenchStorage = BENCH_RESULTS,
+) -> None:
+    """What a simulated study of 10,000 trials and a million measurements takes to pack, to read and to report."""
+    from qsgd_ray.bench.report import cases
+
+    _bench("report", cases(quick), storage)
+
+
 def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     from qsgd_ray.bench.rows import timing_table, write_rows
 

@@ -39,12 +39,15 @@ def print_report(place: Storage, console: Console) -> None:
     from qsgd_ray.analysis.effect_map import effect_map
     from qsgd_ray.analysis.ladder import ladders
     from qsgd_ray.evidence import claims_table, ladders_told, map_told
-    from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
-    from qsgd_ray.results import read
+    from qsgd_ray.report import write_report
+    from qsgd_ray.results import Results
+    from qsgd_ray.terminal import summary_table, throughput_table, verdict_table
 
-    tables = read(place)
+    results = Results(place)
+    results.pack()
+    tables = results.read_study()
     try:
-        page = write_report(place)
+        page = write_report(place, tables)
     except StorageError:
         raise
     except OSError as error:
