@@ -8,7 +8,7 @@ changed back finds them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 # is chosen anew. An arm that is not there never had one: then any point of its space will do.
 Choices = dict[str, Point | None]
 # Of a trial's row, what is looked at here.
-COLUMNS = ("trial_id", "stage", "arm", "number", "started_at", "trial")
+COLUMNS = ("trial_id", "stage", "arm", "number", "seed", "started_at", "trial")
 
 
 def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
@@ -28,16 +28,16 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
 
     Rows that do not tell their trial were written by a version of this package whose folders held one study.
     """
-    arms = {arm.name: arm for arm in study.arms}
+    arms = {arm.name: (arm, arm.spaces(), study.planned("search", arm)) for arm in study.arms}
     confirmed: dict[str, set[str]] = {}
     mapped = _mapped(study, choices)
     key_of = lru_cache(lambda arm, budget: search_key(study, arm, budget))
-    searched: dict[tuple[str, int], Row] = {}
+    searched: dict[tuple[str, int, int], Row] = {}
     found = set()
     for row in rows:
-        arm = arms.get(row["arm"])
-        if arm is None:
+        if row["arm"] not in arms:
             continue
+        arm, spaces, n_planned = arms[row["arm"]]
         if row["trial"] is None:
             found.add(row["trial_id"])
             continue
@@ -45,12 +45,18 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
             if mapped is None or row["trial_id"] in mapped:
                 found.add(row["trial_id"])
             continue
-        point = point_of(arm, json.loads(row["trial"])["arm"])
+        point = point_in(json.loads(row["trial"])["arm"], spaces)
         if point is None:
             continue
-        if row["stage"] == "search" and _is_planned(study, arm, row, point, key_of):
+        if row["stage"] == "search":
+            if row["number"] >= n_planned:
+                continue
+            key = key_of(arm.name, told_by_budget(study.search, row["number"]))
+            if search_trial(study, arm.name, row["number"], point, key).trial_id != row["trial_id"]:
+                continue
             # Another version of Optuna may have tried another point under the same number: the later one counts.
-            searched[arm.name, row["number"]] = max(row, searched.get((arm.name, row["number"]), row), key=_started)
+            place = (arm.name, row["number"], row["seed"])
+            searched[place] = max(row, searched.get(place, row), key=_started)
         elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
             key = f"{arm.name} {json.dumps(chosen)}"
             if key not in confirmed:
@@ -70,22 +76,14 @@ def _mapped(study: Study, choices: Choices) -> set[str] | None:
     return {trial.trial_id for trial in map_trials(study, points)}
 
 
-def _is_planned(study: Study, arm: Arm, row: Row, point: Point, key_of: Callable[[str, int | None], str]) -> bool:
-    number = row["number"]
-    if number >= study.planned("search", arm):
-        return False
-    key = key_of(arm.name, told_by_budget(study.search, number))
-    return search_trial(study, arm.name, number, point, key).trial_id == str(row["trial_id"])
-
-
 def _started(row: Row) -> float:
     return row["started_at"].timestamp() if row["started_at"] else 0.0
 
 
-def point_of(arm: Arm, tree: dict[str, Any]) -> Point | None:
-    """Where in the space of `arm` an arm without spaces lies, given as JSON; None where it is another arm."""
+def point_in(tree: dict[str, Any], spaces: Iterable[str]) -> Point | None:
+    """Where an arm without spaces, given as JSON, stands at these paths; None where it is another kind of arm."""
     point: Point = {}
-    for path in arm.spaces():
+    for path in spaces:
         value: Any = tree
         for word in path.split("."):
             value = value.get(word) if isinstance(value, dict) else None

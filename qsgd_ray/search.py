@@ -17,7 +17,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from qsgd_ray.belonging import point_of
+from qsgd_ray.belonging import point_in
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
 from qsgd_ray.draws import named_seed
@@ -163,7 +163,7 @@ def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
     points: dict[str, dict[int, Point]] = {arm.name: {} for arm in study.arms}
     for row in results.read_study(study).trials.to_pylist():
         if row["stage"] == "search" and (trial := row["trial"]) is not None:
-            point = point_of(study.arm(row["arm"]), json.loads(trial)["arm"])
+            point = point_in(json.loads(trial)["arm"], study.arm(row["arm"]).spaces())
             if point is not None:
                 points[row["arm"]][row["number"]] = point
     return points
