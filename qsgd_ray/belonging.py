@@ -8,15 +8,13 @@ changed back finds them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
-
-from qsgd_ray.config import Arm, Study, StudyError
+from qsgd_ray.config import Arm, Study
 from qsgd_ray.spaces import Point
-from qsgd_ray.trial import confirm_trials, map_trials, search_key, search_trials, told_by_budget
+from qsgd_ray.trial import confirm_trials, map_trials, search_key, search_trial, told_by_budget
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
@@ -31,16 +29,17 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
 
     Rows that do not tell their trial were written by a version of this package whose folders held one study.
     """
-    arms = {arm.name: arm for arm in study.arms}
+    arms = {arm.name: (arm, study.points(arm)) for arm in study.arms}
+    places = {seed: place for place, seed in enumerate(study.search.seeds)}
     confirmed: dict[str, set[str]] = {}
     mapped = _mapped(study, choices)
     key_of = lru_cache(lambda arm, budget: search_key(study, arm, budget))
     searched: dict[tuple[str, int, int], Row] = {}
     found = set()
     for row in rows:
-        arm = arms.get(row["arm"])
-        if arm is None:
+        if row["arm"] not in arms:
             continue
+        arm, n_points = arms[row["arm"]]
         if row["trial"] is None:
             found.add(row["trial_id"])
             continue
@@ -48,10 +47,16 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
             if mapped is None or row["trial_id"] in mapped:
                 found.add(row["trial_id"])
             continue
-        point = point_of(arm, json.loads(row["trial"])["arm"])
+        point = point_in(json.loads(row["trial"])["arm"], arm)
         if point is None:
             continue
-        if row["stage"] == "search" and _is_planned(study, arm, row, point, key_of):
+        if row["stage"] == "search":
+            if row["number"] >= n_points or row["seed"] not in places:
+                continue
+            key = key_of(arm.name, told_by_budget(study.search, row["number"]))
+            planned = search_trial(study, arm.name, row["number"], point, key, places[row["seed"]])
+            if planned.trial_id != row["trial_id"]:
+                continue
             # Another version of Optuna may have tried another point under the same number: the later one counts.
             place = (arm.name, row["number"], row["seed"])
             searched[place] = max(row, searched.get(place, row), key=_started)
@@ -74,32 +79,21 @@ def _mapped(study: Study, choices: Choices) -> set[str] | None:
     return {trial.trial_id for trial in map_trials(study, points)}
 
 
-def _is_planned(study: Study, arm: Arm, row: Row, point: Point, key_of: Callable[[str, int | None], str]) -> bool:
-    number = row["number"]
-    if number >= study.points(arm):
-        return False
-    key = key_of(arm.name, told_by_budget(study.search, number))
-    return row["trial_id"] in [trial.trial_id for trial in search_trials(study, arm.name, number, point, key)]
-
-
 def _started(row: Row) -> float:
     return row["started_at"].timestamp() if row["started_at"] else 0.0
 
 
-def point_of(arm: Arm, tree: dict[str, Any]) -> Point | None:
-    """Where in the space of `arm` an arm without spaces lies, given as JSON; None where it is another arm."""
+def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
+    """Where in the space of `arm` an arm without spaces, given as JSON, stands; None where it is another kind of arm."""
     point: Point = {}
-    while path := next((path for path in arm.asked(point) if path not in point), None):
+    for path in arm.spaces():
         value: Any = tree
         for word in path.split("."):
             value = value.get(word) if isinstance(value, dict) else None
         if not isinstance(value, int | float | str):
             return None
         point[path] = value
-    try:
-        return point if arm.at(point).model_dump(mode="json") == tree else None
-    except (StudyError, ValidationError):  # another arm's values
-        return None
+    return {path: point[path] for path in arm.asked(point)}
 
 
 def choice_key(study: Study, arm: Arm) -> str:

@@ -80,18 +80,19 @@ def search_trial(study: Study, arm: str, number: int, point: Point, key: str | N
 
 def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
     """The confirmation of an arm at its best point: one trial a seed."""
+    there = study.arm(arm).at(point)
     return [
         Trial(
             study=study.name,
             stage="confirm",
             number=number,
-            arm=study.arm(arm).at(point),
+            arm=there,
             workload=study.workload,
             seed=seed,
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
             reads_test=True,
-            **arithmetic(study, study.arm(arm), study.confirm.workers),
+            **arithmetic(study, there, study.confirm.workers),
         )
         for number, seed in enumerate(study.confirm.seeds)
     ]

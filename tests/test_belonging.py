@@ -13,7 +13,7 @@ from studies_made import made, runs
 from test_results import OUTCOME, measured
 from test_search import THREE, simulated
 
-from qsgd_ray.belonging import belonging, point_of
+from qsgd_ray.belonging import belonging, point_in
 from qsgd_ray.config import Arm, Choice, Confirm, Map, Perturbation, Search, Study, StudyError
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
@@ -202,7 +202,7 @@ def test_an_arm_that_lost_its_perturbation_or_its_space_is_another(results):
     results.open(plain, {})
     assert {row[1] for row in rows(results)} == {"adamw"}
     perturbed = Arm(name="sine", perturbation=Perturbation(source="sine", lambda_=Choice(options=(1, 2))))
-    assert point_of(perturbed, plain.arms[1].at({"learning_rate": 1e-3}).model_dump(mode="json")) is None
+    assert point_in(plain.arms[1].at({"learning_rate": 1e-3}).model_dump(mode="json"), perturbed) is None
 
 
 def test_rows_of_a_folder_that_holds_one_study_and_tells_no_trials_count_and_are_not_gone_on_with(results):
