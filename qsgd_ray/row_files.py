@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,7 +58,7 @@ def listed(storage: Storage, table: str) -> Listed:
 def finished(storage: Storage) -> set[str]:
     """The ids of the trials that have a row."""
     files = listed(storage, "trials")
-    return set(files.ids).union(*(packed_ids(storage, pack) for pack in files.packs))
+    return set(files.ids).union(*(_ids_of(storage, pack) for pack in files.packs))
 
 
 @lru_cache(maxsize=1024)  # a pack never changes, and every trial of a study that goes on asks for it
@@ -65,6 +66,10 @@ def packed_ids(storage: Storage, pack: str) -> frozenset[str]:
     """The trials in a pack."""
     found = pq.read_table(pa.BufferReader(storage.read(f"trials/{pack}")), columns=["trial_id"])
     return frozenset(found["trial_id"].to_pylist())
+
+
+def _ids_of(storage: Storage, pack: str) -> frozenset[str]:
+    return packed_ids(cast(Any, storage), pack)  # a protocol does not say that what keeps it can be hashed
 
 
 def read_table(storage: Storage, table: str) -> pa.Table:
@@ -186,7 +191,7 @@ def read_trial(storage: Storage, table: str, trial_id: str) -> pa.Table | None:
         pass
     # Of both tables by the pack of the trials, which is put last.
     for name in listed(storage, "trials").packs:
-        if trial_id in packed_ids(storage, name):
+        if trial_id in _ids_of(storage, name):
             rows = read_files(storage, table, [name])
             return rows.filter(pc.equal(rows["trial_id"], trial_id))
     return None
