@@ -84,7 +84,7 @@ def _started(row: Row) -> float:
 
 
 def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
-    """Where in the space of `arm` an arm without spaces, given as JSON, stands; None where it is another kind of arm."""
+    """Where in the space of `arm` an arm without spaces, given as JSON, stands; None where it is another one."""
     point: Point = {}
     for path in arm.spaces():
         value: Any = tree
