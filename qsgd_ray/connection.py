@@ -100,13 +100,12 @@ def _existing(address: str, results_path: Path | Storage) -> Iterator[Cluster]:
 
 
 def settle() -> None:
-    """What Ray reads from the environment when it is imported, and so is set before: less output, quicker polls.
+    """What Ray reads from the environment when it is imported, and so is set before: less output.
 
     And no cluster that nobody named.
     """
     # A call that comes after the end would otherwise connect to whatever Ray runs on this machine.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
