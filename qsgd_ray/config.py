@@ -7,7 +7,7 @@ In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,7 +15,6 @@ from qsgd_ray.arm_settings import Arm as Arm
 from qsgd_ray.arm_settings import Direction as Direction
 from qsgd_ray.arm_settings import Formula as Formula
 from qsgd_ray.arm_settings import LambdaShape as LambdaShape
-from qsgd_ray.arm_settings import Name as Name
 from qsgd_ray.arm_settings import Perturbation as Perturbation
 from qsgd_ray.arm_settings import Placement as Placement
 from qsgd_ray.arm_settings import Scope as Scope
@@ -24,18 +23,30 @@ from qsgd_ray.circuits.noise_settings import NoiseSettings as NoiseSettings
 from qsgd_ray.language_settings import ChatFormat as ChatFormat
 from qsgd_ray.language_settings import Lora as Lora
 from qsgd_ray.language_settings import WordProblems as WordProblems
+from qsgd_ray.limits_settings import CircuitCurve as CircuitCurve
+from qsgd_ray.limits_settings import Curve as Curve
+from qsgd_ray.limits_settings import Limits as Limits
+from qsgd_ray.limits_settings import OptimizerCurve as OptimizerCurve
+from qsgd_ray.limits_settings import PoolCurve as PoolCurve
+from qsgd_ray.limits_settings import SignalCurve as SignalCurve
+from qsgd_ray.limits_settings import TrainingCurve as TrainingCurve
+from qsgd_ray.map_design import Setting, name_of, of_baseline, placed, settings
 from qsgd_ray.refusal import StudyError as StudyError
 from qsgd_ray.refusal import one_line as one_line
 from qsgd_ray.resource_settings import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.resource_settings import Resources as Resources
 from qsgd_ray.resource_settings import Sharding as Sharding
 from qsgd_ray.spaces import Choice as Choice
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.spaces import Frozen, options, refuse
 from qsgd_ray.spaces import LogUniform as LogUniform
+from qsgd_ray.spaces import Name as Name
 from qsgd_ray.spaces import Uniform as Uniform
 from qsgd_ray.stage_settings import STAGES as STAGES
+from qsgd_ray.stage_settings import WORKLOAD
+from qsgd_ray.stage_settings import ClaimId as ClaimId
 from qsgd_ray.stage_settings import Confirm as Confirm
 from qsgd_ray.stage_settings import Decision as Decision
+from qsgd_ray.stage_settings import Map as Map
 from qsgd_ray.stage_settings import Search as Search
 from qsgd_ray.stage_settings import Stage as Stage
 from qsgd_ray.workload_settings import LanguageTask as LanguageTask
@@ -45,9 +56,14 @@ from qsgd_ray.workload_settings import Task as Task
 from qsgd_ray.workload_settings import TextTask as TextTask
 from qsgd_ray.workload_settings import Transformer as Transformer
 
+S = TypeVar("S", bound=Frozen)
+
 
 class Study(Frozen):
-    """One question, asked of several arms under one budget."""
+    """One question, asked of several arms under one budget.
+
+    `claims`: which arm stands for the method in each of the paper's claims that the study checks (analysis/claims.py).
+    """
 
     name: Name
     question: str = Field(min_length=1)
@@ -57,6 +73,8 @@ class Study(Frozen):
     search: Search
     confirm: Confirm
     decision: Decision
+    map: Map | None = None
+    claims: dict[ClaimId, Name] = Field(default_factory=dict)
     resources: Resources = Resources()
     seed: Seed = 0
 
@@ -67,39 +85,88 @@ class Study(Frozen):
             raise refuse(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
             raise refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
-        if self.search.seed in self.confirm.seeds:
-            raise refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
+        if both := sorted({*self.search.seeds} & {*self.confirm.seeds}):
+            raise refuse(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
         if self.search.grace_epochs > self.search.epochs:
             raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
         if self.resources.circuit_engine != "auto":
             for arm in self.arms:
-                if arm.perturbation is not None and arm.perturbation.source in ("sampled", "noisy"):
+                sources = options(arm.perturbation.source) if arm.perturbation is not None else ()
+                if drawing := [source for source in sources if source in ("sampled", "noisy")]:
                     raise refuse(
-                        f"resources.circuit_engine: auto with the source {arm.perturbation.source} of arm {arm.name}; "
+                        f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
-        for stage, workers in (("search", self.search.workers), ("confirm", self.confirm.workers)):
+        workers_of = {"search": self.search.workers, "confirm": self.confirm.workers}
+        if self.map is not None:
+            self._check_map(self.map)
+            workers_of["map"] = self.map.workers
+        for claim, name in self.claims.items():
+            if name not in names or name == self.baseline:
+                others = ", ".join(other for other in names if other != self.baseline)
+                raise refuse(f"claims.{claim}: an arm beside the baseline ({others}); got {name!r}")
+        for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
                 raise refuse(
                     f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
                 )
         return self
 
+    def _check_map(self, design: Map) -> None:
+        others = [arm.name for arm in self.arms if arm.name != self.baseline]
+        if design.arm not in others:
+            raise refuse(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
+        if shared := set(self.search.seeds) & set(design.seeds):
+            raise refuse(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
+        for setting in settings(design):
+            try:
+                _, workload = placed(self.arm(design.arm), self.workload, setting)
+                placed(self.arm(self.baseline), self.workload, of_baseline(setting))
+            except KeyError as error:
+                raise refuse(
+                    f"map.axes: fields of the arm {design.arm} or, below {WORKLOAD[:-1]}, of the workload; "
+                    f"got {error.args[0]}"
+                ) from None
+            except ValidationError as error:
+                raise refuse(f"map.axes: settings that a trial can have; of {setting} {one_line(error)}") from None
+            if workload.batch_size % design.workers:
+                raise refuse(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
+
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
+    def map_settings(self, arm: str) -> tuple[Setting, ...]:
+        """The settings at which the map trains an arm, each once: the baseline lacks the axes of a perturbation."""
+        if self.map is None or arm not in (self.map.arm, self.baseline):
+            return ()
+        there = settings(self.map)
+        if arm == self.map.arm:
+            return there
+        return tuple({name_of(setting): setting for setting in map(of_baseline, there)}.values())
+
     def planned(self, stage: Stage, arm: Arm) -> int:
-        """How many trials of an arm a stage plans; an arm with nothing to search is not searched."""
+        """How many rows of an arm a stage plans, one a seed; an arm with nothing to search is not searched."""
         if stage == "confirm":
             return len(self.confirm.seeds)
+        if stage == "map":
+            return len(self.map_settings(arm.name)) * len(self.map.seeds) if self.map is not None else 0
+        return self.points(arm) * len(self.search.seeds)
+
+    def points(self, arm: Arm) -> int:
+        """How many points of an arm the search tries."""
         return self.search.trials_per_arm if arm.spaces() else 0
 
 
 def study_from_tree(tree: Any) -> Study:
     """A `Study` from plain JSON data, or `StudyError` with one line (arms by name, where they have one)."""
+    return from_tree(tree, Study)
+
+
+def from_tree(tree: Any, kind: type[S]) -> S:
+    """The same of any kind of study."""
     try:
-        return Study.model_validate_json(json.dumps(tree))
+        return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise StudyError(one_line(error, tree)) from None

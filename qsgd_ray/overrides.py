@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from qsgd_ray.config import Study, StudyError, study_from_tree
+from qsgd_ray.config import Limits, Study, StudyError, from_tree
 
 SCALE = "scale"
+
+S = TypeVar("S", Study, Limits)
 
 
 def asked_scale(assignments: list[str]) -> tuple[str | None, list[str]]:
@@ -16,7 +18,7 @@ def asked_scale(assignments: list[str]) -> tuple[str | None, list[str]]:
     return (scales[-1] if scales else None), [one for one in assignments if one.partition("=")[0] != SCALE]
 
 
-def with_overrides(study: Study, assignments: list[str]) -> Study:
+def with_overrides(study: S, assignments: list[str]) -> S:
     """`study` with each `path=value` applied; list items go by index, arms also by name.
 
     `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]`, `resources.circuit_actors=null`: values are JSON,
@@ -33,7 +35,7 @@ def with_overrides(study: Study, assignments: list[str]) -> Study:
         except json.JSONDecodeError:
             value = text
         _assign(tree, path, value)
-    return study_from_tree(tree)
+    return from_tree(tree, type(study))
 
 
 def _assign(tree: Any, path: str, value: Any) -> None:

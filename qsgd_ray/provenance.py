@@ -35,14 +35,20 @@ PACKAGES = (
 
 def provenance(study: Study, study_file: Path | None, overrides: list[str], address: str | None) -> dict[str, Any]:
     """The record kept beside the rows of `study`."""
+    return made_with(study_file, overrides) | {
+        "search_is_deterministic": study.search.deterministic,
+        "cluster": address or "private, on this machine",
+    }
+
+
+def made_with(study_file: Path | None, overrides: list[str]) -> dict[str, Any]:
+    """What holds of anything that is measured here."""
     return {
         "qsgd_ray": __version__,
         "commit": _commit(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "study_file": str(study_file) if study_file else None,
         "overrides": overrides,
-        "search_is_deterministic": study.search.deterministic,
-        "cluster": address or "private, on this machine",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "hardware": {

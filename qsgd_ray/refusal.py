@@ -24,7 +24,7 @@ def one_line(error: ValidationError, tree: Any = None) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     place = _place(first["loc"], tree)
-    if error.title != "Study":
+    if error.title not in ("Study", "Limits"):
         place = f"{error.title}.{place}".rstrip(".")
     came = first["input"]
     if first["type"] == "allowed" and not first["loc"]:

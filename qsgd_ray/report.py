@@ -16,11 +16,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from qsgd_ray.analysis.claims import claims
 from qsgd_ray.analysis.costs import budgets, ledger, verdict_on_budgets
+from qsgd_ray.analysis.effect_map import effect_map
 from qsgd_ray.analysis.importance import importances
+from qsgd_ray.analysis.ladder import WORDS, ladders
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import STAGES
+from qsgd_ray.evidence import FILTERS as CLAIMS_TOLD
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results, Tables
 from qsgd_ray.storage import Storage
@@ -38,11 +42,14 @@ class Section:
     title: str
 
 
-# The ladder and the claims belong after the verdict, the map of effects and the limits of scaling before the settings.
+# Sections that a study has nothing for are left out by `sections_of`.
 SECTIONS = (
     Section("verdict", "verdicts", "Verdict"),
+    Section("ladder", "ladder", "Ladder"),
+    Section("claims", "claims", "Claims"),
     Section("arms", "arms", "Arms"),
     Section("figures", "figures", "Curves"),
+    Section("map", "map", "Map"),
     Section("importance", "importance", "Settings"),
     Section("costs", "costs", "Cost"),
     Section("trials", "trials", "Trials"),
@@ -67,7 +74,7 @@ def write_report(where: str | Path | Storage, tables: Tables | None = None) -> P
     """`report.html` in the study's folder, replaced whole; StudyError where the folder holds no study. `tables`: what
     is there, where it was read already."""
     results = Results(where)
-    return results.write_text("report.html", page(tables or results.read()))
+    return results.write_text("report.html", page(tables or results.read_study()))
 
 
 def page(tables: Tables) -> str:
@@ -82,17 +89,25 @@ def page(tables: Tables) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS)
+    environment.filters.update(FILTERS | CLAIMS_TOLD)
+    told = context(tables)
     found = environment.get_template("report.html.j2").render(
-        sections=SECTIONS, plotlyjs=Markup(get_plotlyjs()), **context(tables)
+        sections=sections_of(told), plotlyjs=Markup(get_plotlyjs()), **told
     )
     return str(found)
+
+
+def sections_of(told: dict[str, Any]) -> list[Section]:
+    """Those that have something to say."""
+    optional = {"ladder": told["ladders"], "claims": told["claims"], "map": told["map_figure"]}
+    return [section for section in SECTIONS if optional.get(section.name, True)]
 
 
 def context(tables: Tables) -> dict[str, Any]:
     """What the sections show."""
     from qsgd_ray.cost_figure import cost_figure
     from qsgd_ray.figures import draw
+    from qsgd_ray.map_figure import drawn_map
     from qsgd_ray.search_figure import search_map
 
     verdicts, summaries = judge(tables), arm_summaries(tables)
@@ -100,6 +115,12 @@ def context(tables: Tables) -> dict[str, Any]:
     return {
         "study": tables.study,
         "headline": headline(verdicts),
+        "notes": tables.notes,
+        "changed": bool(tables.changes),
+        "ladders": ladders(tables),
+        "rung_words": WORDS,
+        "claims": claims(tables),
+        "map_figure": shown(drawn_map(found_map)) if (found_map := effect_map(tables)) is not None else None,
         "verdicts": verdicts,
         "signs": SIGNS,
         "summaries": summaries,
@@ -146,11 +167,11 @@ def headline(verdicts: Sequence[ArmVerdict]) -> str:
 
 
 def endings_rows(tables: Tables) -> list[EndingsRow]:
-    """A row for every stage and arm, search first; a search never reads test data and is counted by validation."""
+    """A row for every stage and arm, search first; only the confirmation is counted by test data."""
     study = tables.study
     rows = []
     for stage in STAGES:
-        metric = "validation_accuracy" if stage == "search" else "test_accuracy"
+        metric = "test_accuracy" if stage == "confirm" else "validation_accuracy"
         for arm in study.arms:
             mine = tables.rows(stage, arm.name)
             rows.append(

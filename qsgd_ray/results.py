@@ -1,7 +1,9 @@
 """A study's folder: append-only typed Parquet rows, one file a trial and table, whole files put into place.
 
-    DIR/study.json            the resolved study            DIR/trials/<trial_id>.parquet         one row
-    DIR/provenance.json       versions, commit, hardware    DIR/measurements/<trial_id>.parquet   one row an epoch
+    DIR/study.json            the study as it is now        DIR/trials/<trial_id>.parquet         one row
+    DIR/studies/              what it was (versions.py)     DIR/measurements/<trial_id>.parquet   one row an epoch
+    DIR/provenance.json       versions, commit, hardware
+    DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
 DIR is a folder or the URI of an object store (storage.py). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
 columns of docs/results.md. Finished trials are packed into larger files (row_files.py). Nothing here is ever unpickled.
@@ -23,22 +25,43 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from qsgd_ray.belonging import COLUMNS, Choices, belonging, choices_now
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.row_files import file_of, finished, pack, read_table, read_trial
 from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
 from qsgd_ray.storage import Storage, storage_at
 from qsgd_ray.trial import Trial
+from qsgd_ray.versions import FOLDER as VERSIONS
+from qsgd_ray.versions import Version, keep_version, late_changes, versions
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A study as read back: the study itself, its provenance, and the two tables sorted by trial and epoch."""
+    """A study as read back: the study itself, its provenance, and the two tables sorted by trial and epoch.
+
+    `n_others`: how many trials lie there that do not belong to the study as it is now. `changes`: what was changed of
+    it after trials had been run.
+    """
 
     study: Study
     provenance: dict[str, Any]
     trials: pa.Table
     measurements: pa.Table
+    n_others: int = 0
+    changes: tuple[Version, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the verdict has to know of how it came about, one line each."""
+        told = []
+        if self.changes:
+            told.append("The study was changed after trials had been run, so not all was written before the first one:")
+            told += [change.told for change in self.changes]
+        if self.n_others:
+            trials = "1 trial lies" if self.n_others == 1 else f"{self.n_others} trials lie"
+            told.append(f"{trials} beside these that the study as it is now would not run; none counts here.")
+        return told
 
     def rows(self, stage: str, arm: str) -> list[dict[str, Any]]:
         """The trials of a stage and an arm, made Python objects once."""
@@ -86,26 +109,23 @@ class Results:
         self.path = self.storage.place()
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
-        """Make the place ready for `study`: new, or one that holds the same study and is gone on with.
+        """Make the place ready for `study`: new, or one that holds it, or another version of it, and is gone on with.
 
-        What a study was begun with stays; every later run adds its own record below `resumed`.
+        What a study was begun with stays; every later run adds its own record below `resumed`. Versions are kept, and
+        what was changed after trials had been run is told in the provenance.
         """
         try:
-            self.storage.make_ready("trials", "measurements")
-            before = self.read_json("study.json")
-            if before is not None:
-                difference = _difference(_what_counts(before), _what_counts(study.model_dump(mode="json")))
-                if difference:
-                    raise StudyError(
-                        f"--storage: got {self.path}, which holds a study with another {difference}; "
-                        f"allowed: a new {self.storage.kind}, or the same study to go on with it"
-                    )
-            else:
+            self.storage.make_ready("trials", "measurements", VERSIONS)
+            if self.read_json("study.json") is None:
                 self.storage.require()
-                self.write_text("study.json", study.model_dump_json(indent=2))
+            kept = keep_version(self.storage, study, self.count)
+            self.write_text("study.json", study.model_dump_json(indent=2))
+            provenance = provenance | {"study_version": kept[-1].name}
             first = self.read_json("provenance.json")
             if first is not None:
                 provenance = first | {"resumed": [*first.get("resumed", []), provenance]}
+            if changes := late_changes(kept):
+                provenance["study_changed"] = [change.told for change in changes]
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
         except OSError as error:
             raise StudyError(
@@ -157,12 +177,32 @@ class Results:
         """How the trial of this id ended; its row must be there."""
         return Ending(self._rows("trials", trial_id)["ending"][0].as_py())
 
+    def row(self, trial_id: str) -> dict[str, Any]:
+        """The row of one trial, which must be there."""
+        return dict(self._rows("trials", trial_id).to_pylist()[0])
+
     def trajectory(self, trial_id: str) -> list[dict[str, Any]]:
         """The measurements of one trial, in the order of epochs."""
         return self._rows("measurements", trial_id).sort_by("epoch").to_pylist()
 
+    def choices(self, study: Study) -> Choices:
+        """The points at which the arms of `study` are confirmed."""
+        return choices_now(study, self.read_json("chosen.json"))
+
+    def read_study(self, study: Study | None = None) -> Tables:
+        """What belongs to `study` (None: to the study as it is now)."""
+        tables = self.read()
+        study = study or tables.study
+        ids = belonging(study, tables.trials.select(COLUMNS).to_pylist(), self.choices(study))
+        trials, measurements = (
+            table.filter(pa.compute.is_in(table["trial_id"], pa.array(ids, pa.string())))
+            for table in (tables.trials, tables.measurements)
+        )
+        changes = late_changes(versions(self.storage))
+        return Tables(study, tables.provenance, trials, measurements, tables.trials.num_rows - trials.num_rows, changes)
+
     def read(self) -> Tables:
-        """The whole study. Measurements without their trial's row (a kill came between) are left out."""
+        """All that lies here. Measurements without their trial's row (a kill came between) are left out."""
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
             self.storage.require()
@@ -190,25 +230,4 @@ class Results:
 
 def read(where: str | Path | Storage) -> Tables:
     """The study in a folder or at a URI (`.trials.to_pandas()` is a data frame)."""
-    return Results(where).read()
-
-
-def _what_counts(study: dict[str, Any]) -> dict[str, Any]:
-    """Of a study's tree what its rows depend on: not how much Ray was asked for, but by what they were computed."""
-    resources = study.get("resources", {})
-    return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
-
-
-def _difference(old: Any, new: Any, prefix: str = "") -> str | None:
-    """The first dotted path at which two JSON trees differ, or None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if old.get(key) != new.get(key):
-                return _difference(old.get(key), new.get(key), f"{prefix}.{key}".lstrip("."))
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (left, right) in enumerate(zip(old, new, strict=True)):
-            if left != right:
-                return _difference(left, right, f"{prefix}.{index}".lstrip("."))
-        return None
-    return None if old == new else f"{prefix} ({json.dumps(old)}, now {json.dumps(new)})"
+    return Results(where).read_study()

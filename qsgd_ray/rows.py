@@ -9,10 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from qsgd_ray.arm_settings import without_effect
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -47,6 +48,7 @@ TRIALS = _schema(
         "trial_id": pa.string(),
         "arm": pa.string(),
         "number": pa.int32(),
+        "setting": pa.string(),
         "seed": pa.int64(),
         "ending": pa.string(),
         "error": pa.string(),
@@ -102,6 +104,7 @@ TRIALS = _schema(
         "parameters_sha256": pa.string(),
         "started_at": pa.timestamp("us", tz="UTC"),
         "host": pa.string(),
+        "trial": pa.string(),  # all of it as JSON
     }
 )
 MEASUREMENTS = _schema(
@@ -147,12 +150,14 @@ def trial_row(
     if perturbation:
         perturbed["rotations"] = ",".join(perturbation.rotations)
         perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
+        perturbed |= dict.fromkeys(without_effect(perturbed["source"], perturbed["scope"]))
     return {
         "study": trial.study,
         "stage": trial.stage,
         "trial_id": trial.trial_id,
         "arm": trial.arm.name,
         "number": trial.number,
+        "setting": trial.setting,
         "seed": trial.seed,
         "ending": str(outcome.ending),
         "error": outcome.error,
@@ -187,6 +192,7 @@ def trial_row(
         "parameters_sha256": outcome.parameters_sha256,
         "started_at": started_at,
         "host": host,
+        "trial": trial.model_dump_json(),
     }
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qsgd_ray.config import Study, StudyError, one_line
+from qsgd_ray.config import Limits, Study, StudyError, one_line
 
 
-def load_study(path: Path, scale: str | None = None) -> Study:
+def load_study(path: Path, scale: str | None = None) -> Study | Limits:
     """The `STUDY` of a study file, or the one of its `SCALES` that is named; `StudyError` in one line."""
     if not path.is_file():
         raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
@@ -36,11 +36,11 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     return _a_study(scales[scale], f"{path}: SCALES[{scale!r}]")
 
 
-def _a_study(found: Any, place: str) -> Study:
-    if not isinstance(found, Study):
+def _a_study(found: Any, place: str) -> Study | Limits:
+    if not isinstance(found, Study | Limits):
         came = "nothing" if found is None else type(found).__name__
         name = place.rpartition(" ")[2]
-        raise StudyError(f"{place}: got {came}; allowed: {name} = Study(...)")
+        raise StudyError(f"{place}: got {came}; allowed: {name} = Study(...), or = Limits(...)")
     return found
 
 

@@ -60,7 +60,7 @@ def runs(accuracies: Sequence[float | None]) -> list[Run]:
     return [lost() if accuracy is None else Run(float(accuracy)) for accuracy in accuracies]
 
 
-def a_study(arms: Sequence[str], n_seeds: int, **fields: Any) -> Study:
+def a_study(arms: Sequence[str], n_seeds: int, /, **fields: Any) -> Study:
     """`arms[0]` is the baseline, without a perturbation."""
     first, *others = arms
     return Study(
@@ -94,12 +94,12 @@ def made(
     for arm, of_arm in by_arm.items():
         planned = confirm_trials(study, arm, {path: CHOSEN[path] for path in study.arm(arm).spaces()})
         trials += [
-            (trial, _outcome(trial, run)) for trial, run in zip(planned, of_arm, strict=False) if run is not None
+            (trial, outcome_of(trial, run)) for trial, run in zip(planned, of_arm, strict=False) if run is not None
         ]
     return Made(study, trials)
 
 
-def _outcome(trial: Trial, run: Run) -> Outcome:
+def outcome_of(trial: Trial, run: Run) -> Outcome:
     epochs = trial.epochs if run.ending == Ending.COMPLETED else 0 if run.ending == Ending.FAILED else trial.epochs // 2
     top = 0.85 if run.test_accuracy is None else run.test_accuracy
     rng = np.random.default_rng(trial.seed)
@@ -141,6 +141,6 @@ def _search(study: Study) -> list[tuple[Trial, Outcome]]:
             trial = search_trial(study, arm.name, number, point)
             score = 0.93 - 0.12 * abs(np.log10(trial.arm.learning_rate) + 2.5)
             run = Run(score, endings[int(rng.choice(3, p=[0.35, 0.55, 0.1]))])
-            outcome = _outcome(trial, run)
+            outcome = outcome_of(trial, run)
             found.append((trial, Outcome(outcome.ending, outcome.measurements)))
     return found

@@ -7,7 +7,7 @@ scipy's and statsmodels'; where a number of theirs is computed here, the tests c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -113,6 +113,61 @@ def difference_interval(differences: Floats, level: float = 0.95) -> Interval | 
         return Interval(float(differences[0]), float(differences[0]))
     low, high = DescrStatsW(differences).tconfint_mean(1 - level)
     return Interval(float(low), float(high))
+
+
+class Change(NamedTuple):
+    """`value`: a ratio less one."""
+
+    value: float
+    interval: Interval | None
+
+
+def relative_change(left: ArrayLike, right: ArrayLike, level: float = 0.95) -> Change | None:
+    """mean(left) / mean(right) - 1 over pairs, with the percentile bootstrap's interval, whole pairs drawn.
+
+    None without a pair, or where the right side has no positive mean. All values must be at least 0.
+    """
+    return _ratio_of(np.mean, left, right, level)
+
+
+def relative_spread(left: ArrayLike, right: ArrayLike, level: float = 0.95) -> Change | None:
+    """The same of standard deviations; None for fewer than three pairs, or where the right side has no spread."""
+    return _ratio_of(_deviation, left, right, level) if np.size(left) >= 3 else None
+
+
+def _deviation(values: Floats, axis: int = -1) -> Any:
+    return np.std(values, axis=axis, ddof=1)
+
+
+def _ratio_of(measure: Callable[..., Any], left: ArrayLike, right: ArrayLike, level: float) -> Change | None:
+    a, b = finite(left), finite(right)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs: got {a.size} and {b.size} values; allowed: as many of each")
+    if not a.size or measure(b, axis=-1) <= 0:
+        return None
+    value = float(measure(a, axis=-1) / measure(b, axis=-1)) - 1
+
+    def ratio(x: Floats, y: Floats, axis: int = -1) -> Any:
+        below = measure(y, axis=axis)
+        # A resample without spread says nothing; it may not become an infinity either.
+        return np.divide(measure(x, axis=axis), below, out=np.full_like(below, value + 1), where=below > 0) - 1
+
+    if a.size < 2:
+        return Change(value, None)
+    order = np.lexsort((b, a))  # the order of the pairs cannot show
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return Change(value, Interval(value, value))
+    interval = stats.bootstrap(
+        (a[order], b[order]),
+        ratio,
+        paired=True,
+        n_resamples=RESAMPLES,
+        confidence_level=level,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Change(value, Interval(float(interval.low), float(interval.high)))
 
 
 def p_different(differences: Floats) -> float:

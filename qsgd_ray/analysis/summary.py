@@ -71,9 +71,9 @@ def confirm_rows(tables: Tables, arm: str) -> list[Row]:
     return [by_seed[seed] for seed in seeds if seed in by_seed]
 
 
-def result(row: Row) -> float | None:
+def result(row: Row, metric: str = METRIC) -> float | None:
     """The metric of a completed run, else None."""
-    value = row[METRIC]
+    value = row[metric]
     if row["ending"] != Ending.COMPLETED or value is None or not np.isfinite(value):
         return None
     return float(value)

@@ -33,7 +33,7 @@ import numpy as np
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
 from qsgd_ray.analysis.statistics import Floats, Interval
-from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, result
+from qsgd_ray.analysis.summary import METRIC, ArmSummary, Row, arm_summaries, confirm_rows, result
 from qsgd_ray.config import Decision
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
@@ -100,8 +100,8 @@ class ArmVerdict:
     smallest_detectable_effect: float | None
 
 
-def pair(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int]) -> Pairs:
-    """The rows of two arms, paired by seed."""
+def pair(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int], metric: str = METRIC) -> Pairs:
+    """The rows of two arms, paired by seed; `metric` is the column that is compared."""
     left, right = ({row["seed"]: row for row in rows} for rows in (arm, baseline))
     differences: list[tuple[float, float]] = []
     counts: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def pair(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int]) -> P
         if len(ended) < 2:
             counts["pending"] += 1
             continue
-        a, b = result(ended[0]), result(ended[1])
+        a, b = result(ended[0], metric), result(ended[1], metric)
         if a is not None and b is not None:
             differences.append((a, b))
         else:

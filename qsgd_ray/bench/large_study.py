@@ -88,7 +88,7 @@ def _rows(
     hit = reached.any(axis=1) & ~empty
     first = np.where(hit, reached.argmax(axis=1), 0)
     ids = np.array([f"{stage}-{arm.name}-{number:05d}-{number:010x}" for number in numbers])
-    seeds = np.full(n, study.search.seed) if stage == "search" else np.array(study.confirm.seeds)
+    seeds = np.full(n, study.search.seeds[0]) if stage == "search" else np.array(study.confirm.seeds)
     tested = completed & (stage == "confirm")
     ratio = rng.lognormal(-3, 0.3, n)
 

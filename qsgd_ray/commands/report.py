@@ -17,9 +17,16 @@ def report(
     ],
 ) -> None:
     """Write DIR/report.html and print the verdict."""
+    from qsgd_ray.limits_rows import LimitsResults, is_limits
+
     place = storage_at(where, "DIR")
     try:
-        print_report(place, Console())
+        if is_limits(place):
+            from qsgd_ray.limits_report import print_limits
+
+            print_limits(LimitsResults(place), Console())
+        else:
+            print_report(place, Console())
     except StorageError as error:
         raise StudyError(
             f"DIR: got {place}; allowed: a study's results that can be read and written ({error})"
@@ -28,13 +35,17 @@ def report(
 
 def print_report(place: Storage, console: Console) -> None:
     """The page into its place; tables and verdict on `console`."""
+    from qsgd_ray.analysis.claims import claims
+    from qsgd_ray.analysis.effect_map import effect_map
+    from qsgd_ray.analysis.ladder import ladders
+    from qsgd_ray.evidence import claims_table, ladders_told, map_told
     from qsgd_ray.report import write_report
     from qsgd_ray.results import Results
     from qsgd_ray.terminal import summary_table, throughput_table, verdict_table
 
     results = Results(place)
     results.pack()
-    tables = results.read()
+    tables = results.read_study()
     try:
         page = write_report(place, tables)
     except StorageError:
@@ -45,4 +56,12 @@ def print_report(place: Storage, console: Console) -> None:
     if tables.study.workload.kind == "llm":
         console.print(throughput_table(tables))
     console.print(verdict_table(tables))
+    if found := ladders(tables):
+        console.print(ladders_told(found), "")
+    if found_claims := claims(tables):
+        console.print(claims_table(found_claims))
+    if (found_map := effect_map(tables)) is not None:
+        console.print(map_told(found_map), "")
+    for note in tables.notes:
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

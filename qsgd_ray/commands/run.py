@@ -1,4 +1,4 @@
-"""`qsgd-ray run`: a study file in; rows, a report and a verdict out.
+"""`qsgd-ray run`: a study file in; rows, a report and a verdict, or the limits' fits, out.
 
 Ctrl-C and SIGTERM (`ray job stop`, a batch system's limit) end it alike: rows are kept, exit code 130 or 143.
 """
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from qsgd_ray.commands.complaint import complain
 from qsgd_ray.commands.report import print_report
-from qsgd_ray.config import STAGES, Study
+from qsgd_ray.config import STAGES, Limits, Study, StudyError
 from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
@@ -33,7 +33,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...).")],
+    study_file: Annotated[
+        Path, typer.Argument(metavar="STUDY.py", help="A file that ends in STUDY = Study(...), or Limits(...).")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,18 +57,28 @@ def run(
             help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WHERE]",
+            help="Show trials live by tensorboard[=FOLDER] or mlflow[=URI]; default: among the results. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Run a study (or go on with it), write its report and print the verdict."""
     from qsgd_ray.study_file import load_study
 
     scale, changes = asked_scale(overrides or [])
-    study = with_overrides(load_study(study_file, scale), changes)
+    study: Study | Limits = with_overrides(load_study(study_file, scale), changes)  # type: ignore[type-var]
     place = storage_at(storage) / study.name
     if isinstance(place, Folder):
         place = Folder(place.path.resolve())
     try:
         with _sigterm_as_ctrl_c():
-            _run(study, study_file, overrides or [], place, address)
+            if isinstance(study, Limits):
+                _run_limits(study, study_file, overrides or [], place, address)
+            else:
+                _run(study, study_file, overrides or [], place, address, track or [])
     except Terminated:  # before a trial began, or after the last
         raise SystemExit(TERMINATED) from None
 
@@ -84,7 +96,9 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+def _run(
+    study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None, track: list[str]
+) -> None:
     from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
 
     settle()
@@ -94,15 +108,20 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
     from qsgd_ray.study import StudyUnfinished, run_study
+    from qsgd_ray.tracking.asked import asked_tracker
+    from qsgd_ray.tracking.beside import Tracking
 
     console = Console()
+    asked = [asked_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+    counts = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+    planned = {key: count for key, count in counts.items() if count}
     failures: list[BaseException] = []
     refuse_what_cannot_run(study, address)
     results.open(study, provenance(study, study_file, overrides, address))
     results.write_text("study.py", study_file.read_text())
+    tracking = Tracking(asked, results)
     try:
         # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
         with connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
@@ -125,6 +144,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
                         work.join(timeout=0.5)
                         for event in bulletin.drain():
                             progress.show(event)
+                            tracking.tell(event)
             except KeyboardInterrupt as interrupt:
                 if cluster.private:
                     raise
@@ -135,13 +155,52 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
         _leave(interrupt, results, console)
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
+    complaints = tracking.finish()
     print_report(place, console)
-    failed = sum(row["checkpoints_failed"] or 0 for row in results.read().trials.to_pylist())
+    for complaint in complaints:
+        complain(StorageError(complaint))
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.read_study().trials.to_pylist())
     if failed:
         complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
     if failures:
         complain(failures[0])
         raise SystemExit(1)
+
+
+def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+    if address is not None:
+        raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
+    from qsgd_ray.connection import settle
+
+    settle()
+    import torch
+
+    from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.limits.run import run_limits
+    from qsgd_ray.limits_report import print_limits
+    from qsgd_ray.limits_rows import LimitsResults
+    from qsgd_ray.matmul_speed import matmul_flops_per_s
+    from qsgd_ray.provenance import made_with
+
+    console = Console()
+    results = LimitsResults(place)
+    console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
+    measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
+    results.open(limits, made_with(study_file, overrides) | {"measured": measured})
+    results.storage.put("study.py", study_file.read_bytes())
+    try:
+        for done in run_limits(limits, results):
+            kept = f", {done.n_before} there already" if done.n_before else ""
+            told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
+            console.print(told, soft_wrap=True, highlight=False)
+    except KeyboardInterrupt as interrupt:
+        told = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
+        console.print(told, soft_wrap=True, highlight=False)
+        os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
+    except CircuitError as error:
+        complain(error)
+        raise SystemExit(1) from None
+    print_limits(results, console)
 
 
 def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:

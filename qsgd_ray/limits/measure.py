@@ -1,0 +1,65 @@
+"""What a call takes: calls by size in; seconds in turns, and the memory of one call, out."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qsgd_ray.bench.timing import MAX_ROUNDS, interleaved
+from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
+
+STATUS = Path("/proc/self/status")
+Call = Callable[[], Any]
+
+
+def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float]]:
+    """`interleaved`, the quick calls among themselves: beside slow ones they would get as few rounds as these."""
+    slow: dict[str, Call] = {}
+    quick: dict[str, Call] = {}
+    for name, call in calls.items():
+        call()
+        began = time.perf_counter()
+        call()
+        (quick if time.perf_counter() - began < budget_s / (8 * MAX_ROUNDS) else slow)[name] = call
+    return interleaved(quick, budget_s / 2) | interleaved(slow, budget_s)
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    """Columns of a row: the median, and between which the middle half lies."""
+    low, high = np.percentile(seconds, [25, 75]).tolist()
+    return {"rounds": len(seconds), "median_s": statistics.median(seconds), "low_s": low, "high_s": high}
+
+
+def peak_bytes(call: Call) -> int | None:
+    """Resident memory of one call beyond what was there before; None where the system does not tell."""
+    gc.collect()
+    # glibc keeps what was freed, and a call would find its memory resident already.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    before = _resident()
+    if before is None:
+        return None
+    reset_peak_memory("cpu")
+    call()
+    return max(0, peak_memory_bytes("cpu") - before)
+
+
+def _resident() -> int | None:
+    with suppress(OSError, StopIteration):
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+    return None
+
+
+def middle(values: Any) -> dict[str, float]:
+    """Columns of a row: the median of a signal and its quartiles."""
+    low, median, high = np.percentile(values, [25, 50, 75]).tolist()
+    return {"signal": median, "signal_low": low, "signal_high": high}

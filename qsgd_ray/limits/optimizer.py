@@ -1,0 +1,83 @@
+"""Seconds of an optimizer's step over numbers of parameters: a curve and its missing sizes in, their rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qsgd_ray.bench.timing import interleaved, one_thread
+from qsgd_ray.config import Limits, OptimizerCurve, Perturbation
+from qsgd_ray.limits.measure import peak_bytes, spread
+from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.optimizer.coordinates import coordinates
+
+# Both optimizers share the parameters: a step so short leaves them as they are, and circuits asked ahead stay valid.
+LEARNING_RATE = 1e-20
+WARM_STEPS = 2
+ADAMW = "AdamW"
+
+
+def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
+    """Each size's row as soon as it is measured: the largest would not fit beside all others.
+
+    The curve's budget goes to the sizes alike.
+    """
+    for size in sizes:
+        assert isinstance(size, int)
+        with one_thread():
+            yield size, _measured(curve, size, limits.seed, limits.budget_s / len(sizes))
+
+
+def _measured(curve: OptimizerCurve, n_parameters: int, seed: int, budget_s: float) -> Row:
+    parameters = _parameters(n_parameters, curve.n_tensors, seed)
+    sizes = [parameter.numel() for parameter in parameters]
+    adamw = torch.optim.AdamW(parameters, LEARNING_RATE, fused=True)
+    row: Row = {
+        "per": "step",
+        "engine": ADAMW if curve.source is None else curve.source,
+        "source": curve.source,
+        "n_tensors": len(parameters),
+        "n_parameters": sum(sizes),
+    }
+    optimizers: dict[str, Any] = {ADAMW: adamw}
+    if curve.source is not None:
+        perturbation = Perturbation(source=curve.source, scope=curve.scope, n_qubits=curve.n_qubits)
+        ours = SuperpositionalAdamW(
+            parameters, LEARNING_RATE, fused=True, lambda_=0.5, source=curve.source, scope=curve.scope,
+            n_qubits=curve.n_qubits, telemetry_every=None,
+        )  # fmt: skip
+        optimizers["ours"] = ours
+        blocks = coordinates(sizes, curve.scope, curve.n_qubits)
+        row |= {
+            "scope": curve.scope,
+            "n_qubits": curve.n_qubits,
+            "depth": perturbation.depth,
+            "entangle": perturbation.entangle,
+            "n_circuits": sum(map(len, blocks)) if curve.source == "circuit" else None,
+        }
+    engine = list(optimizers)[-1]
+    for optimizer in optimizers.values():
+        for _ in range(WARM_STEPS):
+            optimizer.step()
+        optimizer.state.update(adamw.state)  # the same memory for both: it is not equally fast everywhere
+    peak = peak_bytes(optimizers[engine].step)
+    seconds = interleaved({name: optimizer.step for name, optimizer in optimizers.items()}, budget_s)
+    row |= {"peak_bytes": peak, **spread(seconds[engine])}
+    if engine != ADAMW:
+        row["beside_s"] = spread(seconds[ADAMW])["median_s"]
+    return row
+
+
+def _parameters(n_parameters: int, n_tensors: int, seed: int) -> list[Tensor]:
+    """Of the sizes that a language model has: standard deviation 0.02, gradients of 0.001, float32."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for part in torch.arange(n_tensors + 1).mul(n_parameters).div(n_tensors, rounding_mode="floor").diff().tolist():
+        parameter = torch.empty(part).normal_(std=0.02, generator=generator).requires_grad_()
+        parameter.grad = torch.empty(part).normal_(std=1e-3, generator=generator)
+        found.append(parameter)
+    return found

@@ -1,0 +1,229 @@
+"""The report of a study of limits: its rows in; limits.html, and sentences and a table for a terminal, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qsgd_ray.analysis.curves import FittedCurve, fitted_curves
+from qsgd_ray.analysis.frontier import CircuitCosts, End, circuit_costs, fading, memory_ends, overhead_ends
+from qsgd_ray.analysis.scaling import ScalingError
+from qsgd_ray.config import TextTask
+from qsgd_ray.limits_rows import LimitsResults, LimitsTables
+from qsgd_ray.report import flat
+
+WORDS = {
+    "median_s": "seconds",
+    "peak_bytes": "memory",
+    "error": "error of <Z>",
+    "kept": "what noise leaves",
+    "signal": "|<Z_k>|",
+    "step_ratio": "|λQ_k| / |Adam's step_k|",
+}
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """A held-out size in words. `within`: as near as the study's tolerance asks."""
+
+    curve: str
+    quantity: str
+    sizes: int
+    largest: str
+    measured: str
+    predicted: str
+    interval: str
+    error: str
+    scatter: str
+    within: bool
+
+
+def print_limits(results: LimitsResults, console: Console) -> None:
+    """The page into its place; the sentences and the table of predictions on `console`."""
+    tables = results.read()
+    fitted = fitted_curves(tables)
+    page = write_page(results, tables, fitted)
+    console.print(prediction_table(tables, fitted))
+    for sentence in sentences(tables, fitted):
+        console.print(Text(sentence), soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
+    """`limits.html` beside the rows, replaced whole."""
+    from plotly.offline import get_plotlyjs
+
+    from qsgd_ray.limits_figures import fading_figure, fit_figure, frontier_figure
+
+    costs = circuit_costs(tables)
+    step = training_step(tables)
+    memory = int(tables.provenance["hardware"]["memory_bytes"])
+    drawn = [
+        frontier_figure(costs, step[1] if step else 1, step and step[0], tables.limits.overhead, memory),
+        fading_figure(fitted, "signal"),
+        fading_figure(fitted, "step_ratio"),
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("limits.html.j2").render(
+        limits=tables.limits,
+        sentences=sentences(tables, fitted),
+        figures=[
+            {
+                "name": one.name,
+                "title": one.title,
+                "caption": one.caption,
+                "html": one.figure and Markup(_fragment(one.figure, one.name)),
+            }
+            for one in drawn
+        ],
+        fits=[
+            {
+                "name": f"fit-{number}",
+                "title": f"{one.curve.name}: {WORDS[one.law.quantity]}",
+                "caption": caption(one),
+                "html": (figure := fit_figure(one)) and Markup(_fragment(figure, f"fit-{number}")),
+            }
+            for number, one in enumerate(fitted)
+        ],
+        predictions=prediction_rows(tables, fitted),
+        unfitted=unfitted(fitted),
+        provenance=list(flat(tables.provenance)),
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+    results.storage.put("limits.html", page.encode())
+    return results.storage.place("limits.html")
+
+
+def sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:
+    """Where it ends, the frontier first."""
+    costs, told = circuit_costs(tables), []
+    if step := training_step(tables):
+        told.append(_frontier(tables, costs, *step))
+    memory = int(tables.provenance["hardware"]["memory_bytes"])
+    told.append(
+        f"Memory ends whole states at {memory_ends(memory)} qubits ({memory / 2**30:,.3g} GiB); the chain in linear "
+        "time has no such end."
+    )
+    told.extend(
+        f"In the trained text model, depth {one.curve.depth}, lambda * Q is {one.rows[0]['step_ratio']:.1g} of Adam's "
+        f"step at qubit {one.rows[0]['position']} for lambda = 1, and halves every {fade.halves_every:.2g} qubits."
+        for one in fitted
+        if one.curve.kind == "signal" and one.law.quantity == "step_ratio" and (fade := fading(one))
+    )
+    rows = prediction_rows(tables, fitted)
+    missed = [f"{row.curve} ({row.quantity}, {row.error})" for row in rows if not row.within]
+    if rows:
+        told.append(
+            f"Of {len(rows)} held-out sizes {len(rows) - len(missed)} were predicted within "
+            f"{100 * tables.limits.tolerance:g} %" + (f"; missed: {', '.join(missed)}." if missed else ".")
+        )
+    return told
+
+
+def training_step(tables: LimitsTables) -> tuple[float, int] | None:
+    """Seconds of a step of the paper's text task, and its tensors: as many circuits it asks for at scope tensor."""
+    length = TextTask().length
+    rows = [row for row in tables.sizes.to_pylist() if row["kind"] == "training"]
+    found = next((row for row in rows if row["n_tokens"] == length), None)
+    return None if found is None else (found["median_s"], found["n_tensors"])
+
+
+def prediction_rows(tables: LimitsTables, fitted: list[FittedCurve]) -> list[PredictionRow]:
+    """Every held-out size, in the study's order."""
+    rows = []
+    for one in fitted:
+        if one.held is None or one.before is None or one.largest is None:
+            continue
+        held, told = one.held, _unit(one.law.quantity)
+        row = one.largest
+        largest = f"{row['batch']:,} on {row['n_actors']}" if one.curve.kind == "pool" else f"{row[_column(one)]:,}"
+        rows.append(
+            PredictionRow(
+                one.curve.name,
+                WORDS[one.law.quantity],
+                len(one.rows),
+                largest,
+                told(held.measured),
+                told(held.predicted.value),
+                f"{told(held.predicted.low)} to {told(held.predicted.high)}",
+                f"{100 * held.error:+.1f} %".replace("-", "−"),
+                f"{100 * one.before.scatter:.1f} %",
+                abs(held.error) <= tables.limits.tolerance,
+            )
+        )
+    return rows
+
+
+def unfitted(fitted: list[FittedCurve]) -> list[str]:
+    return [f"{one.curve.name} ({WORDS[one.law.quantity]}): {one.why_not}" for one in fitted if one.why_not]
+
+
+def prediction_table(tables: LimitsTables, fitted: list[FittedCurve]) -> Table:
+    """For a terminal."""
+    table = Table(title="Largest sizes, predicted", title_style="bold", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("curve", "of what", "largest", "measured", "predicted", "error"):
+        table.add_column(column, justify="left" if column in ("curve", "of what") else "right", overflow="fold")
+    for row in prediction_rows(tables, fitted):
+        style = "green" if row.within else "bold red"
+        cells = (Text(row.curve), Text(row.quantity), row.largest, row.measured, row.predicted)
+        table.add_row(*cells, Text(row.error, style=style))
+    return table
+
+
+def caption(one: FittedCurve) -> str:
+    """What was fitted, and what came out."""
+    if one.fit is None:
+        return f"No fit: {one.why_not}."
+    numbers = ", ".join(f"{value:.3g}" for value in one.fit.coefficients)
+    knee = f", work beyond {one.fit.knee:.3g} dearer" if one.fit.knee else ""
+    return f"{one.law.words}: {numbers}{knee}. Scatter {100 * one.fit.scatter:.1f} %, {len(one.rows)} sizes."
+
+
+def _frontier(tables: LimitsTables, costs: CircuitCosts, step_s: float, n_circuits: int) -> str:
+    allowed_s = tables.limits.overhead * step_s
+
+    def end(engine: Any, entangle: str) -> str:
+        try:
+            found: End = overhead_ends(costs, engine, entangle, 2, n_circuits, allowed_s)
+        except ScalingError:
+            return "not measured"
+        return f"{found.n_qubits:,} qubits ({found.low:,} to {found.high:,}; {found.standing})"
+
+    return (
+        f"A step of the paper's text task takes {1e3 * step_s:.3g} ms on one core here. Its {n_circuits} circuits of "
+        f"depth 2, on that core with nothing hidden, add {100 * tables.limits.overhead:g} % at {end('torch', 'ring')} "
+        f"as whole states of a ring, and at {end('chain', 'chain')} as chains in linear time."
+    )
+
+
+def _column(one: FittedCurve) -> str:
+    from qsgd_ray.limits_figures import axis_of
+
+    return axis_of(one)
+
+
+def _unit(quantity: str) -> Any:
+    if quantity == "median_s":
+        return lambda s: f"{s:.3g} s" if s >= 1 else f"{1e3 * s:.3g} ms"
+    if quantity == "peak_bytes":
+        return lambda n: f"{n / 2**20:.3g} MiB"
+    return lambda x: f"{x:.3g}"
+
+
+def _fragment(figure: Any, name: str) -> str:
+    config = {"responsive": True, "displayModeBar": False, "scrollZoom": False}
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{name}"))

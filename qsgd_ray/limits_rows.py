@@ -1,0 +1,193 @@
+"""A folder of measured sizes: a curve's settings and what was measured of a size in; one typed Parquet row out.
+
+    DIR/limits.json         the study            DIR/sizes/<size_id>.parquet   one row
+    DIR/provenance.json     versions, hardware
+
+A row is named by the hash of what defines its measurement, so a size that has its row is not measured again, whatever
+else of the study is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from qsgd_ray.config import Curve, Limits, StudyError, one_line
+from qsgd_ray.storage import Storage, StorageError, storage_at
+
+SCHEMA_VERSION = "1"
+# (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.
+Size = int | tuple[int, int]
+Row = dict[str, Any]
+
+_COLUMNS = {
+    "curve": pa.string(),
+    "kind": pa.string(),
+    "size_id": pa.string(),
+    "per": pa.string(),  # what the seconds are of: call, step; null where nothing is timed
+    "engine": pa.string(),
+    "n_qubits": pa.int32(),
+    "depth": pa.int32(),
+    "entangle": pa.string(),
+    "batch": pa.int64(),
+    "shots": pa.int64(),
+    "noise": pa.string(),
+    "source": pa.string(),
+    "scope": pa.string(),
+    "n_tensors": pa.int32(),
+    "n_parameters": pa.int64(),
+    "n_actors": pa.int32(),
+    "n_tokens": pa.int32(),
+    "theta": pa.string(),
+    "position": pa.int32(),
+    "n_circuits": pa.int64(),  # asked a step by an optimizer
+    "rounds": pa.int32(),
+    "median_s": pa.float64(),
+    "low_s": pa.float64(),
+    "high_s": pa.float64(),
+    "beside_s": pa.float64(),  # AdamW's step, or the same circuits in one process without a pool, in the same rounds
+    "peak_bytes": pa.int64(),  # resident, beyond what was there before the call
+    "signal": pa.float64(),
+    "signal_low": pa.float64(),
+    "signal_high": pa.float64(),
+    "step_ratio": pa.float64(),  # |lambda * Q| / |Adam's step|
+    "error": pa.float64(),
+    "kept": pa.float64(),
+    "measured_at": pa.timestamp("us", tz="UTC"),
+}
+SIZES = pa.schema(_COLUMNS.items(), metadata={"qsgd_ray_limits_schema": SCHEMA_VERSION})
+
+
+@dataclass(frozen=True)
+class LimitsTables:
+    """As read back: the study, its provenance, and a row for every measured size that belongs to it."""
+
+    limits: Limits
+    provenance: dict[str, Any]
+    sizes: pa.Table
+
+
+def sizes_of(curve: Curve) -> tuple[Size, ...]:
+    """All sizes of a curve, the one that is held out last."""
+    if curve.kind == "pool":
+        return tuple((actors, batch) for actors in sorted(curve.actors) for batch in sorted(curve.batches))
+    return curve.sizes
+
+
+def size_id(limits: Limits, curve: Curve, size: Size) -> str:
+    """Names one measurement by what defines it: neither by its curve's name nor by what else is measured."""
+    listed = {"name", "sizes", "actors", "batches"}
+    defines = {
+        "curve": curve.model_dump(mode="json", exclude=listed),
+        "size": size,
+        "budget_s": limits.budget_s,
+        "seed": limits.seed,
+        "schema": SCHEMA_VERSION,
+    }
+    digest = hashlib.sha256(json.dumps(defines, sort_keys=True).encode()).hexdigest()
+    return f"{curve.kind}-{digest[:16]}"
+
+
+class LimitsResults:
+    """What lies at `where` of one study of limits. StorageError where an object store fails."""
+
+    def __init__(self, where: str | Path | Storage) -> None:
+        self.storage = storage_at(where)
+        self.path = self.storage.place()
+
+    def open(self, limits: Limits, provenance: dict[str, Any]) -> None:
+        """Make the place ready. A study that was changed goes on here: rows say themselves what they are of."""
+        try:
+            self.storage.make_ready("sizes")
+            if self._text("study.json") is not None:
+                raise StudyError(
+                    f"--storage: got {self.path}, which holds a study of another kind; allowed: a new "
+                    f"{self.storage.kind}"
+                )
+            self.storage.require()
+            self.storage.put("limits.json", limits.model_dump_json(indent=2).encode())
+            self.storage.put("provenance.json", json.dumps(provenance, indent=2).encode())
+        except OSError as error:
+            raise StudyError(
+                f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
+                f"({error.strerror or error})"
+            ) from None
+
+    def missing(self, limits: Limits, curve: Curve) -> list[Size]:
+        """The sizes without a row."""
+        there = set(self.storage.names("sizes", ".parquet"))
+        return [size for size in sizes_of(curve) if f"{size_id(limits, curve, size)}.parquet" not in there]
+
+    def write(self, limits: Limits, curve: Curve, size: Size, found: Row) -> None:
+        """The row of one size, put into place whole."""
+        name = size_id(limits, curve, size)
+        row = {"curve": curve.name, "kind": curve.kind, "size_id": name, "measured_at": datetime.now(UTC)} | found
+        content = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist([row], schema=SIZES), content)
+        self.storage.put(f"sizes/{name}.parquet", content.getvalue().to_pybytes())
+
+    def read(self) -> LimitsTables:
+        """The study and its rows, in the order of curves and sizes; each under the name that its curve has now."""
+        told, provenance = self._text("limits.json"), self._text("provenance.json")
+        if told is None or provenance is None:
+            raise StudyError(
+                f"DIR: got {self.path}; allowed: the results of a study of limits "
+                "(qsgd-ray run studies/scaling_limits.py makes them)"
+            )
+        try:
+            limits, made_with = Limits.model_validate_json(told), json.loads(provenance)
+        except ValidationError as error:
+            raise StudyError(f"{self.path}: {one_line(error)}") from None
+        except json.JSONDecodeError as error:
+            raise StudyError(
+                f"DIR: got {self.path}, whose provenance.json is broken ({error}); allowed: a study's "
+                f"{self.storage.kind}"
+            ) from None
+        there = set(self.storage.names("sizes", ".parquet"))
+        wanted = [
+            (curve.name, f"{name}.parquet")
+            for curve in limits.curves
+            for name in (size_id(limits, curve, size) for size in sizes_of(curve))
+            if f"{name}.parquet" in there
+        ]
+        with ThreadPoolExecutor(self.storage.reads_at_once) as readers:
+            rows = list(readers.map(self._row, (file for _, file in wanted)))
+        named = [row | {"curve": curve} for row, (curve, _) in zip(rows, wanted, strict=True)]
+        return LimitsTables(limits, made_with, pa.Table.from_pylist(named, schema=SIZES))
+
+    def _row(self, file: str) -> Row:
+        try:
+            content = self.storage.read(f"sizes/{file}")
+            return dict(pq.read_table(pa.BufferReader(content), schema=SIZES).to_pylist()[0])
+        except StorageError:
+            raise
+        except (pa.ArrowInvalid, OSError, IndexError) as error:
+            told = " ".join(str(error).split())
+            raise StudyError(
+                f"DIR: got {self.storage.place(f'sizes/{file}')}, which cannot be read ({told}); "
+                "allowed: the row of a measured size"
+            ) from None
+
+    def _text(self, name: str) -> bytes | None:
+        try:
+            return self.storage.read(name)
+        except FileNotFoundError:
+            return None
+
+
+def is_limits(where: str | Path | Storage) -> bool:
+    """Does a study of limits lie there?"""
+    try:
+        storage_at(where).read("limits.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -1,0 +1,65 @@
+"""Trials that are known beforehand: a list of them in, their rows in the study's folder out.
+
+Trials of one worker run beside each other, as many as Ray has room for, on actors that Tune uses again; a group of
+workers (distributed.py) takes its trials one after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ray import tune
+
+from qsgd_ray.config import Study
+from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.trainable import TunedTrial
+from qsgd_ray.trial import Trial
+
+
+class ListedTrial(TunedTrial):
+    """A trial that is named by its id, `trials` being all there are."""
+
+    def setup(self, config: dict[str, Any], study: Study, site: Site, trials: dict[str, Trial]) -> None:  # type: ignore[override]
+        """`config`: which one."""
+        self._trials = trials
+        super().setup(config, study, site)
+
+    def _named(self, config: dict[str, Any]) -> list[Trial]:
+        return [self._trials[config["trial_id"]]]
+
+
+def run_listed(
+    study: Study, site: Site, trials: list[Trial], *, at_once: int | None = None, trials_per_fit: int | None = None
+) -> None:
+    """Give every trial its row; those that have one are left alone. All use the same number of workers.
+
+    `at_once`: so many trials of one worker at most; None: as many as there is room for. Whoever loses its process or
+    its circuits is tried again as distributed.py says.
+    """
+    waiting = [trial for trial in trials if not site.results.has(trial.trial_id)]
+    if waiting and waiting[0].workers == 1:
+        _beside_each_other(study, site, waiting, at_once)
+    run_trials(waiting, site, trials_per_fit)
+
+
+def _beside_each_other(study: Study, site: Site, trials: list[Trial], at_once: int | None) -> None:
+    # Tune prints the traceback of an actor that was lost; its trial is taken up by run_trials.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    resources = site.resources
+    gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    by_id = {trial.trial_id: trial for trial in trials}
+    tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(ListedTrial, study=study, site=site, trials=by_id),
+            {"cpu": resources.cpus_per_worker} | gpus | resources.on_worker_nodes(),
+        ),
+        param_space={"trial_id": tune.grid_search(list(by_id))},
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+        run_config=tune.RunConfig(
+            name=f"{study.name}-{trials[0].stage}",
+            storage_path=site.cluster.scratch,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    ).fit()

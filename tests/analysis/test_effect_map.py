@@ -1,0 +1,75 @@
+"""The effect at every setting of a map: what was planted is found where it was planted, and nowhere else."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from studies_made import CHOSEN, Run, a_study, lost, outcome_of
+
+from qsgd_ray.analysis.effect_map import effect_map
+from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.config import Map
+from qsgd_ray.results import Tables
+from qsgd_ray.rows import MEASUREMENTS, TRIALS, trial_row
+from qsgd_ray.trial import map_trials
+
+AXES = {"perturbation.n_qubits": (2, 8), "perturbation.lambda_": (0.5, 50.0), "learning_rate": (1e-3, 1e-2)}
+
+
+def a_map_of(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> Tables:
+    """Tables of a study whose map shows `run(trial)`."""
+    design = Map(arm="sine", axes=axes, seeds=tuple(range(300, 300 + n_seeds)), epochs=8)
+    study = a_study(["adam", "sine"], 2, map=design)
+    points = {arm.name: {path: CHOSEN[path] for path in arm.spaces()} for arm in study.arms}
+    rows = [trial_row(t, outcome_of(t, run(t))) for t in map_trials(study, points) if keep(t)]
+    return Tables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
+
+
+def scattered(trial, effect: float) -> Run:
+    noise = np.random.default_rng([trial.seed, trial.number]).normal(0, 0.002)
+    return Run(0.85 + effect + float(noise), speed=3.0)
+
+
+def planted(trial) -> Run:
+    perturbation = trial.arm.perturbation
+    here = perturbation is not None and perturbation.n_qubits == 8 and perturbation.lambda_ == 50.0
+    return scattered(trial, -0.05 if here else 0.0)
+
+
+def test_an_effect_is_found_where_it_is_and_nowhere_else():
+    found = effect_map(a_map_of(planted))
+    assert found.axes == tuple(AXES)
+    assert (found.arm, found.baseline, len(found.cells)) == ("sine", "adam", 8)
+    for cell in found.cells:
+        here = cell.setting["perturbation.n_qubits"] == 8 and cell.setting["perturbation.lambda_"] == 50.0
+        assert cell.significant == here
+        assert cell.effect.verdict == (Verdict.WORSE if here else Verdict.EQUIVALENT)
+        assert cell.effect.n_pairs == 8
+        assert cell.overhead == pytest.approx(0.45, abs=0.05)  # as tests/studies_made.py has it
+
+
+def test_a_setting_meets_the_baseline_at_its_own_learning_rate():
+    def run(trial) -> Run:
+        return scattered(trial, 0.05 if trial.arm.learning_rate == 1e-2 else 0.0)
+
+    assert all(abs(cell.effect.difference) < 0.01 for cell in effect_map(a_map_of(run)).cells)
+
+
+def test_a_run_without_a_result_and_one_that_is_still_to_come_are_counted():
+    def run(trial) -> Run:
+        perturbation = trial.arm.perturbation
+        breaks = perturbation is not None and perturbation.lambda_ == 50.0 and trial.seed == 300
+        return lost() if breaks else scattered(trial, 0.0)
+
+    def keep(trial) -> bool:
+        return trial.arm.perturbation is None or trial.arm.perturbation.n_qubits == 2 or trial.seed != 301
+
+    for cell in effect_map(a_map_of(run, keep=keep)).cells:
+        assert cell.effect.n_lost == (cell.setting["perturbation.lambda_"] == 50.0)
+        assert cell.effect.n_pending == (cell.setting["perturbation.n_qubits"] == 8)
+
+
+def test_before_the_first_row_every_setting_is_open_and_without_a_map_there_is_none():
+    for cell in effect_map(a_map_of(planted, keep=lambda trial: False)).cells:
+        assert (cell.effect.verdict, cell.significant, cell.overhead) == (Verdict.INCONCLUSIVE, False, None)
+    tables = a_map_of(planted)
+    assert effect_map(Tables(a_study(["adam", "sine"], 2), {}, tables.trials, tables.measurements)) is None

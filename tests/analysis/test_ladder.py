@@ -1,0 +1,111 @@
+"""The ladder of controls: the lowest rung that explains a gain is named; where there is no gain, that is said."""
+
+import numpy as np
+import pytest
+from studies_made import RATE, a_study, lost, made, runs
+
+from qsgd_ray.analysis.ladder import ORDER, RUNGS, Answer, ladders, rung_of
+from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.config import Arm, Choice, LogUniform, NoiseSettings, Perturbation
+
+NAMES = ("zero", "gradient", "random_sign", "shuffled", "sine", "flat_circuit", "circuit")
+N = 10
+
+
+def arm_of(name: str, **fields) -> Arm:
+    source, entangle = ("circuit", "none") if name == "flat_circuit" else (name, "chain")
+    only = {"sampled": {"shots": 10}, "noisy": {"noise": NoiseSettings(p01=0.1)}}.get(source, {})
+    asked = {"lambda_": 0.5} | only | fields
+    perturbation = Perturbation(source=source, entangle=entangle, **asked)
+    return Arm(name=name.replace("_", "-"), learning_rate=RATE, perturbation=perturbation)
+
+
+def study_with(gains: dict[str, float | None], spread: float = 0.001, **fields):
+    """Ten paired runs an arm, its gain over adam planted; None: its runs diverge."""
+    noise = np.random.default_rng(5).normal(0, spread, (len(gains) + 1, N))
+    arms = (Arm(name="adam", learning_rate=RATE), *(arm_of(name, **fields) for name in gains))
+    study = a_study(["adam"], N, arms=arms)
+    told = {"adam": runs(0.85 + noise[0])}
+    for row, (arm, gain) in enumerate(zip(arms[1:], gains.values(), strict=True), start=1):
+        told[arm.name] = [lost()] * N if gain is None else runs(0.85 + gain + noise[row])
+    return made(told, study=study).tables()
+
+
+@pytest.mark.parametrize("first", NAMES[:-1])
+def test_the_lowest_control_that_gains_as_much_is_named(first):
+    gains = {name: 0.04 if ORDER[name] >= ORDER[first] else 0.0 for name in NAMES}
+    circuit = ladders(study_with(gains))[-1]
+    assert circuit.arm == "circuit"
+    assert circuit.gain.verdict is Verdict.BETTER
+    assert circuit.explained_by.name == first
+    assert [rung.name for rung in circuit.rungs] == list(NAMES[:-1])
+    assert f"({first.replace('_', '-')}) already explains the gain of circuit" in circuit.told
+    assert circuit.missing == ()
+
+
+def test_a_gain_that_no_control_has_is_told_as_such():
+    found = ladders(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
+    assert found.explained_by is None
+    assert {rung.answer for rung in found.rungs} == {Answer.FALLS_SHORT}
+    assert found.told == "No control of the study explains the gain of circuit: it is better than every one of them."
+
+
+def test_a_control_that_gains_more_explains_it_too():
+    found = ladders(study_with({"gradient": 0.09, "circuit": 0.04}))[0]
+    assert found.explained_by.name == "gradient"
+    assert set(found.missing) == {"zero", "random_sign", "shuffled", "sine", "flat_circuit"}
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.0, "is equivalent to adam"), (-0.04, "is worse than adam")])
+def test_without_a_gain_there_is_nothing_to_explain(gain, told):
+    found = ladders(study_with({"zero": 0.0, "circuit": gain}))[0]
+    assert found.told == f"There is no gain to explain: circuit {told}."
+    assert found.explained_by is None
+
+
+def test_a_gain_that_is_not_shown_is_not_explained_yet():
+    found = ladders(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
+    assert found.gain.verdict is Verdict.INCONCLUSIVE
+    assert found.told == "No gain of circuit is shown, so there is none to explain yet."
+
+
+def test_controls_that_cannot_be_told_apart_are_named():
+    found = ladders(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
+    assert {rung.name: rung.answer for rung in found.rungs} == {"zero": Answer.FALLS_SHORT, "sine": Answer.OPEN}
+    assert found.told == ("No control is shown to explain the gain of circuit, but these seeds cannot tell for sine.")
+
+
+def test_a_control_whose_runs_diverge_explains_nothing():
+    found = ladders(study_with({"gradient": None, "circuit": 0.04}))[0]
+    assert found.rungs[0].answer is Answer.FALLS_SHORT
+
+
+def test_a_study_without_controls_says_that_nothing_can_be_said():
+    found = ladders(study_with({"circuit": 0.04}))[0]
+    assert found.told == "The study has no control below circuit, so what its gain comes from cannot be said."
+
+
+def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():
+    arms = (
+        Arm(name="adam", learning_rate=RATE),
+        arm_of("sine", lambda_=0.5),
+        arm_of("circuit", lambda_=0.5),
+        arm_of("gradient", lambda_=50.0),
+        arm_of("zero", lambda_=50.0),
+        arm_of("shuffled", lambda_=0.5, direction="preconditioned"),
+        arm_of("random_sign", lambda_=LogUniform(low=0.1, high=1)),
+    )
+    tables = made({}, study=a_study(["adam"], N, arms=arms)).tables()
+    assert [rung.name for rung in ladders(tables)[1].rungs] == ["zero", "sine"]
+    searched = (
+        Arm(name="adam", learning_rate=RATE),
+        arm_of("random_sign", lambda_=LogUniform(low=0.1, high=1)),
+        arm_of("circuit", lambda_=LogUniform(low=0.1, high=1), n_qubits=Choice(options=(2, 4))),
+    )
+    tables = made({}, study=a_study(["adam"], N, arms=searched)).tables()
+    assert [rung.name for rung in ladders(tables)[0].rungs] == ["random_sign"]
+
+
+def test_every_source_has_its_rung():
+    assert [rung_of(arm_of(name).perturbation) for name, _ in RUNGS] == [name for name, _ in RUNGS]
+    assert rung_of(arm_of("circuit", depth=1).perturbation) == "circuit"
