@@ -87,7 +87,8 @@ def _cells(found: EffectMap, largest: float) -> go.Figure:
     figure.update_xaxes(ticks | {"title": {"text": x.rstrip("_")}, "showgrid": False})
     if y:
         lanes = {"tickvals": list(range(len(rows))), "ticktext": [_value(value) for value in rows]}
-        figure.update_yaxes(lanes | {"title": {"text": y.rstrip("_")}, "showgrid": False, "range": [-0.5, len(rows) - 0.5]})
+        span_of_rows = {"showgrid": False, "range": [-0.5, len(rows) - 0.5]}
+        figure.update_yaxes(lanes | span_of_rows | {"title": {"text": y.rstrip("_")}})
     else:
         figure.update_yaxes(showticklabels=False, showgrid=False)
     if len(slices) > 1:
