@@ -14,7 +14,7 @@ from typing import Any
 
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.spaces import Point
-from qsgd_ray.trial import confirm_trials, map_trials, search_key, search_trial, told_by_budget
+from qsgd_ray.trial import choice_key, confirm_trials, map_trials, search_key, search_trial, told_by_budget
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
@@ -96,11 +96,6 @@ def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
     return {path: point[path] for path in arm.asked(point)}
 
 
-def choice_key(study: Study, arm: Arm) -> str:
-    """What the choice of an arm's point rests on: equal where the same trials are searched."""
-    return search_key(study, arm.name, study.search.trials_per_arm)
-
-
 def choices_now(study: Study, kept: Any) -> Choices:
     """What a folder's chosen.json says of the arms of `study`. An arm without a space has one point."""
     points: Choices = {}
@@ -109,5 +104,5 @@ def choices_now(study: Study, kept: Any) -> Choices:
         if not arm.spaces():
             points[arm.name] = {}
         elif choice is not None:
-            points[arm.name] = choice["point"] if choice["search"] == choice_key(study, arm) else None
+            points[arm.name] = choice["point"] if choice["search"] == choice_key(study, arm.name) else None
     return points

@@ -150,6 +150,8 @@ def _as_then(kept: Kept) -> Study:
         update={
             "arms": (trial.arm,),
             "baseline": trial.arm.name,
+            "map": None,
+            "claims": {},
             "workload": trial.workload,
             "resources": Resources.model_validate(changed.model_dump()),
         }

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qsgd_ray.belonging import choice_key
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
@@ -24,7 +23,7 @@ from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
 from qsgd_ray.spaces import Point
-from qsgd_ray.trial import Trial, confirm_trials, map_trials
+from qsgd_ray.trial import Trial, choice_key, confirm_trials, map_trials
 from qsgd_ray.tried import best_point, tried_points
 
 POOL_START_TIMEOUT_S = 300
@@ -115,6 +114,6 @@ def chosen_points(study: Study, results: Results) -> dict[str, Point]:
     rows = results.read_study(study).trials.to_pylist() if missing else []
     best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
     if best:
-        new = {name: {"search": choice_key(study, study.arm(name)), "point": point} for name, point in best.items()}
+        new = {name: {"search": choice_key(study, name), "point": point} for name, point in best.items()}
         results.write_text("chosen.json", json.dumps((results.read_json("chosen.json") or {}) | new, indent=2))
     return {arm.name: (points | best)[arm.name] for arm in study.arms if arm.name in points | best}

@@ -139,27 +139,32 @@ def arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
 def told_by_budget(search: Search, number: int) -> int | None:
     """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
     where several trials run at once a sampler is told of those that are there, whoever asked for them."""
-    sampler = search.sampler
-    if sampler == "random" or not search.deterministic:
+    if search.sampler in ("random", "qmc", "cmaes") or not search.one_at_a_time:
         return None
-    if sampler in ("tpe", "gp"):
+    if search.sampler in ("tpe", "gp"):
         return None if number < search.startup_trials else search.startup_trials
     return search.trials_per_arm
 
 
 def search_key(study: Study, arm: str, budget: int | None) -> str:
     """The name of an arm's search: equal where the same points are tried, and halved by the same rule."""
+    elsewhere = {"trials_per_arm", "trials_at_once_per_arm", "tolerance"}
     return _digest(
         {
             "arm": study.arm(arm).model_dump(mode="json"),
             "workload": study.workload.model_dump(mode="json"),
             "seed": study.seed,
-            "search": study.search.model_dump(mode="json", exclude={"trials_per_arm", "trials_at_once_per_arm"}),
-            "deterministic": study.search.deterministic,
+            "search": study.search.model_dump(mode="json", exclude=elsewhere),
+            "one_at_a_time": study.search.one_at_a_time,
             "budget": budget,
             **arithmetic(study, study.arm(arm), study.search.workers),
         }
     )
+
+
+def choice_key(study: Study, arm: str) -> str:
+    """What the choice of an arm's point rests on: equal where the same of the same trials is sought."""
+    return _digest([search_key(study, arm, study.search.trials_per_arm), study.search.tolerance])
 
 
 def _digest(content: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import random
 from datetime import UTC, datetime
+from typing import get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.report import write_report
 from qsgd_ray.results import Results, read
+from qsgd_ray.stage_settings import Sampler
 from qsgd_ray.study import chosen_points, unfinished
 from qsgd_ray.trial import Trial, confirm_trials, map_trials, search_trial
 from qsgd_ray.versions import differences, versions
@@ -149,10 +151,13 @@ def test_a_choice_of_another_search_is_not_used_and_one_of_an_arm_that_went_is_k
     assert chosen_points(more, results) == {"adamw": BEST, "sine": {"learning_rate": 3e-3}}
 
 
-@pytest.mark.parametrize(("sampler", "at_once"), [("tpe", 1), ("random", 1), ("tpe", 2), ("random", 2)])
+@pytest.mark.parametrize(
+    ("sampler", "at_once"), [(name, 1) for name in get_args(Sampler)] + [("tpe", 2), ("random", 2), ("gp", 2)]
+)
 @pytest.mark.parametrize(("few", "many"), [(4, 6), (5, 9), (20, 24), (6, 4)])
 def test_search_rows_stay_valid_where_a_larger_budget_tries_the_same_points(tmp_path, sampler, at_once, few, many):
-    """Of TPE those that were drawn at random under both budgets; where several run at once, all that are known."""
+    """Of samplers that learn those that were drawn at random under both budgets, and of generations, whose size follows
+    the budget, none; where several run at once, all that are known."""
     settings_ = [f"search.sampler={sampler}", f"search.trials_at_once_per_arm={at_once}"]
     small, large = (with_overrides(THREE, [*settings_, f"search.trials_per_arm={n}"]) for n in (few, many))
     results = Results(tmp_path)
@@ -167,7 +172,9 @@ def test_search_rows_stay_valid_where_a_larger_budget_tries_the_same_points(tmp_
     wanted = {search_trial(large, "sine", one["number"], one["point"]).trial_id for one in again}
     there = {trial_id for trial_id in wanted if results.has(trial_id)}
     assert valid == there, "what counts is what is tried again, and nothing else"
-    if at_once == 2 or sampler == "random" or (few, many) == (20, 24):
+    if sampler == "nsga2":
+        assert not valid
+    elif at_once == 2 or sampler in ("random", "qmc", "cmaes") or (few, many) == (20, 24):
         assert len(valid) == min(few, many)
     else:
         assert len(valid) == {(4, 6): 2, (5, 9): 2, (6, 4): 2}[few, many]
@@ -388,3 +395,13 @@ def test_a_map_belongs_while_its_setting_its_seeds_and_the_point_it_starts_from_
     results.write_text("chosen.json", "{}")
     results.open(study, {})
     assert read(results.path).trials.num_rows == 8 + 6
+
+
+def test_another_tolerance_is_another_choice_among_the_same_trials(tmp_path):
+    study = with_overrides(a_study(), ['search.objectives=["quality","circuits"]'])
+    results = Results(tmp_path)
+    results.open(study, {})
+    run_through(study, results)
+    tolerant = with_overrides(study, ["search.tolerance=0.1"])
+    results.open(tolerant, {})
+    assert (unfinished(tolerant, results), results.choices(tolerant)) == ({}, {"adamw": None, "sine": None})
