@@ -44,7 +44,7 @@ def test_a_term_that_costs_nothing_gets_nothing_rather_than_less():
 
 @pytest.mark.parametrize("knee", [2.0**16, 2.0**18])
 def test_work_that_costs_more_beyond_a_cache_is_found(knee):
-    dear = 4 * COSTS[2] * STATE[:, 2] * np.maximum(0, 1 - knee / BYTES)
+    dear = COSTS[2] * STATE[:, 2] * np.log2(np.maximum(BYTES, knee) / knee)
     measured = scattered(STATE @ COSTS + dear, 0.02, 1)
     fit, held = held_out(STATE, measured, 18, BYTES)
     assert fit.knee == pytest.approx(knee, rel=1)
