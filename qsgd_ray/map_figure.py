@@ -17,8 +17,8 @@ from qsgd_ray.map_design import Setting
 from qsgd_ray.stage_settings import Value
 from qsgd_ray.words import NONE, digits, factor, p_value, points, span
 
-# From worse over nothing to better: neither end vanishes in a white or a black page.
-COLOURS = ((0.0, "#D55E00"), (0.5, "#9a9a9a"), (1.0, "#009E73"))
+# From worse over nothing to better, all light enough for dark numbers on a white and on a black page.
+COLOURS = ((0.0, "#EE8A4A"), (0.5, "#DCDCDC"), (1.0, "#4FC3A0"))
 ROW_HEIGHT = 62
 
 
@@ -65,9 +65,9 @@ def _cells(found: EffectMap, largest: float) -> go.Figure:
                 "line": {"width": 2, "color": "rgba(0,0,0,0)"},
                 "pattern": {
                     "shape": ["" if cell.significant else "/" for cell in cells],
-                    "fgcolor": "rgba(255,255,255,0.75)",
-                    "size": 9,
-                    "solidity": 0.25,
+                    "fgcolor": "rgba(0,0,0,0.28)",
+                    "size": 12,
+                    "solidity": 0.08,
                     "fillmode": "overlay",
                 },
             },
@@ -84,10 +84,11 @@ def _cells(found: EffectMap, largest: float) -> go.Figure:
         )
     figure.update_layout(barmode="overlay", bargap=0, coloraxis=_scale(largest))
     ticks = {"tickvals": list(range(len(columns))), "ticktext": [_value(value) for value in columns]}
-    figure.update_xaxes(ticks | {"title": {"text": x}, "showgrid": False})
+    figure.update_xaxes(ticks | {"title": {"text": x.rstrip("_")}, "showgrid": False})
     if y:
         lanes = {"tickvals": list(range(len(rows))), "ticktext": [_value(value) for value in rows]}
-        figure.update_yaxes(lanes | {"title": {"text": y}, "showgrid": False, "range": [-0.5, len(rows) - 0.5]})
+        span_of_rows = {"showgrid": False, "range": [-0.5, len(rows) - 0.5]}
+        figure.update_yaxes(lanes | span_of_rows | {"title": {"text": y.rstrip("_")}})
     else:
         figure.update_yaxes(showticklabels=False, showgrid=False)
     if len(slices) > 1:
@@ -117,7 +118,7 @@ def _dots(found: EffectMap, largest: float) -> go.Figure:
     figure.update_layout(coloraxis=_scale(largest))
     for path, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
         if path:
-            update(title={"text": path}, type="log" if _is_wide(_values(found.cells, path)) else None)
+            update(title={"text": path.rstrip("_")}, type="log" if _is_wide(_values(found.cells, path)) else None)
     return figure
 
 

@@ -18,6 +18,7 @@ from test_distributed import timeless
 
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import timings
+from qsgd_ray.commands import run as commands_run
 from qsgd_ray.commands.run import Terminated, _leave
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import StorageError
@@ -113,7 +114,7 @@ def test_a_store_that_fails_amid_a_study_is_one_line_and_exit_code_1(monkeypatch
         raise StorageError("s3://studies/x: no answer within 60 s")
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(commands_run, "_run", fail)
     code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
     assert (code, told) == (1, "qsgd-ray: s3://studies/x: no answer within 60 s\n")
 

@@ -72,7 +72,7 @@ def compare(left: Tables, right: Tables) -> Comparison:
     names = [[arm.name for arm in tables.study.arms] for tables in (left, right)]
     both = [name for name in names[0] if name in names[1]]
     summaries = [{s.arm: s for s in arm_summaries(tables)} for tables in (left, right)]
-    settings = [tables.study.model_dump(mode="json") for tables in (left, right)]
+    settings = [_settings(tables, both) for tables in (left, right)]
     records = [{k: v for k, v in tables.provenance.items() if k not in PASSING} for tables in (left, right)]
     return Comparison(
         (*_differences("setting", *settings), *_differences("provenance", *records)),
@@ -80,6 +80,12 @@ def compare(left: Tables, right: Tables) -> Comparison:
         tuple(name for name in names[0] if name not in both),
         tuple(name for name in names[1] if name not in both),
     )
+
+
+def _settings(tables: Tables, arms: list[str]) -> dict[str, Any]:
+    """Of the study, with these arms alone: an arm that the other lacks differs as a whole, and is named as one."""
+    tree = tables.study.model_dump(mode="json")
+    return tree | {"arms": [arm for arm in tree["arms"] if arm["name"] in arms]}
 
 
 def _same_arm(arm: str, left: Tables, right: Tables, left_summary: ArmSummary, right_summary: ArmSummary) -> SameArm:

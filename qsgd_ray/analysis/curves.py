@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qsgd_ray.analysis.scaling import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
+from qsgd_ray.circuits import chain, statevector
 from qsgd_ray.circuits.costs import load
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -26,7 +27,7 @@ SEEN_BYTES = 2**22
 
 
 class Terms(NamedTuple):
-    """What a size has of each term, and how far its work reaches (bytes, or multiplications); None: no knee."""
+    """What a size has of each term, and how many bytes its work goes through again and again; None: no knee."""
 
     values: tuple[float, ...]
     reach: float | None = None
@@ -116,11 +117,15 @@ def spec_of(row: Row) -> CircuitSpec:
 
 
 def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
-    """Of a call to torch or chain: calls, steps and multiplications; how far the state, or the sweep, reaches."""
+    """Of a call to torch or chain: calls, steps and multiplications; the bytes of a chunk of states, or of sites."""
     one = load(engine, spec, batch)
     values = (one.calls * batch, one.steps * batch, one.work * batch)
-    reach = needed_bytes(spec.n_qubits) if engine == "torch" else values[2]
-    return Terms(values, float(reach))
+    if engine == "torch":
+        chunk = min(batch, statevector.circuits_at_once(spec.n_qubits))
+        return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
+    numbers = 16 * len(spec.rotations) * spec.depth + 6 * (16.0 if spec.entangle == "ring" else 4.0) ** (spec.depth - 1)
+    most = chain.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
+    return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain.CHUNK_CIRCUITS)))
 
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
@@ -130,11 +135,16 @@ def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
 
 def _circuit_laws(curve: CircuitCurve) -> list[Law]:
     if curve.engine in ("torch", "chain"):
-        seconds = Law(
-            "median_s",
-            "a + b steps + c multiplications",
-            lambda row: circuit_terms(row["engine"], spec_of(row), row["batch"]),
+        # Few depths can be measured, so a curve of them is fitted without what a call costs.
+        first, words = (
+            (1, "a steps + b multiplications") if curve.along == "depth" else (0, "a + b steps + c multiplications")
         )
+
+        def terms(row: Row) -> Terms:
+            every = circuit_terms(row["engine"], spec_of(row), row["batch"])
+            return every._replace(values=every.values[first:])
+
+        seconds = Law("median_s", words, terms)
         memory = Law("peak_bytes", "a 2ⁿ", lambda row: Terms((statevector_bytes(row["n_qubits"]),)))
         states = curve.engine == "torch" and curve.along == "n_qubits"
         seen = states and statevector_bytes(curve.sizes[-FEWEST_SIZES]) >= SEEN_BYTES

@@ -3,8 +3,8 @@
 Two families, both fitted in relative error (least squares of log measured - log predicted), so that microseconds weigh
 as much as minutes and the unit does not matter:
 
-- a sum of terms, none negative: what a call costs, what each qubit costs, what each amplitude costs ...; work may cost
-  more beyond some size, where a processor's cache ends: where, is fitted too;
+- a sum of terms, none negative: what a call costs, what each qubit costs, what each amplitude costs ...; beyond some
+  size, where a processor's first cache ends, work may cost more with every doubling: where, is fitted too;
 - a line in the logarithm: what fades, or grows by a power.
 
 The interval is that of a new measurement: Student's t, from the residuals and from what they leave open of the
@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 LEVEL = 0.95
 # A term that makes up less than this of every measurement is none.
 NOTHING = 1e-6
+# Bytes; a knee below would be none of memory.
+SMALLEST_CACHE = 2.0**16
 
 
 class Prediction(NamedTuple):
@@ -78,8 +80,10 @@ class HeldOut(NamedTuple):
 def fit_sum(terms: Array, measured: Array, reach: Array | None = None) -> Fit:
     """measured ~ sum of coefficient * term, coefficients >= 0; `terms` is (sizes, terms), its last column the work.
 
-    `reach`: how far each size's work goes (bytes). Then work beyond a knee may cost more, terms @ coefficients +
-    extra * work * (1 - knee / reach), if that explains the measurements better by Akaike's criterion (corrected).
+    `reach`: how far each size's work goes (bytes). Then work beyond a knee may cost more with every doubling,
+    terms @ coefficients + extra * work * log2(reach / knee), if that explains the measurements better by Akaike's
+    criterion (corrected). Memory further away is slower, level by level; a step at one level predicted states of 20
+    qubits and more too low.
     ScalingError: fewer sizes than terms and one more, or something that is not positive.
     """
     terms, measured = np.asarray(terms, dtype=np.float64), _positive(measured)
@@ -136,16 +140,17 @@ def _positive(measured: Array) -> Array:
 def _with_knee(terms: Array, reach: Array, knee: float | None) -> Array:
     if knee is None:
         return terms
-    beyond = np.maximum(0.0, 1 - knee / np.maximum(reach, np.finfo(float).tiny))
+    beyond = np.log2(np.maximum(reach, knee) / knee)
     return np.column_stack((terms, terms[:, -1] * beyond))
 
 
 def _knees(reach: Array) -> Array:
-    """Where a cache may end: from the smallest reach to the last but one, four a doubling at most."""
+    """Where a cache may end: from the smallest there is to the last reach but two, two a doubling."""
     steps = np.unique(reach)
-    if len(steps) < 3 or steps[0] <= 0:
+    if len(steps) < 4 or steps[-3] <= SMALLEST_CACHE:
         return np.empty(0)
-    return np.geomspace(steps[0], steps[-2], min(64, 1 + 2 * math.ceil(math.log2(steps[-2] / steps[0]))))
+    first = max(steps[0], SMALLEST_CACHE)
+    return np.geomspace(first, steps[-3], 2 + 2 * math.ceil(math.log2(steps[-3] / first)))
 
 
 def _fit_sum(x: Array, measured: Array, knee: float | None) -> Fit:

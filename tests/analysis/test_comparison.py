@@ -85,6 +85,7 @@ def test_arms_of_one_study_alone_are_named():
     right = made({"adamw": runs(BASE), "circuit": [Run(0.9)] * 6})
     found = compare(STUDY.tables(), right.tables())
     assert ([arm.arm for arm in found.arms], found.only_left, found.only_right) == (["adamw"], ("sine",), ("circuit",))
+    assert found.differences == ()
 
 
 def test_the_command_prints_both_tables_and_ends_well(tmp_path):
