@@ -1,19 +1,20 @@
 """One way to train: an optimizer's settings, its perturbation, and which of their fields are searched; frozen.
 
-A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a number.
+A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a value. Where the source or the
+scope is searched, a field that has no effect under the one that is chosen is not asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
 from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.refusal import StudyError
-from qsgd_ray.spaces import SPACES, Frozen, Name, Space, refuse, searchable
+from qsgd_ray.spaces import SPACES, Choice, Frozen, Name, Point, Space, options, refuse, searchable, searchable_word
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
@@ -23,6 +24,7 @@ MAX_QUBITS = 4096
 QubitCount = Annotated[
     int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
 ]
+Depth = Annotated[int | Space, searchable("a whole number from 1 to 64", lambda n: 1 <= n <= 64, whole=True)]
 
 Source = Literal["sine", "circuit", "sampled", "noisy", "zero", "gradient", "random_sign", "shuffled"]
 Scope = Literal["model", "tensor", "all"]
@@ -30,6 +32,22 @@ Formula = Literal["adamw", "paper"]
 Placement = Literal["update", "moments"]
 Direction = Literal["gradient", "preconditioned"]
 LambdaShape = Literal["constant", "linear", "cosine"]
+SearchedSource = Annotated[Source | Choice, searchable_word(get_args(Source))]
+SearchedScope = Annotated[Scope | Choice, searchable_word(get_args(Scope))]
+SearchedEntangle = Annotated[Entangle | Choice, searchable_word(get_args(Entangle)), BeforeValidator(entangle_by_name)]
+
+CIRCUITS: tuple[Source, ...] = ("circuit", "sampled", "noisy")
+
+
+def without_effect(source: str, scope: str) -> frozenset[str]:
+    """The fields of a perturbation that change nothing under this source and scope."""
+    if source in CIRCUITS:
+        return frozenset()
+    idle = {"depth", "entangle", "rotations"}
+    if source == "zero":
+        return frozenset(idle | {"lambda_", "n_qubits", "scope"})
+    # These two look at one coordinate at a time, and there all are touched.
+    return frozenset(idle | ({"n_qubits"} if source in ("sine", "gradient") and scope == "all" else set()))
 
 
 class Perturbation(Frozen):
@@ -48,13 +66,13 @@ class Perturbation(Frozen):
     `schedule`: lambda stays, or falls to 0 over the trial, in a line or as a cosine.
     """
 
-    source: Source
+    source: SearchedSource
     lambda_: NonNegative = 0.5
     n_qubits: QubitCount = 4
-    depth: int = Field(default=2, ge=1, le=64)
-    entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
+    depth: Depth = 2
+    entangle: SearchedEntangle = "chain"
     rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
-    scope: Scope = "tensor"
+    scope: SearchedScope = "tensor"
     formula: Formula = "adamw"
     placement: Placement = "update"
     direction: Direction = "gradient"
@@ -65,15 +83,16 @@ class Perturbation(Frozen):
     @property
     def asks_circuits(self) -> bool:
         """Does a backend answer it?"""
-        return self.source in ("circuit", "sampled", "noisy")
+        return any(source in CIRCUITS for source in options(self.source))
 
     @model_validator(mode="after")
     def _sampled_and_noisy(self) -> Self:
-        if (self.source == "sampled") > (self.shots is not None):
+        sources = options(self.source)
+        if "sampled" in sources and self.shots is None:
             raise refuse("shots, with source sampled")
-        if self.shots is not None and self.source not in ("sampled", "noisy"):
+        if self.shots is not None and not {"sampled", "noisy"} & {*sources}:
             raise refuse("shots with the sources sampled and noisy only")
-        if (self.source == "noisy") != (self.noise is not None):
+        if ("noisy" in sources) != (self.noise is not None):
             raise refuse("noise with the source noisy, and with it only")
         return self
 
@@ -92,19 +111,43 @@ class Arm(Frozen):
         """The searched fields by dotted path, in the order of their definition."""
         return {path: value for path, value in _leaves(self, "") if isinstance(value, SPACES)}
 
-    def at(self, point: dict[str, int | float]) -> Arm:
-        """This arm with every searched field set to its value in `point`."""
-        missing = self.spaces().keys() ^ point.keys()
-        if missing:
-            raise StudyError(f"arm {self.name}: a point must set {sorted(self.spaces())}, got {sorted(point)}")
+    def asked(self, point: Point) -> dict[str, Space]:
+        """The searched fields that there are at `point`; as long as it leaves open what decides that, this alone."""
+        spaces = self.spaces()
+        if self.perturbation is None:
+            return spaces
+        source = point.get(_SOURCE, self.perturbation.source)
+        if isinstance(source, Choice):
+            return {_SOURCE: source}
+        scope = point.get(_SCOPE, self.perturbation.scope)
+        if isinstance(scope, Choice) and "scope" not in without_effect(str(source), ""):
+            return {path: spaces[path] for path in (_SOURCE, _SCOPE) if path in spaces}
+        idle = without_effect(str(source), str(scope))
+        return {path: space for path, space in spaces.items() if path.removeprefix(_PERTURBATION) not in idle}
+
+    def at(self, point: Point) -> Arm:
+        """This arm with every searched field set to its value in `point`; those not asked for there, to their default.
+
+        StudyError: the point sets other fields than are asked for.
+        """
+        asked = self.asked(point)
+        if asked.keys() ^ point.keys():
+            raise StudyError(f"arm {self.name}: a point must set {sorted(asked)}, got {sorted(point)}")
         tree = self.model_dump()
-        for path, value in point.items():
+        for path in self.spaces():
             *parents, leaf = path.split(".")
-            branch = tree
-            for parent in parents:
-                branch = branch[parent]
-            branch[leaf] = value
+            branch = tree["perturbation"] if parents else tree
+            branch[leaf] = point[path] if path in point else Perturbation.model_fields[leaf].default
+        if _SOURCE in point:  # what only another source takes
+            if point[_SOURCE] not in ("sampled", "noisy"):
+                tree["perturbation"]["shots"] = None
+            if point[_SOURCE] != "noisy":
+                tree["perturbation"]["noise"] = None
         return Arm.model_validate(tree)
+
+
+_PERTURBATION = "perturbation."
+_SOURCE, _SCOPE = f"{_PERTURBATION}source", f"{_PERTURBATION}scope"
 
 
 def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:

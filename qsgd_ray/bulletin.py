@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from qsgd_ray.config import Stage
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.trial import Trial
 
@@ -20,17 +21,33 @@ from qsgd_ray.trial import Trial
 class Event:
     """A trial has been measured (`measurement`) or has ended (`ending`)."""
 
-    stage: str
-    arm: str
-    number: int
-    seed: int
-    epochs: int
+    trial: Trial
     measurement: Measurement | None = None
     ending: Ending | None = None
 
     @classmethod
     def of(cls, trial: Trial, measurement: Measurement | None = None, ending: Ending | None = None) -> Event:
-        return cls(trial.stage, trial.arm.name, trial.number, trial.seed, trial.epochs, measurement, ending)
+        return cls(trial, measurement, ending)
+
+    @property
+    def stage(self) -> Stage:
+        return self.trial.stage
+
+    @property
+    def arm(self) -> str:
+        return self.trial.arm.name
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def seed(self) -> int:
+        return self.trial.seed
+
+    @property
+    def epochs(self) -> int:
+        return self.trial.epochs
 
 
 class _Board:

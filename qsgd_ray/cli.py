@@ -10,10 +10,14 @@ import typer
 from qsgd_ray import __version__
 from qsgd_ray.commands.bench import bench
 from qsgd_ray.commands.circuit import circuit
+from qsgd_ray.commands.compare import compare
 from qsgd_ray.commands.complaint import complain
+from qsgd_ray.commands.dashboard import dashboard
 from qsgd_ray.commands.plan import plan
+from qsgd_ray.commands.replay import replay
 from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
+from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import StorageError, is_hanging
 
@@ -24,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
-for command in (run, report, plan, circuit):
+for command in (run, report, compare, plan, replay, track, circuit, dashboard):
     app.command()(command)
 
 

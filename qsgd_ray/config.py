@@ -37,7 +37,7 @@ from qsgd_ray.resource_settings import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.resource_settings import Resources as Resources
 from qsgd_ray.resource_settings import Sharding as Sharding
 from qsgd_ray.spaces import Choice as Choice
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.spaces import Frozen, options, refuse
 from qsgd_ray.spaces import LogUniform as LogUniform
 from qsgd_ray.spaces import Name as Name
 from qsgd_ray.spaces import Uniform as Uniform
@@ -85,17 +85,18 @@ class Study(Frozen):
             raise refuse(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
             raise refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
-        if self.search.seed in self.confirm.seeds:
-            raise refuse(f"confirm.seeds: disjoint from search.seed; got {self.search.seed} in both")
+        if both := sorted({*self.search.seeds} & {*self.confirm.seeds}):
+            raise refuse(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
         if self.search.grace_epochs > self.search.epochs:
             raise refuse(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
         if self.resources.circuit_engine != "auto":
             for arm in self.arms:
-                if arm.perturbation is not None and arm.perturbation.source in ("sampled", "noisy"):
+                sources = options(arm.perturbation.source) if arm.perturbation is not None else ()
+                if drawing := [source for source in sources if source in ("sampled", "noisy")]:
                     raise refuse(
-                        f"resources.circuit_engine: auto with the source {arm.perturbation.source} of arm {arm.name}; "
+                        f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
         workers_of = {"search": self.search.workers, "confirm": self.confirm.workers}
@@ -117,8 +118,8 @@ class Study(Frozen):
         others = [arm.name for arm in self.arms if arm.name != self.baseline]
         if design.arm not in others:
             raise refuse(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
-        if self.search.seed in design.seeds:
-            raise refuse(f"map.seeds: disjoint from search.seed; got {self.search.seed} in both")
+        if shared := set(self.search.seeds) & set(design.seeds):
+            raise refuse(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
         for setting in settings(design):
             try:
                 _, workload = placed(self.arm(design.arm), self.workload, setting)
@@ -146,11 +147,15 @@ class Study(Frozen):
         return tuple({name_of(setting): setting for setting in map(of_baseline, there)}.values())
 
     def planned(self, stage: Stage, arm: Arm) -> int:
-        """How many trials of an arm a stage plans; an arm with nothing to search is not searched."""
+        """How many rows of an arm a stage plans, one a seed; an arm with nothing to search is not searched."""
         if stage == "confirm":
             return len(self.confirm.seeds)
         if stage == "map":
             return len(self.map_settings(arm.name)) * len(self.map.seeds) if self.map is not None else 0
+        return self.points(arm) * len(self.search.seeds)
+
+    def points(self, arm: Arm) -> int:
+        """How many points of an arm the search tries."""
         return self.search.trials_per_arm if arm.spaces() else 0
 
 

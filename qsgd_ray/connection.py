@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+from qsgd_ray.arm_settings import CIRCUITS
 from qsgd_ray.circuits.aer import require_density_matrix
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
@@ -20,7 +23,7 @@ from qsgd_ray.circuits.memory import require_memory, total_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.scratch import scratch_folder
-from qsgd_ray.spaces import SPACES
+from qsgd_ray.spaces import SPACES, options
 from qsgd_ray.storage import Storage
 from qsgd_ray.workloads import make_workload
 
@@ -97,13 +100,12 @@ def _existing(address: str, results_path: Path | Storage) -> Iterator[Cluster]:
 
 
 def settle() -> None:
-    """What Ray reads from the environment when it is imported, and so is set before: less output, quicker polls.
+    """What Ray reads from the environment when it is imported, and so is set before: less output.
 
     And no cluster that nobody named.
     """
     # A call that comes after the end would otherwise connect to whatever Ray runs on this machine.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -211,15 +213,19 @@ def check_memory(study: Study, available_bytes: int) -> None:
         if arm.perturbation is None or not arm.perturbation.asks_circuits:
             continue
         asked = arm.perturbation
-        n_qubits = asked.n_qubits
-        largest = int(max(n_qubits.edges())) if isinstance(n_qubits, SPACES) else n_qubits
+        n_qubits, depth = _largest(asked.n_qubits), _largest(asked.depth)
         try:
-            spec = CircuitSpec(largest, asked.depth, asked.entangle, asked.rotations)
-            if asked.source == "circuit":
-                AutoBackend(memory_bytes=available_bytes).pick(spec, batch=1)
-            elif asked.source == "noisy" and asked.shots is None:
-                require_density_matrix(largest, available_bytes)
-            else:
-                require_memory(largest, available_bytes)
+            for source, entangle in product(options(asked.source), options(asked.entangle)):
+                spec = CircuitSpec(n_qubits, depth, entangle, asked.rotations)
+                if source == "circuit":
+                    AutoBackend(memory_bytes=available_bytes).pick(spec, batch=1)
+                elif source == "noisy" and asked.shots is None:
+                    require_density_matrix(n_qubits, available_bytes)
+                elif source in CIRCUITS:
+                    require_memory(n_qubits, available_bytes)
         except CircuitMemoryError as error:
             raise StudyError(f"arms.{arm.name}.perturbation.{error}") from None
+
+
+def _largest(value: Any) -> int:
+    return int(max(value.edges())) if isinstance(value, SPACES) else value

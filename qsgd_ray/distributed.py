@@ -7,11 +7,13 @@ trial's rows are in place before the next one begins, so a fit that dies costs t
 from __future__ import annotations
 
 import math
+import os
 import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -45,6 +47,10 @@ ATTEMPTS = 3
 # A replica raises as soon as another one's connection breaks; Ray tells of a death a second later or so, and of
 # whichever comes first it makes the end of the group.
 DEATH_TOLD_S = 3.0
+# How often the controller of a fit asks its workers how they are. A fit of seconds ends sooner where it asks often; a
+# step of a second is disturbed by every question (docs/findings.md, 2026-11-24), so there Ray's own interval does.
+POLL_S = {"text": 0.2, "llm": 2.0}
+POLLS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 # Beyond the longest wait for circuits.
 PROCESS_GROUP_TIMEOUT_S = 300
 
@@ -129,7 +135,7 @@ def _fit(trials: list[Trial], site: Site) -> None:
     if site.cluster.private:
         torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=timeout_s)
         trainer_class = PrivateTrainer
-    trainer_class(
+    trainer = trainer_class(
         _work,
         train_loop_config={"trials": trials, "site": site},
         torch_config=torch_config,
@@ -146,7 +152,22 @@ def _fit(trials: list[Trial], site: Site) -> None:
             storage_path=site.cluster.scratch,
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
-    ).fit()
+    )
+    with _polled_every(POLL_S[trials[0].workload.kind]):
+        trainer.fit()
+
+
+@contextmanager
+def _polled_every(seconds: float) -> Iterator[None]:
+    """Ray hands the driver's variable to the controller as the fit begins; one that is set already stays."""
+    if POLLS in os.environ:
+        yield
+        return
+    os.environ[POLLS] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ.pop(POLLS, None)
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -177,7 +198,7 @@ def _work(config: dict[str, Any]) -> None:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
             lost = isinstance(error, CircuitsLost | StorageError)
             if replica.world_size > 1 and not lost:
-                time.sleep(DEATH_TOLD_S)
+                time.sleep(DEATH_TOLD_S + POLL_S[trial.workload.kind])
             began = checkpoints.started_at if checkpoints else started_at
             raise TrialError(traceback.format_exc(), lost, tuple(told), began) from None
         require_equal_replicas(outcome, replica)

@@ -54,6 +54,14 @@ def interval_told(claim: Claim) -> str:
     return NONE if claim.interval is None else " to ".join(told(edge, claim.unit) for edge in claim.interval)
 
 
+# What a template shows of a claim.
+FILTERS = {
+    "claimed": lambda claim: told(claim.claimed, claim.unit),
+    "measured": lambda claim: told(claim.measured, claim.unit),
+    "interval_told": interval_told,
+}
+
+
 def ladders_told(ladders: Sequence[Ladder]) -> RenderableType:
     """One line an arm."""
     lines = [Text(f"{ladder.told}{_missing(ladder)}") for ladder in ladders]

@@ -6,42 +6,41 @@ Captions say which rows are drawn and how many are left out for want of a number
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from qsgd_ray.analysis.profile import performance_profile
-from qsgd_ray.analysis.summary import ArmSummary, Row, confirm_rows, result, step_ratio
+from qsgd_ray.analysis.summary import ArmSummary, Row, confirm_rows, result
 from qsgd_ray.analysis.verdict import ArmVerdict
+from qsgd_ray.curves import learning_curves, step_ratios
 from qsgd_ray.drawing import (
     FAINT,
     GREY,
+    LEAST_VIOLIN,
+    MANY,
+    MOST_LINES,
     SHADE,
     Drawn,
     Look,
-    Points,
-    band,
+    by_row,
     count,
     dots,
     dress,
+    joined,
     lane_axis,
     lanes,
     looks,
     name_axes,
-    powers,
     silent,
+    spread_out,
     steps,
-    thin,
-    trajectories,
+    violin,
     whisker,
 )
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
-
-# From blue over green to amber: neither end vanishes in a white or a black page.
-SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
 
 
 def draw(tables: Tables, verdicts: Sequence[ArmVerdict], summaries: Sequence[ArmSummary]) -> list[Drawn]:
@@ -53,7 +52,6 @@ def draw(tables: Tables, verdicts: Sequence[ArmVerdict], summaries: Sequence[Arm
         learning_curves(tables),
         time_to_target(tables, summaries),
         step_ratios(tables),
-        search_map(tables),
     ]
 
 
@@ -66,9 +64,10 @@ def paired_differences(tables: Tables, verdicts: Sequence[ArmVerdict]) -> Drawn:
     )
     figure.add_vline(x=0, line={"color": GREY, "width": 1})
     baseline, drawn = _accuracies(tables, study.baseline), 0
+    shown: dict[str, dict[int, float]] = {}
     for i, v in enumerate(verdicts):
         points = {seed: x - baseline[seed] for seed, x in _accuracies(tables, v.arm).items() if seed in baseline}
-        drawn += len(points)
+        drawn, shown[v.arm] = drawn + len(points), points
         dots(figure, v.arm, look[v.arm], i - 0.16, points)
         if v.difference is not None:
             whisker(figure, v.arm, look[v.arm], i + 0.18, v.difference, v.interval, v.equivalence_interval)
@@ -84,6 +83,12 @@ def paired_differences(tables: Tables, verdicts: Sequence[ArmVerdict]) -> Drawn:
         "equivalence test; the shaded band is the margin of equivalence. Left out: "
         f"{count(sum(v.n_lost for v in verdicts), 'pair')} with a run that has no result, "
         f"{sum(v.n_pending for v in verdicts)} still to run.",
+        by_row(
+            f"Difference in points of test {study.workload.accuracy_name} at each seed; – is a pair without.",
+            "seed",
+            study.confirm.seeds,
+            shown,
+        ),
     )
 
 
@@ -91,11 +96,21 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
     """Test accuracy of every seed, seeds joined across arms, and the interquartile mean with its interval."""
     names, look = [s.arm for s in summaries], looks(tables.study)
     figure, values = lanes(names), {name: _accuracies(tables, name) for name in names}
-    for seed in tables.study.confirm.seeds:
-        path = [(values[name][seed], i - 0.16) for i, name in enumerate(names) if seed in values[name]]
-        line = {"color": FAINT, "width": 1}
-        figure.add_scatter(x=[x for x, _ in path], y=[y for _, y in path], mode="lines", line=line, **silent())
+    seeds = tables.study.confirm.seeds
+    paths = [
+        [(values[name][seed], i - 0.16) for i, name in enumerate(names) if seed in values[name]]
+        for seed in spread_out(seeds, MANY)
+    ]
+    figure.add_scatter(
+        x=joined(np.array([x for x, _ in path]) for path in paths),
+        y=joined(np.array([y for _, y in path]) for path in paths),
+        mode="lines",
+        line={"color": FAINT, "width": 1},
+        hoverinfo="skip",
+        **silent(),
+    )
     for i, s in enumerate(summaries):
+        violin(figure, look[s.arm], i, list(values[s.arm].values()))
         dots(figure, s.arm, look[s.arm], i - 0.16, values[s.arm])
         if s.iqm is not None:
             whisker(figure, s.arm, look[s.arm], i + 0.18, s.iqm, s.iqm_interval)
@@ -106,8 +121,10 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         "Where the arms ended",
         figure if any(values.values()) else None,
         f"Test {accuracy} of {count(sum(map(len, values.values())), 'completed confirmation run')}; grey lines join "
-        "the same seed across arms. The larger marker is the interquartile mean with its 95 % bootstrap interval. Left "
-        f"out: {count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
+        f"the same seed across arms{_of_many(len(seeds))}. The larger marker is the interquartile mean with its "
+        f"95 % bootstrap interval; a hill shows where a lane's runs lie, from {LEAST_VIOLIN} on. Left out: "
+        f"{count(sum(s.n_null for s in summaries))} without a test {accuracy}.",
+        by_row(f"Test {accuracy} in percent at each seed; – has none.", "seed", seeds, values),
     )
 
 
@@ -121,11 +138,13 @@ def performance_profiles(tables: Tables) -> Drawn:
     ended, results = sum(map(len, scores.values())), sorted({x for s in scores.values() for x in s if x is not None})
     figure = dress(go.Figure(), 400)
     pad = max(0.05 * (results[-1] - results[0]), 0.002) if results else 0.0
-    thresholds = [results[0] - pad, *results, results[-1] + pad] if results else []
+    thresholds = [results[0] - pad, *spread_out(results, MOST_LINES), results[-1] + pad] if results else []
+    at, reached = [100 * x for x in thresholds], {}
     for arm, look in looks(tables.study).items():
         profile = performance_profile(scores[arm], thresholds)
         if profile is not None and results:
             steps(figure, arm, look, profile, 100)
+            reached[arm] = dict(zip(at, (100 * profile.share).tolist(), strict=True))
     accuracy = tables.study.workload.accuracy_name
     name_axes(figure, f"test {accuracy} (%)", "runs that reach it (%)")
     figure.update_yaxes(range=[-3, 103])
@@ -139,34 +158,7 @@ def performance_profiles(tables: Tables) -> Drawn:
         f"intervals at each accuracy. Without a result: {', '.join(nulls) or 'no run'}; what diverged or failed "
         f"reaches no accuracy, so its arm's line begins below 100 %. Left out: {count(rows - ended)} lost with a "
         "process, which the study tries again. A click on a name hides its arm.",
-    )
-
-
-def learning_curves(tables: Tables) -> Drawn:
-    """Validation accuracy by epoch: interquartile mean and band over completed runs, thin lines for single runs."""
-    figure, drawn, incomplete, empty = dress(go.Figure(), 440), 0, 0, 0
-    target = 100 * tables.study.workload.target_accuracy
-    figure.add_hline(y=target, line={"color": GREY, "dash": "dash", "width": 1.5})
-    for arm, look in looks(tables.study).items():
-        whole: list[Points] = []
-        for row, points in trajectories(tables, arm, lambda m: m["validation_accuracy"]):
-            completed = row["ending"] == Ending.COMPLETED
-            empty += not points
-            if points:
-                drawn, incomplete = drawn + 1, incomplete + (not completed)
-                thin(figure, arm, look, points, 100, whole=completed)
-                whole += [points] if completed else []
-        band(figure, arm, look, whole, 100)
-    accuracy = tables.study.workload.accuracy_name
-    name_axes(figure, "epoch", f"validation {accuracy} (%)")
-    return Drawn(
-        "learning-curves",
-        "How training went",
-        figure if drawn else None,
-        f"Validation {accuracy} of {count(drawn, 'confirmation run')}, a thin line each; thick lines are interquartile "
-        f"means of the completed runs with 95 % bootstrap bands, the dashed line is the target of {target:g} %. Not in "
-        f"mean and band: {count(incomplete)} that did not complete (dotted); left out: {count(empty)} without a "
-        "measurement. A click on a name hides its arm.",
+        by_row(f"Runs in percent that reach a test {accuracy} of so many percent.", f"{accuracy} %", at, reached),
     )
 
 
@@ -209,80 +201,15 @@ def time_to_target(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
         "did not (crosses, at the end of the run: the true time is later, or never). An upright bar is the median with "
         "misses later than every hit; without a bar the median run missed. Left out: "
         f"{count(len(flat) - hits - misses)} without a measurement.",
-    )
-
-
-def step_ratios(tables: Tables) -> Drawn:
-    """|lambda * Q| over |Adam step| by epoch, for every arm that is perturbed."""
-    figure, drawn, left_out = dress(go.Figure(), 380), 0, 0
-    perturbed = {arm.name for arm in tables.study.arms if arm.perturbation is not None}
-    for arm, look in looks(tables.study).items():
-        runs: list[Points] = []
-        for row, points in trajectories(tables, arm, step_ratio) if arm in perturbed else ():
-            positive = [(epoch, y) for epoch, y in points if y > 0]  # a logarithmic axis has no zero
-            left_out += not positive
-            if positive:
-                thin(figure, arm, look, positive, whole=row["ending"] == Ending.COMPLETED)
-                runs.append(positive)
-        drawn += len(runs)
-        band(figure, arm, look, runs)
-    name_axes(figure, "epoch", "|λQ| / |Adam step|")
-    figure.update_yaxes(powers())
-    figure.update_layout(showlegend=True)
-    return Drawn(
-        "step-ratio",
-        "How large the perturbation was",
-        figure if drawn else None,
-        f"Length of the perturbation over the length of Adam's own step in {count(drawn, 'confirmation run')} of the "
-        "perturbed arms (thin), and their interquartile mean with 95 % bootstrap band (thick). At 10⁻³ the "
-        f"perturbation moves a step by a thousandth. Left out: {count(left_out)} without a ratio above zero.",
-    )
-
-
-def search_map(tables: Tables) -> Drawn:
-    """Learning rate, lambda and validation accuracy of every search trial; trials without lambda in a strip below."""
-    rows = [r for r in tables.trials.to_pylist() if r["stage"] == "search"]
-    plain = [a.name for a in tables.study.arms if any(r["arm"] == a.name and not r["lambda_"] for r in rows)]
-    strip = 2 if any(r["lambda_"] for r in rows) else 1
-    heights = [300, 40 + 30 * len(plain)][-strip:]
-    figure = make_subplots(rows=strip, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)
-    dress(figure, sum(heights) + 100)
-    for name, look in looks(tables.study).items():
-        mine = [r for r in rows if r["arm"] == name]
-        if mine:
-            marker = {"color": GREY, "symbol": look.marker, "size": 10}
-            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
-        for r in mine:
-            figure.add_scatter(
-                x=[r["learning_rate"]],
-                y=[r["lambda_"] or plain.index(name)],
-                mode="markers",
-                marker=_search_marker(r, look),
-                hovertemplate=f"{name} {r['number']}, {r['ending']} after {count(r['epochs_run'], 'epoch')}"
-                "<br>learning rate %{x:.3~g}, accuracy %{marker.color:.4~g}<extra></extra>",
-                row=1 if r["lambda_"] else strip,
-                col=1,
-                **silent(),
-            )
-    if strip == 2:
-        figure.update_yaxes(powers() | {"title": {"text": "λ"}}, row=1, col=1)
-    if plain:
-        lane_axis(figure, plain, row=strip, col=1)
-        figure.update_yaxes(title={"text": "no λ"}, row=strip, col=1)
-    figure.update_xaxes(powers())
-    figure.update_xaxes(title={"text": "learning rate"}, row=strip, col=1)
-    bar = {"title": {"text": "val. %", "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0}
-    coloured = [100 * r["validation_accuracy"] for r in rows if _coloured(r)]
-    scale = {"colorscale": SCALE, "cmin": min(coloured, default=0), "cmax": max(coloured, default=1), "colorbar": bar}
-    figure.update_layout(coloraxis=scale, showlegend=True)
-    return Drawn(
-        "search",
-        "Where the search looked",
-        figure if rows else None,
-        f"{count(len(rows), 'search trial')}: colour is the final validation {tables.study.workload.accuracy_name}, "
-        "shape the arm; filled ran to "
-        f"the end, hollow were stopped early. Without a colour: {count(len(rows) - len(coloured), 'trial')} that "
-        "diverged, failed, were lost or have no accuracy (grey crosses).",
+        by_row(
+            f"Epochs to {target:g} % at each seed; – is a run without a measurement.",
+            "seed",
+            tables.study.confirm.seeds,
+            {
+                name: {r["seed"]: r["epochs_to_target"] if _hit(r) else "missed" for r in mine if _hit(r) or _missed(r)}
+                for name, mine in rows.items()
+            },
+        ),
     )
 
 
@@ -303,15 +230,5 @@ def _clock(row: Row, column: str, less: str | None) -> float:
     return float(row[column]) - (float(row[less]) if less else 0.0)
 
 
-def _coloured(row: Row) -> bool:
-    value = row["validation_accuracy"]
-    return row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY) and value is not None and bool(np.isfinite(value))
-
-
-def _search_marker(row: Row, look: Look) -> dict[str, Any]:
-    if not _coloured(row):
-        return {"color": GREY, "symbol": "x-thin-open", "size": 9, "line": {"width": 2}}
-    colour = {"color": [100 * row["validation_accuracy"]], "coloraxis": "coloraxis"}
-    if row["ending"] == Ending.STOPPED_EARLY:
-        return {**colour, "symbol": f"{look.marker}-open", "size": 10, "line": {"width": 2}}
-    return {**colour, "symbol": look.marker, "size": 11, "line": {"color": GREY, "width": 0.8}}
+def _of_many(n_seeds: int) -> str:
+    return "" if n_seeds <= MANY else f" for {MANY} of {n_seeds} seeds"

@@ -25,8 +25,8 @@ class ListedTrial(TunedTrial):
         self._trials = trials
         super().setup(config, study, site)
 
-    def _named(self, config: dict[str, Any]) -> Trial:
-        return self._trials[config["trial_id"]]
+    def _named(self, config: dict[str, Any]) -> list[Trial]:
+        return [self._trials[config["trial_id"]]]
 
 
 def run_listed(

@@ -16,6 +16,10 @@ class Ending(StrEnum):
     LOST = "lost"
 
 
+# With a model to judge, the better first.
+USABLE = (Ending.COMPLETED, Ending.STOPPED_EARLY)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The state of a trial after `epoch` epochs; clocks count from the first step, evaluation excluded.

@@ -39,10 +39,10 @@ class Progress:
     def __init__(self, console: Console, planned: dict[tuple[Stage, str], int], results: Results) -> None:
         self._console = console
         self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(count) for key, count in planned.items()}
-        for row in results.read().trials.to_pylist():
+        for row in results.read_study().trials.to_pylist():
             if (row["stage"], row["arm"]) in self._tallies:
                 self._count(row["stage"], row["arm"], row["ending"])
-        self._running: dict[tuple[str, str, int], tuple[Event, Measurement]] = {}
+        self._running: dict[tuple[str, str, int, int], tuple[Event, Measurement]] = {}
         self._began = time.monotonic()
         self._live = Live(console=console, refresh_per_second=2, get_renderable=self._render)
 
@@ -61,7 +61,7 @@ class Progress:
 
     def show(self, event: Event) -> None:
         """Take in one event."""
-        key = (event.stage, event.arm, event.number)
+        key = (event.stage, event.arm, event.number, event.seed)
         if event.measurement is not None:
             self._running[key] = (event, event.measurement)
         if event.ending is not None:
@@ -89,7 +89,7 @@ class Progress:
             )
             now = [
                 f"epoch {last.epoch}/{event.epochs} at {last.validation_accuracy:.1%}"
-                for (of_stage, of_arm, _), (event, last) in self._running.items()
+                for (of_stage, of_arm, *_), (event, last) in self._running.items()
                 if (of_stage, of_arm) == (stage, arm)
             ]
             table.add_row(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from qsgd_ray.arm_settings import without_effect
 from qsgd_ray.outcome import Measurement, Outcome
 from qsgd_ray.trial import Trial
 
@@ -103,6 +104,7 @@ TRIALS = _schema(
         "parameters_sha256": pa.string(),
         "started_at": pa.timestamp("us", tz="UTC"),
         "host": pa.string(),
+        "trial": pa.string(),  # all of it as JSON
     }
 )
 MEASUREMENTS = _schema(
@@ -148,6 +150,7 @@ def trial_row(
     if perturbation:
         perturbed["rotations"] = ",".join(perturbation.rotations)
         perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
+        perturbed |= dict.fromkeys(without_effect(perturbed["source"], perturbed["scope"]))
     return {
         "study": trial.study,
         "stage": trial.stage,
@@ -189,6 +192,7 @@ def trial_row(
         "parameters_sha256": outcome.parameters_sha256,
         "started_at": started_at,
         "host": host,
+        "trial": trial.model_dump_json(),
     }
 
 

@@ -10,21 +10,23 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import optuna
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
+from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site
+from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.spaces import LogUniform, Space, Uniform
-from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
-from qsgd_ray.trial import search_trial
+from qsgd_ray.search_view import FILE, TROUBLE, SearchView, view_of
+from qsgd_ray.spaces import Point
+from qsgd_ray.storage import Folder
+from qsgd_ray.trainable import ENDING, EPOCH, SCORE, TunedTrial
+from qsgd_ray.tried import tried_points
 
-Point = dict[str, int | float]
+log = logging.getLogger(__name__)
 
 
 def run_search(study: Study, site: Site) -> None:
@@ -42,7 +44,7 @@ def run_search(study: Study, site: Site) -> None:
             {"cpu": cpus} | ({"gpu": gpus} if gpus else {}) | (site.resources.on_worker_nodes() if alone else {}),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=ArmSearches(study, site.results),
+            search_alg=ArmSearches(study, site.results, _view(study, site)),
             scheduler=ArmHalvings(study),
             num_samples=sum(study.planned("search", arm) for arm in study.arms),
             reuse_actors=True,
@@ -56,59 +58,63 @@ def run_search(study: Study, site: Site) -> None:
     ).fit()
 
 
-class ArmSearches(Searcher):
-    """One OptunaSearch an arm behind the single searcher that Tune knows, arms served in turn."""
+def _view(study: Study, site: Site) -> SearchView | None:
+    """Where optuna-dashboard looks; an object store has no file that grows, and is shown by the command alone."""
+    storage = site.results.storage
+    if not isinstance(storage, Folder):
+        return None
+    try:
+        return view_of(study, site.results, storage.path / FILE)
+    except TROUBLE as error:
+        log.warning("%s cannot be written: %s", FILE, error)
+        return None
 
-    def __init__(self, study: Study, results: Results) -> None:
+
+class ArmSearches(Searcher):
+    """The arms' searches behind the single searcher that Tune knows, arms served in turn."""
+
+    def __init__(self, study: Study, results: Results, view: SearchView | None = None) -> None:
         super().__init__(metric=SCORE, mode="max")
+        self._view = view
+        self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.deterministic else known_points(study, results)
-        self._numbers = {
-            arm.name: _numbers(list(known.get(arm.name, {})), study.planned("search", arm)) for arm in study.arms
-        }
+        known = {} if study.search.one_at_a_time else known_points(study, results)
         self._searches = {
-            arm.name: OptunaSearch(
-                {path: _distribution(space) for path, space in arm.spaces().items()},
-                metric=SCORE,
-                mode="max",
-                sampler=_sampler(study, index, len(known.get(arm.name, {}))),
-                points_to_evaluate=list(known.get(arm.name, {}).values()) or None,
-            )
+            arm.name: ArmSearch(study, index, known.get(arm.name, {}))
             for index, arm in enumerate(study.arms)
             if arm.spaces()
         }
-        self._running: dict[str, str] = {}
+        self._running: dict[str, tuple[ArmSearch, int]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial of the arm with most trials left among those with room; None while all are busy."""
-        waiting = {arm: numbers for arm, numbers in self._numbers.items() if numbers}
+        waiting = [search for search in self._searches.values() if search.n_left]
         if not waiting:
             return Searcher.FINISHED
-        busy = list(self._running.values())
-        free = [arm for arm in waiting if busy.count(arm) < self._at_once]
+        free = [search for search in waiting if search.n_running < self._at_once]
         if not free:
             return None
-        arm = max(free, key=lambda name: len(waiting[name]))
-        self._running[trial_id] = arm
-        point: Point = self._searches[arm].suggest(trial_id)
-        return {"arm": arm, "number": self._numbers[arm].pop(0), "point": point}
+        search = max(free, key=lambda one: one.n_left)
+        number, point = search.ask()
+        self._running[trial_id] = search, number
+        if self._view:
+            self._view.began(search.arm, number, point)
+        return {"arm": search.arm.name, "number": number, "point": point}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on to the arm's own search."""
-        if search := self._searches.get(self._running[trial_id]):
-            search.on_trial_result(trial_id, result)
+        """For the view alone: what a sampler learns is a trial's end."""
+        search, number = self._running[trial_id]
+        if self._view and result[EPOCH]:
+            self._view.measured(search.arm, number, result[EPOCH], result[SCORE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass on to the arm's own search, and make room.
-
-        A trial that was lost has taught its sampler nothing, so what came after it would not be what comes after it in
-        an undisturbed search: the arm rests until the search is run again, which starts from the rows.
-        """
-        arm = self._running.pop(trial_id)
-        if error:
-            self._numbers[arm].clear()
-        if search := self._searches.get(arm):
-            search.on_trial_complete(trial_id, result, error)
+        """Pass on to the arm's own search, and make room."""
+        search, number = self._running.pop(trial_id)
+        values = None if error or result is None else [result[name] for name in self._objectives]
+        search.tell(number, values)
+        if self._view and result and values:
+            # Tune has stopped what has no ending of its own.
+            self._view.ended(search.arm, number, result.get(ENDING, Ending.STOPPED_EARLY), values)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: an interrupted search goes on from the study's rows, never from a pickle."""
@@ -123,6 +129,7 @@ class ArmHalvings(FIFOScheduler):
     def __init__(self, study: Study) -> None:
         super().__init__()
         self._epochs = study.search.epochs
+        self._halves = len(study.search.objectives) == 1
         self._halvings = {
             arm.name: ASHAScheduler(
                 time_attr=EPOCH,
@@ -145,7 +152,7 @@ class ArmHalvings(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP, as the arm's own halving says."""
         # A stop at the last epoch would end a trial that has ended by itself.
-        if result[EPOCH] >= self._epochs:
+        if result[EPOCH] >= self._epochs or not self._halves:
             return TrialScheduler.CONTINUE
         return self._of(trial).on_trial_result(tune_controller, trial, result)
 
@@ -159,41 +166,6 @@ class ArmHalvings(FIFOScheduler):
 
 
 def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
-    """Per arm and number, the points of search trials that have their row already."""
-    points: dict[str, dict[int, Point]] = {arm.name: {} for arm in study.arms}
-    for row in results.read().trials.to_pylist():
-        if row["stage"] != "search":
-            continue
-        # A column bears the last word of the field's path.
-        point = {path: row[path.rpartition(".")[2]] for path in study.arm(row["arm"]).spaces()}
-        if search_trial(study, row["arm"], row["number"], point).trial_id == row["trial_id"]:
-            points[row["arm"]][row["number"]] = point
-    return points
-
-
-def _numbers(first: list[int], total: int) -> list[int]:
-    """0 .. total-1, with those in `first` in front."""
-    return [*first, *(number for number in range(total) if number not in first)]
-
-
-def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
-    if isinstance(space, LogUniform):
-        return optuna.distributions.FloatDistribution(space.low, space.high, log=True)
-    if isinstance(space, Uniform):
-        return optuna.distributions.FloatDistribution(space.low, space.high)
-    return optuna.distributions.CategoricalDistribution(space.options)
-
-
-def _sampler(study: Study, index: int, n_known: int) -> optuna.samplers.BaseSampler:
-    """A sampler keyed by the study's seed, the arm's place and how many points it was told.
-
-    Told points draw nothing, so a sampler that began anew with them would propose the very same ones again.
-    """
-    seed = (study.seed * len(study.arms) + index) % 2**32
-    if n_known:
-        seed = int(np.random.SeedSequence((study.seed, index, n_known)).generate_state(1)[0])
-    if study.search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    # Optuna draws its first ten trials at random; of a small budget that would be all.
-    startup = min(10, max(2, study.search.trials_per_arm // 2))
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+    """Per arm and number, the points of search trials that have a row already."""
+    tried = tried_points(study, results.read_study(study).trials.to_pylist())
+    return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}

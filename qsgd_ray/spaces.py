@@ -1,4 +1,4 @@
-"""Where a searched field may lie: a number, or a space in its place; one message for all that can be wrong with it."""
+"""Where a searched field may lie: a value, or a space in its place; one message for all that can be wrong with it."""
 
 from __future__ import annotations
 
@@ -55,17 +55,19 @@ class Uniform(_Range):
 
 
 class Choice(Frozen):
-    """One of a few numbers."""
+    """One of a few numbers, or of a few words."""
 
     kind: Literal["choice"] = "choice"
-    options: tuple[int | float, ...] = Field(min_length=1)
+    options: tuple[int | float, ...] | tuple[str, ...] = Field(min_length=1)
 
-    def edges(self) -> tuple[float, ...]:
+    def edges(self) -> tuple[float, ...] | tuple[str, ...]:
         return self.options
 
 
 Space = LogUniform | Uniform | Choice
 SPACES = (LogUniform, Uniform, Choice)
+# A value for each searched field, by dotted path.
+Point = dict[str, int | float | str]
 
 
 def searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
@@ -76,7 +78,10 @@ def searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = Fa
             parsed = handler(value)
         except ValidationError:
             raise refuse(f"{allowed}, or a space of such") from None
-        edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
+        asked = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
+        edges = [edge for edge in asked if not isinstance(edge, str)]
+        if len(edges) < len(asked):
+            raise refuse(f"{allowed}, or a space of such")
         if whole and (isinstance(parsed, LogUniform | Uniform) or any(edge != int(edge) for edge in edges)):
             raise refuse(f"{allowed}, or a Choice of such")
         if not all(holds(edge) for edge in edges):
@@ -84,3 +89,25 @@ def searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = Fa
         return parsed
 
     return WrapValidator(check)
+
+
+def searchable_word(words: tuple[str, ...]) -> WrapValidator:
+    """One of `words`, or a Choice of some of them."""
+    *others, last = (repr(word) for word in words)
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            parsed = handler(value)
+        except ValidationError:
+            parsed = None
+        asked = parsed.options if isinstance(parsed, Choice) else (parsed,)
+        if any(word not in words for word in asked):
+            raise refuse(f"{', '.join(others)} or {last}, or a Choice of such")
+        return parsed
+
+    return WrapValidator(check)
+
+
+def options(value: Any) -> tuple[Any, ...]:
+    """What a field that holds a word or a Choice may come to."""
+    return value.options if isinstance(value, Choice) else (value,)

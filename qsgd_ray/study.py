@@ -9,20 +9,23 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qsgd_ray.belonging import choice_key
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
-from qsgd_ray.config import Arm, Study
+from qsgd_ray.config import Study
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site
 from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
-from qsgd_ray.search import Point, run_search
+from qsgd_ray.search import run_search
+from qsgd_ray.spaces import Point
 from qsgd_ray.trial import Trial, confirm_trials, map_trials
+from qsgd_ray.tried import best_point, tried_points
 
 POOL_START_TIMEOUT_S = 300
 
@@ -46,6 +49,7 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
         _search(study, site)
+        results.pack()
         points = chosen_points(study, results)
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
@@ -97,37 +101,20 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
 
 
 def unfinished(study: Study, results: Results) -> dict[str, int]:
-    """How many search trials each arm still has to run, arms without any left out."""
-    rows = results.read().trials.to_pylist()
-    spent = [row["arm"] for row in rows if row["stage"] == "search" and row["ending"] != Ending.LOST]
-    left = {arm.name: study.planned("search", arm) - spent.count(arm.name) for arm in study.arms}
+    """How many points each arm's search has still to try, arms without any left out."""
+    tried = tried_points(study, results.read_study(study).trials.to_pylist())
+    left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 
 
 def chosen_points(study: Study, results: Results) -> dict[str, Point]:
-    """The point at which each arm is confirmed, chosen once and kept beside the rows; arms without one are left out."""
-    kept: dict[str, Point] | None = results.read_json("chosen.json")
-    if kept is None:
-        best = {arm.name: best_point(arm, results) for arm in study.arms}
-        kept = {name: point for name, point in best.items() if point is not None}
-        results.write_text("chosen.json", json.dumps(kept, indent=2))
-    return kept
-
-
-def best_point(arm: Arm, results: Results) -> Point | None:
-    """The point of the arm's best search trial: validation accuracy after the last epoch, then validation loss.
-
-    An arm with nothing to search has one point, and is not searched.
-
-    Trials that ran to the end come before those that were stopped early; None where no trial got that far. Test data
-    is not looked at (protocol, rule 3).
-    """
-    if not arm.spaces():
-        return {}
-    rows = [row for row in results.read().trials.to_pylist() if row["stage"] == "search" and row["arm"] == arm.name]
-    for ending in (Ending.COMPLETED, Ending.STOPPED_EARLY):
-        ended = [row for row in rows if row["ending"] == ending]
-        if ended:
-            best = max(ended, key=lambda row: (row["validation_accuracy"], -row["validation_loss"], -row["number"]))
-            return {path: best[path.rpartition(".")[2]] for path in arm.spaces()}
-    return None
+    """The point at which each arm is confirmed, chosen once for each search and kept beside the rows; arms without one
+    are left out. Of an arm that the study no longer has, the choice stays."""
+    points = {name: point for name, point in results.choices(study).items() if point is not None}
+    missing = [arm for arm in study.arms if arm.name not in points]
+    rows = results.read_study(study).trials.to_pylist() if missing else []
+    best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
+    if best:
+        new = {name: {"search": choice_key(study, study.arm(name)), "point": point} for name, point in best.items()}
+        results.write_text("chosen.json", json.dumps((results.read_json("chosen.json") or {}) | new, indent=2))
+    return {arm.name: (points | best)[arm.name] for arm in study.arms if arm.name in points | best}

@@ -1,6 +1,6 @@
-"""A trial as Ray Tune sees it: a step is an epoch, being stopped is a step of its own with a row at its end.
+"""A trial as Ray Tune sees it: a step is an epoch of all its runs; a stop is a step of its own, with rows at its end.
 
-Three ways to go through a trial, all of them a `Training`: here in this process, on a group of Ray Train workers, or
+Three ways to go through a run, all of them a `Training`: here in this process, on a group of Ray Train workers, or
 again from the rows that an interrupted study left.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -22,17 +23,20 @@ from qsgd_ray.checkpoints import Checkpoints
 from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
-from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.judging import RunResult, judged
+from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training import Training, train
-from qsgd_ray.trial import Trial, search_trial
+from qsgd_ray.trial import Trial, search_trials
 from qsgd_ray.workloads import Workload, make_workload
 
-SCORE = "score"  # what Optuna and halving look at: validation accuracy, 0 for a trial without one
+SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"
+# Of a trial that has ended by itself: how far the best of its runs came; None where none came to anything.
+ENDING = "ending"
 
 
 class TrialLost(RuntimeError):
@@ -40,7 +44,7 @@ class TrialLost(RuntimeError):
 
 
 class TunedTrial(tune.Trainable):
-    """One trial of a search; its actor is used again for the next one (`reuse_actors`)."""
+    """One trial of a search, all its seeds side by side; its actor is used again for the next one (`reuse_actors`)."""
 
     def setup(self, config: dict[str, Any], study: Study, site: Site) -> None:
         """`config`: which arm, which number, which point of its space."""
@@ -50,71 +54,127 @@ class TunedTrial(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the one before, if it was stopped in mid-way, gets its row first."""
+        """Take the next trial; the one before, if it was stopped in mid-way, gets its rows first."""
         self.cleanup()
         self._begin(new_config)
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._trial = self._named(config)
-        self._measurements: list[Measurement] = []
-        self._started_at = datetime.now(UTC)
-        self._outcome: Outcome | None = None
-        self._checkpoints: Checkpoints | None = None
-        self._training, self._writes_row = self._way_through()
+        self._runs = [SeedRun(trial, self._site, self._workload_of) for trial in self._named(config)]
 
-    def _named(self, config: dict[str, Any]) -> Trial:
-        return search_trial(self._study, config["arm"], config["number"], config["point"])
+    def _named(self, config: dict[str, Any]) -> list[Trial]:
+        return search_trials(self._study, config["arm"], config["number"], config["point"])
 
-    def _way_through(self) -> tuple[Training, bool]:
-        """The training, and whether its row is ours to write."""
-        if self._site.results.has(self._trial.trial_id):
-            return replayed(self._trial, self._site.results), False
-        if self._trial.workers > 1:
-            return on_workers(self._trial, self._site), False
-        replica = Replica(device="cuda" if self._site.resources.gpus_per_worker > 0 else "cpu")
-        if self._workload is None:
-            self._workload = make_workload(self._trial.workload, device=replica.device)
-        self._checkpoints = checkpoints_of(self._trial, self._site, replica, None, self._started_at)
-        return train(self._trial, self._workload, self._site.circuits, replica, self._checkpoints), True
+    def _workload_of(self, trial: Trial, device: str) -> Workload:
+        if self._workload is None or self._workload.settings != trial.workload:
+            self._workload = make_workload(trial.workload, device=device)
+        return self._workload
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
-        self._advance(stop=None if not self._measurements else False)
-        if self._outcome is None and len(self._measurements) == self._trial.epochs:
-            self._advance(stop=False)
-        last = self._measurements[-1] if self._measurements else None
-        lost = self._outcome is not None and self._outcome.ending not in (Ending.COMPLETED, Ending.STOPPED_EARLY)
+        """One epoch of every run that is under way."""
+        try:
+            for run in self._runs:
+                run.step()
+            # It was stopped before its process was: the others, which have no row yet, end where it ended.
+            if any(run.ending is Ending.STOPPED_EARLY for run in self._runs):
+                self.cleanup()
+        except (CircuitsLost, StorageError, TrialLost):
+            for run in self._runs:
+                run.measurements.clear()
+            raise  # no outcome of this trial: the search tries it again
+        values = judged([run.result for run in self._runs], self._study.search.objectives)
+        endings = [run.ending for run in self._runs]
+        done = None not in endings
         return {
-            SCORE: last.validation_accuracy if last and not lost else 0.0,
-            EPOCH: last.epoch if last else 0,
-            "done": self._outcome is not None,
+            **dict(zip(self._study.search.objectives, values, strict=True)),
+            EPOCH: max((run.measurements[-1].epoch for run in self._runs if run.measurements), default=0),
+            **({ENDING: next((one for one in USABLE if one in endings), None)} if done else {}),
+            "done": done,
         }
 
     def cleanup(self) -> None:
-        """Stopped by the scheduler: the training ends at the epoch it is at, and its row is written."""
-        if self._outcome is None and self._measurements:
+        """Stopped by the scheduler: every run ends at the epoch it is at, and its row is written."""
+        for run in self._runs:
+            run.stop()
+
+
+class SeedRun:
+    """One run of a trial, epoch by epoch, as if no other were at work in this process between them."""
+
+    def __init__(self, trial: Trial, site: Site, workload_of: Callable[[Trial, str], Workload]) -> None:
+        self.measurements: list[Measurement] = []
+        self.ending: Ending | None = None
+        self._trial, self._site = trial, site
+        self._started_at = datetime.now(UTC)
+        self._checkpoints: Checkpoints | None = None
+        self._writes_row = False
+        self._last_epoch = trial.epochs
+        self._device = "cuda" if site.resources.gpus_per_worker > 0 else "cpu"
+        self._generators: list[torch.Tensor] | None = None
+        self._training = self._way_through(workload_of)
+
+    def _way_through(self, workload_of: Callable[[Trial, str], Workload]) -> Training:
+        trial, site = self._trial, self._site
+        if site.results.has(trial.trial_id):
+            if site.results.ending(trial.trial_id) is Ending.STOPPED_EARLY:
+                self._last_epoch = len(site.results.trajectory(trial.trial_id))
+            return replayed(trial, site.results)
+        if trial.workers > 1:
+            return on_workers(trial, site)
+        self._writes_row = True
+        replica = Replica(device=self._device)
+        self._checkpoints = checkpoints_of(trial, site, replica, None, self._started_at)
+        return train(trial, workload_of(trial, self._device), site.circuits, replica, self._checkpoints)
+
+    @property
+    def result(self) -> RunResult:
+        """By its last measurement; of one that diverged or failed, nothing."""
+        usable = self.ending is None or self.ending in USABLE
+        return RunResult.at(self.measurements[-1] if self.measurements else None, usable)
+
+    def step(self) -> None:
+        """One epoch, and the end after the last one."""
+        if self.ending is None:
+            self._advance(stop=None if not self.measurements else False)
+        if self.ending is None and len(self.measurements) == self._last_epoch:
+            self._advance(stop=False)
+
+    def stop(self) -> None:
+        """The training ends at the epoch it is at."""
+        if self.ending is None and self.measurements:
             self._advance(stop=True)
 
     def _advance(self, stop: bool | None) -> None:
         try:
-            measurement = self._training.send(stop)
+            measurement = self._send(stop)
         except StopIteration as end:
-            self._outcome = end.value
-            if self._writes_row:
-                self._write(end.value)
+            self._end(end.value)
         except (CircuitsLost, StorageError, TrialLost):
-            self._measurements.clear()
-            raise  # no outcome of this trial: the search tries it again
+            raise
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
-            self._outcome = Outcome(Ending.FAILED, tuple(self._measurements), error=traceback.format_exc())
-            self._write(self._outcome)
+            self._writes_row = True
+            self._end(Outcome(Ending.FAILED, tuple(self.measurements), error=traceback.format_exc()))
         else:
-            self._measurements.append(measurement)
+            self.measurements.append(measurement)
             if self._writes_row:
                 self._site.report(self._trial, measurement)
 
-    def _write(self, outcome: Outcome) -> None:
+    def _send(self, stop: bool | None) -> Measurement:
+        """Dropout draws from torch's global generators: each run goes on with its own state of them."""
+        if self._generators is not None:
+            torch.set_rng_state(self._generators[0])
+            if self._device == "cuda":
+                torch.cuda.set_rng_state(self._generators[1])
+        try:
+            return self._training.send(stop)
+        finally:
+            cuda = [torch.cuda.get_rng_state()] if self._device == "cuda" else []
+            self._generators = [torch.get_rng_state(), *cuda]
+
+    def _end(self, outcome: Outcome) -> None:
+        self.ending = outcome.ending
+        if not self._writes_row:
+            return
         started_at = self._checkpoints.started_at if self._checkpoints else self._started_at
         if self._checkpoints is not None:
             outcome = replace(outcome, checkpoints_failed=self._checkpoints.n_failed)

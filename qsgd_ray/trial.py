@@ -1,14 +1,19 @@
-"""One training run as a value, named by the hash of what defines it: asked again, it is recognised."""
+"""One training run as a value, named by the hash of what decides its bits: asked again, it is recognised.
+
+A study that is changed keeps the trials that it would still run: what is no part of a trial renames none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qsgd_ray.config import Arm, Stage, Study, Task
+from qsgd_ray.config import Arm, Search, Sharding, Stage, Study, Task
 from qsgd_ray.map_design import name_of, placed
+from qsgd_ray.spaces import Point
 
 
 class Trial(BaseModel):
@@ -16,6 +21,8 @@ class Trial(BaseModel):
 
     `number` counts within stage and arm. Test data is read only where `reads_test` (protocol: once, in confirmation).
     `setting`: of a map's trial, what its axes are set to, as JSON; arm and workload have it already.
+    `search`: of a search trial, what decided on its point and on its end (`search_key`). `sharding` and
+    `circuit_engine` are None where they decide nothing: with one worker, and without circuits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,49 +37,68 @@ class Trial(BaseModel):
     workers: int
     reads_test: bool
     setting: str | None = None
+    search: str | None = None
+    sharding: Sharding | None = None
+    circuit_engine: Literal["auto", "torch", "chain", "aer"] | None = None
 
     @property
     def trial_id(self) -> str:
-        """`stage-arm-number-hash`; equal for equal content, in every process and version of Python."""
-        content = json.dumps(self.model_dump(mode="json", exclude={"setting"}), sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return f"{self.stage}-{self.arm.name}-{self.number:03d}-{digest[:10]}"
+        """`search-arm-number-hash` or `stage-arm-sSEED-hash`; equal for equal content, in every process and version of
+        Python.
+
+        The study's name is no part of it, and a number only in a search: elsewhere it is a place in a list of seeds,
+        into which others may be put.
+        """
+        content = self.model_dump(mode="json", exclude={"study"} if self.stage == "search" else {"study", "number"})
+        place = f"{self.number:03d}" if self.stage == "search" else f"s{self.seed}"
+        return f"{self.stage}-{self.arm.name}-{place}-{_digest(content)}"
 
 
-def search_trial(study: Study, arm: str, number: int, point: dict[str, int | float]) -> Trial:
-    """Trial `number` of an arm's search, at a point of its space."""
+def search_trials(study: Study, arm: str, number: int, point: Point, key: str | None = None) -> list[Trial]:
+    """Trial `number` of an arm's search: one run a seed."""
+    return [search_trial(study, arm, number, point, key, place) for place in range(len(study.search.seeds))]
+
+
+def search_trial(study: Study, arm: str, number: int, point: Point, key: str | None = None, place: int = 0) -> Trial:
+    """Trial `number` of an arm's search, at a point of its space, from the seed that stands at `place`.
+
+    `key`: its `search_key`, where it is known."""
     return Trial(
         study=study.name,
         stage="search",
         number=number,
         arm=study.arm(arm).at(point),
         workload=study.workload,
-        seed=study.search.seed,
+        seed=study.search.seeds[place],
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,
+        search=key or search_key(study, arm, told_by_budget(study.search, number)),
+        **arithmetic(study, study.arm(arm), study.search.workers),
     )
 
 
-def confirm_trials(study: Study, arm: str, point: dict[str, int | float]) -> list[Trial]:
+def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
     """The confirmation of an arm at its best point: one trial a seed."""
+    there = study.arm(arm).at(point)
     return [
         Trial(
             study=study.name,
             stage="confirm",
             number=number,
-            arm=study.arm(arm).at(point),
+            arm=there,
             workload=study.workload,
             seed=seed,
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
             reads_test=True,
+            **arithmetic(study, there, study.confirm.workers),
         )
         for number, seed in enumerate(study.confirm.seeds)
     ]
 
 
-def map_trials(study: Study, points: dict[str, dict[str, int | float]]) -> list[Trial]:
+def map_trials(study: Study, points: dict[str, Point]) -> list[Trial]:
     """The map's trials, seeds outside and settings inside; none while an arm of it has no point to start from."""
     design = study.map
     if design is None or not {design.arm, study.baseline} <= points.keys():
@@ -95,6 +121,46 @@ def map_trials(study: Study, points: dict[str, dict[str, int | float]]) -> list[
                         workers=design.workers,
                         reads_test=False,
                         setting=name_of(setting),
+                        **arithmetic(study, arm, design.workers),
                     )
                 )
     return trials
+
+
+def arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
+    """What of the study's resources decides the bits of a trial of `arm` on so many workers."""
+    asks = arm.perturbation is not None and arm.perturbation.asks_circuits
+    return {
+        "sharding": study.resources.sharding if workers > 1 else None,
+        "circuit_engine": study.resources.circuit_engine if asks else None,
+    }
+
+
+def told_by_budget(search: Search, number: int) -> int | None:
+    """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
+    where several trials run at once a sampler is told of those that are there, whoever asked for them."""
+    sampler = search.sampler
+    if sampler == "random" or not search.deterministic:
+        return None
+    if sampler in ("tpe", "gp"):
+        return None if number < search.startup_trials else search.startup_trials
+    return search.trials_per_arm
+
+
+def search_key(study: Study, arm: str, budget: int | None) -> str:
+    """The name of an arm's search: equal where the same points are tried, and halved by the same rule."""
+    return _digest(
+        {
+            "arm": study.arm(arm).model_dump(mode="json"),
+            "workload": study.workload.model_dump(mode="json"),
+            "seed": study.seed,
+            "search": study.search.model_dump(mode="json", exclude={"trials_per_arm", "trials_at_once_per_arm"}),
+            "deterministic": study.search.deterministic,
+            "budget": budget,
+            **arithmetic(study, study.arm(arm), study.search.workers),
+        }
+    )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

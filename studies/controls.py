@@ -39,7 +39,7 @@ STUDY = Study(
         ),
     ),
     baseline="adam",
-    search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # there is nothing to search
+    search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seeds=(1,)),  # there is nothing to search
     confirm=Confirm(seeds=tuple(range(201, 211)), epochs=10, workers=1),
     decision=Decision(margin=0.01),
     # The circuits of a step take milliseconds: each worker simulates its own.

@@ -109,7 +109,7 @@ def study_of(name: str, size: Size) -> Study:
             Arm(name=arm, learning_rate=2e-5, weight_decay=0.01, perturbation=PERTURBATIONS[arm]) for arm in size.arms
         ),
         baseline="adamw",
-        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=1),  # there is nothing to search
+        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seeds=(1,)),  # there is nothing to search
         confirm=Confirm(seeds=size.seeds, epochs=size.epochs, workers=1),
         # A fifth of a point of the tokens: small beside what a few steps of training move.
         decision=Decision(margin=0.002),

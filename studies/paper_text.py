@@ -94,7 +94,7 @@ def study_of(name: str, size: Size) -> Study:
         ),
         baseline="adam",
         # No arm leaves chance before its fourth epoch, so nothing is halved earlier.
-        search=Search(trials_per_arm=size.trials_per_arm, epochs=8, grace_epochs=4, reduction_factor=2, seed=1),
+        search=Search(trials_per_arm=size.trials_per_arm, epochs=8, grace_epochs=4, reduction_factor=2, seeds=(1,)),
         confirm=Confirm(seeds=tuple(range(401, 401 + size.seeds)), epochs=size.epochs, workers=1),
         # One point of accuracy: below half of what the paper claims (2.3 points, C1).
         decision=Decision(margin=0.01),

@@ -40,7 +40,7 @@ STUDY = Study(
     ),
     baseline="adamw",
     # No arm leaves chance before its fourth epoch, so nothing is halved earlier.
-    search=Search(trials_per_arm=8, epochs=8, grace_epochs=4, reduction_factor=2, seed=1),
+    search=Search(trials_per_arm=8, epochs=8, grace_epochs=4, reduction_factor=2, seeds=(1,)),
     confirm=Confirm(seeds=(101, 102, 103, 104, 105, 106), epochs=10, workers=2),
     # One point of accuracy: below half of what the paper claims (2.3 points, C1).
     decision=Decision(margin=0.01),

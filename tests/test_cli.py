@@ -329,6 +329,15 @@ def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
     assert (folder / "study.py").read_text() == STUDY
 
 
+@pytest.mark.parametrize("trial", ["search-circuit-000", "confirm-circuit-s11"])
+def test_a_trial_of_a_study_comes_out_again_on_one_worker_and_on_two(whole, trial):
+    """The study's pool answered its circuits, here the workers do it themselves: the same bits."""
+    done = subprocess.run(**command("replay", whole[0] / "small", trial), timeout=200)
+    assert done.returncode == 0, done.stdout
+    assert "The same bits: completed, 2 measurements, parameters " in done.stdout
+    assert "Made elsewhere" not in done.stdout
+
+
 def wait_until(holds, deadline_s: float, what: str) -> None:
     began = time.monotonic()
     while not holds():

@@ -56,6 +56,34 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
             "arms.sine.perturbation.source=zap",
             "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit', 'sampled', ",
         ),
+        (
+            "arms.sine.perturbation.depth=65",
+            "arms.sine.perturbation.depth: got 65; allowed: a whole number from 1 to 64",
+        ),
+        (
+            'arms.sine.perturbation.n_qubits={"kind":"choice","options":["two","4"]}',
+            "arms.sine.perturbation.n_qubits: allowed: a whole number from 1 to 4096, or a space of such",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","zap"]}',
+            "arms.sine.perturbation.source: allowed: 'sine', 'circuit', 'sampled', ",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","sampled"]}',
+            "arms.sine.perturbation: allowed: shots, with source sampled",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","noisy"]}',
+            "arms.sine.perturbation: allowed: noise with the source noisy",
+        ),
+        (
+            'arms.sine.perturbation.scope={"kind":"choice","options":[1,2]}',
+            "arms.sine.perturbation.scope: allowed: 'model', 'tensor' or 'all', or a Choice of such",
+        ),
+        (
+            'arms.sine.perturbation.entangle={"kind":"uniform","low":1,"high":2}',
+            "arms.sine.perturbation.entangle: allowed: 'chain', 'ring', 'all' or 'none', or a Choice of such",
+        ),
         ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
         (
             'arms.sine.perturbation={"source":"sine","x":3}',
@@ -72,7 +100,24 @@ def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entan
         ("search.trials_per_arm=no", "search.trials_per_arm: got 'no'; allowed: a valid integer"),
         ("search.grace_epochs=9", "search.grace_epochs: at most search.epochs (2); got 9"),
         ("confirm.workers=3", "confirm.workers: a divisor of workload.batch_size (32); got 3"),
-        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seed; got 0 in both"),
+        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seeds; got 0 in both"),
+        ("search.seeds=[11,3,12]", "confirm.seeds: disjoint from search.seeds; got 11, 12 in both"),
+        ("search.seeds=[]", "search.seeds: got []; allowed: "),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"seeds":[1,2],"workers":2}',
+            "search: allowed: workers: 1 with several",
+        ),
+        (
+            "search.sampler=grid",
+            "search.sampler: got 'grid'; allowed: 'tpe', 'random', 'gp', 'qmc', 'cmaes' or 'nsga2'",
+        ),
+        ('search.objectives=["circuits"]', "search: allowed: objectives: quality first, each once; got circuits"),
+        ('search.objectives=["quality","quality"]', "search: allowed: objectives: quality first, each once; got qual"),
+        ("search.tolerance=0.1", "search: allowed: tolerance: 0 with quality as the only objective; got 0.1"),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"objectives":["quality","circuits"],"sampler":"cmaes"}',
+            "search: allowed: sampler: any other than cmaes with several objectives; got 'cmaes'",
+        ),
         ("confirm.seeds=[1,1]", "confirm.seeds: allowed: each seed once"),
         ("baseline=sgd", "baseline: one of the arms (adamw, sine); got 'sgd'"),
         ('arms=[{"name":"a"},{"name":"a"}]', "arms: each name once; got a, a"),
@@ -253,9 +298,78 @@ def test_an_arm_takes_a_point_of_exactly_its_spaces():
         arm.at({"learning_rate": 1e-3})
 
 
+CONDITIONAL = Arm(
+    name="q",
+    learning_rate=LogUniform(low=1e-4, high=1e-2),
+    perturbation=Perturbation(
+        source=Choice(options=("sine", "circuit", "sampled", "zero", "random_sign")),
+        lambda_=Uniform(low=0.0, high=1.0),
+        n_qubits=Choice(options=(2, 8)),
+        depth=Choice(options=(1, 3)),
+        entangle=Choice(options=("chain", "none")),
+        scope=Choice(options=("tensor", "all")),
+        shots=100,
+    ),
+)
+
+
+def reachable(arm: Arm, point: dict | None = None) -> list[dict]:
+    """Every point of an arm's space, ranges by their edges."""
+    point = point or {}
+    left = [(path, space) for path, space in arm.asked(point).items() if path not in point]
+    if not left:
+        return [point]
+    path, space = left[0]
+    return [one for value in space.edges() for one in reachable(arm, point | {path: value})]
+
+
+def test_a_field_is_asked_for_only_where_it_has_an_effect():
+    def asked(source: str, scope: str) -> str:
+        there = {"perturbation.source": source, "perturbation.scope": scope}
+        if source == "zero":
+            del there["perturbation.scope"]
+        return " ".join(path.rpartition(".")[2] for path in CONDITIONAL.asked(there))
+
+    assert list(CONDITIONAL.asked({})) == ["perturbation.source"]
+    assert list(CONDITIONAL.asked({"perturbation.source": "sine"})) == ["perturbation.source", "perturbation.scope"]
+    assert asked("circuit", "all") == "learning_rate source lambda_ n_qubits depth entangle scope"
+    assert asked("sine", "all") == "learning_rate source lambda_ scope"
+    assert asked("sine", "tensor") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("random_sign", "all") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("zero", "all") == "learning_rate source"
+
+
+def test_every_point_that_can_be_reached_is_an_arm_and_takes_what_its_source_takes():
+    points = reachable(CONDITIONAL)
+    assert len(points) == 2 * (2 * 2 * 16 + (4 + 2) + 1 + 2 * 4)
+    arms = [CONDITIONAL.at(point) for point in points]
+    assert not any(arm.spaces() for arm in arms)
+    for arm in arms:
+        assert (arm.perturbation.shots is not None) == (arm.perturbation.source == "sampled")
+    assert len({arm.model_dump_json() for arm in arms}) == len(arms), "no two points are the same training"
+    with pytest.raises(StudyError, match=r"arm q: a point must set .*'perturbation.scope'.*, got .*n_qubits"):
+        CONDITIONAL.at({"learning_rate": 1e-3, "perturbation.source": "sine", "perturbation.n_qubits": 2})
+
+
+def test_a_conditional_study_round_trips_through_json():
+    study = a_study(arms=(Arm(name="adamw"), CONDITIONAL))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
 def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():
     assert a_study().search.deterministic
     assert not with_overrides(a_study(), ["search.trials_at_once_per_arm=2"]).search.deterministic
+
+
+def test_neither_is_one_that_looks_at_seconds():
+    assert not with_overrides(a_study(), ['search.objectives=["quality","step_time"]']).search.deterministic
+    assert with_overrides(a_study(), ['search.objectives=["quality","circuits"]']).search.deterministic
+
+
+def test_a_study_of_the_time_of_one_search_seed_is_read():
+    tree = a_study().model_dump(mode="json")
+    del tree["search"]["seeds"]
+    assert study_from_tree(tree | {"search": tree["search"] | {"seed": 7}}).search.seeds == (7,)
 
 
 def test_fewer_workers_go_on_from_a_checkpoint_and_so_want_one():

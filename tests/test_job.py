@@ -250,7 +250,7 @@ def test_what_is_uploaded_is_the_studies(resumed, cluster_of_jobs):
 
 def test_the_exit_code_of_bad_input_is_2_and_of_a_failure_1(cluster_of_jobs, resumed, results):
     chosen = results.read_json("chosen.json")
-    results.write_text("chosen.json", json.dumps(chosen | {"sine": {"learning_rate": -1}}))
+    results.write_text("chosen.json", json.dumps(chosen | {"sine": chosen["sine"] | {"point": {"learning_rate": -1}}}))
     broken = cluster_of_jobs.submit("broken", *RUN)
     none = cluster_of_jobs.submit("none", "run", "studies/none.py", "--storage", STORAGE)
     code, said = cluster_of_jobs.finish("none", none)

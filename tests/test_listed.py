@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from made import SMALL_TASK, a_study
-from test_distributed import a_trial, rows_of, site_of, timeless
+from test_distributed import a_trial, quiet, rows_of, site_of, timeless
 
 from qsgd_ray.config import Arm, Confirm, Map, Perturbation
 from qsgd_ray.distributed import run_trials
@@ -14,6 +14,9 @@ from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
 from qsgd_ray.study import run_study
+from qsgd_ray.training import run, train
+from qsgd_ray.trial import map_trials
+from qsgd_ray.workloads import make_workload
 
 SINE = Perturbation(source="sine", lambda_=5.0, n_qubits=2)
 TRIALS = [a_trial(number, SINE if number % 2 else None, workers=1) for number in range(4)]
@@ -70,7 +73,7 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     study = a_study(
         workload=SMALL_TASK,
         confirm=Confirm(seeds=(11, 12), epochs=2, workers=1),
-        map=Map(arm="sine", axes={"perturbation.n_qubits": (2, 4), "learning_rate": (1e-3,)}, seeds=(31, 32), epochs=1),
+        map=Map(arm="sine", axes={"perturbation.n_qubits": (2, 4), "workload.length": (8,)}, seeds=(31, 32), epochs=1),
     )
     results = Results(tmp_path)
     results.open(study, {})
@@ -78,7 +81,11 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     tables = results.read()
     mapped = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
     assert len(mapped) == 6 == len({row["trial_id"] for row in mapped})
-    assert {row["learning_rate"] for row in mapped} == {1e-3}
+    assert {row["setting"] for row in mapped if row["arm"] == "adamw"} == {'{"workload.length": 8}'}
+    told = next(row for row in mapped if row["arm"] == "adamw")
+    shorter = next(trial for trial in map_trials(study, results.choices(study)) if trial.trial_id == told["trial_id"])
+    alone = run(train(shorter, make_workload(shorter.workload), None), quiet)
+    assert told["validation_loss"] == alone.measurements[-1].validation_loss
     assert {(row["arm"], row["n_qubits"]) for row in mapped} == {("adamw", None), ("sine", 2), ("sine", 4)}
     assert all(row["test_accuracy"] is None and row["validation_accuracy"] is not None for row in mapped)
     before = {row["trial_id"]: row for row in tables.trials.to_pylist()}

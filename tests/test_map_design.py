@@ -114,7 +114,7 @@ def test_an_axis_takes_the_place_of_what_was_searched():
     [
         ({"arm": "adamw"}, "map.arm: an arm beside the baseline (sine); got 'adamw'"),
         ({"arm": "frob"}, "map.arm: an arm beside the baseline (sine); got 'frob'"),
-        ({"seeds": (0, 1)}, "map.seeds: disjoint from search.seed; got 0 in both"),
+        ({"seeds": (0, 1)}, "map.seeds: disjoint from search.seeds; got 0 in both"),
         (
             {"axes": {"perturbation.frob": (1,)}},
             "map.axes: fields of the arm sine or, below workload, of the workload; ",
@@ -159,7 +159,7 @@ def test_a_map_survives_json_and_is_changed_from_the_command_line():
 
 def test_the_seeds_of_a_map_may_be_those_of_the_confirmation_but_not_of_the_search():
     study = a_study(
-        search=Search(trials_per_arm=2, epochs=2, grace_epochs=1, seed=5),
+        search=Search(trials_per_arm=2, epochs=2, grace_epochs=1, seeds=(5,)),
         confirm=Confirm(seeds=(31, 32), epochs=2),
         map=a_map(),
     )

@@ -5,10 +5,17 @@ import pytest
 from rich.console import Console
 from studies_made import Run, a_study, lost, made, runs
 
+from qsgd_ray.analysis.statistics import interquartile_mean
+from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import judge
 from qsgd_ray.config import StudyError
+from qsgd_ray.curves import learning_curves, step_ratios
+from qsgd_ray.drawing import MOST_ROWS, by_row
+from qsgd_ray.figures import final_accuracy
 from qsgd_ray.outcome import Ending
-from qsgd_ray.report import flat, headline, points, summary_table, verdict_table, write_report
+from qsgd_ray.report import flat, headline, write_report
+from qsgd_ray.terminal import summary_table, verdict_table
+from qsgd_ray.words import points
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
 FIGURES = (
@@ -19,6 +26,7 @@ FIGURES = (
     "time-to-target",
     "step-ratio",
     "search",
+    "costs-by-arm",
 )
 
 
@@ -74,10 +82,46 @@ def test_report_names_every_arm_and_verdict_before_any_figure(page):
 
 def test_every_figure_has_a_caption_that_counts_what_it_leaves_out(page):
     assert re.findall(r'<figure id="([^"]+)"', page) == list(FIGURES)
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, flags=re.DOTALL)
+    captions = re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", page, flags=re.DOTALL)
     assert len(captions) == len(FIGURES)
     assert all(re.search(r"[Ll]eft out: \d+|Without a colour: \d+", caption) for caption in captions)
     assert all(f'id="plot-{name}"' in page for name in FIGURES)
+
+
+def test_every_figure_has_its_numbers_as_a_table(page):
+    for name in FIGURES[:-1]:  # the ledger is the last one's
+        figure = page[page.index(f'<figure id="{name}"') :]
+        figure = figure[: figure.index("</figure>")]
+        assert len(re.findall(r"<tr>", figure[figure.index("<details>") :])) > 1, name
+
+
+def test_a_table_of_many_numbers_says_how_many_it_leaves_out():
+    found = by_row("All.", "seed", range(1000), {"arm": dict.fromkeys(range(1, 1000), 0.5)})
+    assert len(found.rows) == MOST_ROWS
+    assert found.told == f"All. {MOST_ROWS} of 999 rows."
+    assert (found.rows[0], found.rows[-1]) == (["1", "0.5"], ["999", "0.5"])
+
+
+def test_a_figure_of_many_runs_shows_some_and_says_so():
+    accuracies = 0.9 + np.random.default_rng(0).normal(0, 0.01, 400)
+    study = made({"adamw": runs(accuracies), "sine": [Run(float(x), ratio=0.1) for x in accuracies]})
+    tables = study.tables()
+    curves, ratios = learning_curves(tables), step_ratios(tables)
+    assert "800 confirmation runs, a thin line each for 300 of them and 500 not drawn" in curves.caption
+    assert "400 confirmation runs of the perturbed arms (thin for 300 of them and 100 not drawn)" in ratios.caption
+    assert sum(list(trace.x).count(None) for trace in curves.figure.data) == 300
+    assert any(trace.type == "violin" for trace in final_accuracy(tables, arm_summaries(tables)).figure.data)
+
+
+def test_a_band_is_that_of_all_runs_and_not_of_those_drawn():
+    accuracies = 0.9 + np.random.default_rng(0).normal(0, 0.01, 400)
+    tables = made({"adamw": runs(accuracies), "sine": runs(accuracies)}).tables()
+    (mean,) = [trace for trace in learning_curves(tables).figure.data if trace.name == "sine"]
+    rows = [m for m in tables.measurements.to_pylist() if m["arm"] == "sine"]
+    for epoch, drawn in zip(mean.x, mean.y, strict=True):
+        whole = [100 * m["validation_accuracy"] for m in rows if m["epoch"] == epoch]
+        assert len(whole) == 400
+        assert drawn == pytest.approx(interquartile_mean(whole))
 
 
 def test_numbers_of_an_arm_count_nulls_and_misses_and_give_intervals(page):
@@ -97,7 +141,8 @@ def test_profiles_name_the_runs_without_a_result(page):
 
 
 def test_endings_are_counted_by_stage_and_arm(page):
-    row = re.search(r'<th scope="row">confirm</th><td class="left">wild</td>(.*?)</tr>', page, flags=re.DOTALL).group(1)
+    part = page[page.index('id="trials"') :]
+    row = re.search(r'<th scope="row">confirm</th><td class="left">wild</td>(.*?)</tr>', part, flags=re.DOTALL).group(1)
     assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[:7] == ["6 of 6", "2", "0", "2", "1", "1", "4"]
 
 

@@ -1,4 +1,4 @@
-"""Rows are typed, whole, never doubled, readable in one line by others; a study's folder holds one study."""
+"""Rows are typed, whole, never doubled, readable in one line by others; a row tells its trial."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results, read
 from qsgd_ray.rows import MEASUREMENTS, TRIALS, trial_row
-from qsgd_ray.trial import confirm_trials, search_trial
+from qsgd_ray.trial import Trial, confirm_trials, search_trial
 
 
 def measured(epoch: int, accuracy: float, **fields) -> Measurement:
@@ -104,6 +104,12 @@ def test_a_repeated_attempt_replaces_its_rows(results):
     assert read(results.path).trials.num_rows == 1
 
 
+def test_a_row_tells_its_whole_trial(results):
+    results.write(TRIAL, OUTCOME)
+    (row,) = read(results.path).trials.to_pylist()
+    assert Trial.model_validate_json(row["trial"]) == TRIAL
+
+
 def test_missing_is_null_and_never_zero(results):
     results.write(TRIAL, Outcome(Ending.FAILED, error="Traceback ..."))
     (row,) = read(results.path).trials.to_pylist()
@@ -133,29 +139,6 @@ def test_a_kill_between_the_two_tables_leaves_no_half_trial(results):
 def test_a_kill_in_the_middle_of_a_write_leaves_nothing_that_is_read(results):
     (results.path / "trials" / f".{TRIAL.trial_id}.parquet.0123").write_bytes(b"PAR1 half a fi")
     assert read(results.path).trials.num_rows == 0
-
-
-def test_a_study_goes_on_with_other_machines_but_not_with_another_arithmetic(tmp_path):
-    Results(tmp_path).open(a_study(), {})
-    more = ["resources.least_workers=1", "resources.checkpoint_steps=10", "resources.circuit_timeout_s=5"]
-    Results(tmp_path).open(with_overrides(a_study(), more), {})
-    for changed in ("resources.sharding=fsdp", "resources.circuit_engine=torch"):
-        with pytest.raises(StudyError, match="holds a study with another resources"):
-            Results(tmp_path).open(with_overrides(a_study(), [changed]), {})
-
-
-def test_the_same_study_is_gone_on_with_and_another_is_refused(results):
-    results.write(TRIAL, OUTCOME)
-    results.open(a_study(), {"commit": None})
-    assert read(results.path).trials.num_rows == 1
-    other = with_overrides(a_study(), ["confirm.epochs=3"])
-    with pytest.raises(StudyError, match=r"holds a study with another confirm.epochs \(2, now 3\)"):
-        results.open(other, {})
-
-
-def test_other_arms_are_another_study(results):
-    with pytest.raises(StudyError, match=r"another arms"):
-        results.open(a_study(arms=a_study().arms[:1]), {})
 
 
 @pytest.mark.parametrize("inside", ["file/below", "file"])
@@ -189,7 +172,10 @@ def test_a_broken_row_is_one_line_that_names_it(results):
 def test_a_resumed_study_keeps_what_it_was_begun_with(results):
     results.open(a_study(), {"commit": "second"})
     results.open(a_study(), {"commit": "third"})
-    assert read(results.path).provenance == {"commit": None, "resumed": [{"commit": "second"}, {"commit": "third"}]}
+    found = read(results.path).provenance
+    version = found.pop("study_version")
+    runs = [{"commit": commit, "study_version": version} for commit in ("second", "third")]
+    assert found == {"commit": None, "resumed": runs}
 
 
 def test_a_planted_pickle_is_not_opened(results, monkeypatch):

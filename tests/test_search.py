@@ -10,14 +10,18 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import SMALL_TASK, a_study
+from optuna.trial import TrialState
+from test_arm_search import SAMPLERS
 from test_distributed import quiet, site_of, timeless
 from test_results import OUTCOME, measured
+from test_search_view import shown
 
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
+from qsgd_ray.search_view import FILE
 from qsgd_ray.study import unfinished
 from qsgd_ray.trainable import on_workers
 from qsgd_ray.training import run
@@ -78,7 +82,7 @@ def test_every_arm_gets_its_budget_and_its_own_points(tmp_path):
     assert [one["number"] for one in points["sine"]] == list(range(6))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_of_several_at_once_that_goes_on_draws_no_point_twice(tmp_path, sampler):
     study = with_overrides(THREE, ["search.trials_at_once_per_arm=2", f"search.sampler={sampler}"])
     results = Results(tmp_path)
@@ -92,7 +96,7 @@ def test_a_search_of_several_at_once_that_goes_on_draws_no_point_twice(tmp_path,
     assert len({one["point"]["learning_rate"] for one in again}) == 6
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_largest_seed_is_one_that_every_sampler_takes(tmp_path, sampler):
     study = with_overrides(THREE, [f"seed={2**32 - 1}", f"search.sampler={sampler}"])
     results = Results(tmp_path)
@@ -125,7 +129,7 @@ ENDINGS = a_study(
         Arm(name="far", perturbation=Perturbation(source="sine", lambda_=Choice(options=(1e38, 1e37)), scope="all")),
         Arm(name="broken", learning_rate=RATE, perturbation=Perturbation(source="circuit")),
     ),
-    search=Search(trials_per_arm=3, epochs=4, grace_epochs=1, reduction_factor=2),
+    search=Search(trials_per_arm=3, epochs=4, grace_epochs=1, reduction_factor=2, seeds=(0, 1)),
 )
 
 
@@ -144,20 +148,30 @@ def test_every_trial_has_its_row_whatever_its_ending(searched):
     endings = {}
     for row in rows_of(searched.results):
         endings.setdefault(row["arm"], []).append(row["ending"])
-    assert endings["far"] == [Ending.DIVERGED] * 3
-    assert endings["broken"] == [Ending.FAILED] * 3
-    assert len(endings["adamw"]) == 3
+    assert endings["far"] == [Ending.DIVERGED] * 6
+    assert endings["broken"] == [Ending.FAILED] * 6
+    assert len(endings["adamw"]) == 6
     assert set(endings["adamw"]) <= {Ending.COMPLETED, Ending.STOPPED_EARLY}
     errors = [row["error"] for row in rows_of(searched.results) if row["arm"] == "broken"]
     assert all("ZeroDivisionError: planted" in error and "in submit" in error for error in errors)
     assert not unfinished(ENDINGS, searched.results)
 
 
+def test_a_search_is_shown_as_its_rows_say(searched):
+    seen = shown(searched.results.path / FILE)
+    assert {arm: [trial[:2] for trial in trials] for arm, trials in seen.items() if arm != "adamw"} == {
+        arm: [(number, TrialState.FAIL) for number in range(3)] for arm in ("far", "broken")
+    }
+    rows = {row["number"]: row["ending"] for row in rows_of(searched.results) if row["arm"] == "adamw"}
+    states = {Ending.COMPLETED: TrialState.COMPLETE, Ending.STOPPED_EARLY: TrialState.PRUNED}
+    assert {trial[0]: trial[1] for trial in seen["adamw"]} == {n: states[ending] for n, ending in rows.items()}
+
+
 def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
-    """A site with the first `keep` rows of each arm."""
+    """A site with the rows of the first `keep` trials of each arm, and of one that was cut off between its rows."""
     site = site_of(folder / "small", cluster, circuits=Broken(), resources=resources)
     for row in searched.results.read().trials.to_pylist():
-        if row["number"] < keep:
+        if row["number"] < keep or (row["arm"], row["number"], row["seed"]) == ("adamw", keep, 0):
             for table in ("trials", "measurements"):
                 name = f"{row['trial_id']}.parquet"
                 (site.results.path / table / name).write_bytes((searched.results.path / table / name).read_bytes())
@@ -168,7 +182,7 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
     """The rows that are trained again are the same as well: with one trial at a time the search is deterministic."""
     site = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
     kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
-    assert len(kept) == 3
+    assert len(kept) == 7
     assert unfinished(ENDINGS, site.results) == {"adamw": 2, "far": 2, "broken": 2}
     run_search(ENDINGS, site)
     assert [{**row, "error": None} for row in rows_of(site.results)] == [
@@ -179,12 +193,16 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
 
 def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exactly(searched, cluster, tmp_path):
     study = ENDINGS.model_copy(update={"search": ENDINGS.search.model_copy(update={"trials_at_once_per_arm": 2})})
-    site = interrupted(searched, cluster, tmp_path, keep=1, resources=Resources())
+    site = site_of(tmp_path / "small", cluster, circuits=Broken(), resources=Resources())
+    for arm in study.arms:
+        site.results.write(
+            search_trial(study, arm.name, 0, {path: s.edges()[0] for path, s in arm.spaces().items()}), OUTCOME
+        )
     kept = set((site.results.path / "trials").iterdir())
     run_search(study, site)
     rows = site.results.read().trials.to_pylist()
     assert sorted((row["arm"], row["number"]) for row in rows) == [
-        (arm, number) for arm in ("adamw", "broken", "far") for number in range(3)
+        (arm, number) for arm in ("adamw", "broken", "far") for number in range(3) for _ in range(2)
     ]
     assert kept <= set((site.results.path / "trials").iterdir())
 

@@ -8,14 +8,15 @@ from made import a_study
 from test_results import measured
 
 from qsgd_ray import study as stages
-from qsgd_ray.config import Arm, NoiseSettings, Perturbation, StudyError
+from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.results import Results
-from qsgd_ray.study import StudyUnfinished, best_point, chosen_points, unfinished
+from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished
 from qsgd_ray.study_file import load_study
 from qsgd_ray.trial import confirm_trials, search_trial
+from qsgd_ray.tried import best_point
 
 STUDIES = Path(__file__).parent.parent / "studies"
 
@@ -34,7 +35,7 @@ def write(results: Results, number: int, rate: float, ending: Ending, *accuracie
 
 
 def chosen(results: Results) -> float | None:
-    point = best_point(a_study().arm("sine"), results)
+    point = best_point(a_study(), a_study().arm("sine"), results.read().trials.to_pylist())
     return point and point["learning_rate"]
 
 
@@ -199,6 +200,13 @@ def test_a_choice_of_qubits_is_judged_by_its_largest():
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):
         check_memory(type(study).model_validate(tree), available_bytes=2**34)
+
+
+def test_a_choice_of_sources_is_judged_by_each_of_them():
+    source = Choice(options=("sine", "circuit"))
+    arms = (Arm(name="q", perturbation=Perturbation(source=source, n_qubits=35, depth=Choice(options=(1, 20)))),)
+    with pytest.raises(StudyError, match="got 35 at depth 20"):
+        check_memory(a_study(arms=arms, baseline="q"), available_bytes=2**34)
 
 
 def test_gpus_that_are_not_there_are_refused(monkeypatch):

@@ -138,7 +138,7 @@ def _lambdas(tables: Tables, arm: str) -> Claim:
         text,
         arm,
         finding,
-        f"{told}.",
+        f"{told[0].upper()}{told[1:]}.",
         measured=change.value if change else None,
         interval=change.interval if change else None,
         n_pairs=n,
@@ -149,7 +149,7 @@ def _little_noise(tables: Tables, small: str) -> tuple[Finding, str]:
     change = statistics.relative_spread(*_accuracies(tables, small))
     if change is None or change.interval is None:
         return Finding.INCONCLUSIVE, f"{small}: no spread to compare"
-    told = f"the spread of {small} is {_percent(change)} of Adam's more"
+    told = f"{small} spreads by {_percent(change)} against Adam over the seeds"
     if change.interval.low > 0:
         return Finding.CONTRADICTED, told
     return (Finding.SUPPORTED if change.interval.high < 1 else Finding.INCONCLUSIVE), told
@@ -160,7 +160,7 @@ def _faster_with_variance(tables: Tables, arm: str) -> tuple[Finding, str]:
     spread = statistics.relative_spread(*_accuracies(tables, arm))
     if epochs is None or spread is None or epochs.interval is None or spread.interval is None:
         return Finding.INCONCLUSIVE, f"{arm}: too few runs"
-    told = f"{arm} takes {_percent(epochs)} more epochs and its spread is {_percent(spread)} larger"
+    told = f"{arm} needs {_percent(epochs)} epochs and spreads by {_percent(spread)}"
     if epochs.interval.low > -FASTER or spread.interval.high < 0:
         return Finding.CONTRADICTED, told
     shown = epochs.interval.high < 0 and spread.interval.low > 0
@@ -171,9 +171,9 @@ def _destabilises(tables: Tables, large: str) -> tuple[Finding, str]:
     pairs = pair(*_rows(tables, large), tables.study.confirm.seeds)
     bad = pairs.arm_lost - pairs.baseline_lost
     interval = statistics.difference_interval(pairs.differences)
-    told = f"of {large} {pairs.arm_lost + pairs.both_lost} runs have no result"
+    told = f"{pairs.arm_lost + pairs.both_lost} runs of {large} have no result"
     if interval is not None:
-        told += f", the others differ by {_points(interval.low)} to {_points(interval.high)} points"
+        told += f", the others are {_points(interval.low)} to {_points(interval.high)} points from Adam's"
     if bad > 0 and statistics.p_sign(pairs.baseline_lost, pairs.arm_lost) < tables.study.decision.alpha:
         return Finding.SUPPORTED, told
     if interval is None:
@@ -191,7 +191,7 @@ def _qubits(tables: Tables, arm: str) -> Claim:
     study = tables.study
     if study.map is None or study.map.arm != arm or QUBITS not in study.map.axes:
         return _not(draft, f"It needs a map of {arm} with the axis {QUBITS}.")
-    rows = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
+    rows = [row for name in (arm, study.baseline) for row in tables.rows("map", name)]
     seconds = {(row["arm"], row["setting"], row["seed"]): seconds_a_step(row) for row in rows}
     points = []
     for setting in study.map_settings(arm):
@@ -204,8 +204,9 @@ def _qubits(tables: Tables, arm: str) -> Claim:
         return _not(draft, "Too few runs of the map have ended.")
     n_qubits, log_ratio = np.array(points).T
     fit = sm.OLS(log_ratio, sm.add_constant(n_qubits)).fit(cov_type="HC3", use_t=True)
-    low, high = fit.conf_int(0.05)[1]
-    rate, interval = float(np.expm1(fit.params[1])), Interval(float(np.expm1(low)), float(np.expm1(high)))
+    # Rounded like differences: equal ratios have slopes in their last bits.
+    rate, low, high = np.round(np.expm1([fit.params[1], *fit.conf_int(0.05)[1]]), statistics.DECIMALS).tolist()
+    interval = Interval(low, high)
     finding = Finding.INCONCLUSIVE
     if interval.low > 0:
         finding = Finding.SUPPORTED

@@ -50,9 +50,9 @@ def effect_map(tables: Tables) -> EffectMap | None:
     if study.map is None:
         return None
     rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in tables.trials.to_pylist():
-        if row["stage"] == "map":
-            rows[row["arm"], _normal(row["setting"])].append(row)
+    for name in (study.map.arm, study.baseline):
+        for row in tables.rows("map", name):
+            rows[name, _normal(row["setting"])].append(row)
     here = study.map_settings(study.map.arm)
     arm = {name_of(setting): rows[study.map.arm, name_of(setting)] for setting in here}
     baseline = {name_of(setting): rows[study.baseline, name_of(of_baseline(setting))] for setting in here}

@@ -77,8 +77,10 @@ def ladders(tables: Tables) -> tuple[Ladder, ...]:
     )
 
 
-def rung_of(perturbation: Perturbation) -> str:
-    """The rung on which it stands."""
+def rung_of(perturbation: Perturbation) -> str | None:
+    """The rung on which it stands; None where the search decides that."""
+    if not isinstance(perturbation.source, str) or not isinstance(perturbation.entangle, str):
+        return None
     flat = perturbation.source == "circuit" and perturbation.entangle == "none"
     return "flat_circuit" if flat else perturbation.source
 
@@ -91,13 +93,15 @@ def controls(tables: Tables, arm: Arm) -> list[tuple[str, Arm]]:
         for other in tables.study.arms
         if other.perturbation is not None and other.name != tables.study.baseline and _comparable(arm, other)
     ]
-    found = [(name, other) for name, other in below if ORDER[name] < height]
+    found = [(name, other) for name, other in below if name is not None and ORDER[name] < height]
     return sorted(found, key=lambda rung: ORDER[rung[0]])
 
 
 def _rung(arm: Arm) -> str:
     assert arm.perturbation is not None
-    return rung_of(arm.perturbation)
+    name = rung_of(arm.perturbation)
+    assert name is not None
+    return name
 
 
 def _comparable(arm: Arm, other: Arm) -> bool:

@@ -69,17 +69,25 @@ def bootstrap_band(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]
     """
     if len(values) < 2:
         return None
-    result = stats.bootstrap(
-        (np.sort(finite(values), axis=0),),  # sorted, so that the order of rows cannot show
-        interquartile_mean,
-        n_resamples=RESAMPLES,
-        confidence_level=level,
-        method="percentile",
-        axis=0,
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    )
-    return result.confidence_interval.low, result.confidence_interval.high
+    # Every column is resampled by the same ranks, so that the order of rows cannot show.
+    means = _kept(len(values)) @ np.sort(finite(values), axis=0)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)], axis=0)
+    return low, high
+
+
+@lru_cache(maxsize=8)
+def _kept(n: int) -> Floats:
+    """What each rank of n values weighs in the interquartile mean of each resample, (RESAMPLES, n).
+
+    scipy's bootstrap with `interquartile_mean` (the tests compare), which makes every resample of every column: for 300
+    runs of 100 epochs half a gigabyte and seconds, where this is one product of matrices.
+    """
+    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    cut = int(0.25 * n)
+    ranks = np.sort(drawn, axis=1)[:, cut : n - cut]
+    places = ranks + n * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
+    return counts / ranks.shape[1]
 
 
 def bootstrap_interval(values: Floats, level: float = 0.95) -> Interval | None:

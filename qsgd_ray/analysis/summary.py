@@ -64,7 +64,7 @@ class ArmSummary:
 def confirm_rows(tables: Tables, arm: str) -> list[Row]:
     """The confirmation's rows of `arm` in the order of the seeds, one a seed; StudyError where there are two."""
     seeds = tables.study.confirm.seeds
-    rows = [row for row in tables.trials.to_pylist() if row["stage"] == "confirm" and row["arm"] == arm]
+    rows = tables.rows("confirm", arm)
     by_seed = {row["seed"]: row for row in rows}
     if len(by_seed) < len(rows):
         raise StudyError(f"DIR: got more than one confirmation of {arm} at a seed; allowed: one, at the chosen point")

@@ -144,13 +144,11 @@ def _ended(rows: Sequence[Row]) -> list[float | None]:
 
 def _explained(verdict: ArmVerdict, tables: Tables) -> ArmVerdict:
     """Where an arm's whole search left nothing to confirm, waiting for its confirmation would be in vain: say so."""
-    rows = tables.trials.to_pylist()
     for name in (verdict.baseline, verdict.arm):
-        mine = [row for row in rows if row["arm"] == name]
-        ended = [row for row in mine if row["stage"] == "search" and row["ending"] != Ending.LOST]
+        ended = [row for row in tables.rows("search", name) if row["ending"] != Ending.LOST]
         usable = [row for row in ended if row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)]
         planned = tables.study.planned("search", tables.study.arm(name))
-        if planned and len(ended) >= planned and not usable and not any(row["stage"] == "confirm" for row in mine):
+        if planned and len(ended) >= planned and not usable and not tables.rows("confirm", name):
             reason = f"None of the {planned} search trials of {name} got a result, so there was nothing to confirm."
             return replace(verdict, reason=reason)
     return verdict

@@ -129,7 +129,7 @@ def _under_ray(task: LanguageTask, checkpoint_steps: int | None, folder: Path) -
         workload=task,
         arms=(ARM,),
         baseline=ARM.name,
-        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seed=2),
+        search=Search(trials_per_arm=1, epochs=1, grace_epochs=1, seeds=(2,)),
         confirm=Confirm(seeds=(SEED,), epochs=EPOCHS, workers=1),
         decision=Decision(margin=0.01),
         resources=resources,

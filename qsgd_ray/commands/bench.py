@@ -69,6 +69,32 @@ def bench_train(
     _bench("train", cases(rounds, quick), storage)
 
 
+@bench.command("engine")
+def bench_engine(
+    trials: Annotated[int, typer.Option(min=1, help="So many trials a search.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="So many searches.")] = 3,
+    storage: BenchStorage = BENCH_RESULTS,
+) -> None:
+    """What the search adds to a trial beyond training, beside Ray Tune with empty trials."""
+    from qsgd_ray.connection import settle
+
+    settle()
+    from qsgd_ray.bench.engine import cases
+
+    _bench("engine", cases(trials, rounds), storage)
+
+
+@bench.command("report")
+def bench_report(
+    quick: Annotated[bool, typer.Option("--quick", help="300 trials of 30 epochs.")] = False,
+    storage: BenchStorage = BENCH_RESULTS,
+) -> None:
+    """What a simulated study of 10,000 trials and a million measurements takes to pack, to read and to report."""
+    from qsgd_ray.bench.report import cases
+
+    _bench("report", cases(quick), storage)
+
+
 def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
     from qsgd_ray.bench.rows import timing_table, write_rows
 

@@ -39,12 +39,15 @@ def print_report(place: Storage, console: Console) -> None:
     from qsgd_ray.analysis.effect_map import effect_map
     from qsgd_ray.analysis.ladder import ladders
     from qsgd_ray.evidence import claims_table, ladders_told, map_told
-    from qsgd_ray.report import summary_table, throughput_table, verdict_table, write_report
-    from qsgd_ray.results import read
+    from qsgd_ray.report import write_report
+    from qsgd_ray.results import Results
+    from qsgd_ray.terminal import summary_table, throughput_table, verdict_table
 
-    tables = read(place)
+    results = Results(place)
+    results.pack()
+    tables = results.read_study()
     try:
-        page = write_report(place)
+        page = write_report(place, tables)
     except StorageError:
         raise
     except OSError as error:
@@ -59,4 +62,6 @@ def print_report(place: Storage, console: Console) -> None:
         console.print(claims_table(found_claims))
     if (found_map := effect_map(tables)) is not None:
         console.print(map_told(found_map), "")
+    for note in tables.notes:
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)

@@ -57,6 +57,13 @@ def run(
             help="A running Ray cluster, e.g. auto. Default: RAY_ADDRESS, else a private one on this machine."
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WHERE]",
+            help="Show trials live by tensorboard[=FOLDER] or mlflow[=URI]; default: among the results. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Run a study (or go on with it), write its report and print the verdict."""
     from qsgd_ray.study_file import load_study
@@ -71,7 +78,7 @@ def run(
             if isinstance(study, Limits):
                 _run_limits(study, study_file, overrides or [], place, address)
             else:
-                _run(study, study_file, overrides or [], place, address)
+                _run(study, study_file, overrides or [], place, address, track or [])
     except Terminated:  # before a trial began, or after the last
         raise SystemExit(TERMINATED) from None
 
@@ -89,7 +96,9 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+def _run(
+    study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None, track: list[str]
+) -> None:
     from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
 
     settle()
@@ -99,8 +108,11 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
     from qsgd_ray.study import StudyUnfinished, run_study
+    from qsgd_ray.tracking.asked import asked_tracker
+    from qsgd_ray.tracking.beside import Tracking
 
     console = Console()
+    asked = [asked_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
     counts = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
@@ -109,6 +121,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
     refuse_what_cannot_run(study, address)
     results.open(study, provenance(study, study_file, overrides, address))
     results.write_text("study.py", study_file.read_text())
+    tracking = Tracking(asked, results)
     try:
         # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
         with connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
@@ -131,6 +144,7 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
                         work.join(timeout=0.5)
                         for event in bulletin.drain():
                             progress.show(event)
+                            tracking.tell(event)
             except KeyboardInterrupt as interrupt:
                 if cluster.private:
                     raise
@@ -141,8 +155,11 @@ def _run(study: Study, study_file: Path, overrides: list[str], place: Storage, a
         _leave(interrupt, results, console)
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
+    complaints = tracking.finish()
     print_report(place, console)
-    failed = sum(row["checkpoints_failed"] or 0 for row in results.read().trials.to_pylist())
+    for complaint in complaints:
+        complain(StorageError(complaint))
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.read_study().trials.to_pylist())
     if failed:
         complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
     if failures:

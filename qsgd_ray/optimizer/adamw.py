@@ -110,9 +110,9 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             )
         except ValidationError as error:
             raise ValueError(config.one_line(error)) from None
-        for name, value in (("lambda_", perturbation.lambda_), ("n_qubits", perturbation.n_qubits)):
-            if isinstance(value, SPACES):
-                raise ValueError(f"Perturbation.{name}: got a space; allowed: a number")
+        for name in config.Perturbation.model_fields:
+            if isinstance(getattr(perturbation, name), SPACES):
+                raise ValueError(f"Perturbation.{name}: got a space; allowed: a value")
         if telemetry_every is not None and telemetry_every < 1:
             raise ValueError(f"telemetry_every: got {telemetry_every}; allowed: a whole number >= 1, or None")
         self._signal = make_signal(perturbation, circuits)

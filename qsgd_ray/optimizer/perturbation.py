@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -207,18 +207,19 @@ def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | Non
 
     ValueError: sampled or noisy answers asked of a backend that gives one kind only. CircuitError: Aer is not there.
     """
-    if perturbation.source in CLOSED_FORMS:
-        return CLOSED_FORMS[perturbation.source]()
+    source, depth, entangle = cast(str, perturbation.source), cast(int, perturbation.depth), perturbation.entangle
+    if source in CLOSED_FORMS:
+        return CLOSED_FORMS[source]()
     backend = backend or AutoBackend()
-    if perturbation.source != "circuit":
+    if source != "circuit":
         if not isinstance(backend, SamplingBackend):
             raise ValueError(
-                f"circuits: got {type(backend).__name__} for source {perturbation.source}; allowed: a backend that "
+                f"circuits: got {type(backend).__name__} for source {source}; allowed: a backend that "
                 f"samples (auto, the pool), or source circuit, which takes this one's answers as they are"
             )
         backend = backend.sampled(Sampling(perturbation.shots, perturbation.noise))
     return CircuitSignal(
-        backend, perturbation.depth, perturbation.entangle, perturbation.rotations, keyed=perturbation.shots is not None
+        backend, depth, cast(Entangle, entangle), perturbation.rotations, keyed=perturbation.shots is not None
     )
 
 

@@ -185,3 +185,20 @@ def test_the_interval_of_a_share_is_wilson_s(n_hits):
 def test_a_share_that_cannot_be_is_refused(counts):
     with pytest.raises(ValueError, match="n_hits: got"):
         statistics.proportion_interval(*counts)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 12, 41])
+def test_the_band_is_scipys_bootstrap_of_the_interquartile_mean(n):
+    values = np.random.default_rng(n).normal(size=(n, 3))
+    slow = stats.bootstrap(
+        (np.sort(values, axis=0),),
+        statistics.interquartile_mean,
+        n_resamples=statistics.RESAMPLES,
+        method="percentile",
+        axis=0,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    low, high = statistics.bootstrap_band(values)
+    np.testing.assert_allclose(low, slow.low, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(high, slow.high, rtol=0, atol=1e-14)

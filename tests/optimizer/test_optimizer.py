@@ -596,7 +596,7 @@ def test_waiting_for_circuits_is_counted_in_seconds():
             r"^amsgrad: got True; allowed: with direction gradient and formula adamw",
         ),
         ({"amsgrad": True, "direction": "preconditioned"}, r"^amsgrad: got True; allowed: with direction gradient"),
-        ({"lambda_": LogUniform(low=0.1, high=1)}, r"^Perturbation.lambda_: got a space; allowed: a number$"),
+        ({"lambda_": LogUniform(low=0.1, high=1)}, r"^Perturbation.lambda_: got a space; allowed: a value$"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(bad, told):

@@ -1,0 +1,124 @@
+"""Which of the searched settings mattered: the search's rows in, a share of one for each setting of an arm out.
+
+PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255; optuna's): how far the best tenth of the trials lies, in one setting,
+from all of them. A setting without a say keeps the best trials where all are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsgd_ray.config import Arm, Choice, LogUniform
+from qsgd_ray.outcome import Ending
+from qsgd_ray.results import Tables
+from qsgd_ray.spaces import Space
+
+# Below that the best tenth is a single trial, and what it shows is chance.
+MIN_TRIALS = 10
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Of an arm: `shares` add up to one; None, and `why`, where nothing can be said. `n_trials` are counted,
+    `n_null` have no accuracy."""
+
+    arm: str
+    n_trials: int
+    n_null: int
+    shares: dict[str, float] | None
+    why: str | None
+
+
+def importances(tables: Tables) -> tuple[Importance, ...]:
+    """Every arm of the study, in its order."""
+    return tuple(_importance(tables, arm) for arm in tables.study.arms)
+
+
+def _importance(tables: Tables, arm: Arm) -> Importance:
+    rows = tables.rows("search", arm.name)
+    spaces = {path: space for path, space in arm.spaces().items() if column_of(path) in tables.trials.column_names}
+    usable = [row for row in rows if _accuracy(row) is not None and _inside(row, spaces)]
+    n, n_null = len(usable), len(rows) - len(usable)
+
+    def nothing(why: str) -> Importance:
+        return Importance(arm.name, n, n_null, None, why)
+
+    if not spaces:
+        return nothing("nothing is searched")
+    if len(spaces) == 1:
+        return nothing(f"{next(iter(spaces))} alone is searched")
+    if n < MIN_TRIALS:
+        return nothing(f"{n} of the {MIN_TRIALS} trials that it takes")
+    shares = _shares(usable, spaces)
+    if shares is None:
+        return nothing("all trials are alike")
+    return Importance(arm.name, n, n_null, shares, None)
+
+
+def _accuracy(row: dict[str, Any]) -> float | None:
+    """A trial that was stopped early counts with the accuracy that it had reached."""
+    value = row["validation_accuracy"]
+    ended = row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)
+    return value if ended and value is not None and np.isfinite(value) else None
+
+
+def _inside(row: dict[str, Any], spaces: dict[str, Space]) -> bool:
+    """Rows of a study whose spaces were other ones do not count, nor such that lack a setting."""
+    for path, space in spaces.items():
+        value, edges = row[column_of(path)], space.edges()
+        if value is None or not (value in edges if isinstance(space, Choice) else edges[0] <= value <= edges[1]):
+            return False
+    return True
+
+
+def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, float] | None:
+    if all(len({row[column_of(path)] for row in rows}) == 1 for path in spaces):
+        return None
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(direction="maximize")
+        distributions = {path: _distribution(space) for path, space in spaces.items()}
+        study.add_trials(
+            [
+                optuna.trial.create_trial(
+                    params={path: row[column_of(path)] for path in spaces},
+                    distributions=distributions,
+                    value=_accuracy(row),
+                )
+                for row in rows
+            ]
+        )
+        # The best tenth of all, against all: compared within the best alone, a setting that decides would vanish.
+        with warnings.catch_warnings():
+            # Where most trials share the best accuracy there is no best tenth, and the answer would be a guess.
+            warnings.filterwarnings("error", "Target and region quantiles", UserWarning)
+            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False))
+    except UserWarning:
+        return None
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    total = sum(found.values())
+    if not np.isfinite(total) or total <= 0:
+        return None
+    return {path: found.get(path, 0.0) / total for path in spaces}
+
+
+def column_of(path: str) -> str:
+    """The column of the table of trials that holds a setting."""
+    return path.rpartition(".")[2]
+
+
+def _distribution(space: Space) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(space, Choice):
+        return CategoricalDistribution(space.options)
+    return FloatDistribution(space.low, space.high, log=isinstance(space, LogUniform))

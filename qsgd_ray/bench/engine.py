@@ -1,0 +1,124 @@
+"""What the search adds to a trial: a search of trials that train almost nothing, beside Tune with empty trials.
+
+Beyond training is all of the stage's wall time but the steps, waits and evaluations that its rows tell: starting Tune
+and its actor, samplers, halving, making models, writing rows and the journal of the dashboard.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from qsgd_ray.bench.rows import Timing, timings
+from qsgd_ray.config import (
+    Arm,
+    Confirm,
+    Decision,
+    LogUniform,
+    Resources,
+    Search,
+    Study,
+    TextTask,
+    Transformer,
+)
+from qsgd_ray.connection import Cluster, private_ray
+from qsgd_ray.distributed import Site
+from qsgd_ray.outcome import Ending, Measurement
+from qsgd_ray.results import Results
+from qsgd_ray.search import run_search
+from qsgd_ray.trial import Trial
+
+STAGE, BEYOND, EMPTY = "search stage", "of it beyond training", "Tune alone, empty trials"
+LIMIT_S = 0.15
+
+
+def cases(n_trials: int, rounds: int) -> Iterator[list[Timing]]:
+    """One case: one arm, one trial at a time, one worker each, on a Ray of its own."""
+    with private_ray(1) as cluster, tempfile.TemporaryDirectory(prefix="bench-engine-") as folder:
+        yield trials_of_a_search(n_trials, rounds, cluster, Path(folder))
+
+
+def trials_of_a_search(n_trials: int, rounds: int, cluster: Cluster, folder: Path) -> list[Timing]:
+    """Searches of one epoch of two steps by TPE, each into a folder of its own."""
+    seconds: dict[str, list[float]] = {STAGE: [], BEYOND: [], EMPTY: []}
+    for number in range(rounds):
+        stage_s, training_s = _searched(study_of(n_trials, number), cluster, folder / str(number))
+        seconds[STAGE].append(stage_s)
+        seconds[BEYOND].append(stage_s - training_s)
+        seconds[EMPTY].append(_empty(n_trials, cluster, number))
+    return timings(
+        f"a search of {n_trials} trials that train next to nothing, one at a time",
+        "trial",
+        seconds,
+        dict.fromkeys(seconds, n_trials),
+        {BEYOND: f"goal: {1e6 * LIMIT_S:,.0f} µs"},
+    )
+
+
+def study_of(n_trials: int, seed: int = 0) -> Study:
+    """One arm, whose learning rate is searched on a text task of 64 sentences."""
+    return Study(
+        name=f"bench{seed}",
+        question="What does the engine add to a trial?",
+        workload=TextTask(
+            train_size=64,
+            validation_size=32,
+            test_size=32,
+            model=Transformer(d_model=8, n_heads=2, d_feedforward=8, n_layers=1),
+        ),
+        arms=(Arm(name="adamw", learning_rate=LogUniform(low=1e-4, high=1e-1)),),
+        baseline="adamw",
+        search=Search(trials_per_arm=n_trials, epochs=1, grace_epochs=1),
+        confirm=Confirm(seeds=(1,), epochs=1, workers=1),
+        decision=Decision(margin=0.01),
+        resources=Resources(circuit_actors=None),
+        seed=seed,
+    )
+
+
+def _quiet(trial: Trial, measurement: Measurement) -> bool:  # noqa: ARG001
+    return False
+
+
+def _ended(trial: Trial, ending: Ending) -> None:
+    if ending is not Ending.COMPLETED:
+        raise RuntimeError(f"{trial.trial_id}: {ending}")
+
+
+def _searched(study: Study, cluster: Cluster, folder: Path) -> tuple[float, float]:
+    """Seconds of the stage, and those of its trainings."""
+    results = Results(folder)
+    results.open(study, {})
+    site = Site(cluster, study.resources, None, results, _quiet, _ended)
+    began = time.perf_counter()
+    run_search(study, site)
+    stage_s = time.perf_counter() - began
+    rows = results.read().trials.to_pylist()
+    return stage_s, sum(row["wall_s"] + row["evaluation_s"] for row in rows)
+
+
+class Empty(tune.Trainable):
+    """A trial without anything in it."""
+
+    def step(self) -> dict[str, Any]:
+        return {"quality": 0.0, "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002
+        return True
+
+
+def _empty(n_trials: int, cluster: Cluster, number: int) -> float:
+    """Seconds of as many empty trials, in one actor that is used again."""
+    began = time.perf_counter()
+    tune.Tuner(
+        tune.with_resources(Empty, {"cpu": 1}),
+        param_space={"x": tune.uniform(0.0, 1.0)},
+        tune_config=tune.TuneConfig(num_samples=n_trials, reuse_actors=True, metric="quality", mode="max"),
+        run_config=tune.RunConfig(name=f"empty{number}", storage_path=cluster.scratch, verbose=0),
+    ).fit()
+    return time.perf_counter() - began

@@ -1,0 +1,73 @@
+"""`qsgd-ray dashboard`: a study's results in; optuna-dashboard on its search out, live while the study runs."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import typer
+from rich.console import Console
+
+from qsgd_ray.config import StudyError
+from qsgd_ray.storage import Folder, storage_at
+
+LOOPBACK = "127.0.0.1"
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """A page asks every few seconds."""
+
+
+def dashboard(
+    where: Annotated[
+        str, typer.Argument(metavar="DIR", help="A study's results: a folder or e.g. s3://BUCKET/PREFIX.")
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine alone; 0: any that is free.")] = 8080,
+) -> None:
+    """Show a study's search in optuna-dashboard until Ctrl-C; of a store, as it is now."""
+    if not find_spec("optuna_dashboard"):
+        raise StudyError(
+            "dashboard: got no package optuna-dashboard; allowed: with it (pip install 'qsgd-ray[dashboard]')"
+        )
+    with tempfile.TemporaryDirectory(prefix="qsgd-ray-") as scratch:
+        serve(shown(where, Path(scratch)), port, Console())
+
+
+def shown(where: str, scratch: Path) -> Path:
+    """The journal of the study's search, written anew where none can be read; of a store, in `scratch`."""
+    from qsgd_ray.results import Results
+    from qsgd_ray.search_view import FILE, is_readable, view_of
+    from qsgd_ray.study import unfinished
+
+    results = Results(storage_at(where, "DIR"))
+    study = results.read().study
+    in_folder = isinstance(results.storage, Folder)
+    path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
+    # Of a search that may be running, its own process keeps the journal.
+    if not (in_folder and unfinished(study, results) and is_readable(path)):
+        try:
+            view_of(study, results, path)
+        except OSError as error:
+            raise StudyError(f"DIR: got {where}; allowed: a folder in which {FILE} can be written ({error})") from None
+    return path
+
+
+def serve(journal: Path, port: int, console: Console) -> None:
+    """Answer until Ctrl-C, on loopback. StudyError: the port is taken."""
+    import optuna_dashboard
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    app = optuna_dashboard.wsgi(JournalStorage(JournalFileBackend(str(journal))))
+    try:
+        server = make_server(LOOPBACK, port, app, handler_class=_Silent)
+    except OSError as error:
+        raise StudyError(f"--port: got {port}; allowed: a free port ({error.strerror})") from None
+    with server, suppress(KeyboardInterrupt):
+        console.print(f"http://{LOOPBACK}:{server.server_port}/dashboard (Ctrl-C ends it)", soft_wrap=True)
+        server.serve_forever()

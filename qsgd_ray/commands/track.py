@@ -1,0 +1,44 @@
+"""`qsgd-ray track`: a study's folder in; its trials in TensorBoard's or MLflow's own files out, after the fact."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from qsgd_ray.config import StudyError
+from qsgd_ray.storage import storage_at
+
+
+def track(
+    where: Annotated[
+        str, typer.Argument(metavar="DIR", help="A study's results: a folder or e.g. s3://BUCKET/PREFIX.")
+    ],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME[=WHERE]", help="tensorboard[=FOLDER] or mlflow[=URI]; default: among the results. Repeatable."
+        ),
+    ],
+) -> None:
+    """Show the trials of a study that has run by TensorBoard or MLflow; those that are there already stay."""
+    place = storage_at(where, "DIR")
+    from qsgd_ray.results import Results
+    from qsgd_ray.tracking.asked import asked_tracker
+    from qsgd_ray.tracking.tracker import record_all
+
+    results = Results(place)
+    study = results.read_study().study
+    for asked in [asked_tracker(word, "--to", study.name, place) for word in to]:
+        try:
+            tracker = asked.open()
+            n_new = record_all(tracker, results)
+            tracker.close()
+        except StudyError:
+            raise
+        except Exception as error:  # of a package that is none of ours
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            raise StudyError(f"--to {asked.name}: allowed: a place that can be written ({told})") from None
+        trials = "1 trial is" if n_new == 1 else f"{n_new} trials are"
+        Console().print(f"{trials} new in {asked.name}.", soft_wrap=True, highlight=False)

@@ -1,0 +1,47 @@
+"""Where the time went: the cost ledger in, a bar a stage and arm out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from qsgd_ray.analysis.costs import Cost
+from qsgd_ray.drawing import COLOURS, GREY, Drawn, count, dress
+
+PARTS = (
+    ("train_s", "training", COLOURS[0]),
+    ("circuit_wait_s", "wait for circuits", COLOURS[1]),
+    ("evaluation_s", "evaluation", COLOURS[2]),
+    ("idle_s", "idle time", GREY),
+)
+
+
+def cost_figure(ledger: Sequence[Cost]) -> Drawn:
+    """The ledger's lines, its sum left out; the ledger itself is the table of these numbers."""
+    lines = [line for line in ledger if line.stage is not None]
+    longest = max((sum(line.sums[name] or 0.0 for name, _, _ in PARTS) for line in lines), default=0.0)
+    size, unit = (3600.0, "hours") if longest > 7200 else (60.0, "minutes") if longest > 120 else (1.0, "seconds")
+    figure = dress(go.Figure(), 110 + 34 * len(lines))
+    names = [f"{line.arm}, {line.stage} " for line in lines]
+    for name, told, colour in PARTS:
+        figure.add_bar(
+            x=[(line.sums[name] or 0.0) / size for line in lines],
+            y=names,
+            orientation="h",
+            name=told,
+            marker={"color": colour},
+            hovertemplate=f"%{{y}}: {told} %{{x:.3~g}} {unit}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", bargap=0.35, showlegend=True, legend={"traceorder": "normal"})
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(title={"text": f"{unit} of all trials together"})
+    n_trials = sum(line.n_trials for line in lines)
+    nulls = {name: sum(line.n_null[name] for line in lines) for name, _, _ in PARTS}
+    return Drawn(
+        "costs-by-arm",
+        "Where the time went",
+        figure if longest else None,
+        f"Time of {count(n_trials, 'trial')}, by stage and arm; the ledger below has the numbers. Left out: "
+        f"{', '.join(f'{nulls[name]} without {part}' for name, part, _ in PARTS)}.",
+    )

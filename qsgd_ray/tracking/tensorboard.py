@@ -1,0 +1,67 @@
+"""Trials as event files, a folder each, whose curves and parameters `tensorboard --logdir FOLDER` compares."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from qsgd_ray.tracking.tracker import parameters
+from qsgd_ray.trial import Trial
+
+# Beside the events of a trial that has ended; it holds how.
+ENDED = "ended.txt"
+
+
+class TensorBoard:
+    """A tracker (tracker.py) by tensorboardX, which Ray Tune brings."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, trial_id: str) -> bool:
+        """See `Tracker`. Lost trials are run again."""
+        with suppress(OSError):
+            return (self._folder / trial_id / ENDED).read_text() != "lost"
+        return False
+
+    def begin(self, trial: Trial) -> None:
+        """See `Tracker`."""
+        from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
+
+        place = self._folder / trial.trial_id
+        if (before := self._writers.pop(trial.trial_id, None)) is not None:
+            before.close()
+        for left in [*place.glob("events.out.tfevents.*"), place / ENDED]:
+            left.unlink(missing_ok=True)
+        writer = self._writers[trial.trial_id] = SummaryWriter(str(place), flush_secs=5)
+        # Its own add_hparams opens a run of another name for them.
+        experiment, begin, _ = hparams(parameters(trial), {"validation_accuracy": 0.0, "test_accuracy": 0.0})
+        writer.file_writer.add_summary(experiment)
+        writer.file_writer.add_summary(begin)
+
+    def measured(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
+        """See `Tracker`."""
+        for name, value in numbers.items():
+            self._writers[trial.trial_id].add_scalar(name, value, epoch)
+
+    def ended(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
+        """See `Tracker`."""
+        from tensorboardX.summary import hparams
+
+        writer = self._writers.pop(trial.trial_id)
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, trial.epochs)
+        writer.add_text("ending", ending)
+        *_, end = hparams({}, {})
+        writer.file_writer.add_summary(end)
+        writer.close()
+        (self._folder / trial.trial_id / ENDED).write_text(ending)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        for writer in self._writers.values():
+            writer.close()

@@ -1,0 +1,134 @@
+"""A real Chromium without a screen, spoken to by its DevTools protocol: a page in, what it shows and says out."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+)
+ANSWER_S = 120
+
+
+class Page:
+    """One tab. `said`: errors and warnings of its console; `asked`: addresses that it asked for beside its own."""
+
+    def __init__(self, runner, socket):
+        self._runner, self._socket, self._number = runner, socket, 0
+        self.said, self.asked, self._events = [], [], []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.do(f"{domain}.enable")
+
+    def do(self, method, **params):
+        """One command of the protocol."""
+        return self._runner.run(self._do(method, params))
+
+    async def _do(self, method, params):
+        self._number += 1
+        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        while True:
+            told = await self._receive()
+            if told.get("id") == self._number:
+                assert "error" not in told, told
+                return told["result"]
+
+    async def _receive(self):
+        told = json.loads((await asyncio.wait_for(self._socket.receive(), ANSWER_S)).data)
+        method, params = told.get("method"), told.get("params", {})
+        if method == "Runtime.exceptionThrown":
+            self.said.append(params["exceptionDetails"])
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.said.append(params["args"])
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.said.append(params["entry"])
+        elif method == "Network.requestWillBeSent":
+            self.asked.append(params["request"]["url"])
+        self._events.append(method)
+        return told
+
+    def open(self, path, *, width=1100, height=900, theme="light", motion="no-preference"):
+        """The file at `path`, loaded and drawn."""
+        mobile = width < 600
+        self.do("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        wishes = {"prefers-color-scheme": theme, "prefers-reduced-motion": motion}
+        self.do("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in wishes.items()])
+        self._events.clear()
+        self.do("Page.navigate", url=Path(path).resolve().as_uri())
+
+        async def loaded():
+            while "Page.loadEventFired" not in self._events:
+                await self._receive()
+
+        self._runner.run(loaded())
+        # plotly draws after the page has loaded, frame by frame.
+        self.tell(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))"
+        )
+
+    def tell(self, expression):
+        """The value of a JavaScript expression."""
+        told = self.do("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def press(self, key, code=None, text=None):
+        """A key of the keyboard."""
+        named = {"key": key, "code": code or key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, " ": 32}[key]}
+        self.do("Input.dispatchKeyEvent", type="keyDown", **named, **({"text": text} if text else {}))
+        self.do("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def picture(self, path, *, whole=True):
+        """A PNG of it."""
+        found = self.do("Page.captureScreenshot", captureBeyondViewport=whole, **(self._clip() if whole else {}))
+        Path(path).write_bytes(base64.b64decode(found["data"]))
+
+    def _clip(self):
+        size = self.do("Page.getLayoutMetrics")["cssContentSize"]
+        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+
+
+@contextmanager
+def browser(profile: Path):
+    """A tab of a Chromium with an empty profile; skips where none is installed."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    aiohttp = pytest.importorskip("aiohttp")
+    process = subprocess.Popen(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        with process.stderr as told, asyncio.Runner() as runner:
+            address = next(found[1] for line in told if (found := re.search(r"(127\.0\.0\.1:\d+)", line)))
+
+            async def connect():
+                session = aiohttp.ClientSession()
+                async with session.get(f"http://{address}/json") as answer:
+                    tab = next(t for t in await answer.json() if t["type"] == "page")
+                return session, await session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0)
+
+            session, socket = runner.run(connect())
+            try:
+                yield Page(runner, socket)
+            finally:
+                runner.run(socket.close())
+                runner.run(session.close())
+    finally:
+        process.terminate()
+        process.wait(20)
