@@ -47,6 +47,7 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
 
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
+        results.pack()  # what an earlier run left in single files
         _search(study, site)
         results.pack()
         points = chosen_points(study, results)
@@ -55,6 +56,7 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
         asked = study.confirm
         run_listed(study, site, trials, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        results.pack()
         trials += (mapped := map_trials(study, points))
         run_listed(study, site, mapped, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):

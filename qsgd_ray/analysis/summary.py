@@ -51,6 +51,8 @@ class ArmSummary:
     learning_rate: float | None
     lambda_: float | None
     n_qubits: int | None
+    source: str | None
+    scope: str | None
     wall_s_per_epoch: float | None
     overhead: float | None
     train_loss: float | None
@@ -131,6 +133,8 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         learning_rate=chosen.get("learning_rate"),
         lambda_=chosen.get("lambda_"),
         n_qubits=chosen.get("n_qubits"),
+        source=chosen.get("source"),
+        scope=chosen.get("scope"),
         wall_s_per_epoch=_median(
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),

@@ -115,10 +115,17 @@ class Empty(tune.Trainable):
 def _empty(n_trials: int, cluster: Cluster, number: int) -> float:
     """Seconds of as many empty trials, in one actor that is used again."""
     began = time.perf_counter()
-    tune.Tuner(
+    ended = tune.Tuner(
         tune.with_resources(Empty, {"cpu": 1}),
         param_space={"x": tune.uniform(0.0, 1.0)},
         tune_config=tune.TuneConfig(num_samples=n_trials, reuse_actors=True, metric="quality", mode="max"),
-        run_config=tune.RunConfig(name=f"empty{number}", storage_path=cluster.scratch, verbose=0),
+        run_config=tune.RunConfig(
+            name=f"empty{number}",
+            storage_path=cluster.scratch,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
     ).fit()
+    if ended.num_errors:
+        raise RuntimeError(f"{ended.num_errors} empty trials failed")
     return time.perf_counter() - began

@@ -18,3 +18,14 @@ def test_a_trial_that_did_not_complete_is_no_measurement():
     trial = search_trial(engine.study_of(1), "adamw", 0, {"learning_rate": 0.01})
     with pytest.raises(RuntimeError, match=r"^search-adamw-000-\w+: diverged$"):
         engine._ended(trial, Ending.DIVERGED)
+
+
+class Failing(engine.Empty):
+    def step(self):
+        raise ZeroDivisionError("planted")
+
+
+def test_an_empty_trial_that_fails_is_no_measurement(cluster, monkeypatch):
+    monkeypatch.setattr(engine, "Empty", Failing)
+    with pytest.raises(RuntimeError, match=r"^1 empty trials failed$"):
+        engine._empty(1, cluster, 99)
