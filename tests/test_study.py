@@ -162,7 +162,7 @@ def test_a_scale_picks_one_of_the_sizes_of_a_study_file(tmp_path):
     assert load_study(path, "large").name == "large"
     with pytest.raises(StudyError, match=r"^--set scale: got 'huge'; allowed: small, large, none$"):
         load_study(path, "huge")
-    with pytest.raises(StudyError, match=r"SCALES\['none'\]: got int; allowed: SCALES\['none'\] = Study\(\.\.\.\)$"):
+    with pytest.raises(StudyError, match=r"SCALES\['none'\]: got int; allowed: SCALES\['none'\] = Study\("):
         load_study(path, "none")
     with pytest.raises(StudyError, match=r"^--set scale: got 'small'; allowed: no scale, as .* has no SCALES$"):
         load_study(STUDIES / "quick.py", "small")
