@@ -26,7 +26,8 @@ from test_distributed import timeless
 
 from qsgd_ray.results import read
 
-pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(900)]
+# Several Rays at once are more than two cores bear beside other tests: `make test-long`.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("killed"), pytest.mark.timeout(900)]
 
 STUDY = """
 from made import a_study

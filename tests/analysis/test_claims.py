@@ -139,7 +139,7 @@ def test_of_the_lambdas_all_three_words_must_hold():
     steady = made(told | {"sine-fifty": runs(0.85 + quiet)}, study=study).tables()
     assert by_id(steady)["C6"].finding is Finding.CONTRADICTED
     noisy = made(told | {"sine-tenth": runs(0.85 + loud)}, study=study).tables()
-    assert "sine-tenth spreads by" in by_id(noisy)["C6"].why
+    assert "Sine-tenth spreads by" in by_id(noisy)["C6"].why
     assert by_id(noisy)["C6"].finding is Finding.CONTRADICTED
 
 
