@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from qsgd_ray.analysis.profile import performance_profile
 from qsgd_ray.analysis.summary import ArmSummary, Row, confirm_rows, result
 from qsgd_ray.analysis.verdict import ArmVerdict
-from qsgd_ray.curves import learning_curves, step_ratios
+from qsgd_ray.curve_figures import learning_curves, step_ratios
 from qsgd_ray.drawing import (
     FAINT,
     GREY,

@@ -18,7 +18,7 @@ from qsgd_ray.analysis.frontier import CircuitCosts, End, circuit_costs, fading,
 from qsgd_ray.analysis.scaling import ScalingError
 from qsgd_ray.config import TextTask
 from qsgd_ray.limits_rows import LimitsResults, LimitsTables
-from qsgd_ray.report import flat
+from qsgd_ray.words import flat
 
 WORDS = {
     "median_s": "seconds",

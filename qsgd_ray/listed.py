@@ -6,14 +6,13 @@ workers (distributed.py) takes its trials one after the other.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from ray import tune
 
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, run_trials
-from qsgd_ray.trainable import TunedTrial
+from qsgd_ray.trainable import TunedTrial, through_tune
 from qsgd_ray.trial import Trial
 
 
@@ -44,22 +43,11 @@ def run_listed(
 
 
 def _beside_each_other(study: Study, site: Site, trials: list[Trial], at_once: int | None) -> None:
-    # Tune prints the traceback of an actor that was lost; its trial is taken up by run_trials.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    resources = site.resources
-    gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     by_id = {trial.trial_id: trial for trial in trials}
-    tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(ListedTrial, study=study, site=site, trials=by_id),
-            {"cpu": resources.cpus_per_worker} | gpus | resources.on_worker_nodes(),
-        ),
-        param_space={"trial_id": tune.grid_search(list(by_id))},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
-        run_config=tune.RunConfig(
-            name=f"{study.name}-{trials[0].stage}",
-            storage_path=site.cluster.scratch,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
-    ).fit()
+    through_tune(
+        tune.with_parameters(ListedTrial, study=study, site=site, trials=by_id),
+        site,
+        f"{study.name}-{trials[0].stage}",
+        tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+        space={"trial_id": tune.grid_search(list(by_id))},
+    )

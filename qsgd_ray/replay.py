@@ -22,6 +22,7 @@ from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.config import Resources, Study, StudyError
 from qsgd_ray.connection import private_ray, refuse_what_cannot_run
 from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.dotted import leaves
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
@@ -223,17 +224,9 @@ def _in_measurements(kept: tuple[Row, ...], now: list[Row]) -> list[Difference]:
 def elsewhere(made_with: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """What machine, versions and commit differ from those that a trial was made with, each as `name then, here now`."""
     names = ("qsgd_ray", "commit", "python", "packages", "hardware", "system")
-    then, now = (dict(_flat({n: record[n] for n in names if n in record})) for record in (made_with, here))
+    then, now = (dict(leaves({n: record[n] for n in names if n in record})) for record in (made_with, here))
     return [
         f"{name} {then[name]}, here {now[name]}"
         for name in then
         if name in now and then[name] != now[name] and name not in ("hardware.memory_bytes", "commit.changed")
-    ]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
     ]

@@ -8,7 +8,7 @@ which finds in `context` what it shows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from qsgd_ray.evidence import FILTERS as CLAIMS_TOLD
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results, Tables
 from qsgd_ray.storage import Storage
-from qsgd_ray.words import FILTERS, NONE, SIGNS
+from qsgd_ray.words import FILTERS, SIGNS, flat
 
 MOST_ERRORS = 20
 
@@ -192,17 +192,3 @@ def errors(tables: Tables) -> list[dict[str, Any]]:
     """The trials that say what went wrong, by stage and arm."""
     arms = [arm.name for arm in tables.study.arms]
     return [row for stage in STAGES for arm in arms for row in tables.rows(stage, arm) if row["error"]]
-
-
-def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of a JSON tree by dotted path, as text."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from flat(value, f"{prefix}.{key}".lstrip("."))
-    elif isinstance(tree, list) and any(isinstance(item, dict | list) for item in tree):
-        for index, value in enumerate(tree):
-            yield from flat(value, f"{prefix}.{index}".lstrip("."))
-    elif isinstance(tree, list):
-        yield prefix, ", ".join(map(str, tree)) or "none"
-    else:
-        yield prefix, NONE if tree is None else "none" if tree == {} else str(tree)

@@ -23,7 +23,7 @@ from qsgd_ray.results import Results
 from qsgd_ray.search_view import FILE, TROUBLE, SearchView, view_of
 from qsgd_ray.spaces import Point
 from qsgd_ray.storage import Folder
-from qsgd_ray.trainable import ENDING, EPOCH, SCORE, TunedTrial
+from qsgd_ray.trainable import ENDING, EPOCH, SCORE, TunedTrial, through_tune
 from qsgd_ray.tried import tried_points
 
 log = logging.getLogger(__name__)
@@ -32,30 +32,18 @@ log = logging.getLogger(__name__)
 def run_search(study: Study, site: Site) -> None:
     """Run, or go on with, the search of every arm."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Tune prints the traceback of an actor that was lost; what becomes of its trial is told by study.py.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # With its own group of workers a trial's actor only waits; Tune wants a positive share all the same.
-    alone = study.search.workers == 1
-    cpus = site.resources.cpus_per_worker if alone else 0.01
-    gpus = site.resources.gpus_per_worker if alone else 0
-    tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(TunedTrial, study=study, site=site),
-            {"cpu": cpus} | ({"gpu": gpus} if gpus else {}) | (site.resources.on_worker_nodes() if alone else {}),
-        ),
-        tune_config=tune.TuneConfig(
+    through_tune(
+        tune.with_parameters(TunedTrial, study=study, site=site),
+        site,
+        f"{study.name}-search",
+        tune.TuneConfig(
             search_alg=ArmSearches(study, site.results, _view(study, site)),
             scheduler=ArmHalvings(study),
-            num_samples=sum(study.planned("search", arm) for arm in study.arms),
+            num_samples=sum(study.points(arm) for arm in study.arms),
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(
-            name=f"{study.name}-search",
-            storage_path=site.cluster.scratch,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
-    ).fit()
+        alone=study.search.workers == 1,
+    )
 
 
 def _view(study: Study, site: Site) -> SearchView | None:

@@ -6,6 +6,7 @@ again from the rows that an interrupted study left.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import traceback
@@ -96,6 +97,30 @@ class TunedTrial(tune.Trainable):
         """Stopped by the scheduler: every run ends at the epoch it is at, and its row is written."""
         for run in self._runs:
             run.stop()
+
+
+def through_tune(
+    trainable: Any, site: Site, name: str, settings: tune.TuneConfig, *, alone: bool = True, space: Any = None
+) -> None:
+    """Run trials until all have ended. `trainable`: with its parameters; `alone`: it trains in its own process, else a
+    group of workers does, and its actor only waits."""
+    # Tune prints the traceback of an actor that was lost; what becomes of its trial is told elsewhere.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    resources = site.resources
+    gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    # Tune wants a positive share also of who waits.
+    asked = {"cpu": resources.cpus_per_worker} | gpus | resources.on_worker_nodes() if alone else {"cpu": 0.01}
+    tune.Tuner(
+        tune.with_resources(trainable, asked),
+        param_space=space,
+        tune_config=settings,
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=site.cluster.scratch,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    ).fit()
 
 
 class SeedRun:

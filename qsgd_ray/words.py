@@ -5,6 +5,9 @@ Fractions of one are told in percent or points, missing numbers as a dash.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from qsgd_ray.analysis.improvement import Improvement
@@ -12,6 +15,7 @@ from qsgd_ray.analysis.statistics import Interval, proportion_interval
 from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget
 from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.dotted import leaves
 
 NONE = "–"
 SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
@@ -123,6 +127,15 @@ def epochs_saved(found: Saved | None) -> str:
         return NONE
     edges = f" ({' to '.join(map(_signed, found.interval))})" if found.interval else ""
     return f"{_signed(found.mean)}{edges}"
+
+
+def flat(tree: Any) -> Iterator[tuple[str, str]]:
+    """The leaves of a JSON tree by dotted path, as text."""
+    for path, value in leaves(tree):
+        if isinstance(value, list):
+            yield path, ", ".join(map(str, value)) or "none"
+        else:
+            yield path, NONE if value is None else "none" if value == {} else str(value)
 
 
 FILTERS = {

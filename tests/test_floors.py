@@ -14,6 +14,7 @@ FLOORS = [
         "",
         "spaces",
         "outcome",
+        "dotted",
         "circuits",
         "circuits.kinds",
         "peak_memory",
@@ -122,7 +123,7 @@ FLOORS = [
     {
         "optimizer",
         "workloads",
-        "curves",
+        "curve_figures",
         "search_figure",
         "cost_figure",
         "words",

@@ -2,16 +2,16 @@
 
 import os
 import signal
-from dataclasses import replace
 
 import pytest
 from made import SMALL_TASK, a_study
 from test_distributed import a_trial, quiet, rows_of, site_of, timeless
 
+from qsgd_ray import distributed, listed
 from qsgd_ray.config import Arm, Confirm, Map, Perturbation
 from qsgd_ray.distributed import run_trials
 from qsgd_ray.listed import run_listed
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.study import run_study
 from qsgd_ray.training import run, train
@@ -65,8 +65,19 @@ def test_one_that_diverges_keeps_its_row_and_the_others_go_on(cluster, tmp_path)
     assert endings == {9: Ending.DIVERGED, 0: Ending.COMPLETED}
 
 
-def test_nothing_to_do_starts_nothing(cluster, tmp_path):
-    run_listed(a_study(), replace(site_of(tmp_path / "small", cluster), circuits=None), [])
+@pytest.mark.parametrize("trials", [[], TRIALS[:1]])
+def test_nothing_to_do_starts_nothing(monkeypatch, tmp_path, trials):
+    """No cluster is there, and nothing that would ask for one."""
+    site = site_of(tmp_path / "small", None)
+    for trial in trials:
+        site.results.write(trial, Outcome(Ending.COMPLETED))
+
+    def refuse(*_, **__):
+        raise AssertionError("started")
+
+    monkeypatch.setattr(listed, "through_tune", refuse)
+    monkeypatch.setattr(distributed, "_fit", refuse)
+    run_listed(a_study(), site, trials)
 
 
 def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_twice(cluster, tmp_path):

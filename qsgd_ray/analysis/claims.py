@@ -14,17 +14,16 @@ are taken to say stands in their function.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import statsmodels.api as sm
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis.effect_map import seconds_a_step
 from qsgd_ray.analysis.statistics import Change, Interval
-from qsgd_ray.analysis.summary import Row, confirm_rows, result
-from qsgd_ray.analysis.verdict import MIN_PAIRS, pair
+from qsgd_ray.analysis.summary import Row, confirm_rows, result, seconds_a_step
+from qsgd_ray.analysis.verdict import MIN_PAIRS, pair, signed
 from qsgd_ray.config import ClaimId
 from qsgd_ray.map_design import name_of, of_baseline
 from qsgd_ray.outcome import Ending
@@ -133,16 +132,8 @@ def _lambdas(tables: Tables, arm: str) -> Claim:
     else:
         finding = Finding.SUPPORTED
     change, n = _restricted(tables, arm, "epochs_to_target", lambda row: float(row["epochs_planned"]))
-    return Claim(
-        draft.id,
-        text,
-        arm,
-        finding,
-        f"{told[0].upper()}{told[1:]}.",
-        measured=change.value if change else None,
-        interval=change.interval if change else None,
-        n_pairs=n,
-    )
+    found_so = replace(draft, finding=finding, why=f"{told[0].upper()}{told[1:]}.", n_pairs=n)
+    return replace(found_so, measured=change.value, interval=change.interval) if change else found_so
 
 
 def _little_noise(tables: Tables, small: str) -> tuple[Finding, str]:
@@ -173,7 +164,7 @@ def _destabilises(tables: Tables, large: str) -> tuple[Finding, str]:
     interval = statistics.difference_interval(pairs.differences)
     told = f"{pairs.arm_lost + pairs.both_lost} runs of {large} have no result"
     if interval is not None:
-        told += f", the others are {_points(interval.low)} to {_points(interval.high)} points from Adam's"
+        told += f", the others are {signed(interval.low)} to {signed(interval.high)} points from Adam's"
     if bad > 0 and statistics.p_sign(pairs.baseline_lost, pairs.arm_lost) < tables.study.decision.alpha:
         return Finding.SUPPORTED, told
     if interval is None:
@@ -214,7 +205,7 @@ def _qubits(tables: Tables, arm: str) -> Claim:
         finding = Finding.CONTRADICTED
     span = f"from {n_qubits.min():g} to {n_qubits.max():g} qubits"
     why = f"A step's time over Adam's changes by {100 * rate:+.2g} % a qubit {span}.".replace("-", "−")
-    return Claim(draft.id, draft.text, arm, finding, why, measured=rate, interval=interval, n_pairs=len(points))
+    return replace(draft, finding=finding, why=why, measured=rate, interval=interval, n_pairs=len(points))
 
 
 CHECKS: dict[ClaimId, Callable[[Tables, str], Claim]] = {
@@ -233,18 +224,7 @@ def _judged(draft: Claim, change: Change | None, n_pairs: int) -> Claim:
         return _not(draft, "No pair of runs has the number.")
     assert draft.claimed is not None
     finding, why = _finding(draft, change, n_pairs)
-    return Claim(
-        draft.id,
-        draft.text,
-        draft.arm,
-        finding,
-        why,
-        draft.unit,
-        draft.claimed,
-        change.value,
-        change.interval,
-        n_pairs,
-    )
+    return replace(draft, finding=finding, why=why, measured=change.value, interval=change.interval, n_pairs=n_pairs)
 
 
 def _finding(draft: Claim, change: Change, n_pairs: int) -> tuple[Finding, str]:
@@ -264,7 +244,7 @@ def _finding(draft: Claim, change: Change, n_pairs: int) -> tuple[Finding, str]:
 
 
 def _not(draft: Claim, why: str) -> Claim:
-    return Claim(draft.id, draft.text, draft.arm, Finding.NOT_MEASURED, why, draft.unit, draft.claimed)
+    return replace(draft, why=why)
 
 
 def _rows(tables: Tables, arm: str) -> tuple[list[Row], list[Row]]:
@@ -323,7 +303,3 @@ def _percent(change: Change) -> str:
     assert change.interval is not None
     value, low, high = (f"{100 * x:+.0f}".replace("-", "−") for x in (change.value, *change.interval))
     return f"{value} % ({low} to {high})"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.2f}".replace("-", "−")

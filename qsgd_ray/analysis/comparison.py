@@ -14,7 +14,8 @@ import numpy as np
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, result
+from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, median, result, seconds_a_step
+from qsgd_ray.dotted import leaves
 from qsgd_ray.results import Tables
 
 # Of provenance: when and how often something ran differs always, and says nothing.
@@ -112,25 +113,15 @@ def _same_arm(arm: str, left: Tables, right: Tables, left_summary: ArmSummary, r
 
 def _s_per_step(rows: list[Row]) -> float | None:
     """Median over the runs; evaluation aside."""
-    told = [row["wall_s"] / row["steps"] for row in rows if row["wall_s"] is not None and row["steps"]]
-    return float(np.median(told)) if told else None
+    return median([seconds for row in rows if (seconds := seconds_a_step(row)) is not None])
 
 
 def _differences(what: str, left: Any, right: Any) -> Iterator[Difference]:
-    before, after = dict(_leaves(left, "")), dict(_leaves(right, ""))
+    before, after = ({path: _as_json(value) for path, value in leaves(tree)} for tree in (left, right))
     for path in [*before, *(path for path in after if path not in before)]:
         if before.get(path) != after.get(path):
             yield Difference(what, path, before.get(path), after.get(path))
 
 
-def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """By dotted path; items of a list by their name, where they have one, so that an arm more is not every arm else."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}".lstrip("."))
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        for index, item in enumerate(tree):
-            name = item.get("name", index) if isinstance(item, dict) else index
-            yield from _leaves(item, f"{prefix}.{name}")
-    else:
-        yield prefix, json.dumps(tree, ensure_ascii=False)
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

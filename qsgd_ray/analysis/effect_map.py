@@ -9,9 +9,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 
-import numpy as np
-
-from qsgd_ray.analysis.summary import Row, step_ratio
+from qsgd_ray.analysis.summary import Row, median, seconds_a_step, step_ratio
 from qsgd_ray.analysis.verdict import ArmVerdict, decide, pair
 from qsgd_ray.map_design import Setting, name_of, of_baseline
 from qsgd_ray.results import Tables
@@ -68,7 +66,7 @@ def effect_map(tables: Tables) -> EffectMap | None:
                 effect,
                 effect.p_difference is not None and effect.p_difference < study.decision.alpha,
                 _overhead(arm[effect.arm], baseline[effect.arm]),
-                _median([ratio for row in arm[effect.arm] if (ratio := step_ratio(row)) is not None]),
+                median([ratio for row in arm[effect.arm] if (ratio := step_ratio(row)) is not None]),
             )
             for setting, effect in zip(here, effects, strict=True)
         ),
@@ -87,13 +85,4 @@ def _overhead(arm: list[Row], baseline: list[Row]) -> float | None:
         mine, its = seconds_a_step(row), base.get(row["seed"])
         if mine is not None and its:
             ratios.append(mine / its - 1)
-    return _median(ratios)
-
-
-def seconds_a_step(row: Row) -> float | None:
-    """Of a trial, the wait for circuits among them."""
-    return row["wall_s"] / row["steps"] if row["wall_s"] is not None and row["steps"] else None
-
-
-def _median(values: list[float]) -> float | None:
-    return float(np.median(values)) if values else None
+    return median(ratios)

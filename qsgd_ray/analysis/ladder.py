@@ -129,7 +129,7 @@ def _ladder(tables: Tables, gain: ArmVerdict) -> Ladder:
     there = {rung.name for rung in rungs}
     missing = tuple(name for name, _ in RUNGS if ORDER[name] < ORDER[_rung(arm)] and name not in there)
     draft = Ladder(arm.name, gain, tuple(rungs), missing, "")
-    return Ladder(arm.name, gain, tuple(rungs), missing, _told(draft))
+    return replace(draft, told=_told(draft))
 
 
 def _answer(arm_against_control: ArmVerdict) -> Answer:

@@ -129,18 +129,18 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         epochs_saved=None,
         seconds_to_target=time_to_target(seconds),
         seconds_to_target_circuits_free=time_to_target(free),
-        step_ratio=_median([ratio for row in rows if (ratio := step_ratio(row)) is not None]),
+        step_ratio=median([ratio for row in rows if (ratio := step_ratio(row)) is not None]),
         learning_rate=chosen.get("learning_rate"),
         lambda_=chosen.get("lambda_"),
         n_qubits=chosen.get("n_qubits"),
         source=chosen.get("source"),
         scope=chosen.get("scope"),
-        wall_s_per_epoch=_median(
+        wall_s_per_epoch=median(
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),
         overhead=None,
-        train_loss=_median(_known(rows, "mean_train_loss")),
-        test_loss=_median(_known(rows, "test_loss")),
+        train_loss=median(_known(rows, "mean_train_loss")),
+        test_loss=median(_known(rows, "test_loss")),
         answers=_total(rows, "answers"),
         answers_right=_total(rows, "answers_right"),
         answers_without_number=_total(rows, "answers_without_number"),
@@ -163,5 +163,11 @@ def _total(rows: list[Row], column: str) -> int | None:
     return sum(known) if known else None
 
 
-def _median(values: list[float]) -> float | None:
+def seconds_a_step(row: Row) -> float | None:
+    """Of a trial, the wait for circuits among them."""
+    return row["wall_s"] / row["steps"] if row["wall_s"] is not None and row["steps"] else None
+
+
+def median(values: list[float]) -> float | None:
+    """None of no value."""
     return float(np.median(values)) if values else None

@@ -241,7 +241,7 @@ def _with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]
         f"counted as losses, {v.arm} wins {wins}, ties {ties} and loses {losses}"
     )
     if complete and v.difference is not None:
-        score += f", and over the complete pairs its difference is {_signed(v.difference)} points"
+        score += f", and over the complete pairs its difference is {signed(v.difference)} points"
     if v.p_difference is not None and v.p_difference < rule.alpha:
         verdict = Verdict.BETTER if wins > losses else Verdict.WORSE
         return verdict, f"{score}, which is beyond chance ({_p(v.p_difference)})."
@@ -258,7 +258,7 @@ def _complete(v: ArmVerdict, alpha: float) -> tuple[Verdict, str]:
     supported = v.smallest_detectable_effect <= v.margin
     if equivalent and supported and different:
         return Verdict.EQUIVALENT, (
-            f"The difference of {_signed(v.difference)} points is real ({_p(v.p_difference)}) but smaller than the "
+            f"The difference of {signed(v.difference)} points is real ({_p(v.p_difference)}) but smaller than the "
             f"margin of {margin} points ({_p(v.p_equivalence)})."
         )
     if equivalent and supported:
@@ -274,7 +274,7 @@ def _complete(v: ArmVerdict, alpha: float) -> tuple[Verdict, str]:
         )
     if different and abs(v.difference) < v.margin:
         return Verdict.INCONCLUSIVE, (
-            f"A difference of {_signed(v.difference)} points is beyond chance ({_p(v.p_difference)}), but these seeds "
+            f"A difference of {signed(v.difference)} points is beyond chance ({_p(v.p_difference)}), but these seeds "
             f"cannot tell whether it exceeds the margin of {margin} points."
         )
     if different:
@@ -298,7 +298,8 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
-def _signed(fraction: float) -> str:
+def signed(fraction: float) -> str:
+    """In percentage points."""
     return f"{100 * fraction:+.2f}".replace("-", "−")
 
 

@@ -5,9 +5,9 @@ In: a trial's rows. Out: calls of a `Tracker`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
+from qsgd_ray.dotted import leaves
 from qsgd_ray.results import Results
 from qsgd_ray.trial import Trial
 
@@ -40,16 +40,8 @@ class Tracker(Protocol):
 
 def parameters(trial: Trial) -> dict[str, Value]:
     """What a trial was asked for, by dotted path; what is off is left out."""
-    tree = trial.model_dump(mode="json", exclude={"study"})
-    return {path: value for path, value in _leaves(tree) if value is not None}
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", ",".join(map(str, value)) if isinstance(value, list) else value
+    asked = leaves(trial.model_dump(mode="json", exclude={"study"}))
+    return {p: ",".join(map(str, v)) if isinstance(v, list) else v for p, v in asked if v is not None}
 
 
 def numbers(row: Row, names: tuple[str, ...] | None = None) -> dict[str, float]:
