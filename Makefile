@@ -4,17 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test test-long llm check format clean
+.PHONY: study test llm check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
-
-# What wants the machine for itself: studies killed at random, in mid-write too.
-test-long: $(READY)
-	$(BIN)/python -m pytest -q -m long
 
 # Fine-tuning on word problems, and what it wants: the data's generator (needs a C compiler) and a small model (98 MB).
 llm: $(READY)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,63 +28,19 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from qsgd_ray.checkpoint_files import reader_at, writer_at
+from qsgd_ray.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, forget, newest_step, step_names
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.replica import ALONE, Replica
 from qsgd_ray.storage import Storage, StorageError
+from qsgd_ray.training_state import Parts, Progress
 
-FOLDER = "checkpoints"
-# A store that takes no more is given up, and with it this process, whose trial is then tried again.
-WRITE_TIMEOUT_S = 1800
 STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
 
 log = logging.getLogger(__name__)
 # torch's ways of saying that there is one process, and that half a checkpoint is there, which is written anew.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
-
-
-@dataclass
-class Progress:
-    """How far a training is. `loss_sum`: of this replica's losses since the last measurement, a float64 scalar."""
-
-    loss_sum: Tensor
-    step: int = 0
-    moved: bool = False  # to another number of processes
-    wall_s: float = 0.0
-    evaluation_s: float = 0.0
-    n_tokens: int = 0
-    model_flops: float = 0.0
-    measurements: tuple[Measurement, ...] = ()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a training consists of; `restore` writes into these very objects."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedules: list[Any]  # with state_dict and load_state_dict, as torch's schedulers
-    scaler: torch.amp.GradScaler
-
-
-def newest_step(storage: Storage, trial_id: str) -> int:
-    """Of the steps after which this trial is kept, the last; 0: of none."""
-    names = _names(storage, f"{FOLDER}/{trial_id}")
-    return int(names[-1]) if names else 0
-
-
-def _names(storage: Storage, folder: str) -> list[str]:
-    return [name.removesuffix(".json") for name in storage.names(folder, ".json")]
-
-
-def forget(storage: Storage, trial_id: str) -> None:
-    """Remove all of a trial's: it has its row. What cannot be removed is logged."""
-    folder = f"{FOLDER}/{trial_id}"
-    try:
-        storage.remove(folder)
-    except OSError as error:
-        log.warning("%s: %s", storage.place(folder), error)
 
 
 class Checkpoints:
@@ -239,7 +195,7 @@ class Checkpoints:
         return {kind: dict(list(named.items())[rank::world_size]) for kind, named in tensors.items()}
 
     def _prune(self) -> None:
-        for name in _names(self._storage, self._folder)[: -self._kept]:
+        for name in step_names(self._storage, self._folder)[: -self._kept]:
             self._storage.remove(f"{self._folder}/{name}.json")
             self._storage.remove(f"{self._folder}/{name}")
 

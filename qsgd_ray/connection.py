@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from qsgd_ray.arm_settings import CIRCUITS
 from qsgd_ray.circuits.aer import require_density_matrix
@@ -30,6 +33,8 @@ from qsgd_ray.workloads import make_workload
 # Ray asks for at least 78,643,200 bytes; what travels here is angles and answers.
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
 REACH_TIMEOUT_S = 5
+STARTS = 3
+LATE = "timed out during startup"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
     with scratch_folder() as scratch:
-        ray.init(
+        start = partial(
+            ray.init,
             address="local",
             num_cpus=n_cpus,
             resources=resources,
@@ -77,10 +83,27 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             logging_level="ERROR",
             _temp_dir=str(scratch),  # Ray itself never removes what it keeps of a session
         )
+        start_patiently(start)
         try:
             yield Cluster(private=True, scratch=str(scratch))
         finally:
             ray.shutdown()
+
+
+def start_patiently(start: Callable[[], object]) -> None:
+    """Start Ray, again where its node was late: it gives itself half a minute and no setting, which a crowded machine
+    does not keep (ray/_private/node.py, 2.60). What a late start left behind is ended first."""
+    there = set(psutil.Process().children(recursive=True))
+    for left in reversed(range(STARTS)):
+        try:
+            start()
+            return
+        except Exception as error:  # Ray raises no narrower one
+            if LATE not in str(error) or not left:
+                raise
+            for process in set(psutil.Process().children(recursive=True)) - there:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.train
 import torch
@@ -28,7 +28,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from torch.distributed import ProcessGroup
 
-from qsgd_ray.checkpoints import WRITE_TIMEOUT_S, Checkpoints, forget, newest_step
+from qsgd_ray.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
@@ -41,6 +41,9 @@ from qsgd_ray.storage import StorageError
 from qsgd_ray.training import run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
+
+if TYPE_CHECKING:
+    from qsgd_ray.checkpoints import Checkpoints
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
@@ -218,6 +221,8 @@ def checkpoints_of(
     every = site.resources.checkpoint_steps
     if every is None:
         return None
+    from qsgd_ray.checkpoints import Checkpoints
+
     return Checkpoints(
         site.results.storage,
         trial.trial_id,

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.analysis.statistics import interquartile_mean
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.stage_settings import Objective
 
@@ -44,6 +43,10 @@ class RunResult:
 
 def quality(runs: Sequence[RunResult]) -> float:
     """A fraction of one."""
+    if len(runs) == 1:  # the usual search; for it no process imports scipy and statsmodels, which take a second
+        return runs[0].accuracy or 0.0
+    from qsgd_ray.analysis.statistics import interquartile_mean
+
     return float(interquartile_mean([run.accuracy or 0.0 for run in runs]))
 
 

@@ -2,7 +2,7 @@
 
 `ddp`: each has all of the model (DistributedDataParallel). `fsdp`: each has its share of every tensor's rows and takes
 the others' when a layer needs them (FSDP2, fully_shard), so a model, its gradients and its moments may be larger than
-one device. Both give the gradient of one process.
+one device. Both give the gradient of one process. What they take a second to import, only they import.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.config import Sharding
 
@@ -69,7 +66,12 @@ def spread(model: nn.Module, replica: Replica) -> nn.Module:
     if replica.world_size == 1:
         return model.to(replica.device)
     if replica.sharding == "ddp":
+        from torch.nn.parallel import DistributedDataParallel
+
         return DistributedDataParallel(model.to(replica.device))
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(replica.device_type, (replica.world_size,))
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)
@@ -91,7 +93,7 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
 
     To write one token, no process then waits for the others; it takes the memory of the weights.
     """
-    shards = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    shards: list[Any] = [part for part in model.modules() if hasattr(part, "unshard")]  # FSDPModule
     for part in shards:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -105,4 +107,4 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor of which this process may have a share; every replica must ask."""
-    return tensor.full_tensor() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # DTensor

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qsgd_ray.bulletin import Bulletin, Event
-from qsgd_ray.checkpoints import FOLDER as CHECKPOINTS
+from qsgd_ray.checkpoint_index import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
-from qsgd_ray.checkpoints import Checkpoints
 from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
@@ -33,6 +32,9 @@ from qsgd_ray.storage import StorageError
 from qsgd_ray.training import Training, train
 from qsgd_ray.trial import Trial, search_trials
 from qsgd_ray.workloads import Workload, make_workload
+
+if TYPE_CHECKING:
+    from qsgd_ray.checkpoints import Checkpoints
 
 SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"

@@ -11,13 +11,12 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from qsgd_ray.checkpoints import Checkpoints, Parts, Progress
 from qsgd_ray.circuits.backends import CircuitBackend, ReplicatedBackend
 from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
@@ -25,8 +24,12 @@ from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
 from qsgd_ray.replica import ALONE, Replica, spread, whole, whole_weights
+from qsgd_ray.training_state import Parts, Progress
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
+
+if TYPE_CHECKING:
+    from qsgd_ray.checkpoints import Checkpoints
 
 Training = Generator[Measurement, bool | None, Outcome]
 

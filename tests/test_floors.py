@@ -69,6 +69,8 @@ FLOORS = [
         "results",
         "tracking",
         "checkpoint_files",
+        "checkpoint_index",
+        "training_state",
         "replica",
         "circuits.statevector",
         "circuits.chain",

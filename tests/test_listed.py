@@ -80,7 +80,7 @@ def test_nothing_to_do_starts_nothing(monkeypatch, tmp_path, trials):
     run_listed(a_study(), site, trials)
 
 
-def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_twice(cluster, tmp_path):
+def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_twice(cluster, tmp_path, one_thread):
     study = a_study(
         workload=SMALL_TASK,
         confirm=Confirm(seeds=(11, 12), epochs=2, workers=1),
