@@ -61,18 +61,10 @@ def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[Fitted
     """`limits.html` beside the rows, replaced whole."""
     from plotly.offline import get_plotlyjs
 
-    from qsgd_ray.limits_figures import fading_figure, fit_figure, frontier_figure
+    from qsgd_ray.limits_figures import fit_figure
 
-    costs = circuit_costs(tables)
-    step = training_step(tables)
-    memory = int(tables.provenance["hardware"]["memory_bytes"])
-    drawn = [
-        frontier_figure(costs, step[1] if step else 1, step and step[0], tables.limits.overhead, memory),
-        fading_figure(fitted, "signal"),
-        fading_figure(fitted, "step_ratio"),
-    ]
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -81,15 +73,7 @@ def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[Fitted
     page = environment.get_template("limits.html.j2").render(
         limits=tables.limits,
         sentences=sentences(tables, fitted),
-        figures=[
-            {
-                "name": one.name,
-                "title": one.title,
-                "caption": one.caption,
-                "html": one.figure and Markup(_fragment(one.figure, one.name)),
-            }
-            for one in drawn
-        ],
+        figures=_figures(tables, fitted),
         fits=[
             {
                 "name": f"fit-{number}",
@@ -100,12 +84,54 @@ def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[Fitted
             for number, one in enumerate(fitted)
         ],
         predictions=prediction_rows(tables, fitted),
+        tolerance=tables.limits.tolerance,
         unfitted=unfitted(fitted),
         provenance=list(flat(tables.provenance)),
         plotlyjs=Markup(get_plotlyjs()),
     )
     results.storage.put("limits.html", page.encode())
     return results.storage.place("limits.html")
+
+
+def section(results: LimitsResults, page: str) -> dict[str, Any]:
+    """What the section of another study's page shows of these limits. `page`: where theirs is, as a link from there."""
+    tables = results.read()
+    fitted = fitted_curves(tables)
+    measured = [row["measured_at"] for row in tables.sizes.to_pylist()]
+    return {
+        "name": tables.limits.name,
+        "measured": f"{max(measured):%Y-%m-%d}" if measured else "not yet",
+        "page": page,
+        "sentences": sentences(tables, fitted),
+        "figures": _figures(tables, fitted),
+        "predictions": prediction_rows(tables, fitted),
+        "tolerance": tables.limits.tolerance,
+        "unfitted": unfitted(fitted),
+    }
+
+
+def _figures(tables: LimitsTables, fitted: list[FittedCurve]) -> list[dict[str, Any]]:
+    """Where it ends, as the templates take drawings."""
+    from qsgd_ray.limits_figures import fading_figure, frontier_figure
+
+    step = training_step(tables)
+    memory = int(tables.provenance["hardware"]["memory_bytes"])
+    overhead = tables.limits.overhead
+    drawn = [
+        frontier_figure(circuit_costs(tables), step[1] if step else 1, step and step[0], overhead, memory),
+        fading_figure(fitted, "signal"),
+        fading_figure(fitted, "step_ratio"),
+    ]
+    return [
+        {
+            "name": one.name,
+            "title": one.title,
+            "caption": one.caption,
+            "html": one.figure and Markup(_fragment(one.figure, one.name)),
+            "numbers": None,
+        }
+        for one in drawn
+    ]
 
 
 def sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:

@@ -51,6 +51,7 @@ SECTIONS = (
     Section("figures", "figures", "Curves"),
     Section("map", "map", "Map"),
     Section("importance", "importance", "Settings"),
+    Section("scaling", "scaling", "Scaling"),
     Section("costs", "costs", "Cost"),
     Section("trials", "trials", "Trials"),
     Section("provenance", "provenance", "Provenance"),
@@ -70,14 +71,16 @@ class EndingsRow:
     epochs: int
 
 
-def write_report(where: str | Path | Storage, tables: Tables | None = None) -> Path | str:
+def write_report(
+    where: str | Path | Storage, tables: Tables | None = None, scaling: dict[str, Any] | None = None
+) -> Path | str:
     """`report.html` in the study's folder, replaced whole; StudyError where the folder holds no study. `tables`: what
-    is there, where it was read already."""
+    is there, where it was read already. `scaling`: a study of limits, as its section shows it."""
     results = Results(where)
-    return results.write_text("report.html", page(tables or results.read_study()))
+    return results.write_text("report.html", page(tables or results.read_study(), scaling))
 
 
-def page(tables: Tables) -> str:
+def page(tables: Tables, scaling: dict[str, Any] | None = None) -> str:
     """The whole page as text."""
     # plotly takes half a second to load, and the terminal's tables do without it.
     from plotly.offline import get_plotlyjs
@@ -90,7 +93,7 @@ def page(tables: Tables) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS | CLAIMS_TOLD)
-    told = context(tables)
+    told = context(tables) | {"scaling": scaling}
     found = environment.get_template("report.html.j2").render(
         sections=sections_of(told), plotlyjs=Markup(get_plotlyjs()), **told
     )
@@ -99,7 +102,12 @@ def page(tables: Tables) -> str:
 
 def sections_of(told: dict[str, Any]) -> list[Section]:
     """Those that have something to say."""
-    optional = {"ladder": told["ladders"], "claims": told["claims"], "map": told["map_figure"]}
+    optional = {
+        "ladder": told["ladders"],
+        "claims": told["claims"],
+        "map": told["map_figure"],
+        "scaling": told["scaling"],
+    }
     return [section for section in SECTIONS if optional.get(section.name, True)]
 
 

@@ -6,6 +6,8 @@ import re
 import pytest
 from limits_made import CURVES, a_limits, made, row_of
 from rich.console import Console
+from studies_made import made as a_study_made
+from studies_made import runs
 from typer.testing import CliRunner
 
 from qsgd_ray.analysis.curves import fitted_curves
@@ -77,6 +79,36 @@ def test_the_report_command_knows_both_kinds_of_study(tmp_path):
     found = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert found.exit_code == 0, found.output
     assert "limits.html" in found.output
+
+
+def reported(study, *words) -> str:
+    found = CliRunner().invoke(app, ["report", str(study), *map(str, words)])
+    assert found.exit_code == 0, found.output
+    return (study / "report.html").read_text()
+
+
+def test_a_studys_page_shows_the_newest_limits_beside_it_or_those_asked_for(tmp_path):
+    study, beside, elsewhere = (tmp_path / name for name in ("here/study", "here/limits", "there/limits"))
+    a_study_made({"adamw": runs([0.9, 0.91]), "gain": runs([0.93, 0.95])}).write(study)
+    assert 'id="scaling"' not in reported(study)
+    made(beside)
+    found = reported(study)
+    assert 'href="#scaling"' in found
+    assert 'href="../limits/limits.html"' in found
+    assert "add 35 % at" in found
+    made(elsewhere)
+    assert 'href="../../there/limits/limits.html"' in reported(study, "--limits", elsewhere)
+
+
+def test_limits_that_cannot_be_read_are_left_out_and_told_where_they_were_asked_for(tmp_path):
+    study, beside = tmp_path / "study", tmp_path / "limits"
+    a_study_made({"adamw": runs([0.9, 0.91]), "gain": runs([0.93, 0.95])}).write(study)
+    made(beside)
+    (beside / "limits.json").write_text("{")
+    assert 'id="scaling"' not in reported(study)
+    found = CliRunner().invoke(app, ["report", str(study), "--limits", str(beside)])
+    assert isinstance(found.exception, StudyError)
+    assert str(beside) in str(found.exception)
 
 
 def test_the_plan_command_prints_its_table(tmp_path):

@@ -2,10 +2,12 @@
 
 import pytest
 from browser import browser
+from limits_made import made
 from studies_made import CHOSEN, Made, Run, outcome_of
 from test_report import FIGURES, whole_study
 
 from qsgd_ray.config import Map
+from qsgd_ray.limits_report import section
 from qsgd_ray.report import SECTIONS, write_report
 from qsgd_ray.trial import map_trials
 
@@ -61,7 +63,7 @@ FOCUSED = (
 
 
 def full_study() -> Made:
-    """With everything that a page can have: a map and the paper's claims, too."""
+    """With everything that rows can give a page: a map and the paper's claims, too."""
     design = Map(
         arm="gain",
         axes={"perturbation.lambda_": (0.5, 5.0), "perturbation.n_qubits": (2, 4)},
@@ -76,7 +78,9 @@ def full_study() -> Made:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return write_report(full_study().write(tmp_path_factory.mktemp("study")))
+    limits = made(tmp_path_factory.mktemp("limits"), scatter=0.02)
+    scaling = section(limits, "../scaling_limits/limits.html")
+    return write_report(full_study().write(tmp_path_factory.mktemp("study")), scaling=scaling)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ class Fit:
         log_value = centre if self.logarithmic else math.log(max(centre, np.finfo(float).tiny))
         slope = x if self.logarithmic else x / max(centre, np.finfo(float).tiny)
         spread = self.scatter * math.sqrt(1 + float(slope @ self.covariance @ slope))
-        half = float(student.ppf(0.5 + LEVEL / 2, self.freedom)) * spread
+        half = _quantile(self.freedom) * spread
         return Prediction(*(math.exp(min(max(log_value + d, -700.0), 700.0)) for d in (0.0, -half, half)))
 
 
@@ -128,6 +129,12 @@ def held_out(
     actual = float(_positive(measured[largest : largest + 1])[0])
     predicted = fit.predict(terms[largest].tolist(), 0.0 if reach is None else float(reach[largest]))
     return fit, HeldOut(actual, predicted, predicted.value / actual - 1)
+
+
+@lru_cache(maxsize=256)
+def _quantile(freedom: int) -> float:
+    """Of Student's t; a frontier asks for it thousands of times."""
+    return float(student.ppf(0.5 + LEVEL / 2, freedom))
 
 
 def _positive(measured: Array) -> Array:

@@ -6,8 +6,8 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
 
 STATUS = Path("/proc/self/status")
 Call = Callable[[], Any]
+# Of glibc (malloc.h): blocks of at least so many bytes are mapped, and unmapped when they are freed.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+KEPT_BYTES, ADAPTED_BYTES = 2**16, 2**25
 
 
 def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float]]:
@@ -41,15 +44,35 @@ def spread(seconds: list[float]) -> dict[str, Any]:
 def peak_bytes(call: Call) -> int | None:
     """Resident memory of one call beyond what was there before; None where the system does not tell."""
     gc.collect()
-    # glibc keeps what was freed, and a call would find its memory resident already.
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    before = _resident()
-    if before is None:
-        return None
-    reset_peak_memory("cpu")
-    call()
-    return max(0, peak_memory_bytes("cpu") - before)
+    with _freed_at_once():
+        before = _resident()
+        if before is None:
+            return None
+        reset_peak_memory("cpu")
+        call()
+        return max(0, peak_memory_bytes("cpu") - before)
+
+
+@contextmanager
+def _freed_at_once() -> Iterator[None]:
+    """What is freed within goes back to the system, also where it is small.
+
+    glibc keeps blocks up to 32 MiB, its threshold once it has adapted (mallopt(3)): a call would find its memory
+    resident already, and states up to 20 qubits would take twice as many of their sizes as larger ones. Elsewhere:
+    nothing.
+    """
+    try:
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        glibc.malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        glibc.mallopt(M_MMAP_THRESHOLD, ADAPTED_BYTES)
+        glibc.mallopt(M_TRIM_THRESHOLD, 2 * ADAPTED_BYTES)
 
 
 def _resident() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,20 +19,42 @@ from qsgd_ray.optimizer.coordinates import coordinates
 LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
+# The sizes are gone through so often: where others use a machine too, it is slow for seconds, not at one size alone.
+PASSES = 3
 
 
 def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """Each size's row as soon as it is measured: the largest would not fit beside all others.
+    """Each size's row as soon as it is measured for the last time; made anew each time, as all would not fit at once.
 
     The curve's budget goes to the sizes alike.
     """
-    for size in sizes:
-        assert isinstance(size, int)
-        with one_thread():
-            yield size, _measured(curve, size, limits.seed, limits.budget_s / len(sizes))
+    seconds: dict[Size, dict[str, list[float]]] = {size: {} for size in sizes}
+    for number in range(PASSES):
+        for size in sizes:
+            assert isinstance(size, int)
+            with one_thread():
+                case = _case(curve, size, limits.seed)
+                steps = {name: optimizer.step for name, optimizer in case.optimizers.items()}
+                peak = peak_bytes(steps[case.engine])
+                for name, found in interleaved(steps, limits.budget_s / len(sizes) / PASSES).items():
+                    seconds[size].setdefault(name, []).extend(found)
+            if number == PASSES - 1:
+                row = case.row | {"peak_bytes": peak, **spread(seconds[size][case.engine])}
+                if case.engine != ADAMW:
+                    row["beside_s"] = spread(seconds[size][ADAMW])["median_s"]
+                yield size, row
+            del case, steps  # before the next is made
 
 
-def _measured(curve: OptimizerCurve, n_parameters: int, seed: int, budget_s: float) -> Row:
+class Case(NamedTuple):
+    """One size: `row` without what is measured; `optimizers` by name, `engine` the one that the curve is about."""
+
+    row: Row
+    optimizers: dict[str, Any]
+    engine: str
+
+
+def _case(curve: OptimizerCurve, n_parameters: int, seed: int) -> Case:
     parameters = _parameters(n_parameters, curve.n_tensors, seed)
     sizes = [parameter.numel() for parameter in parameters]
     adamw = torch.optim.AdamW(parameters, LEARNING_RATE, fused=True)
@@ -59,17 +81,11 @@ def _measured(curve: OptimizerCurve, n_parameters: int, seed: int, budget_s: flo
             "entangle": perturbation.entangle,
             "n_circuits": sum(map(len, blocks)) if curve.source == "circuit" else None,
         }
-    engine = list(optimizers)[-1]
     for optimizer in optimizers.values():
         for _ in range(WARM_STEPS):
             optimizer.step()
         optimizer.state.update(adamw.state)  # the same memory for both: it is not equally fast everywhere
-    peak = peak_bytes(optimizers[engine].step)
-    seconds = interleaved({name: optimizer.step for name, optimizer in optimizers.items()}, budget_s)
-    row |= {"peak_bytes": peak, **spread(seconds[engine])}
-    if engine != ADAMW:
-        row["beside_s"] = spread(seconds[ADAMW])["median_s"]
-    return row
+    return Case(row, optimizers, list(optimizers)[-1])
 
 
 def _parameters(n_parameters: int, n_tensors: int, seed: int) -> list[Tensor]:
