@@ -19,7 +19,7 @@ from test_distributed import timeless
 
 from qsgd_ray.results import Tables, read
 
-pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(900)]
 
 # One trial at a time, so that its rows are always the same; those of the confirmation last for seconds.
 STUDY = """
@@ -66,7 +66,7 @@ def cluster(tmp_path_factory) -> Iterator[LocalCluster]:
 
 def to_its_end(study: subprocess.Popen, storage: Path, cluster: LocalCluster, before: int) -> Ended:
     """`before`: how much was seen before it."""
-    code = study.wait(timeout=150)
+    code = study.wait(timeout=400)
     said = (storage / "told").read_text()
     assert code == 0, said
     cluster.wait_until(lambda seen: seen.groups == ["head"], 60, "the cluster does not shrink")
