@@ -349,6 +349,7 @@ def wait_until(holds, deadline_s: float, what: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.timeout(500)  # it starts three studies, each a Ray of its own
 def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_goes_on_to_the_same_rows(whole, study_file, tmp_path):
     words = command("run", study_file, "--storage", tmp_path)
     trials, kept = tmp_path / "small" / "trials", []
