@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +16,7 @@ from qsgd_ray.analysis.frontier import CircuitCosts, End, circuit_costs, fading,
 from qsgd_ray.analysis.scaling import ScalingError
 from qsgd_ray.config import TextTask
 from qsgd_ray.limits_rows import LimitsResults, LimitsTables
+from qsgd_ray.pages import rendered, shown
 from qsgd_ray.words import flat
 
 WORDS = {
@@ -59,35 +58,21 @@ def print_limits(results: LimitsResults, console: Console) -> None:
 
 def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
     """`limits.html` beside the rows, replaced whole."""
-    from plotly.offline import get_plotlyjs
-
+    from qsgd_ray.drawing import Drawn
     from qsgd_ray.limits_figures import fit_figure
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("limits.html.j2").render(
-        limits=tables.limits,
-        sentences=sentences(tables, fitted),
-        figures=_figures(tables, fitted),
-        fits=[
-            {
-                "name": f"fit-{number}",
-                "title": f"{one.curve.name}: {WORDS[one.law.quantity]}",
-                "caption": caption(one),
-                "html": (figure := fit_figure(one)) and Markup(_fragment(figure, f"fit-{number}")),
-            }
-            for number, one in enumerate(fitted)
-        ],
-        predictions=prediction_rows(tables, fitted),
-        tolerance=tables.limits.tolerance,
-        unfitted=unfitted(fitted),
-        provenance=list(flat(tables.provenance)),
-        plotlyjs=Markup(get_plotlyjs()),
+    fits = [
+        Drawn(f"fit-{number}", f"{one.curve.name}: {WORDS[one.law.quantity]}", fit_figure(one), caption(one))
+        for number, one in enumerate(fitted)
+    ]
+    page = rendered(
+        "limits.html.j2",
+        {
+            **_told(tables, fitted),
+            "limits": tables.limits,
+            "fits": [shown(fit) for fit in fits],
+            "provenance": list(flat(tables.provenance)),
+        },
     )
     results.storage.put("limits.html", page.encode())
     return results.storage.place("limits.html")
@@ -99,19 +84,15 @@ def section(results: LimitsResults, page: str) -> dict[str, Any]:
     fitted = fitted_curves(tables)
     measured = [row["measured_at"] for row in tables.sizes.to_pylist()]
     return {
+        **_told(tables, fitted),
         "name": tables.limits.name,
         "measured": f"{max(measured):%Y-%m-%d}" if measured else "not yet",
         "page": page,
-        "sentences": sentences(tables, fitted),
-        "figures": _figures(tables, fitted),
-        "predictions": prediction_rows(tables, fitted),
-        "tolerance": tables.limits.tolerance,
-        "unfitted": unfitted(fitted),
     }
 
 
-def _figures(tables: LimitsTables, fitted: list[FittedCurve]) -> list[dict[str, Any]]:
-    """Where it ends, as the templates take drawings."""
+def _told(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
+    """What both pages show: where it ends, and how well that is known."""
     from qsgd_ray.limits_figures import fading_figure, frontier_figure
 
     step = training_step(tables)
@@ -122,16 +103,13 @@ def _figures(tables: LimitsTables, fitted: list[FittedCurve]) -> list[dict[str, 
         fading_figure(fitted, "signal"),
         fading_figure(fitted, "step_ratio"),
     ]
-    return [
-        {
-            "name": one.name,
-            "title": one.title,
-            "caption": one.caption,
-            "html": one.figure and Markup(_fragment(one.figure, one.name)),
-            "numbers": None,
-        }
-        for one in drawn
-    ]
+    return {
+        "sentences": sentences(tables, fitted),
+        "figures": [shown(one) for one in drawn],
+        "predictions": prediction_rows(tables, fitted),
+        "tolerance": tables.limits.tolerance,
+        "unfitted": unfitted(fitted),
+    }
 
 
 def sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:
@@ -248,8 +226,3 @@ def _unit(quantity: str) -> Any:
     if quantity == "peak_bytes":
         return lambda n: f"{n / 2**20:.3g} MiB"
     return lambda x: f"{x:.3g}"
-
-
-def _fragment(figure: Any, name: str) -> str:
-    config = {"responsive": True, "displayModeBar": False, "scrollZoom": False}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{name}"))

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from qsgd_ray.analysis.claims import claims
 from qsgd_ray.analysis.costs import budgets, ledger, verdict_on_budgets
 from qsgd_ray.analysis.effect_map import effect_map
@@ -26,6 +23,7 @@ from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import STAGES
 from qsgd_ray.evidence import FILTERS as CLAIMS_TOLD
 from qsgd_ray.outcome import Ending
+from qsgd_ray.pages import rendered, shown
 from qsgd_ray.results import Results, Tables
 from qsgd_ray.storage import Storage
 from qsgd_ray.words import FILTERS, SIGNS, flat
@@ -82,22 +80,8 @@ def write_report(
 
 def page(tables: Tables, scaling: dict[str, Any] | None = None) -> str:
     """The whole page as text."""
-    # plotly takes half a second to load, and the terminal's tables do without it.
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS | CLAIMS_TOLD)
     told = context(tables) | {"scaling": scaling}
-    found = environment.get_template("report.html.j2").render(
-        sections=sections_of(told), plotlyjs=Markup(get_plotlyjs()), **told
-    )
-    return str(found)
+    return rendered("report.html.j2", told | {"sections": sections_of(told)}, FILTERS | CLAIMS_TOLD)
 
 
 def sections_of(told: dict[str, Any]) -> list[Section]:
@@ -146,21 +130,6 @@ def context(tables: Tables) -> dict[str, Any]:
         "errors": errors(tables),
         "most_errors": MOST_ERRORS,
         "provenance": list(flat(tables.provenance)),
-    }
-
-
-def shown(drawn: Any) -> dict[str, Any]:
-    """A `Drawn` as the template's macro takes it."""
-    config = {"responsive": True, "displayModeBar": False, "scrollZoom": False}
-    html = drawn.figure and Markup(
-        drawn.figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{drawn.name}")
-    )
-    return {
-        "name": drawn.name,
-        "title": drawn.title,
-        "caption": drawn.caption,
-        "html": html,
-        "numbers": drawn.numbers,
     }
 
 

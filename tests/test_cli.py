@@ -349,28 +349,37 @@ def wait_until(holds, deadline_s: float, what: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(500)  # it starts three studies, each a Ray of its own
-def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_goes_on_to_the_same_rows(whole, study_file, tmp_path):
-    words = command("run", study_file, "--storage", tmp_path)
-    trials, kept = tmp_path / "small" / "trials", []
-    for interrupt, code in (
-        (lambda pid: os.killpg(pid, signal.SIGINT), 130),  # as a terminal does
-        (lambda pid: os.kill(pid, signal.SIGTERM), 143),
-    ):
-        with subprocess.Popen(**words) as running:
-            least = len(kept)
+@pytest.fixture(scope="module")
+def interrupted(study_file, tmp_path_factory):
+    """A study ended twice, by Ctrl-C as a terminal sends it and by SIGTERM: exit codes, what it said, the rows."""
+    storage, ends = tmp_path_factory.mktemp("interrupted"), []
+    trials = storage / "small" / "trials"
+    for interrupt in (lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)):
+        with subprocess.Popen(**command("run", study_file, "--storage", storage)) as running:
+            least = len(ends[-1][2]) if ends else 0
             wait_until(lambda least=least: len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
             family = psutil.Process(running.pid).children(recursive=True)
             interrupt(running.pid)
             told, _ = running.communicate(timeout=60)
-        assert running.returncode == code, told
+        wait_until(lambda gone=family: not any(map(lives, gone)), 30, "Ray still runs")
+        ends.append((running.returncode, told, rows_in(storage)))
+    return storage, ends
+
+
+def test_ctrl_c_and_sigterm_end_cleanly_and_keep_what_is_finished(interrupted):
+    _, ends = interrupted
+    assert [code for code, _, _ in ends] == [130, 143]
+    for _, told, _ in ends:
         assert "finished trials are kept in" in told
         assert "Traceback" not in told
-        wait_until(lambda gone=family: not any(map(lives, gone)), 30, "Ray still runs")
-        before, kept = kept, rows_in(tmp_path)
-        assert len(kept) > len(before)
-        assert all(row in kept for row in before)
-    again = subprocess.run(**words, timeout=200)
+    before, after = (rows for _, _, rows in ends)
+    assert 0 < len(before) < len(after)
+    assert all(row in after for row in before)
+
+
+def test_an_interrupted_study_goes_on_by_the_same_command_to_the_same_rows(whole, study_file, interrupted):
+    storage, ends = interrupted
+    again = subprocess.run(**command("run", study_file, "--storage", storage), timeout=200)
     assert again.returncode == 0, again.stdout
-    assert rows_in(tmp_path) == rows_in(whole[0])
-    assert all(row in rows_in(tmp_path) for row in kept)
+    assert rows_in(storage) == rows_in(whole[0])
+    assert all(row in rows_in(storage) for row in ends[-1][2])

@@ -129,6 +129,7 @@ FLOORS = [
         "search_figure",
         "cost_figure",
         "words",
+        "pages",
         "evidence",
         "pool",
         "pool.presence",
