@@ -55,7 +55,7 @@ _COLUMNS = {
     "low_s": pa.float64(),
     "high_s": pa.float64(),
     "beside_s": pa.float64(),  # AdamW's step, or the same circuits in one process without a pool, in the same rounds
-    "peak_bytes": pa.int64(),  # resident, beyond what was there before the call
+    "peak_bytes": pa.int64(),  # held at a time by tensors made in a call; where an engine's numbers are torch's
     "signal": pa.float64(),
     "signal_low": pa.float64(),
     "signal_high": pa.float64(),

@@ -21,7 +21,8 @@ from qsgd_ray.workloads import make_workload
 pytest.importorskip("transformers")
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=2)
-STEPS, EVERY = 5, 4
+STEPS, EPOCHS, EVERY = 5, 4, 4
+NAMES = ("trial_id", "arm", "trial")  # what tells two trials of the same settings apart
 
 
 def training_workers() -> list[psutil.Process]:
@@ -50,27 +51,36 @@ class Deadly:
         return self.inner.submit(spec, angles_bdnr, readout, keys_b)
 
 
+def settled(row: dict) -> dict:
+    return {name: value for name, value in timeless(row).items() if name not in NAMES}
+
+
 @pytest.mark.parametrize(("sharding", "own"), [("ddp", True), ("fsdp", False)])
 def test_a_killed_worker_costs_the_steps_since_the_checkpoint_and_no_bit(cluster, tmp_path, sharding, own):
+    """Two trials of the same settings and seed in one group: it dies in the second."""
     recipe = {"batch_size": 2, "steps_per_epoch": STEPS, "warmup_steps": 2, "decay": "linear", "clip_norm": 0.5}
     task = a_language_task(tmp_path, **recipe, n_answers=2, max_new_tokens=2)
-    trial = a_trial(0, CIRCUIT, workload=task, epochs=4)
+    quiet = a_trial(0, CIRCUIT, workload=task, epochs=EPOCHS)
+    killed = quiet.model_copy(update={"arm": quiet.arm.model_copy(update={"name": "killed"})})
+    # One call is ahead of the first step. The fatal one is at the end of step 14: two steps after a checkpoint, in the
+    # third of four epochs.
+    undisturbed, fatal = EPOCHS * STEPS, 15
+    circuits = Deadly(tmp_path, undisturbed + fatal, own)
     resources = Resources(sharding=sharding, checkpoint_steps=EVERY)
-    quiet = site_of(tmp_path / "undisturbed", cluster, circuits=TorchBackend(), resources=resources)
-    run_trials([trial], quiet)
+    site = site_of(tmp_path / "rows", cluster, circuits=circuits, resources=resources)
+    run_trials([quiet, killed], site)
 
-    at = 15  # the call at the end of step 14: two steps after a checkpoint, in the third of four epochs
-    killed = site_of(tmp_path / "killed", cluster, circuits=Deadly(tmp_path, at, own), resources=resources)
-    run_trials([trial], killed)
     assert (tmp_path / "victims").read_text() != "[]"
-    assert rows_of(killed)[trial.trial_id]["ending"] == "completed"
-    assert timeless(rows_of(killed)[trial.trial_id]) == timeless(rows_of(quiet)[trial.trial_id])
-    curves = [[timeless(row) for row in site.results.read().measurements.to_pylist()] for site in (quiet, killed)]
+    rows = rows_of(site)
+    assert [row["ending"] for row in rows.values()] == ["completed", "completed"]
+    assert settled(rows[killed.trial_id]) == settled(rows[quiet.trial_id])
+    measured = site.results.read().measurements.to_pylist()
+    curves = [[settled(row) for row in measured if row["trial_id"] == trial.trial_id] for trial in (quiet, killed)]
+    assert curves[0]
     assert curves[0] == curves[1]
-    # 14 steps and the call ahead of the first; then from the checkpoint of step 12 on: one ahead and 8 steps.
-    assert (tmp_path / "calls").stat().st_size <= at + 1 + (4 * STEPS - 12) + EVERY
-    for site in (quiet, killed):
-        assert not list((Path(site.results.path) / "checkpoints").iterdir())
+    # From the checkpoint of step 12 on: one call ahead and 8 steps.
+    assert (tmp_path / "calls").stat().st_size <= undisturbed + fatal + 1 + (EPOCHS * STEPS - 12) + EVERY
+    assert not list((Path(site.results.path) / "checkpoints").iterdir())
 
 
 def test_a_trial_begins_with_the_workers_that_there_is_room_for(cluster, tmp_path):

@@ -25,7 +25,7 @@ keeps its right environment.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -166,8 +166,10 @@ def _by_blocks(
     sites at a time. `numbers`: what a site of a circuit takes while it is worked on, `kept`: what it takes throughout.
     """
     n, numbers_held = spec.n_qubits, memory_bytes // angles.element_size()
-    # A block computes the wires just behind it as well, about `depth`: so eight times as many first, then circuits.
-    circuits = min(CHUNK_CIRCUITS, len(angles), max(1, numbers_held // (numbers * min(n, 8 * spec.depth))))
+    # A block computes the wires just behind it as well, about `depth`: so eight times as many first, then circuits. Not
+    # so a ring's, where few circuits at a time would make every operation's rows too short.
+    first = 1 if spec.entangle == "ring" else min(n, 8 * spec.depth)
+    circuits = min(CHUNK_CIRCUITS, len(angles), max(1, numbers_held // (numbers * first)))
     if kept:
         circuits = min(circuits, max(1, 8 * numbers_held // (kept * n)))
     sites = max(1, numbers_held // (numbers * circuits))
@@ -268,7 +270,7 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
     for block in blocks:
         z_block, left = run(_ring_left, rotations, angles[:, :, block].contiguous(), left, right.pop())
         z.append(z_block)
-    return torch.cat((_added((left * plain).unbind(0))[None], *z))
+    return torch.cat((_added(left * plain, 0)[None], *z))
 
 
 def _closing_wire(rotations: tuple[Rotation, ...], angles: Tensor, cut: Tensor) -> list[Tensor]:
@@ -295,7 +297,7 @@ def _ring_left(
     depth = len(angles)
     maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [Z])
     left = sweep(maps, carries, range(angles.shape[2]), 4 ** (depth - 1))
-    return _added((left * right).unbind(1)), left[-1].clone()
+    return _added(left * right, 1), left[-1].clone()
 
 
 def _amplitudes(bits: Tensor, spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
@@ -317,8 +319,8 @@ def _amplitudes(bits: Tensor, spec: CircuitSpec, angles: Tensor, sites: int, run
         carries = run(_amplitudes_block, *wires, carries, is_mirrored, is_ring_start)
     carries = carries.reshape(passive, 2, values, m, -1)
     if passive > 1:
-        return _added([carries[p, :, p] for p in range(passive)]).reshape(2 * m, -1)
-    return _added(carries[0].unbind(1)).reshape(2 * m, -1)
+        return _added(carries.diagonal(0, 0, 2), -1).reshape(2 * m, -1)
+    return _added(carries[0], 1).reshape(2 * m, -1)
 
 
 def _amplitudes_block(
@@ -346,10 +348,10 @@ def _amplitudes_block(
     return sweep(maps, carries, range(int(is_ring_start), sites), passive, planes=2, last_only=True)
 
 
-def _added(terms: Iterable[Tensor]) -> Tensor:
-    """Tensors in, their sum out, in an order that only their number decides."""
-    terms = list(terms)
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[2 * len(pairs) :]
+def _added(terms: Tensor, dim: int) -> Tensor:
+    """The sum along `dim`, by pairs: in an order that only their number decides."""
+    terms = terms.movedim(dim, 0)
+    while (n := len(terms)) > 1:
+        pairs = terms[: n - 1 : 2] + terms[1::2]
+        terms = torch.cat((pairs, terms[n - 1 :])) if n % 2 else pairs
     return terms[0]

@@ -17,7 +17,6 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -256,7 +255,16 @@ def permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch
 
 
 def _new_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    source = np.arange(1 << n_qubits, dtype=np.int32)
+    """CNOTs are linear over GF(2), so each bit doubles the table: what x + 2**bit comes from is that of x xor that of
+    2**bit."""
+    source = torch.zeros(1 << n_qubits, dtype=torch.int32, device=device)
+    for bit in range(n_qubits):
+        size = 1 << bit
+        torch.bitwise_xor(source[:size], _source(size, cnots), out=source[size : 2 * size])
+    return source
+
+
+def _source(basis_state: int, cnots: tuple[tuple[int, ...], ...]) -> int:
     for control, target in reversed(cnots):  # a CNOT is its own inverse, so the inverse is the list backwards
-        source ^= ((source >> control) & 1) << target
-    return torch.from_numpy(source).to(device)
+        basis_state ^= ((basis_state >> control) & 1) << target
+    return basis_state

@@ -43,7 +43,7 @@ def measure(limits: Limits, curve: CircuitCurve, sizes: list[Size]) -> Iterator[
                 "batch": curve.batch,
                 "shots": shots,
                 "noise": curve.noise and curve.noise.model_dump_json(exclude_defaults=True),
-                "peak_bytes": peak_bytes(call),
+                "peak_bytes": peak_bytes(call) if curve.engine == "torch" else None,
                 **_beside_exact(curve, backend, spec, limits.seed),
             }
         seconds = in_turns(calls, limits.budget_s)

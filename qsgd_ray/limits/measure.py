@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import torch
+from torch.autograd.profiler_legacy import profile
 
 from qsgd_ray.bench.timing import MAX_ROUNDS, interleaved
-from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
 
-STATUS = Path("/proc/self/status")
 Call = Callable[[], Any]
-# Of glibc (malloc.h): blocks of at least so many bytes are mapped, and unmapped when they are freed.
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
-KEPT_BYTES, ADAPTED_BYTES = 2**16, 2**25
 
 
 def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float]]:
@@ -41,45 +35,19 @@ def spread(seconds: list[float]) -> dict[str, Any]:
     return {"rounds": len(seconds), "median_s": statistics.median(seconds), "low_s": low, "high_s": high}
 
 
-def peak_bytes(call: Call) -> int | None:
-    """Resident memory of one call beyond what was there before; None where the system does not tell."""
-    gc.collect()
-    with _freed_at_once():
-        before = _resident()
-        if before is None:
-            return None
-        reset_peak_memory("cpu")
-        call()
-        return max(0, peak_memory_bytes("cpu") - before)
+def peak_bytes(call: Call) -> int:
+    """The most that tensors made in one call held at a time, by the count of torch's allocator on this thread.
 
-
-@contextmanager
-def _freed_at_once() -> Iterator[None]:
-    """What is freed within goes back to the system, also where it is small.
-
-    glibc keeps blocks up to 32 MiB, its threshold once it has adapted (mallopt(3)): a call would find its memory
-    resident already, and states up to 20 qubits would take twice as many of their sizes as larger ones. Elsewhere:
-    nothing.
+    Exact, and the same in every process; the resident memory also holds what the C library keeps of blocks freed
+    before, which was up to three times as much. Memory that is not torch's, Aer's or numpy's, is not in it.
     """
+    recorder = profile(profile_memory=True)
+    recorder.__enter__()
     try:
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        glibc.malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        yield
-        return
-    try:
-        yield
+        call()
     finally:
-        glibc.mallopt(M_MMAP_THRESHOLD, ADAPTED_BYTES)
-        glibc.mallopt(M_TRIM_THRESHOLD, 2 * ADAPTED_BYTES)
-
-
-def _resident() -> int | None:
-    with suppress(OSError, StopIteration):
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
-    return None
+        threads = torch._C._autograd._disable_profiler_legacy()
+    return max(accumulate((event.cpu_memory_usage() for thread in threads for event in thread), initial=0))
 
 
 def middle(values: Any) -> dict[str, float]:

@@ -225,6 +225,20 @@ def test_states_have_norm_one(spec, seed):
     assert (norms - 1).abs().max() < 1e-13
 
 
+def cnots_on(n):
+    pairs = [(control, target) for control in range(n) for target in range(n) if control != target]
+    return st.lists(st.sampled_from(pairs), max_size=12).map(tuple)
+
+
+@given(st.integers(2, 7).flatmap(lambda n: st.tuples(st.just(n), cnots_on(n))))
+def test_a_permutation_is_what_the_cnots_do_to_each_basis_state(drawn):
+    n, cnots = drawn
+    source = np.arange(2**n)
+    for control, target in reversed(cnots):  # a CNOT is its own inverse
+        source ^= ((source >> control) & 1) << target
+    assert gates.permutation(n, cnots, torch.device("cpu")).tolist() == source.tolist()
+
+
 def test_a_wide_circuit_is_the_product_it_must_be():
     # 17 qubits: beyond the kept permutations.
     spec = CircuitSpec(17, 1)

@@ -127,16 +127,20 @@ def test_a_study_that_is_killed_keeps_the_curves_before(tmp_path, monkeypatch):
     assert [len(results.missing(limits, curve)) for curve in curves] == [0, 4]
 
 
-def test_the_memory_of_a_call_is_seen():
-    if measure._resident() is None:
-        pytest.skip("no /proc here")
-    seen = measure.peak_bytes(lambda: torch.ones(2**25, dtype=torch.uint8))
-    assert 2**24 < seen < 2**27
+def test_the_memory_of_a_call_is_what_its_tensors_held_at_a_time():
+    def three_then_two():
+        first, second, third = (torch.ones(2**20) for _ in range(3))
+        del first, second
+        return third + 1
+
+    assert measure.peak_bytes(three_then_two) == 3 * 4 * 2**20
+    assert measure.peak_bytes(lambda: None) == 0
 
 
-def test_where_the_system_does_not_tell_its_memory_there_is_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "STATUS", tmp_path / "nowhere")
-    assert measure.peak_bytes(lambda: None) is None
+def test_a_call_that_raises_is_no_longer_recorded():
+    with pytest.raises(ZeroDivisionError):
+        measure.peak_bytes(lambda: 1 / 0)
+    assert measure.peak_bytes(lambda: torch.ones(4)) == 16
 
 
 def test_quick_calls_get_their_rounds_though_slow_ones_are_beside():
