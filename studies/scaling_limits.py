@@ -51,8 +51,8 @@ def limits_of(name: str, budget_s: float, less: int) -> Limits:
         CircuitCurve(name="chain-none", engine="chain", entangle="none", sizes=doubling(2, 13 - less)),
         CircuitCurve(name="chain-depth", engine="chain", along="depth", n_qubits=64, batch=32,
                      sizes=(1, 2, 3, 4, 5, 6, 7)),
-        CircuitCurve(name="ring-depth", engine="chain", along="depth", n_qubits=16, batch=64, entangle="ring",
-                     sizes=(1, 2, 3, 4)),
+        CircuitCurve(name="ring-depth", engine="chain", along="depth", n_qubits=24, entangle="ring",
+                     sizes=(1, 2, 3, 4, 5)),
     ]  # fmt: skip
     hardware = [
         CircuitCurve(name="shots-qubits", engine="shots", shots=1000, sizes=qubits(20 - less)),

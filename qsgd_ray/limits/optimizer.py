@@ -20,7 +20,7 @@ LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
 # The sizes are gone through so often: where others use a machine too, it is slow for seconds, not at one size alone.
-PASSES = 3
+PASSES = 5
 
 
 def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
