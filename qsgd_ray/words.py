@@ -58,7 +58,11 @@ def span(interval: Interval | None, *, sign: bool = False) -> str:
 
 
 def digits(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3g}"
+    """Three of them; thousands in full, as 32,100."""
+    if value is None:
+        return NONE
+    told = f"{value:.3g}"
+    return f"{float(told):,.0f}" if 1e3 <= abs(float(told)) < 1e12 else told
 
 
 def loss(nats: float | None) -> str:

@@ -1,25 +1,32 @@
 """What Ray Train adds to a step: a plain torch loop on the same model and data beside it, with and without checkpoints.
 
-A step under Ray Train holds its share of all that goes on between two measurements but for evaluation: the loop, the
-report of each measurement, copying a checkpoint, and what its writing in the background takes from the steps meanwhile.
+The two take turns, an epoch each: a machine that is slow for seconds is slow for both. An epoch under Ray Train holds
+all that goes on between two measurements but for evaluation: the loop, the report of each measurement, copying a
+checkpoint, and what its writing in the background takes from the steps meanwhile. What Ray's own processes take is
+there in both, and told by itself, as a share of a core: where training leaves a core to them, it costs no time.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import psutil
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from qsgd_ray.bench.rows import Timing, timings
 from qsgd_ray.config import Arm, Confirm, Decision, LanguageTask, Resources, Search, Study, WordProblems
-from qsgd_ray.connection import private_ray
+from qsgd_ray.connection import Cluster, private_ray
 from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.models.pretrained import TINY
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
@@ -29,22 +36,27 @@ from qsgd_ray.results import Results
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
-PLAIN, UNDER, KEPT = "plain torch loop", "under Ray Train", "under Ray Train, one checkpoint"
-EPOCHS = 5
+PLAIN, UNDER = "plain torch loop", "under Ray Train"
+EPOCHS = 9
 ARM = Arm(name="adamw", learning_rate=2e-5, weight_decay=0.01)
 SEED = 1
 LIMIT = 0.03
+LOOKS_S = 0.02
 
 
 def cases(rounds: int, quick: bool) -> Iterator[list[Timing]]:
-    """One case: SmolLM2-135M, or where `quick` the two layers that tests use."""
+    """SmolLM2-135M, or where `quick` the two layers that tests use; without a checkpoint, then with one."""
     steps_per_epoch = 10 if quick else 6
     data = WordProblems(train_size=EPOCHS * steps_per_epoch, validation_size=1, test_size=1)
-    yield training_step(TINY if quick else SMOLLM2, steps_per_epoch, rounds, data)
+    for kept in (False, True):
+        yield training_step(TINY if quick else SMOLLM2, steps_per_epoch, rounds, data, kept)
 
 
-def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProblems) -> list[Timing]:
-    """A step of fine-tuning by the paper's recipe, batches of one, on as many threads as torch has here."""
+def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProblems, kept: bool) -> list[Timing]:
+    """A step of fine-tuning by the paper's recipe, batches of one, on as many threads as torch has here.
+
+    `kept`: one checkpoint is written, from the first step of an epoch in the middle on.
+    """
     task = LanguageTask(
         model=model,
         data=data,
@@ -53,65 +65,151 @@ def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProbl
         decay="linear",
         clip_norm=1.0,
     )
-    timed = (EPOCHS - 1) * steps_per_epoch
-    seconds: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        calls: dict[str, Callable[[], float]] = {
-            PLAIN: lambda: _plain(task),
-            UNDER: lambda: _under_ray(task, None, Path(tempfile.mkdtemp(dir=folder))),
-            KEPT: lambda: _under_ray(task, 3 * steps_per_epoch, Path(tempfile.mkdtemp(dir=folder))),
-            f"{PLAIN}, again": lambda: _plain(task),
-        }
-        for _ in range(rounds):
-            for name, call in calls.items():
-                seconds.setdefault(name, []).append(call())
+    middle = EPOCHS // 2 + 1  # the number of the epoch after it is written while the trial trains
+    seconds: dict[str, list[float]] = {PLAIN: [], UNDER: []}
+    shares: list[float] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+            plain, under, share = _in_turns(task, middle * steps_per_epoch + 1 if kept else None, Path(folder))
+        seconds[PLAIN] += plain
+        seconds[UNDER] += under
+        shares.append(share)
+    ratios = np.array(seconds[UNDER]) / np.array(seconds[PLAIN])
+    note = _of_pairs(ratios)
+    if kept:
+        note += "; " + cost_of_a_checkpoint(ratios.reshape(rounds, -1), statistics.median(seconds[PLAIN]), middle - 1)
+    note += f"; Ray's other processes: {100 * statistics.median(shares):.0f} % of a core"
     return timings(
-        f"step of {model}, batch 1, {torch.get_num_threads()} threads, a measurement every {steps_per_epoch} steps",
+        f"step of {model}, batch 1, {torch.get_num_threads()} threads, a measurement every {steps_per_epoch} steps, "
+        f"{'one checkpoint' if kept else 'no checkpoint'}",
         "step",
         seconds,
-        dict.fromkeys(calls, timed),
-        {KEPT: _cost_of_a_checkpoint(seconds)},
+        dict.fromkeys(seconds, steps_per_epoch),
+        {UNDER: note},
     )
 
 
-def _cost_of_a_checkpoint(seconds: dict[str, list[float]]) -> str:
-    with_one, without = (statistics.median(seconds[name]) for name in (KEPT, UNDER))
-    cost_s = with_one - without
+def _of_pairs(ratios: np.ndarray) -> str:
+    low, median, high = np.percentile(ratios, [25, 50, 75])
+    return f"of {ratios.size} pairs of epochs {median:.3f} times, half of them {low:.3f} to {high:.3f}"
+
+
+def cost_of_a_checkpoint(ratios_rp: np.ndarray, epoch_s: float, at: int) -> str:
+    """(rounds, pairs) ratios and a plain epoch's seconds in; how much longer pair `at` took than the others, out."""
+    others = np.median(np.delete(ratios_rp, at, axis=1), axis=1)
+    cost_s = float(np.median(ratios_rp[:, at] - others)) * epoch_s
     if cost_s <= 0:
-        return "a checkpoint takes less than these rounds differ by"
+        return "a checkpoint takes less than these pairs differ by"
     return f"a checkpoint takes {cost_s:.2g} s: {100 * LIMIT:g} % where there is one every {cost_s / LIMIT:.0f} s"
 
 
-def _plain(task: LanguageTask) -> float:
-    """Seconds of all epochs but the first, by a loop as one writes it without this package's own."""
+def _in_turns(task: LanguageTask, checkpoint_steps: int | None, folder: Path) -> tuple[list[float], list[float], float]:
+    """Seconds of all epochs but the first, by the plain loop and by a trial under Ray Train; the share of a core that
+    Ray's processes but the trial's took."""
+    threads = torch.get_num_threads()
+    turns = Turns(folder)
+    plain: list[float] = []
+    failures: list[BaseException] = []
+
+    def trial() -> None:
+        try:
+            run_trials([_trial(task)], _site(task, checkpoint_steps, turns, cluster_there))
+        except BaseException as error:
+            failures.append(error)
+
+    with private_ray(threads) as cluster_there:
+        under_way = threading.Thread(target=trial)
+        under_way.start()
+        try:
+            for number, run_epoch in enumerate(_epochs(task), 1):
+                while len(turns.told()) < number:
+                    if not under_way.is_alive():
+                        raise RuntimeError("the trial under Ray Train ended early") from next(iter(failures), None)
+                    time.sleep(LOOKS_S)
+                if number == 1:
+                    busy, began = _ray_s(), time.perf_counter()
+                plain.append(run_epoch())
+                turns.hand_over(number)
+            share = (_ray_s() - busy) / (time.perf_counter() - began)
+        finally:
+            turns.hand_over(EPOCHS)
+            under_way.join()
+    if failures:
+        raise failures[0]
+    told, resumed = turns.told(), turns.resumed()
+    under = [told[k][0] - resumed[k - 1] - told[k][1] for k in range(1, EPOCHS)]
+    return plain[1:], under, share
+
+
+def _ray_s() -> float:
+    """CPU seconds so far of Ray's processes but the one that trains."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" not in " ".join(process.cmdline()):
+                total += sum(process.cpu_times()[:2])
+    return total
+
+
+def _epochs(task: LanguageTask) -> Iterator[Callable[[], float]]:
+    """Each epoch of a loop as one writes it without this package's own; called, it runs and tells its seconds."""
     workload = make_workload(task)
     model = workload.make_model(SEED)
     optimizer = make_optimizer(ARM, model.parameters(), None)  # torch.optim.AdamW, fused
     total = EPOCHS * workload.steps_per_epoch
     schedule = LambdaLR(optimizer, lambda step: workload.rate.factor(step, total))
-    began, losses = 0.0, torch.zeros((), dtype=torch.float64)
-    for epoch in range(1, EPOCHS + 1):
-        if epoch == 2:
-            began = time.perf_counter()
+    losses = torch.zeros((), dtype=torch.float64)
+
+    def run_epoch(epoch: int) -> float:
+        nonlocal losses
+        began = time.perf_counter()
         for batch in workload.batches(SEED, epoch, 0, 1):
             optimizer.zero_grad()
             losses += workload.backward(model, batch, 1)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return time.perf_counter() - began
+        return time.perf_counter() - began
+
+    for epoch in range(1, EPOCHS + 1):
+        yield partial(run_epoch, epoch)
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Notes when each measurement was told, and how long evaluation had taken until then."""
+class Turns:
+    """Whose epoch it is, by files: the trial tells of each measurement and waits until the plain loop hands over.
 
-    file: Path
+    Called by the trial's process for each measurement, when it was told and how long evaluation had taken.
+    """
+
+    folder: Path
 
     def __call__(self, trial: Trial, measurement: Measurement) -> bool:  # noqa: ARG002
-        with self.file.open("a") as lines:
+        with (self.folder / "told").open("a") as lines:
             lines.write(f"{time.time()} {measurement.evaluation_s}\n")
+        number = len(self.told())
+        while not any(self._handed_over(later).exists() for later in (number, EPOCHS)):
+            time.sleep(LOOKS_S)
+        with (self.folder / "resumed").open("a") as lines:
+            lines.write(f"{time.time()}\n")
         return False
+
+    def hand_over(self, number: int) -> None:
+        self._handed_over(number).touch()
+
+    def told(self) -> list[list[float]]:
+        return self._lines("told")
+
+    def resumed(self) -> list[float]:
+        return [line[0] for line in self._lines("resumed")]
+
+    def _handed_over(self, number: int) -> Path:
+        return self.folder / f"plain-{number}"
+
+    def _lines(self, name: str) -> list[list[float]]:
+        file = self.folder / name
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [[float(word) for word in line.split()] for line in lines]
 
 
 def _told(trial: Trial, ending: Ending) -> None:
@@ -119,10 +217,24 @@ def _told(trial: Trial, ending: Ending) -> None:
         raise RuntimeError(f"{trial.trial_id}: {ending}")
 
 
-def _under_ray(task: LanguageTask, checkpoint_steps: int | None, folder: Path) -> float:
-    """The same of a trial under Ray Train, on a Ray of its own."""
-    threads = torch.get_num_threads()
-    resources = Resources(cpus_per_worker=threads, circuit_actors=None, checkpoint_steps=checkpoint_steps)
+def _trial(task: LanguageTask) -> Trial:
+    return Trial(
+        study="bench",
+        stage="confirm",
+        number=0,
+        arm=ARM,
+        workload=task,
+        seed=SEED,
+        epochs=EPOCHS,
+        workers=1,
+        reads_test=False,
+    )
+
+
+def _site(task: LanguageTask, checkpoint_steps: int | None, turns: Turns, cluster: Cluster) -> Site:
+    resources = Resources(
+        cpus_per_worker=torch.get_num_threads(), circuit_actors=None, checkpoint_steps=checkpoint_steps
+    )
     study = Study(
         name="bench",
         question="What does Ray Train add?",
@@ -134,20 +246,6 @@ def _under_ray(task: LanguageTask, checkpoint_steps: int | None, folder: Path) -
         decision=Decision(margin=0.01),
         resources=resources,
     )
-    trial = Trial(
-        study=study.name,
-        stage="confirm",
-        number=0,
-        arm=ARM,
-        workload=task,
-        seed=SEED,
-        epochs=EPOCHS,
-        workers=1,
-        reads_test=False,
-    )
-    results, clock = Results(folder / "results"), Clock(folder / "clock")
+    results = Results(turns.folder / "results")
     results.open(study, {})
-    with private_ray(threads) as cluster:
-        run_trials([trial], Site(cluster, resources, None, results, clock, _told))
-    first, *_, last = ([float(word) for word in line.split()] for line in clock.file.read_text().splitlines())
-    return (last[0] - first[0]) - (last[1] - first[1])
+    return Site(cluster, resources, None, results, turns, _told)
