@@ -15,10 +15,15 @@ from torch.autograd.profiler_legacy import profile
 from qsgd_ray.bench.timing import MAX_ROUNDS, interleaved
 
 Call = Callable[[], Any]
+# So often all sizes of a curve are gone through: where others use a machine too, it is slow for seconds.
+PASSES = 3
 
 
 def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float]]:
-    """`interleaved`, the quick calls among themselves: beside slow ones they would get as few rounds as these."""
+    """`interleaved`, the quick calls among themselves: beside slow ones they would get as few rounds as these.
+
+    Quick and slow ones take turns, too: a machine may be half as fast a minute later.
+    """
     slow: dict[str, Call] = {}
     quick: dict[str, Call] = {}
     for name, call in calls.items():
@@ -26,7 +31,12 @@ def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float
         began = time.perf_counter()
         call()
         (quick if time.perf_counter() - began < budget_s / (8 * MAX_ROUNDS) else slow)[name] = call
-    return interleaved(quick, budget_s / 2) | interleaved(slow, budget_s)
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(PASSES):
+        for group, share_s in ((quick, budget_s / 2), (slow, budget_s)):
+            for name, seconds in interleaved(group, share_s / PASSES, MAX_ROUNDS // PASSES + 1).items():
+                found[name] += seconds
+    return found
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from qsgd_ray.optimizer.coordinates import coordinates
 LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
-# The sizes are gone through so often: where others use a machine too, it is slow for seconds, not at one size alone.
+# As measure.PASSES; more, as the largest sizes have few rounds in each.
 PASSES = 5
 
 
