@@ -136,9 +136,7 @@ def _in_turns(task: LanguageTask, checkpoint_steps: int | None, folder: Path) ->
             under_way.join()
     if failures:
         raise failures[0]
-    told, resumed = turns.told(), turns.resumed()
-    under = [told[k][0] - resumed[k - 1] - told[k][1] for k in range(1, EPOCHS)]
-    return plain[1:], under, share
+    return plain[1:], turns.epochs_s(), share
 
 
 def _ray_s() -> float:
@@ -179,7 +177,8 @@ def _epochs(task: LanguageTask) -> Iterator[Callable[[], float]]:
 class Turns:
     """Whose epoch it is, by files: the trial tells of each measurement and waits until the plain loop hands over.
 
-    Called by the trial's process for each measurement, when it was told and how long evaluation had taken.
+    Called by the trial's process for each measurement: kept is when it was told, and how long evaluation has taken so
+    far, over all epochs.
     """
 
     folder: Path
@@ -193,6 +192,14 @@ class Turns:
         with (self.folder / "resumed").open("a") as lines:
             lines.write(f"{time.time()}\n")
         return False
+
+    def epochs_s(self) -> list[float]:
+        """Seconds of the trial's epochs but the first, without the turns between and without evaluation."""
+        told, resumed = self.told(), self.resumed()
+        return [
+            at - begun - (evaluation_s - before_s)
+            for (at, evaluation_s), (_, before_s), begun in zip(told[1:], told, resumed, strict=False)
+        ]
 
     def hand_over(self, number: int) -> None:
         self._handed_over(number).touch()

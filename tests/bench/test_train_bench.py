@@ -67,3 +67,9 @@ def test_turns_are_told_and_taken(tmp_path):
     turns.hand_over(train.EPOCHS)  # the plain loop is over: nobody waits for it
     assert turns(None, SimpleNamespace(evaluation_s=0.5)) is False
     assert len(turns.told()) == len(turns.resumed()) == 2
+
+
+def test_an_epoch_is_without_the_turn_of_the_other_and_without_evaluation(tmp_path):
+    (tmp_path / "told").write_text("10.0 1.0\n25.0 3.0\n40.0 6.5\n")  # evaluation is counted over all epochs
+    (tmp_path / "resumed").write_text("20.0\n30.0\n41.0\n")
+    assert train.Turns(tmp_path).epochs_s() == [3.0, 6.5]
