@@ -64,7 +64,7 @@ def test_a_killed_worker_costs_the_steps_since_the_checkpoint_and_no_bit(cluster
     killed = quiet.model_copy(update={"arm": quiet.arm.model_copy(update={"name": "killed"})})
     # One call is ahead of the first step. The fatal one is at the end of step 14: two steps after a checkpoint, in the
     # third of four epochs.
-    undisturbed, fatal = EPOCHS * STEPS, 15
+    undisturbed, fatal = 1 + EPOCHS * STEPS, 15
     circuits = Deadly(tmp_path, undisturbed + fatal, own)
     resources = Resources(sharding=sharding, checkpoint_steps=EVERY)
     site = site_of(tmp_path / "rows", cluster, circuits=circuits, resources=resources)

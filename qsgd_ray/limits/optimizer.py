@@ -19,8 +19,8 @@ from qsgd_ray.optimizer.coordinates import coordinates
 LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
-# As measure.PASSES; more, as the largest sizes have few rounds in each.
-PASSES = 5
+# More than measure.PASSES, as the largest sizes have few rounds in each.
+MODEL_PASSES = 5
 
 
 def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
@@ -29,16 +29,16 @@ def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterato
     The curve's budget goes to the sizes alike.
     """
     seconds: dict[Size, dict[str, list[float]]] = {size: {} for size in sizes}
-    for number in range(PASSES):
+    for number in range(MODEL_PASSES):
         for size in sizes:
             assert isinstance(size, int)
             with one_thread():
                 case = _case(curve, size, limits.seed)
                 steps = {name: optimizer.step for name, optimizer in case.optimizers.items()}
                 peak = peak_bytes(steps[case.engine])
-                for name, found in interleaved(steps, limits.budget_s / len(sizes) / PASSES).items():
+                for name, found in interleaved(steps, limits.budget_s / len(sizes) / MODEL_PASSES).items():
                     seconds[size].setdefault(name, []).extend(found)
-            if number == PASSES - 1:
+            if number == MODEL_PASSES - 1:
                 row = case.row | {"peak_bytes": peak, **spread(seconds[size][case.engine])}
                 if case.engine != ADAMW:
                     row["beside_s"] = spread(seconds[size][ADAMW])["median_s"]
