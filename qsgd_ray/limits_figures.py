@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from qsgd_ray.analysis.curves import FittedCurve, size_of
+from qsgd_ray.analysis.curves import SECONDS, FittedCurve, size_of
 from qsgd_ray.analysis.frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
 from qsgd_ray.circuits.kinds import Entangle
 from qsgd_ray.drawing import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
@@ -29,7 +29,7 @@ AXES = {
     "position": "qubit k",
 }
 QUANTITIES = {
-    "median_s": "seconds",
+    SECONDS: "seconds",
     "peak_bytes": "bytes",
     "error": "error of <Z>",
     "kept": "part of <Z> left",

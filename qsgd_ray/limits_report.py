@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.analysis.curves import FittedCurve, fitted_curves
+from qsgd_ray.analysis.curves import SECONDS, FittedCurve, fitted_curves
 from qsgd_ray.analysis.frontier import CircuitCosts, End, circuit_costs, fading, memory_ends, overhead_ends
 from qsgd_ray.analysis.scaling import ScalingError
 from qsgd_ray.config import TextTask
@@ -20,7 +20,7 @@ from qsgd_ray.pages import rendered, shown
 from qsgd_ray.words import flat
 
 WORDS = {
-    "median_s": "seconds",
+    SECONDS: "seconds",
     "peak_bytes": "memory",
     "error": "error of <Z>",
     "kept": "what noise leaves",
@@ -143,7 +143,7 @@ def training_step(tables: LimitsTables) -> tuple[float, int] | None:
     length = TextTask().length
     rows = [row for row in tables.sizes.to_pylist() if row["kind"] == "training"]
     found = next((row for row in rows if row["n_tokens"] == length), None)
-    return None if found is None else (found["median_s"], found["n_tensors"])
+    return None if found is None else (found[SECONDS], found["n_tensors"])
 
 
 def prediction_rows(tables: LimitsTables, fitted: list[FittedCurve]) -> list[PredictionRow]:
@@ -221,7 +221,7 @@ def _column(one: FittedCurve) -> str:
 
 
 def _unit(quantity: str) -> Any:
-    if quantity == "median_s":
+    if quantity == SECONDS:
         return lambda s: f"{s:.3g} s" if s >= 1 else f"{1e3 * s:.3g} ms"
     if quantity == "peak_bytes":
         return lambda n: f"{n / 2**20:.3g} MiB"

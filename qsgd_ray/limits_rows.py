@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from qsgd_ray.config import Curve, Limits, StudyError, one_line
 from qsgd_ray.storage import Storage, StorageError, storage_at
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 # (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.
 Size = int | tuple[int, int]
 Row = dict[str, Any]
@@ -52,9 +52,10 @@ _COLUMNS = {
     "n_circuits": pa.int64(),  # asked a step by an optimizer
     "rounds": pa.int32(),
     "median_s": pa.float64(),
-    "low_s": pa.float64(),
+    "low_s": pa.float64(),  # the lower quartile, which is what is fitted: see analysis/curves.py
     "high_s": pa.float64(),
-    "beside_s": pa.float64(),  # AdamW's step, or the same circuits in one process without a pool, in the same rounds
+    # The lower quartile of AdamW's step, or of the same circuits in one process without a pool, in the same rounds.
+    "beside_s": pa.float64(),
     "peak_bytes": pa.int64(),  # held at a time by tensors made in a call; where an engine's numbers are torch's
     "signal": pa.float64(),
     "signal_low": pa.float64(),

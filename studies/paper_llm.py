@@ -56,7 +56,7 @@ class Size:
 
 SIZES = {
     "short": Size(
-        data=WordProblems(train_size=64, validation_size=12, test_size=12),
+        data=WordProblems(train_size=64, validation_size=8, test_size=8),
         steps_per_epoch=5,
         epochs=2,
         warmup_steps=1,

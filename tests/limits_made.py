@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qsgd_ray.analysis.curves import circuit_terms, spec_of, way_of
+from qsgd_ray.analysis.curves import SECONDS, circuit_terms, spec_of, way_of
 from qsgd_ray.config import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.limits_rows import LimitsResults, sizes_of
 
@@ -38,20 +38,20 @@ def row_of(curve, size):
             at = {"n_qubits": curve.n_qubits, "depth": curve.depth, "shots": curve.shots} | {curve.along: size}
             row = at | {"engine": curve.engine, "entangle": curve.entangle, "batch": curve.batch}
             if curve.engine == "shots":
-                return row | {"median_s": 1e-3, "error": size**-0.5}
+                return row | {SECONDS: 1e-3, "error": size**-0.5}
             terms = circuit_terms(curve.engine, spec_of(row), curve.batch)
             way = way_of(curve.engine, spec_of(row), curve.batch)
             peak = 40 << row["n_qubits"] if curve.engine == "torch" else None
-            return row | {"median_s": float(np.dot(terms.values, COSTS[way])), "peak_bytes": peak}
+            return row | {SECONDS: float(np.dot(terms.values, COSTS[way])), "peak_bytes": peak}
         case "optimizer":
-            return {"engine": "AdamW", "n_parameters": size, "median_s": 1e-4 + 1e-9 * size}
+            return {"engine": "AdamW", "n_parameters": size, SECONDS: 1e-4 + 1e-9 * size}
         case "training":
-            return {"n_tokens": size, "n_tensors": 26, "median_s": 4e-3 + 1e-4 * size}
+            return {"n_tokens": size, "n_tensors": 26, SECONDS: 4e-3 + 1e-4 * size}
         case "pool":
             actors, batch = size
             seconds = np.dot(POOL, (1, actors, batch, batch / min(actors, 2)))
             common = {"n_qubits": 8, "depth": 2, "entangle": "chain"}
-            return common | {"n_actors": actors, "batch": batch, "median_s": float(seconds)}
+            return common | {"n_actors": actors, "batch": batch, SECONDS: float(seconds)}
         case "signal":
             fades = float(np.exp(SIGNAL[0] + SIGNAL[1] * size))
             row = {"position": size, "depth": curve.depth, "signal": fades}
@@ -67,7 +67,7 @@ def made(path, limits=None, scatter=0.0, seed=0) -> LimitsResults:
     for curve in limits.curves:
         for size in sizes_of(curve):
             row = row_of(curve, size)
-            if "median_s" in row:
-                row["median_s"] *= float(np.exp(scatter * draw.standard_normal()))
+            if SECONDS in row:
+                row[SECONDS] *= float(np.exp(scatter * draw.standard_normal()))
             results.write(limits, curve, size, row)
     return results

@@ -10,7 +10,7 @@ from studies_made import made as a_study_made
 from studies_made import runs
 from typer.testing import CliRunner
 
-from qsgd_ray.analysis.curves import fitted_curves
+from qsgd_ray.analysis.curves import SECONDS, fitted_curves
 from qsgd_ray.cli import app
 from qsgd_ray.config import StudyError
 from qsgd_ray.limits_report import print_limits, sentences
@@ -60,7 +60,7 @@ def test_a_held_out_size_that_is_missed_is_named(tmp_path):
     curve = CURVES[0]
     largest = sizes_of(curve)[-1]
     row = row_of(curve, largest)
-    results.write(a_limits(), curve, largest, row | {"median_s": 2 * row["median_s"]})
+    results.write(a_limits(), curve, largest, row | {SECONDS: 2 * row[SECONDS]})
     tables = results.read()
     last = sentences(tables, fitted_curves(tables))[-1]
     assert "missed: state-ring (seconds, −50.0 %)" in last

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from qsgd_ray.analysis.curves import FittedCurve, circuit_terms, spec_of, way_of
+from qsgd_ray.analysis.curves import SECONDS, FittedCurve, circuit_terms, spec_of, way_of
 from qsgd_ray.analysis.scaling import Fit, Prediction, ScalingError, fit_sum
 from qsgd_ray.circuits.memory import needed_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -76,7 +76,7 @@ def circuit_costs(tables: LimitsTables) -> CircuitCosts:
         values = np.array([term.values for term in terms], dtype=np.float64)
         reach = np.array([term.reach for term in terms], dtype=np.float64)
         if len(mine) > values.shape[1]:
-            fits[way] = fit_sum(values, np.array([row["median_s"] for row in mine]), reach)
+            fits[way] = fit_sum(values, np.array([row[SECONDS] for row in mine]), reach)
     return CircuitCosts(fits, rows)
 
 

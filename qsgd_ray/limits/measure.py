@@ -12,31 +12,37 @@ import numpy as np
 import torch
 from torch.autograd.profiler_legacy import profile
 
-from qsgd_ray.bench.timing import MAX_ROUNDS, interleaved
-
 Call = Callable[[], Any]
-# So often all sizes of a curve are gone through: where others use a machine too, it is slow for seconds.
-PASSES = 3
+# So often all sizes of a curve are gone through: where others use a machine too, it is half as fast for seconds.
+PASSES = 8
+MOST_ROUNDS = 6  # of a call in a pass
 
 
 def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float]]:
-    """`interleaved`, the quick calls among themselves: beside slow ones they would get as few rounds as these.
+    """Seconds of each call, round by round: all sizes of a curve in every pass, so that a slow spell slows all alike.
 
-    Quick and slow ones take turns, too: a machine may be half as fast a minute later.
+    The budget goes to the calls alike; each gets one round a pass at least. Before its rounds in a pass, a call that
+    takes less than a twentieth of the budget is made once unmeasured: it meets what the one before left in the caches.
     """
-    slow: dict[str, Call] = {}
-    quick: dict[str, Call] = {}
+    took = {}
     for name, call in calls.items():
         call()
-        began = time.perf_counter()
-        call()
-        (quick if time.perf_counter() - began < budget_s / (8 * MAX_ROUNDS) else slow)[name] = call
+        took[name] = _seconds(call)
+    share_s = budget_s / PASSES / len(calls)
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(PASSES):
-        for group, share_s in ((quick, budget_s / 2), (slow, budget_s)):
-            for name, seconds in interleaved(group, share_s / PASSES, MAX_ROUNDS // PASSES + 1).items():
-                found[name] += seconds
+        for name, call in calls.items():
+            if took[name] <= budget_s / 20:
+                call()
+            rounds = min(MOST_ROUNDS, max(1, int(share_s / took[name])))
+            found[name] += [_seconds(call) for _ in range(rounds)]
     return found
+
+
+def _seconds(call: Call) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def _measured(
             "entangle": spec.entangle,
             "batch": batch,
             "n_actors": n_actors,
-            "beside_s": spread(seconds[f"home {batch}"])["median_s"],
+            "beside_s": spread(seconds[f"home {batch}"])["low_s"],
             **spread(seconds[f"pool {batch}"]),
         }
         yield (n_actors, batch), row
