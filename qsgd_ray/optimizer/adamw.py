@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast, overload
 
 import torch
@@ -25,6 +26,8 @@ from qsgd_ray.optimizer.layout import Layout, Model, Reading, layout_of
 from qsgd_ray.optimizer.native import NATIVE_FROM
 from qsgd_ray.optimizer.one_pass import direction_squares
 from qsgd_ray.optimizer.perturbation import ClosedForm, make_signal
+from qsgd_ray.optimizer.quick_step import QuickStep
+from qsgd_ray.optimizer.scattered import fit_native
 from qsgd_ray.optimizer.shards import gradients_like_parameters, own
 from qsgd_ray.optimizer.telemetry import Means, Norms, Telemetry
 from qsgd_ray.spaces import SPACES
@@ -132,6 +135,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         self._prefetch = Prefetch(self._signal, seed)
         self._telemetry_every = telemetry_every
         self._means = Means()
+        self._quick = QuickStep()
         self._layout: Layout | None = None
         super().__init__(
             params,
@@ -179,13 +183,18 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._refuse_sparse()
         _graph_check(self)()
-        with gradients_like_parameters([p for group in self.param_groups for p in group["params"]]):
-            self._step()
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        if fit_native([parameter.grad for parameter in parameters]):
+            self._step(fit=True)
+            return loss
+        _refuse_sparse(parameters)
+        with gradients_like_parameters(parameters):
+            self._step(fit=False)
         return loss
 
-    def _step(self) -> None:
+    def _step(self, fit: bool) -> None:
+        """`fit`: the gradients that are there are float32 in plain memory."""
         norms = None
         sampled = self._telemetry_every is not None and (self._steps + 1) % self._telemetry_every == 0
         if sampled and not self._captured():
@@ -200,7 +209,8 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             for group in self.param_groups:
                 self._count_step(group)
         else:
-            step_at_once(model, self._reading, self._prefetch, self._steps, self._adam_step, norms)
+            adam_step = partial(self._adam_step, fit)
+            step_at_once(model, self._reading, self._prefetch, self._steps, adam_step, norms, fit)
         for group in self.param_groups:
             group[STEPS] += 1
         self._prefetch.ahead(layout, self._steps)
@@ -237,10 +247,11 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                 prefetch.ahead(self._layout, self._steps)
         prefetch.n_circuits = state["n_circuits"]  # those asked again are counted already
 
-    def _adam_step(self) -> None:
+    def _adam_step(self, fit: bool) -> None:
         """Without a perturbation."""
         if self._reading.formula == "adamw":
-            _plain_adamw_step()(self)
+            if not self._quick.take(self, fit):
+                _plain_adamw_step()(self)
             return
         for group in self.param_groups:
             self._make_states(group)
@@ -277,12 +288,6 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                     piece = piece._replace(v=own(state["max_exp_avg_sq"]).view(-1))
                 yield piece
 
-    def _refuse_sparse(self) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
-
     def __getstate__(self) -> dict[str, Any]:
         # Pickle and deepcopy carry everything but an answer under way and views into these very parameters.
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CARRIED}}
@@ -293,6 +298,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         super().__setstate__(state)
         self._prefetch.forget()
         self._layout = None
+        self._quick = QuickStep()
         if "_means" not in state:
             self._means = Means()
         # A state of channels_last parameters, say: Adam would take it as it is, by_runs.py and the telemetry not.
@@ -348,6 +354,12 @@ def make_optimizer(
     return SuperpositionalAdamW(
         parameters, **settings, **own, seed=seed, circuits=circuits, telemetry_every=telemetry_every
     )
+
+
+def _refuse_sparse(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
 
 
 def _graph_check(optimizer: torch.optim.Optimizer) -> Callable[[], None]:

@@ -128,12 +128,16 @@ def step_at_once(
     step: int,
     adam_step: Callable[[], object],
     norms: Norms | None,
+    fit: bool = False,
 ) -> None:
-    """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before."""
+    """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before.
+
+    `fit`: the gradients that are there are all such as C++ may point at (scattered.py).
+    """
     moments = reading.placement == "moments"
-    with _contiguous_gradients(model) if moments else nullcontext():
+    with _contiguous_gradients(model) if moments and not fit else nullcontext():
         held = model.layout.blocks
-        found = None if held is None else _perturbed(model, reading, held, prefetch, step)
+        found = None if held is None else _perturbed(model, reading, held, prefetch, step, fit)
         if found is None:
             adam_step()
             return
@@ -151,18 +155,22 @@ def _step_size(reading: Reading, group: Group) -> float | Tensor:
     return reading.sign(group) * group["lambda_"] * rate(group)
 
 
-def _perturbed(model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int) -> Perturbed | None:
+def _perturbed(
+    model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int, fit: bool
+) -> Perturbed | None:
     """Q = s(theta) * direction for each part, multiplied in float64 and rounded once, to the parameters' dtype.
 
     Under `maximize` the gradient's sign is not turned yet. None where no parameter of these blocks has a gradient.
     """
     parameters, numbers = model.layout.parameters, model.layout.numbers
-    own_gradients = [None if parameter.grad is None else own(parameter.grad) for parameter in parameters]
+    own_gradients = [parameter.grad for parameter in parameters]
+    if not fit:
+        own_gradients = [None if gradient is None else own(gradient) for gradient in own_gradients]
     if all(own_gradients[segment.parameter] is None for alike in held.blocks for segment in alike.segments):
         held.theta()  # should the others have gradients, they wait for this process's part
         return None
     asked = prefetch.asked(held, step)
-    gradients = held.places(own_gradients)
+    gradients = held.places(own_gradients, fit)
     before = gradients.joined()
     direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))

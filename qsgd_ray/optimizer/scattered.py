@@ -132,7 +132,7 @@ class NativePlaces:
             ],
             dtype=np.int64,
         )
-        self._at = _address(self._pointers), where.sizes_at, len(where.parameters)
+        self._at = address(self._pointers), where.sizes_at, len(where.parameters)
 
     def joined(self) -> Tensor:
         values = torch.empty(self._where.length)
@@ -146,7 +146,7 @@ class NativePlaces:
         factors = np.zeros(len(self._pointers), dtype=np.float32)
         for which, factor in times:
             factors[which] = float(factor)
-        self._kernels.add(*self._at, values.data_ptr(), _address(factors))
+        self._kernels.add(*self._at, values.data_ptr(), address(factors))
 
 
 class Where(NamedTuple):
@@ -162,12 +162,13 @@ class Where(NamedTuple):
     def of(cls, parts: Sequence[Part]) -> Where:
         sizes = np.array([part.stop - part.start for part in parts], dtype=np.int64)
         offsets = [4 * part.start for part in parts]
-        return cls([part.parameter for part in parts], offsets, sizes, _address(sizes), int(sizes.sum()))
+        return cls([part.parameter for part in parts], offsets, sizes, address(sizes), int(sizes.sum()))
 
 
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]  # array.ctypes takes ten times as long
-    return address
+def address(array: NDArray[Any]) -> int:
+    """Where its memory begins."""
+    at: int = array.__array_interface__["data"][0]  # array.ctypes takes ten times as long
+    return at
 
 
 class Kernels:
@@ -189,11 +190,12 @@ def native_kernels() -> Kernels | None:
 
 
 def fit_native(tensors: Sequence[Tensor | None]) -> bool:
-    """May NativePlaces point at all of these?"""
+    """May C++ point at all of these? Float32, on the CPU, dense, contiguous, and their memory is what it seems."""
     return all(
         x is None
         or (
-            (x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() and type(x) in PLAIN)
+            (x.dtype == torch.float32 and x.is_cpu and x.layout == torch.strided and type(x) in PLAIN)
+            and x.is_contiguous()
             and not (x.is_neg() or x._is_zerotensor())
         )
         for x in tensors

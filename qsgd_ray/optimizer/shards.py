@@ -180,9 +180,9 @@ class HeldBlocks:
             self._at = torch.cat([nowhere, *(own_at.to(nowhere.device) for own_at in at)])
             self._told = torch.cat([nowhere, *told]).nonzero().flatten().to(nowhere.device)
 
-    def places(self, tensors: Sequence[Tensor | None]) -> Places:
-        """Where the parts are in `tensors`, this process's own of each parameter."""
-        if self._kernels is not None and fit_native([tensors[index] for index in self._where.parameters]):
+    def places(self, tensors: Sequence[Tensor | None], fit: bool = False) -> Places:
+        """Where the parts are in `tensors`, this process's own of each parameter; `fit`: all of them, as is known."""
+        if self._kernels is not None and (fit or fit_native([tensors[index] for index in self._where.parameters])):
             return NativePlaces(self._kernels, self._where, tensors)
         return TorchPlaces(self.parts, tensors, self._like)
 
