@@ -35,6 +35,12 @@ from qsgd_ray.spaces import SPACES
 __all__ = ["SuperpositionalAdamW", "Telemetry", "make_optimizer"]
 
 
+# torch's own: a step in a CUDA graph wants `capturable`. Older versions have it by the second name only.
+GRAPH_CHECK = next(
+    name
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+    if hasattr(torch.optim.Optimizer, name)
+)
 # In each parameter group: how many steps were taken. What is drawn at a step is named by it.
 STEPS = "perturbation_steps"
 
@@ -183,7 +189,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        _graph_check(self)()
+        getattr(self, GRAPH_CHECK)()
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         if fit_native([parameter.grad for parameter in parameters]):
             self._step(fit=True)
@@ -360,12 +366,6 @@ def _refuse_sparse(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
-
-
-def _graph_check(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """torch's own: a step in a CUDA graph wants `capturable`. Older versions have it by the second name only."""
-    names = ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
-    return next(check for name in names if (check := getattr(optimizer, name, None)) is not None)
 
 
 def _direction_norms(pieces: list[Piece], formula: config.Formula, n_coordinates: int) -> list[Tensor]:

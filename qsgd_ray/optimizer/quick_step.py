@@ -7,13 +7,11 @@ where any of what they hold is another tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray.optimizer.layout import NATIVE_TENSORS
@@ -28,24 +26,26 @@ class Counts:
     def __init__(self, steps: list[Tensor]) -> None:
         self._kernels = native_kernels() if len(steps) >= NATIVE_TENSORS else None
         self._steps = steps
-        self._pointers = _pointers(steps)
+        self._at = _places(steps)
+        self._pointers = np.array(self._at, dtype=np.int64)
         self._sizes = np.ones(len(steps), dtype=np.int64)
         self._ones = np.ones(len(steps), dtype=np.float32)
+        ones = address(self._ones)
+        self._arguments = address(self._pointers), address(self._sizes), len(steps), ones, ones
 
     def here(self) -> bool:
         """Are they where they were?"""
-        return bool((_pointers(self._steps) == self._pointers).all())
+        return _places(self._steps) == self._at
 
     def add_one(self) -> None:
         if self._kernels is None:
             torch._foreach_add_(self._steps, 1)
             return
-        at = address(self._pointers), address(self._sizes), len(self._steps)
-        self._kernels.add(*at, address(self._ones), address(self._ones))
+        self._kernels.add(*self._arguments)
 
 
-def _pointers(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
-    return np.array([tensor.data_ptr() for tensor in tensors], dtype=np.int64)
+def _places(tensors: list[Tensor]) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
 
 
 class Kept(NamedTuple):

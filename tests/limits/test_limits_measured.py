@@ -146,4 +146,4 @@ def test_a_call_that_raises_is_no_longer_recorded():
 def test_quick_calls_get_their_rounds_though_slow_ones_are_beside():
     calls = {"quick": lambda: None, "slow": lambda: torch.randn(2**22).sort()}
     found = measure.in_turns(calls, 0.05)
-    assert len(found["quick"]) == measure.PASSES * 9 > len(found["slow"]) >= measure.PASSES
+    assert len(found["quick"]) == measure.PASSES * measure.MOST_ROUNDS > len(found["slow"]) >= measure.PASSES
