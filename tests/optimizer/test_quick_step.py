@@ -65,7 +65,7 @@ def test_the_bits_are_torchs(n_tensors, maximize, betas, steps):
     assert same(mine, its)
 
 
-def loaded(parameters, optimizer):  # noqa: ARG001
+def loaded(parameters, optimizer):
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
 
 
@@ -78,7 +78,7 @@ def another_moment(parameters, optimizer):
     optimizer.state[parameters[-1]]["exp_avg"] = torch.ones_like(parameters[-1])
 
 
-def other_order(parameters, optimizer):  # noqa: ARG001
+def other_order(parameters, optimizer):
     optimizer.param_groups[0]["params"].reverse()
 
 
@@ -111,7 +111,7 @@ def test_what_is_kept_is_made_anew_where_it_is_another(change):
     ids=["amsgrad", "not-fused", "lr-tensor", "capturable", "scaled", "no-gradient", "no-state", "strided-moment"],
 )
 def test_torch_takes_what_is_not_for_this_and_nothing_is_touched(change):
-    mine, its = twins(20)
+    mine, _ = twins(20)
     quick = QuickStep()
     gradients(mine[0], 1)
     change(*mine)
