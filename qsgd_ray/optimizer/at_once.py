@@ -162,7 +162,7 @@ def _perturbed(
 
     Under `maximize` the gradient's sign is not turned yet. None where no parameter of these blocks has a gradient.
     """
-    parameters, numbers = model.layout.parameters, model.layout.numbers
+    parameters = model.layout.parameters
     own_gradients = [parameter.grad for parameter in parameters]
     if not fit:
         own_gradients = [None if gradient is None else own(gradient) for gradient in own_gradients]
@@ -175,11 +175,11 @@ def _perturbed(
     direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
     s = held.held(prefetch.collect(asked))
     q = held.rounded(s.to(direction.device) * direction)
-    which: dict[int, list[int]] = {}
-    for index, part in enumerate(held.parts):
-        if own_gradients[part.parameter] is not None:
-            which.setdefault(numbers[part.parameter], []).append(index)
-    return Perturbed(held, gradients, before, q, which)
+    which = model.layout.parts_by_group
+    if any(gradient is None for gradient in own_gradients):
+        with_gradient = [own_gradients[part.parameter] is not None for part in held.parts]
+        which = {number: [index for index in parts if with_gradient[index]] for number, parts in which.items()}
+    return Perturbed(held, gradients, before, q, {number: parts for number, parts in which.items() if parts})
 
 
 def _note(model: Model, found: Perturbed, norms: Norms) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -76,6 +77,14 @@ class Layout:
     cut: tuple[HeldBlocks, ...]
     by_runs: bool
     key: tuple[Any, ...]  # what it was made from
+
+    @cached_property
+    def parts_by_group(self) -> dict[int, list[int]]:
+        """Of the parts of `blocks`, by the parameter group that each belongs to, their places in the order of parts."""
+        found: dict[int, list[int]] = {}
+        for index, part in enumerate(self.blocks.parts if self.blocks is not None else ()):
+            found.setdefault(self.numbers[part.parameter], []).append(index)
+        return found
 
     @property
     def n_coordinates(self) -> int:

@@ -21,10 +21,7 @@ CACHE_BYTES = 2**26
 class _Kept(NamedTuple):
     angles_bdnr: NDArray[np.float64]
     answer: Tensor
-
-    @property
-    def n_bytes(self) -> int:
-        return self.angles_bdnr.nbytes + self.answer.nbytes
+    n_bytes: int
 
 
 class AnswerCache:
@@ -46,8 +43,9 @@ class AnswerCache:
     def put(self, asked: Asked, answer: Tensor) -> None:
         """Another question that begins alike makes room."""
         self._forget(asked.key)
-        self._kept[asked.key] = kept = _Kept(asked.angles_bdnr, answer.clone())
-        self.n_bytes += kept.n_bytes
+        n_bytes = asked.angles_bdnr.nbytes + answer.nbytes
+        self._kept[asked.key] = _Kept(asked.angles_bdnr, answer.clone(), n_bytes)
+        self.n_bytes += n_bytes
         while self.n_bytes > CACHE_BYTES:
             self._forget(next(iter(self._kept)))
 

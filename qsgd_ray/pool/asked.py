@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
-from functools import cached_property
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,14 @@ class Asked:
     of: int
 
     @cached_property
-    def key(self) -> tuple[object, ...]:
-        """What tells this question from most others at a glance: its circuit, its shape and its first angles."""
-        shape = self.angles_bdnr.shape
-        return self.spec, self.readout, shape, self.angles_bdnr.reshape(-1)[:FIRST].tobytes()
+    def kind(self) -> bytes:
+        """What is asked, whatever the angles, in JSON; the same object for all alike, so that it is hashed once."""
+        return _kind(self.spec, self.readout, self.sampling, self.keys_b is not None)
+
+    @cached_property
+    def key(self) -> tuple[bytes, int, bytes]:
+        """What tells this question from most others at a glance: its kind, how many they are and its first angles."""
+        return self.kind, len(self.angles_bdnr), self.angles_bdnr.reshape(-1)[:FIRST].tobytes()
 
     def parts(self, n: int) -> list[Asked]:
         """In n parts that differ by one circuit at most."""
@@ -46,3 +51,10 @@ class Asked:
             )
             for start, stop in itertools.pairwise(edges)
         ]
+
+
+@lru_cache(maxsize=256)
+def _kind(spec: CircuitSpec, readout: str, sampling: Sampling | None, has_keys: bool) -> bytes:
+    noise = None if sampling is None or sampling.noise is None else sampling.noise.model_dump()
+    drawn = None if sampling is None else {"shots": sampling.shots, "noise": noise}
+    return json.dumps({"spec": asdict(spec), "readout": readout, "sampling": drawn, "has_keys": has_keys}).encode()

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import ray
 import torch
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
@@ -80,7 +79,7 @@ class PoolBackend:
     secret: bytes = field(repr=False)
     sampling: Sampling | None = None
     _turn: int = 0
-    _seconds: dict[tuple[CircuitSpec, Readout], float] = field(default_factory=dict)  # a circuit, as measured
+    _seconds: dict[bytes, float] = field(default_factory=dict)  # a circuit of a kind, as measured
     _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
     _shut: dict[int, float] = field(default_factory=dict)  # doors that could not be reached, and when
     _lost: dict[int, float] = field(default_factory=dict)  # actors that were lost, and when
@@ -116,7 +115,8 @@ class PoolBackend:
         for gone in [n for n, line in self._lines.items() if n not in members and line.under_way == 0]:
             self._lines.pop(gone).close()
         self._turn += 1
-        there = [number for number in sorted(members) if not self.is_lost(number)] or sorted(members)
+        numbers = sorted(members)
+        there = [number for number in numbers if not self.is_lost(number)] or numbers if self._lost else numbers
         number = there[self._turn % len(there)]
         return Member(number, members[number])
 
@@ -190,9 +190,8 @@ class PoolBackend:
         """An answer is here, that took the actor so long."""
         if answer in self._in_flight:
             self._in_flight.remove(answer)
-        kind = asked.spec, asked.readout
         measured = busy_s / max(1, len(asked.angles_bdnr))
-        self._seconds[kind] = 0.8 * self._seconds.get(kind, measured) + 0.2 * measured
+        self._seconds[asked.kind] = 0.8 * self._seconds.get(asked.kind, measured) + 0.2 * measured
 
     def keep(self, asked: Asked, answer: Tensor) -> None:
         """For whoever asks the same again."""
@@ -204,8 +203,8 @@ class PoolBackend:
         if batch <= 1:
             return 1
         most = min(len(self.roster.members()), batch)
-        if (asked.spec, asked.readout) in self._seconds:
-            work_s = batch * self._seconds[asked.spec, asked.readout]
+        if (measured := self._seconds.get(asked.kind)) is not None:
+            work_s = batch * measured
         else:
             try:
                 picked = AutoBackend().pick(asked.spec, batch, asked.readout)
@@ -294,7 +293,8 @@ class _Part:
             else:
                 self._pool.arrived(self._answer, self._asked, busy_s)
                 self.busy_s = busy_s
-                return torch.from_numpy(np.array(values))
+                # What came by Ray's call lies in memory that all share.
+                return torch.from_numpy(values if values.flags.writeable else values.copy())
             attempts += 1
             again = True
         raise CircuitsLost(f"{why} (tried for at most {longest_s:g} s)")

@@ -20,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ from qsgd_ray.pool.asked import Asked
 REQUEST = struct.Struct("<qqqqq")
 REPLY = struct.Struct("<Bdqq")
 ANSWER, REFUSED = 0, 1
-NO_KEYS = np.zeros(0, dtype=np.int64)
+NO_KEYS = memoryview(b"")
 CONNECT_S = 5.0
 # How many may stand before the door who have not shown the secret.
 STRANGERS = 64
@@ -160,9 +159,11 @@ class Line:
             self._socket.connect(address)
             _tune(self._socket)
             self._socket.sendall(secret)
-            self._socket.settimeout(REST_S)
+            _wait_for_the_rest(self._socket)
         except OSError as error:
             raise LineBroken(str(error)) from None
+        self._coming = select.poll()
+        self._coming.register(self._socket, select.POLLIN)
         self._sent = 0
         self._waiting: deque[int] = deque()  # tickets, in the order of their answers
         self._arrived: dict[int, Answer | CircuitError] = {}
@@ -207,9 +208,7 @@ class Line:
         if self._socket.fileno() < 0:
             raise LineBroken("the line was hung up")
         try:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            if not poll.poll(1000 * timeout_s):
+            if not self._coming.poll(1000 * timeout_s):
                 return False
             kind, busy_s, rows, columns = REPLY.unpack(_read(self._socket, REPLY.size))
             found: Answer | CircuitError
@@ -244,6 +243,13 @@ def _tune(line: socket.socket) -> None:
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+def _wait_for_the_rest(line: socket.socket) -> None:
+    """At most `REST_S` for what follows. By the system: Python's own timeouts look at the socket before each call."""
+    line.settimeout(None)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        line.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(REST_S), 0))
+
+
 def _read(from_: socket.socket, size: int) -> bytearray:
     """So many bytes. LineBroken: it ended before."""
     buffer = bytearray(size)
@@ -257,20 +263,12 @@ def _read(from_: socket.socket, size: int) -> bytearray:
 
 
 def _encoded(asked: Asked) -> tuple[bytes, memoryview, memoryview]:
-    keys = NO_KEYS if asked.keys_b is None else np.ascontiguousarray(asked.keys_b)
-    about = _header(asked.spec, asked.readout, asked.sampling, asked.keys_b is not None)
-    return about, _bytes(np.ascontiguousarray(asked.angles_bdnr)), _bytes(keys)
+    keys = NO_KEYS if asked.keys_b is None else _bytes(asked.keys_b)
+    return asked.kind, _bytes(asked.angles_bdnr), keys
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
-@lru_cache(maxsize=256)
-def _header(spec: CircuitSpec, readout: str, sampling: Sampling | None, has_keys: bool) -> bytes:
-    noise = None if sampling is None or sampling.noise is None else sampling.noise.model_dump()
-    drawn = None if sampling is None else {"shots": sampling.shots, "noise": noise}
-    return json.dumps({"spec": asdict(spec), "readout": readout, "sampling": drawn, "has_keys": has_keys}).encode()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _decoded(header: bytearray, angles: bytearray, keys: bytearray, batch: int, of: int) -> Asked:

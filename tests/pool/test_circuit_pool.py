@@ -25,6 +25,7 @@ from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.door import Address, Line, LineBroken
 
 SPEC = CircuitSpec(3, depth=2)
+KIND = Asked(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind
 
 
 def angles(n: int, seed: int = 0) -> torch.Tensor:
@@ -192,11 +193,12 @@ def test_a_batch_is_cut_over_the_actors_and_the_bits_stay(made, sampling):
     keys_b = torch.arange(50)
     near = AutoBackend() if sampling is None else AutoBackend().sampled(sampling)
     far = backend if sampling is None else backend.sampled(sampling)
-    far._seconds[SPEC, "z"] = 0.1  # so long a circuit, that every actor gets its share
+    kind = Asked(SPEC, angles(50).numpy(), "z", keys_b.numpy(), sampling, 50).kind
+    far._seconds[kind] = 0.1  # so long a circuit, that every actor gets its share
     pending = far.submit(SPEC, angles(50), "z", keys_b)
     assert len(pending._parts) == 3
     assert torch.equal(pending.result(), near.submit(SPEC, angles(50), "z", keys_b).result())
-    assert far._seconds[SPEC, "z"] != 0.1  # measured
+    assert far._seconds[kind] != 0.1  # measured
 
 
 def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
@@ -309,7 +311,7 @@ def test_a_door_that_cannot_be_reached_is_not_tried_at_every_step(made, monkeypa
 
 def test_a_long_batch_is_cut_so_that_no_part_is_taken_to_hang(pool):
     backend = replace(pool.backend(), timeout_s=10)
-    backend._seconds[SPEC, "z"] = 0.5  # 20 s in all, of which one part may take 1
+    backend._seconds[KIND] = 0.5  # 20 s in all, of which one part may take 1
     assert len(backend.submit(SPEC, angles(40))._parts) == 20
 
 
