@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
@@ -60,6 +61,13 @@ class Timing:
     slowest_us: float | None
     ratio: float | None
     note: str | None = None
+
+
+def of_pairs(seconds: Sequence[float], beside: Sequence[float], what: str = "rounds") -> str:
+    """How many times as long one took as the other in the same round, in words: the median and the quartiles."""
+    ratios = np.array(seconds) / np.array(beside)
+    low, median, high = np.percentile(ratios, [25, 50, 75])
+    return f"of {ratios.size} pairs of {what} {median:.3f} times, half of them {low:.3f} to {high:.3f}"
 
 
 def timings(

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from qsgd_ray.bench.rows import Timing, timings
+from qsgd_ray.bench.rows import Timing, of_pairs, timings
 from qsgd_ray.config import Arm, Confirm, Decision, LanguageTask, Resources, Search, Study, WordProblems
 from qsgd_ray.connection import Cluster, private_ray
 from qsgd_ray.distributed import Site, run_trials
@@ -75,7 +75,7 @@ def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProbl
         seconds[UNDER] += under
         shares.append(share)
     ratios = np.array(seconds[UNDER]) / np.array(seconds[PLAIN])
-    note = _of_pairs(ratios)
+    note = of_pairs(seconds[UNDER], seconds[PLAIN], "epochs")
     if kept:
         note += "; " + cost_of_a_checkpoint(ratios.reshape(rounds, -1), statistics.median(seconds[PLAIN]), middle - 1)
     note += f"; Ray's other processes: {100 * statistics.median(shares):.0f} % of a core"
@@ -87,11 +87,6 @@ def training_step(model: str, steps_per_epoch: int, rounds: int, data: WordProbl
         dict.fromkeys(seconds, steps_per_epoch),
         {UNDER: note},
     )
-
-
-def _of_pairs(ratios: np.ndarray) -> str:
-    low, median, high = np.percentile(ratios, [25, 50, 75])
-    return f"of {ratios.size} pairs of epochs {median:.3f} times, half of them {low:.3f} to {high:.3f}"
 
 
 def cost_of_a_checkpoint(ratios_rp: np.ndarray, epoch_s: float, at: int) -> str:
