@@ -118,9 +118,9 @@ FLOORS = [
         "response_plot",
     },
     {"models.transformer", "models.huggingface", "optimizer.one_pass", "optimizer.layout"},
-    {"optimizer.at_once", "optimizer.by_runs", "models.pretrained"},
+    {"optimizer.at_once", "optimizer.by_runs", "optimizer.quick_step", "models.pretrained"},
     {"optimizer.adamw", "analysis.verdict", "analysis.comparison", "drawing", "workloads.text", "workloads.llm"},
-    {"analysis.effect_map", "analysis.ladder"},
+    {"analysis.effect_map", "analysis.ladder", "optimizer.of_arm"},
     {"analysis.claims"},
     {
         "optimizer",

@@ -4,7 +4,8 @@ A step's way: adamw.py asks layout.py which coordinates are perturbed, perturbat
 at_once.py (few coordinates, circuits ahead of time) or by_runs.py (all of them, in one pass) take the step.
 """
 
-from qsgd_ray.optimizer.adamw import SuperpositionalAdamW, make_optimizer
+from qsgd_ray.optimizer.adamw import SuperpositionalAdamW
+from qsgd_ray.optimizer.of_arm import make_optimizer
 from qsgd_ray.optimizer.schedules import LambdaSchedule
 from qsgd_ray.optimizer.telemetry import Telemetry
 
