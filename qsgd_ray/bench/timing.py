@@ -25,7 +25,7 @@ def interleaved(
     slow peer does not cost the others their rounds. A call below a twentieth of the budget is made twice a round and
     its second time taken: the first still meets the threads and the memory that the engine before it left behind.
     """
-    warm = {name: _seconds(call) for name, call in calls.items()}
+    warm = {name: seconds_of(call) for name, call in calls.items()}
     quick = sum(seconds for seconds in warm.values() if seconds <= budget_s / 4)
     most = max(MIN_ROUNDS, min(most_rounds, int(budget_s / quick))) if quick else MIN_ROUNDS
     rounds = {
@@ -38,11 +38,12 @@ def interleaved(
             if number < rounds[name]:
                 if warm[name] <= budget_s / 20:
                     call()
-                found[name].append(_seconds(call))
+                found[name].append(seconds_of(call))
     return found
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd.profiler_legacy import profile
+
+from qsgd_ray.bench.timing import seconds_of
 
 Call = Callable[[], Any]
 # So often all sizes of a curve are gone through: where others use a machine too, it is half as fast for seconds.
@@ -27,7 +28,7 @@ def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float
     took = {}
     for name, call in calls.items():
         call()
-        took[name] = _seconds(call)
+        took[name] = seconds_of(call)
     share_s = budget_s / PASSES / len(calls)
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(PASSES):
@@ -35,14 +36,8 @@ def in_turns(calls: Mapping[str, Call], budget_s: float) -> dict[str, list[float
             if took[name] <= budget_s / 20:
                 call()
             rounds = min(MOST_ROUNDS, max(1, int(share_s / took[name])))
-            found[name] += [_seconds(call) for _ in range(rounds)]
+            found[name] += [seconds_of(call) for _ in range(rounds)]
     return found
-
-
-def _seconds(call: Call) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:

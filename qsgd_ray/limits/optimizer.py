@@ -19,7 +19,7 @@ from qsgd_ray.optimizer.coordinates import coordinates
 LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
-# More than measure.PASSES, as the largest sizes have few rounds in each.
+# Fewer than measure.PASSES: parameters and moments are made anew in each.
 MODEL_PASSES = 5
 
 

@@ -116,7 +116,7 @@ class PoolBackend:
             self._lines.pop(gone).close()
         self._turn += 1
         numbers = sorted(members)
-        there = [number for number in numbers if not self.is_lost(number)] or numbers if self._lost else numbers
+        there = [number for number in numbers if not self.is_lost(number)] or numbers
         number = there[self._turn % len(there)]
         return Member(number, members[number])
 

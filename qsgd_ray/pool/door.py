@@ -247,7 +247,7 @@ def _wait_for_the_rest(line: socket.socket) -> None:
     """At most `REST_S` for what follows. By the system: Python's own timeouts look at the socket before each call."""
     line.settimeout(None)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        line.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(REST_S), 0))
+        line.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(REST_S), int(REST_S % 1 * 1e6)))
 
 
 def _read(from_: socket.socket, size: int) -> bytearray:

@@ -139,6 +139,15 @@ def test_noisy_answers_are_those_of_the_density_matrix(noise, entangle):
         assert (answer - exact(spec, asked, readout)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("n", [6, 7])
+def test_fused_gates_are_as_noisy_as_one_after_the_other(n, monkeypatch):
+    spec = CircuitSpec(n, 2, "ring")
+    asked = angles(spec, 2)
+    fused = NoisyBackend(EVERYTHING).submit(spec, asked).result()
+    monkeypatch.setattr("qsgd_ray.circuits.aer.FUSED_BEYOND", n)
+    torch.testing.assert_close(fused, NoisyBackend(EVERYTHING).submit(spec, asked).result(), rtol=0, atol=1e-12)
+
+
 def line(n):
     return [[i, i + 1] for i in range(n - 1)] + [[i + 1, i] for i in range(n - 1)]
 

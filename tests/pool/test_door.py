@@ -165,3 +165,17 @@ def wait_until(holds) -> None:
     while not holds():
         assert time.monotonic() - began < 10
         time.sleep(0.01)
+
+
+def test_a_message_whose_rest_does_not_follow_breaks_the_line(monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.door.REST_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = Line(listener.getsockname(), SECRET)
+        other, _ = listener.accept()
+        with other:
+            line.send(asked_of())
+            other.sendall(b"???")
+            began = time.monotonic()
+            with pytest.raises(LineBroken):
+                line.next(5)
+            assert time.monotonic() - began < 5
