@@ -100,7 +100,7 @@ FLOORS = [
     },
     {"tracking.asked", "circuits.shots", "circuits.gradients", "circuits.in_process", "tried"},
     {"circuits.aer_import", "circuits.series", "search_view"},
-    {"circuits.noise"},
+    {"circuits.noise", "circuits.aer_assembled"},
     {"circuits.aer_programs"},
     {"circuits.aer"},
     {"circuits.estimator", "circuits.costs"},
