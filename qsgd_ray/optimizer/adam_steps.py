@@ -148,19 +148,58 @@ def direction_of(
     return _divided(m, v, age + 1, group, formula)
 
 
-def direction_norms(pieces: Iterable[Piece], formula: Formula) -> list[Tensor]:
-    """|Adam's direction| of each piece as its moments stand after the step, a float on the piece's device."""
-    return [_direction_norm(part, formula) for piece in pieces for part in piece.cut(NORM_CHUNK)]
+class Moments(NamedTuple):
+    """Of a parameter, or of some end to end; `age` and `group` as a Piece has them."""
+
+    m: Tensor
+    v: Tensor
+    age: int | Tensor
+    group: dict[str, Any]
 
 
-def _direction_norm(piece: Piece, formula: Formula) -> Tensor:
-    """As `_divided`, in one small tensor that every piece of this size finds in the cache again."""
-    beta1, beta2 = piece.group["betas"]
+def direction_norms(moments: Iterable[Moments], formula: Formula) -> list[Tensor]:
+    """|Adam's direction| as the moments stand after the step, floats on their device: of small ones together, of large
+    ones in parts."""
+    return [_direction_norm(part, formula) for some in _together(moments) for part in _cut(some)]
+
+
+def _together(moments: Iterable[Moments]) -> Iterator[Moments]:
+    """Those of an age and dtype end to end, in copies, as long as these stay small.
+
+    A handful of operations a parameter are 2.3 ms for 30 of 2,400 coordinates, where all together take 0.3.
+    """
+    waiting: dict[tuple[object, ...], list[Moments]] = {}
+    for one in moments:
+        if one.m.numel() > NORM_CHUNK // 4 or isinstance(one.age, Tensor):
+            yield one
+            continue
+        alike = waiting.setdefault((one.age, one.m.dtype), [])
+        alike.append(one)
+        if sum(some.m.numel() for some in alike) > NORM_CHUNK // 2:
+            yield _joined(alike)
+            alike.clear()
+    yield from (_joined(alike) for alike in waiting.values() if alike)
+
+
+def _joined(alike: list[Moments]) -> Moments:
+    m, v = (torch.cat([field.reshape(-1) for field in fields]) for fields in list(zip(*alike, strict=True))[:2])
+    return Moments(m, v, alike[0].age, alike[0].group)
+
+
+def _cut(moments: Moments) -> Iterator[Moments]:
+    for m, v in zip(*(field.view(-1).split(NORM_CHUNK) for field in moments[:2]), strict=True):
+        yield Moments(m, v, moments.age, moments.group)
+
+
+def _direction_norm(moments: Moments, formula: Formula) -> Tensor:
+    """As `_divided`, in one small tensor that all parts of this size find in the cache again."""
+    m, v, age, group = moments
+    beta1, beta2 = group["betas"]
     if formula == "paper":
-        work = torch.add(piece.v, piece.group["eps"]).sqrt_()
-        return torch.linalg.vector_norm(torch.div(piece.m, work, out=work))
-    work = torch.sqrt(piece.v).mul_((1 - beta2**piece.age) ** -0.5).add_(piece.group["eps"])
-    return torch.linalg.vector_norm(torch.div(piece.m, work, out=work)).div_(1 - beta1**piece.age)
+        work = torch.add(v, group["eps"]).sqrt_()
+        return torch.linalg.vector_norm(torch.div(m, work, out=work))
+    work = torch.sqrt(v).mul_((1 - beta2**age) ** -0.5).add_(group["eps"])
+    return torch.linalg.vector_norm(torch.div(m, work, out=work)).div_(1 - beta1**age)
 
 
 def _divided(m: Tensor, v: Tensor, age: int | Tensor, group: dict[str, Any], formula: Formula) -> Tensor:

@@ -19,7 +19,7 @@ from torch._compile import _disable_dynamo
 from qsgd_ray import config
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
-from qsgd_ray.optimizer.adam_steps import Piece, direction_norms, piece_of, take_steps
+from qsgd_ray.optimizer.adam_steps import Moments, Piece, age_of, direction_norms, piece_of, take_steps
 from qsgd_ray.optimizer.at_once import Prefetch, step_at_once
 from qsgd_ray.optimizer.by_runs import Draws, step_by_runs
 from qsgd_ray.optimizer.layout import Layout, Model, Reading, layout_of
@@ -268,8 +268,26 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     def _note_directions(self, layout: Layout, norms: Norms) -> None:
         for number, group in enumerate(self.param_groups):
             parameters = [parameter for parameter in layout.told(group["params"]) if id(parameter) not in norms.noted]
-            pieces = list(self._pieces(parameters, group))
-            norms.adam[number] += _direction_norms(pieces, self._reading.formula, layout.n_coordinates)
+            norms.adam[number] += self._directions(parameters, group, layout.n_coordinates)
+
+    def _directions(self, parameters: list[Tensor], group: dict[str, Any], n_coordinates: int) -> list[Tensor]:
+        """Norms of Adam's direction."""
+        formula = self._reading.formula
+        if n_coordinates >= NATIVE_FROM:
+            squares = direction_squares(list(self._pieces(parameters, group)), formula)
+            if squares is not None:
+                return list(squares.sqrt().unbind())
+        states = [self.state.get(parameter) for parameter in parameters if parameter.grad is not None]
+        return direction_norms(
+            (
+                Moments(
+                    own(state["exp_avg"]), own(state.get("max_exp_avg_sq", state["exp_avg_sq"])), age_of(state), group
+                )
+                for state in states
+                if state
+            ),
+            formula,
+        )
 
     def _captured(self) -> bool:
         """Does a CUDA graph record this step?"""
@@ -334,12 +352,6 @@ def _refuse_sparse(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
-
-
-def _direction_norms(pieces: list[Piece], formula: config.Formula, n_coordinates: int) -> list[Tensor]:
-    if n_coordinates >= NATIVE_FROM and (squares := direction_squares(pieces, formula)) is not None:
-        return list(squares.sqrt().unbind())
-    return direction_norms(pieces, formula)
 
 
 def _plain_adamw_step() -> Callable[[torch.optim.AdamW], Any]:

@@ -19,7 +19,7 @@ from qsgd_ray.circuits.backends import CircuitError, Pending, busy_s
 from qsgd_ray.optimizer.adam_steps import age_of, direction_of, rate
 from qsgd_ray.optimizer.layout import Group, Layout, Model, Reading
 from qsgd_ray.optimizer.perturbation import CircuitSignal, Signal
-from qsgd_ray.optimizer.scattered import Places, Times
+from qsgd_ray.optimizer.scattered import NativePlaces, Places, Times
 from qsgd_ray.optimizer.shards import HeldBlocks, own
 from qsgd_ray.optimizer.telemetry import Norms
 
@@ -72,10 +72,13 @@ class Prefetch:
 
     def asked(self, held: HeldBlocks, step: int) -> Asked:
         """What is under way for these blocks, asked now where it was not or theta is another."""
-        theta = held.theta()
         asked, self._asked = self._asked, None
-        if asked is None or (asked.step != step and self._signal.keyed) or not torch.equal(asked.theta, theta):
+        if asked is not None and asked.step != step and self._signal.keyed:
+            asked = None
+        theta = held.moved(None if asked is None else asked.theta)
+        if theta is not None:
             return self._ask(held, theta, step)
+        assert asked is not None
         return asked
 
     def collect(self, asked: Asked) -> Tensor:
@@ -110,15 +113,21 @@ class Prefetch:
         return {**self.__dict__, "_asked": None}
 
 
-class Perturbed(NamedTuple):
-    """Blocks, the places of their gradients, these gradients as they came and Q, both end to end; and, by parameter
-    group, which of the parts have a gradient."""
+class Signalled(NamedTuple):
+    """Blocks, the signals of what is held of them, end to end, the places of their gradients; and, by parameter group,
+    which of the parts have a gradient."""
 
     held: HeldBlocks
+    s: Tensor
     gradients: Places
+    which: dict[int, list[int]]
+
+
+class Perturbed(NamedTuple):
+    """The gradients of the parts as they came, and Q, both end to end."""
+
     before: Tensor
     q: Tensor
-    which: dict[int, list[int]]
 
 
 def step_at_once(
@@ -137,31 +146,34 @@ def step_at_once(
     moments = reading.placement == "moments"
     with _contiguous_gradients(model) if moments and not fit else nullcontext():
         held = model.layout.blocks
-        found = None if held is None else _perturbed(model, reading, held, prefetch, step, fit)
-        if found is None:
+        signalled = None if held is None else _signalled(model, held, prefetch, step, fit)
+        if signalled is None:
             adam_step()
             return
+        if norms is None and not moments and _product_in_place(reading, signalled):
+            adam_step()  # which leaves gradients as they are
+            _add_product(signalled, _times(model, signalled, reading))
+            return
+        found = _perturbed(model, reading, signalled)
         if norms is not None:
-            _note(model, found, norms)
+            _note(model, signalled, found.q, norms)
         if moments:
-            _with_q(model, reading, found, adam_step)
+            _with_q(model, reading, signalled, found, adam_step)
             return
     adam_step()
-    times = [Times(parts, -_step_size(reading, model.groups[n])) for n, parts in found.which.items()]
-    found.held.thetas.add_(found.q, times)
+    signalled.held.thetas.add_(found.q, _times(model, signalled, reading))
+
+
+def _times(model: Model, signalled: Signalled, reading: Reading) -> list[Times]:
+    return [Times(parts, -_step_size(reading, model.groups[n])) for n, parts in signalled.which.items()]
 
 
 def _step_size(reading: Reading, group: Group) -> float | Tensor:
     return reading.sign(group) * group["lambda_"] * rate(group)
 
 
-def _perturbed(
-    model: Model, reading: Reading, held: HeldBlocks, prefetch: Prefetch, step: int, fit: bool
-) -> Perturbed | None:
-    """Q = s(theta) * direction for each part, multiplied in float64 and rounded once, to the parameters' dtype.
-
-    Under `maximize` the gradient's sign is not turned yet. None where no parameter of these blocks has a gradient.
-    """
+def _signalled(model: Model, held: HeldBlocks, prefetch: Prefetch, step: int, fit: bool) -> Signalled | None:
+    """None where no parameter of these blocks has a gradient."""
     parameters = model.layout.parameters
     own_gradients = [parameter.grad for parameter in parameters]
     if not fit:
@@ -170,25 +182,51 @@ def _perturbed(
         held.theta()  # should the others have gradients, they wait for this process's part
         return None
     asked = prefetch.asked(held, step)
-    gradients = held.places(own_gradients, fit)
-    before = gradients.joined()
-    direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
-    s = held.held(prefetch.collect(asked))
-    q = held.rounded(s.to(direction.device) * direction)
     which = model.layout.parts_by_group
     if any(gradient is None for gradient in own_gradients):
         with_gradient = [own_gradients[part.parameter] is not None for part in held.parts]
         which = {number: [index for index in parts if with_gradient[index]] for number, parts in which.items()}
-    return Perturbed(held, gradients, before, q, {number: parts for number, parts in which.items() if parts})
+    gradients = held.places(own_gradients, fit)
+    s = held.held(prefetch.collect(asked))
+    return Signalled(held, s, gradients, {number: parts for number, parts in which.items() if parts})
 
 
-def _note(model: Model, found: Perturbed, norms: Norms) -> None:
+def _product_in_place(reading: Reading, signalled: Signalled) -> bool:
+    """May Q be made where it is added, without a tensor for it?"""
+    s, places = signalled.s, (signalled.held.thetas, signalled.gradients)
+    native = all(isinstance(some, NativePlaces) for some in places)
+    return native and reading.direction == "gradient" and s.is_cpu and s.dtype == torch.float64 and s.is_contiguous()
+
+
+def _add_product(signalled: Signalled, times: list[Times]) -> None:
+    thetas, gradients = signalled.held.thetas, signalled.gradients
+    assert isinstance(thetas, NativePlaces)
+    assert isinstance(gradients, NativePlaces)
+    thetas.add_product(signalled.s, gradients, times)
+
+
+def _perturbed(model: Model, reading: Reading, signalled: Signalled) -> Perturbed:
+    """Q = s(theta) * direction for each part, multiplied in float64 and rounded once, to the parameters' dtype.
+
+    Under `maximize` the gradient's sign is not turned yet.
+    """
+    held = signalled.held
+    before = signalled.gradients.joined()
+    direction = before if reading.direction == "gradient" else _directions(model, reading, held, before)
+    return Perturbed(before, held.rounded(signalled.s.to(direction.device) * direction))
+
+
+def _note(model: Model, signalled: Signalled, q: Tensor, norms: Norms) -> None:
     """|lambda * Q| of the parts for which this process speaks."""
-    pieces = found.q.split(found.held.sizes)
-    for number, parts in found.which.items():
-        if told := [pieces[index] for index in parts if found.held.tells[index]]:
-            lengths = torch._foreach_mul(torch._foreach_norm(told), model.groups[number]["lambda_"])
-            norms.perturbation[number].extend(lengths)
+    held, pieces = signalled.held, None
+    for number, parts in signalled.which.items():
+        told = [index for index in parts if held.tells[index]]
+        if len(told) == len(held.parts):
+            norms.perturbation[number].append(torch.linalg.vector_norm(q) * model.groups[number]["lambda_"])
+        elif told:
+            pieces = pieces or q.split(held.sizes)
+            lengths = torch._foreach_norm([pieces[index] for index in told])
+            norms.perturbation[number].extend(torch._foreach_mul(lengths, model.groups[number]["lambda_"]))
 
 
 def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tensor) -> Tensor:
@@ -224,14 +262,16 @@ def _directions(model: Model, reading: Reading, held: HeldBlocks, gradient: Tens
     return torch.cat(found) if found else gradient
 
 
-def _with_q(model: Model, reading: Reading, found: Perturbed, adam_step: Callable[[], object]) -> None:
+def _with_q(
+    model: Model, reading: Reading, signalled: Signalled, found: Perturbed, adam_step: Callable[[], object]
+) -> None:
     """Adam's step with lambda * Q added to the gradients; afterwards they are, bit for bit, what they were."""
-    weights = {n: reading.moments_sign(model.groups[n]) * model.groups[n]["lambda_"] for n in found.which}
+    weights = {n: reading.moments_sign(model.groups[n]) * model.groups[n]["lambda_"] for n in signalled.which}
     try:
-        found.gradients.add_(found.q, [Times(parts, weights[n]) for n, parts in found.which.items()])
+        signalled.gradients.add_(found.q, [Times(parts, weights[n]) for n, parts in signalled.which.items()])
         adam_step()
     finally:
-        found.gradients.put_(found.before)
+        signalled.gradients.put_(found.before)
 
 
 @contextmanager

@@ -152,13 +152,13 @@ class CircuitSignal:
         spec = self.spec(theta_bn.shape[1])
         # The sum of finite numbers may overflow, so it only says when to look closer.
         if math.isfinite(theta_bn.sum()):
-            return self.backend.submit(spec, circuit_angles(spec, theta_bn), "z", keys_b)
+            return self.backend.submit(spec, _angles(spec, theta_bn), "z", keys_b)
         finite_b = theta_bn.isfinite().all(1)
         s_bn = torch.full(theta_bn.shape, math.nan, dtype=torch.float64)
         if not finite_b.any():
             return Answered(s_bn)
         keys_b = None if keys_b is None else keys_b[finite_b]
-        return _Partly(s_bn, finite_b, self.backend.submit(spec, circuit_angles(spec, theta_bn[finite_b]), "z", keys_b))
+        return _Partly(s_bn, finite_b, self.backend.submit(spec, _angles(spec, theta_bn[finite_b]), "z", keys_b))
 
 
 class _Partly:
@@ -184,8 +184,13 @@ def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
     The first rotation takes a_di = -pi*theta_i, the second b_di = pi*theta_i (the paper's Ry and Rz); further ones go
     on with alternating signs.
     """
-    turns_r = _turns(len(spec.rotations))
-    return (_float64(theta_bn)[:, None, :, None] * turns_r).expand(-1, spec.depth, -1, -1)
+    return _angles(spec, _float64(theta_bn))
+
+
+def _angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
+    batch, n = theta_bn.shape
+    turned_b1nr = theta_bn.reshape(batch, 1, n, 1) * _turns(len(spec.rotations))
+    return turned_b1nr.expand(-1, spec.depth, -1, -1)
 
 
 @cache

@@ -162,6 +162,8 @@ class HeldBlocks:
         self.parts = tuple(_held(self.blocks, shards))
         segments = [segment for alike in self.blocks for segment in alike.segments]
         self.sizes = [part.stop - part.start for part in self.parts]
+        self._widths = [alike.width for alike in self.blocks]
+        self._lengths = [alike.n_coordinates for alike in self.blocks]
         self.tells = [shards[part.parameter].divided or ranks.rank == 0 for part in self.parts]
         together = any(shards[segment.parameter].divided for segment in segments)
         self._ranks = ranks if together else Ranks(None, ranks.rank)
@@ -192,15 +194,21 @@ class HeldBlocks:
         if self._at is None:
             return own_theta
         wide, bits = (torch.float64, torch.int64) if self._like.dtype == torch.float64 else (torch.float32, torch.int32)
-        flat = self._like.new_zeros(sum(alike.n_coordinates for alike in self.blocks), dtype=wide)
+        flat = self._like.new_zeros(sum(self._lengths), dtype=wide)
         flat[self._at[self._told]] = own_theta[self._told].to(wide)
         self._ranks.sum_(flat.view(bits))
         return flat.to(self._like.dtype)
 
+    def moved(self, last: Tensor | None) -> Tensor | None:
+        """The blocks as `theta` tells them; None where that is `last`."""
+        if last is not None and self._at is None and self.thetas.same(last):
+            return None
+        theta = self.theta()
+        return None if last is not None and self._at is not None and torch.equal(theta, last) else theta
+
     def by_width(self, flat: Tensor) -> list[Tensor]:
         """Views of values of the whole blocks, a (blocks, width) for each width."""
-        sizes = [alike.n_coordinates for alike in self.blocks]
-        return [part.view(-1, alike.width) for alike, part in zip(self.blocks, flat.split(sizes), strict=True)]
+        return [part.view(-1, width) for width, part in zip(self._widths, flat.split(self._lengths), strict=True)]
 
     def rounded(self, q: Tensor) -> Tensor:
         """To the dtype of the parameters, where they have one; else each part is rounded where it is added."""

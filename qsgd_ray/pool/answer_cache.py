@@ -42,9 +42,11 @@ class AnswerCache:
 
     def put(self, asked: Asked, answer: Tensor) -> None:
         """Another question that begins alike makes room."""
-        self._forget(asked.key)
+        key = asked.key
+        if key in self._kept:
+            self._forget(key)
         n_bytes = asked.angles_bdnr.nbytes + answer.nbytes
-        self._kept[asked.key] = _Kept(asked.angles_bdnr, answer.clone(), n_bytes)
+        self._kept[key] = _Kept(asked.angles_bdnr, answer.clone(), n_bytes)
         self.n_bytes += n_bytes
         while self.n_bytes > CACHE_BYTES:
             self._forget(next(iter(self._kept)))

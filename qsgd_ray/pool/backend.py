@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 import torch
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
@@ -91,7 +92,7 @@ class PoolBackend:
     ) -> Pending:
         """Send the circuits to the actors whose turn it is; returns at once, but for calls beyond `IN_FLIGHT`."""
         # A copy of our own: it is kept for the cache, and for actors that are lost.
-        angles = angles_bdnr.detach().to("cpu", torch.float64).clone(memory_format=torch.contiguous_format).numpy()
+        angles = np.array(angles_bdnr.to(torch.float64).numpy(force=True), order="C")
         keys = None if keys_b is None else keys_b.cpu().numpy()
         asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
         kept = None if self.sampling is not None else self._cache.get(asked)

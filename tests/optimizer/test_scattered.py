@@ -50,6 +50,41 @@ def test_both_ways_read_add_and_put_the_same_bits(drawn, factor, which):
         assert tensor is twin is None or torch.equal(tensor, twin)
 
 
+@compiled
+@given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)), st.data())
+def test_a_product_is_added_as_torch_adds_it_rounded(drawn, factor, which, data):
+    tensors, parts, length = drawn
+    twins = [None if tensor is None else tensor.clone() for tensor in tensors]
+    draw = torch.Generator().manual_seed(8)
+    by = [
+        None if data.draw(st.booleans()) else torch.randn(9, generator=draw) * 10.0 ** data.draw(st.integers(-30, 30))
+        for _ in tensors
+    ]
+    s = torch.randn(length, generator=draw, dtype=torch.float64)
+    some = sorted(which & set(range(len(parts))))
+    ours, gradients = (NativePlaces(native_kernels(), Where.of(parts), of) for of in (tensors, by))
+    theirs, twin_gradients = TorchPlaces(parts, twins, s.float()), TorchPlaces(parts, by, s.float())
+    ours.add_product(s, gradients, [Times(some, factor)])
+    with_gradient = [index for index in some if by[parts[index].parameter] is not None]
+    theirs.add_((s * twin_gradients.joined()).float(), [Times(with_gradient, factor)])
+    for tensor, twin in zip(tensors, twins, strict=True):
+        assert tensor is twin is None or torch.equal(tensor, twin)
+
+
+@compiled
+@given(places(), st.data())
+def test_what_lies_there_is_told_from_anything_else(drawn, data):
+    tensors, parts, _ = drawn
+    for some in (NativePlaces(native_kernels(), Where.of(parts), tensors), TorchPlaces(parts, tensors, torch.zeros(0))):
+        values = some.joined()
+        assert some.same(values)
+        there = [part for part in parts if tensors[part.parameter] is not None]
+        if there:
+            part = data.draw(st.sampled_from(there))
+            values[data.draw(st.integers(part.place, part.place + part.stop - part.start - 1))] += 1
+            assert not some.same(values)
+
+
 @pytest.mark.parametrize(
     "other",
     [torch.zeros(3).double(), torch.zeros(3, 2)[:, 0], torch._neg_view(torch.zeros(3)), torch.zeros(3, device="meta")],
