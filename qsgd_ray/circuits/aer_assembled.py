@@ -31,7 +31,18 @@ class Assembled:
     angles: list[tuple[Any, int]]
 
     def start(self, flat_bp: NDArray[np.float64], **options: int) -> Future[dict[str, Any]]:
-        """In Aer's thread: a circuit for each row of angles. `options`: shots, and a `seed_simulator`."""
+        """A circuit for each row of angles. `options`: shots, and a `seed_simulator`.
+
+        In Aer's thread; at once, in this one, where Aer is to use no more: it lets no other run Python meanwhile, so
+        that nothing is gained by a thread, and a start of one lost.
+        """
+        if self.config.max_parallel_threads == 1:
+            done: Future[dict[str, Any]] = Future()
+            try:
+                done.set_result(self._run(flat_bp, options))
+            except Exception as error:
+                done.set_exception(error)
+            return done
         from qiskit_aer.jobs import utils
 
         return utils.DEFAULT_EXECUTOR.submit(self._run, flat_bp, options)

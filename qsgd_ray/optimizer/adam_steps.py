@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 from torch.optim.adamw import adamw
 
 from qsgd_ray.config import Formula
@@ -20,6 +21,8 @@ from qsgd_ray.optimizer.shards import own
 CHUNK = 2**19
 # Where memory is only read: 256 KiB of float32, which malloc gives and takes without asking the system.
 NORM_CHUNK = 2**16
+# Parameters of so few coordinates are taken together, so many at once.
+SMALL, AT_ONCE = 2**14, 64
 
 
 class Piece(NamedTuple):
@@ -170,20 +173,15 @@ def _together(moments: Iterable[Moments]) -> Iterator[Moments]:
     """
     waiting: dict[tuple[object, ...], list[Moments]] = {}
     for one in moments:
-        if one.m.numel() > NORM_CHUNK // 4 or isinstance(one.age, Tensor):
+        if isinstance(one.age, Tensor) or one.m.numel() > SMALL:
             yield one
-            continue
-        alike = waiting.setdefault((one.age, one.m.dtype), [])
-        alike.append(one)
-        if sum(some.m.numel() for some in alike) > NORM_CHUNK // 2:
-            yield _joined(alike)
-            alike.clear()
-    yield from (_joined(alike) for alike in waiting.values() if alike)
-
-
-def _joined(alike: list[Moments]) -> Moments:
-    m, v = (torch.cat([field.reshape(-1) for field in fields]) for fields in list(zip(*alike, strict=True))[:2])
-    return Moments(m, v, alike[0].age, alike[0].group)
+        else:
+            waiting.setdefault((one.age, one.m.dtype), []).append(one)
+    for alike in waiting.values():
+        for start in range(0, len(alike), AT_ONCE):
+            some = alike[start : start + AT_ONCE]
+            m, v = (_flatten_dense_tensors(list(field)) for field in list(zip(*some, strict=True))[:2])
+            yield Moments(m, v, some[0].age, some[0].group)
 
 
 def _cut(moments: Moments) -> Iterator[Moments]:

@@ -208,7 +208,8 @@ class HeldBlocks:
 
     def by_width(self, flat: Tensor) -> list[Tensor]:
         """Views of values of the whole blocks, a (blocks, width) for each width."""
-        return [part.view(-1, width) for width, part in zip(self._widths, flat.split(self._lengths), strict=True)]
+        parts = [flat] if len(self._lengths) == 1 else flat.split(self._lengths)
+        return [part.view(-1, width) for width, part in zip(self._widths, parts, strict=True)]
 
     def rounded(self, q: Tensor) -> Tensor:
         """To the dtype of the parameters, where they have one; else each part is rounded where it is added."""
