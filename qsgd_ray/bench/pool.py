@@ -22,7 +22,7 @@ from ray.dag import InputNode
 from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, of_pairs, timings
-from qsgd_ray.bench.timing import interleaved, one_thread
+from qsgd_ray.bench.timing import beside, interleaved, one_thread
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending
 from qsgd_ray.circuits.in_process import TorchBackend
@@ -43,7 +43,7 @@ TOLERANCE = 1e-10
 CPUS = 1.0  # of an actor
 # Steps are timed in runs of so many: circuits of the next step are under way during a step, so steps do not take turns.
 STEPS = 20
-STEPS_BUDGETS = 12
+STEPS_BUDGETS = 24
 TOKENS = (16, 32)
 ADAMW = "AdamW, fused"
 
@@ -162,8 +162,8 @@ def training_step(n_tokens: int, budget_s: float) -> list[Timing]:
     """Steps of the text task on one thread, its circuits on Aer in one actor: microseconds a step.
 
     With four classes every tensor has a circuit of four qubits. `collected at once`: without the prefetch, each step
-    waits for its circuits. In runs of steps, one after the other; AdamW twice, to see how far two of the same come out
-    apart. The ratio of each round's pair is told besides: a machine that is slow for seconds is slow for both.
+    waits for its circuits. In runs of steps, AdamW's after each other's, and AdamW beside itself too: how far do two of
+    the same come out apart? Told is the ratio of each run to the two of AdamW around it.
     """
     task = TextTask(n_classes=4, length=n_tokens)
     workload = make_workload(task, device="cpu")
@@ -198,8 +198,8 @@ def training_step(n_tokens: int, budget_s: float) -> list[Timing]:
             calls[name]()  # the first steps make moments and connections
         before = {name: _told(optimizer) for name, optimizer in optimizers.items()}
         n_steps.clear()
-        seconds = interleaved(calls, STEPS_BUDGETS * budget_s, most_rounds=60)
-    notes = {name: of_pairs(seconds[name], seconds[ADAMW]) for name in optimizers if name != ADAMW}
+        seconds, around = beside(calls, ADAMW, STEPS_BUDGETS * budget_s, most_rounds=60)
+    notes = {name: of_pairs(seconds[name], around[name], "runs") for name in around}
     for name, optimizer in optimizers.items():
         n_circuits, simulated_s, waited_s = (_told(optimizer) - before[name]) / n_steps[name]
         if n_circuits:

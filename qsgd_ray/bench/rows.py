@@ -64,7 +64,7 @@ class Timing:
 
 
 def of_pairs(seconds: Sequence[float], beside: Sequence[float], what: str = "rounds") -> str:
-    """How many times as long one took as the other in the same round, in words: the median and the quartiles."""
+    """How many times as long one took as the other beside it, in words: the median and the quartiles."""
     ratios = np.array(seconds) / np.array(beside)
     low, median, high = np.percentile(ratios, [25, 50, 75])
     return f"of {ratios.size} pairs of {what} {median:.3f} times, half of them {low:.3f} to {high:.3f}"

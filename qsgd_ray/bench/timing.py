@@ -42,6 +42,32 @@ def interleaved(
     return found
 
 
+def beside(
+    calls: Mapping[str, Callable[[], object]], reference: str, budget_s: float, most_rounds: int = MAX_ROUNDS
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Wall seconds of each call, round by round; and for each but `reference` what that took just before and just after
+    it, in the mean.
+
+    For ratios of a few percent on machines whose speed comes and goes within seconds: the reference is called after
+    each of the others. A first call of each warms it up and is not measured; as many rounds as `budget_s` seconds hold,
+    at least 3 and at most `most_rounds`.
+    """
+    warm = {name: seconds_of(call) for name, call in calls.items()}
+    others = [name for name in calls if name != reference]
+    a_round_s = sum(warm[name] + warm[reference] for name in others)
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    around: dict[str, list[float]] = {name: [] for name in others}
+    before = seconds_of(calls[reference])
+    for _ in range(max(MIN_ROUNDS, min(most_rounds, int(budget_s / a_round_s)))):
+        for name in others:
+            found[name].append(seconds_of(calls[name]))
+            after = seconds_of(calls[reference])
+            found[reference].append(after)
+            around[name].append((before + after) / 2)
+            before = after
+    return found, around
+
+
 def seconds_of(call: Callable[[], object]) -> float:
     """Wall seconds of one call."""
     start = time.perf_counter()

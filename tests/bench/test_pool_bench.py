@@ -59,7 +59,7 @@ def test_a_training_stands_beside_adamw_and_says_how_long_circuits_took(small):
         "torch in this process",
     }
     others = [row.note for name, row in rows.items() if name != "AdamW, fused"]
-    assert all(re.match(r"of \d+ pairs of rounds \S+ times, half of them \S+ to \d", note) for note in others)
+    assert all(re.match(r"of \d+ pairs of runs \S+ times, half of them \S+ to \d", note) for note in others)
 
 
 def test_a_killed_actor_costs_time_and_no_answer(small):

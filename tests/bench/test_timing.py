@@ -5,7 +5,7 @@ import time
 import pytest
 
 from qsgd_ray.bench import timing
-from qsgd_ray.bench.timing import MAX_ROUNDS, MIN_ROUNDS, interleaved
+from qsgd_ray.bench.timing import MAX_ROUNDS, MIN_ROUNDS, beside, interleaved
 
 
 class Clock:
@@ -74,3 +74,16 @@ def test_no_call_takes_no_time():
 def test_seconds_are_those_of_the_wall():
     (once, *_) = interleaved({"sleep": lambda: time.sleep(0.02)}, budget_s=0.01)["sleep"]
     assert once >= 0.02
+
+
+def test_each_call_has_the_reference_before_and_after_it(clock):
+    calls = {
+        "a": clock.call("a", 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
+        "b": clock.call("b", 0.25, 1.0, 2.0, 3.0),
+        "c": clock.call("c", 0.25, 5.0, 6.0, 7.0),
+    }
+    found, around = beside(calls, "a", budget_s=2)
+    assert clock.called == ["a", "b", "c", "a", *"bacabacabaca"]
+    assert found == {"a": [2.0, 4.0, 8.0, 16.0, 32.0, 64.0], "b": [1.0, 2.0, 3.0], "c": [5.0, 6.0, 7.0]}
+    assert around == {"b": [1.5, 6.0, 24.0], "c": [3.0, 12.0, 48.0]}
+    assert len(beside({"a": clock.call("a", 2**-4), "b": clock.call("b", 2**-4)}, "a", 2, 10)[0]["b"]) == 10
