@@ -1,6 +1,6 @@
 """Circuits on Qiskit Aer: circuits, angles and noise in; exact, noisy or sampled answers out.
 
-The runs of one `submit` go on in Aer's thread until result() is called.
+The runs of one `submit` go on in Aer's thread until result() is called; small ones on one thread are over at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESULT_BYTES = 2**26
 
 
 class AerBackend:
-    """Simulates on Aer, from submit on, in a thread of Aer's.
+    """Simulates on Aer, from submit on, in a thread of Aer's (see aer_assembled.py for when not).
 
     `method`: "statevector"; "density_matrix", exact with noise; "matrix_product_state"; "automatic": without noise the
     statevector where it fits in memory and the matrix-product state beyond; with noise the density matrix where it

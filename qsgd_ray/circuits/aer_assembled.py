@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Assembled:
     noise: dict[str, Any]
     config: Any
     angles: list[tuple[Any, int]]
+    _one_at_a_time: Lock = field(default_factory=Lock)
 
     def start(self, flat_bp: NDArray[np.float64], **options: int) -> Future[dict[str, Any]]:
         """A circuit for each row of angles. `options`: shots, and a `seed_simulator`.
@@ -49,10 +51,11 @@ class Assembled:
 
     def _run(self, flat_bp: NDArray[np.float64], options: dict[str, int]) -> dict[str, Any]:
         columns = flat_bp.T.tolist()
-        self.config.parameterizations = [[(place, columns[column]) for place, column in self.angles]]
-        for name, value in options.items():
-            setattr(self.config, name, value)
-        output: dict[str, Any] = self.controller.execute(self.circuits, self.noise, self.config)
+        with self._one_at_a_time:  # whose angles are in `config` when it starts?
+            self.config.parameterizations = [[(place, columns[column]) for place, column in self.angles]]
+            for name, value in options.items():
+                setattr(self.config, name, value)
+            output: dict[str, Any] = self.controller.execute(self.circuits, self.noise, self.config)
         return output
 
 
@@ -82,7 +85,8 @@ def _taken(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, 
             raise _Taken(self._controller, aer_circuits, noise_model, config)
 
     # Numbers that no gate has by itself, each another: they tell which place takes which angle.
-    probes = {float(number): column for column, number in enumerate(np.random.default_rng(0).random(_width(columns)))}
+    width = 1 + max(column for _, column in columns)
+    probes = {float(number): column for column, number in enumerate(np.random.default_rng(0).random(width))}
     numbers = list(probes)
     values = {parameter: [numbers[column]] for parameter, column in columns}
     try:
@@ -97,7 +101,3 @@ def _taken(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, 
     config.library_dir = LIBRARY_DIR
     noise = noise_model.to_dict(serializable=True) if noise_model else {}
     return Assembled(controller, circuits, noise, config, [(place, probes[value]) for place, (value,) in places])
-
-
-def _width(columns: Sequence[tuple[Any, int]]) -> int:
-    return 1 + max(column for _, column in columns)

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
-    """A run under way in Aer's thread."""
+    """A run of Aer's, under way or done."""
 
     def result(self) -> Any:
         """What Aer says of it."""

@@ -268,9 +268,9 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     def _note_directions(self, layout: Layout, norms: Norms) -> None:
         for number, group in enumerate(self.param_groups):
             parameters = [parameter for parameter in layout.told(group["params"]) if id(parameter) not in norms.noted]
-            norms.adam[number] += self._directions(parameters, group, layout.n_coordinates)
+            norms.adam[number] += self._direction_norms(parameters, group, layout.n_coordinates)
 
-    def _directions(self, parameters: list[Tensor], group: dict[str, Any], n_coordinates: int) -> list[Tensor]:
+    def _direction_norms(self, parameters: list[Tensor], group: dict[str, Any], n_coordinates: int) -> list[Tensor]:
         """Norms of Adam's direction."""
         formula = self._reading.formula
         if n_coordinates >= NATIVE_FROM:

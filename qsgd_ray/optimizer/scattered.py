@@ -89,7 +89,7 @@ class Places(Protocol):
         ...
 
     def same(self, values: Tensor) -> bool:
-        """Are these what they hold, end to end? Not in doubt: 0 may differ from -0, and nan from itself."""
+        """Are these what they hold, end to end? It may say no of 0 and -0 or of two nan: whoever asks then asks anew."""
         ...
 
 

@@ -2,6 +2,7 @@ import math
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qsgd_ray.circuits import aer as aer_module
-from qsgd_ray.circuits import aer_programs
+from qsgd_ray.circuits import aer_assembled, aer_programs
 from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.noise import Noise
@@ -211,16 +212,17 @@ def test_counts_that_differ_are_taken_again(monkeypatch, caplog):
     assert told_ways(caplog) == [["assembled", "bound beforehand"]]
 
 
+@pytest.mark.parametrize("threads", [None, 1])  # with one, it runs where it is asked
 @pytest.mark.parametrize("noise", [None, EVERYTHING])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shots", [None, 100])
 @pytest.mark.parametrize("readout", READOUTS)
-def test_kept_assembled_a_circuit_gives_the_bits_of_aers_own_run(monkeypatch, noise, method, shots, readout):
+def test_kept_assembled_a_circuit_gives_the_bits_of_aers_own_run(monkeypatch, noise, method, shots, readout, threads):
     if noise is not None and shots is None and method not in ("automatic", "density_matrix"):
         return
     spec = CircuitSpec(4, 2, "ring", ("rx", "ry", "rz"))
     batches = [(angles(spec, batch, seed=batch), torch.arange(batch)) for batch in (3, 1, 7, 3)]
-    kept = AerBackend(method, noise=noise, shots=shots)
+    kept = AerBackend(method, noise=noise, shots=shots, threads=threads)
     found = [kept.submit(spec, asked, readout, keys).result() for asked, keys in batches]
     assert [program.ways[0] for program in kept._programs.values()] == ["assembled"]
     monkeypatch.setattr(aer_programs, "assembled", lambda *_: None)
@@ -228,6 +230,29 @@ def test_kept_assembled_a_circuit_gives_the_bits_of_aers_own_run(monkeypatch, no
     for (asked, keys), answer in zip(batches, found, strict=True):
         assert torch.equal(answer, anew.submit(spec, asked, readout, keys).result())
     assert all("assembled" not in program.ways for program in anew._programs.values())
+
+
+def test_threads_that_ask_at_once_each_have_their_own_answers():
+    backend = AerBackend(threads=1)
+    backend.submit(SPEC, angles()).result()
+    with ThreadPoolExecutor(4) as threads:
+        asked = [angles(seed=seed) for seed in range(40)]
+        found = list(threads.map(lambda some: backend.submit(SPEC, some).result(), asked))
+    for some, answer in zip(asked, found, strict=True):
+        assert torch.equal(answer, backend.submit(SPEC, some).result())
+
+
+def test_what_fails_at_once_is_told_when_it_is_collected(monkeypatch):
+    backend = AerBackend(threads=1)
+    backend.submit(SPEC, angles()).result()
+
+    def fails(*_):
+        raise RuntimeError("no room\nat all")
+
+    monkeypatch.setattr(aer_assembled.Assembled, "_run", fails)
+    pending = backend.submit(SPEC, angles())
+    with pytest.raises(CircuitError, match=r"^backend aer: RuntimeError: no room$"):
+        pending.result()
 
 
 def test_circuits_are_kept_assembled_where_that_is_known_to_be_the_same():
