@@ -89,7 +89,7 @@ class Places(Protocol):
         ...
 
     def same(self, values: Tensor) -> bool:
-        """Are these what they hold, end to end? It may say no of 0 and -0 or of two nan: whoever asks, asks anew then."""
+        """Are these what they hold, end to end? It may say no of 0 and -0 or of two nan: then theta is asked anew."""
         ...
 
 
