@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from qsgd_ray import draws
 from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import CircuitError, ReplicatedBackend, Sampling
+from qsgd_ray.circuits.backends import CircuitError, Sampling
+from qsgd_ray.circuits.replicated import ReplicatedBackend
 from qsgd_ray.config import NoiseSettings, Perturbation
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.perturbation import make_signal

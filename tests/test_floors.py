@@ -98,7 +98,7 @@ FLOORS = [
         "analysis.time_to_target",
         "judging",
     },
-    {"tracking.asked", "circuits.shots", "circuits.gradients", "circuits.in_process", "tried"},
+    {"tracking.asked", "circuits.shots", "circuits.gradients", "circuits.in_process", "circuits.replicated", "tried"},
     {"circuits.aer_import", "circuits.series", "search_view"},
     {"circuits.noise", "circuits.aer_assembled"},
     {"circuits.aer_programs"},
