@@ -34,7 +34,7 @@ from qsgd_ray.config import Resources
 from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.pool.backend import longest_wait_s
+from qsgd_ray.pool.part import longest_wait_s
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError

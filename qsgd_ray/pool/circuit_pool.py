@@ -21,6 +21,7 @@ from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.keeper import Keeper
 from qsgd_ray.pool.pool_size import PoolSize
 from qsgd_ray.pool.roster import Roster
+from qsgd_ray.pool.switchboard import Switchboard
 
 
 class CircuitPool:
@@ -82,7 +83,7 @@ class CircuitPool:
 
     def backend(self) -> PoolBackend:
         """What a training worker gets."""
-        return PoolBackend(self._roster.view(), self._timeout_s, self._secret)
+        return PoolBackend(Switchboard(self._roster.view(), self._timeout_s, self._secret))
 
     def size(self) -> int:
         """How many actors answer now."""

@@ -136,9 +136,9 @@ def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, cap
 def test_readers_go_on_with_the_list_they_have_where_nobody_tells_a_newer_one(made):
     pool = made()
     backend = pool.backend()
-    before = dict(backend.roster.members())
+    before = dict(backend.actors.roster.members())
     ray.kill(pool._roster._board)
-    assert backend.roster.newest() == before
+    assert backend.actors.roster.newest() == before
     assert torch.equal(backend.submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
 
 

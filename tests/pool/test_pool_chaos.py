@@ -63,7 +63,7 @@ def kill_again_and_again(actors, ended: threading.Event, killed: list[int]) -> N
 def run_one(cluster, folder, disturbed: bool):
     pool = CircuitPool(n_actors=2, cpus_per_actor=0.5, timeout_s=20)
     pool.wait_until_ready(timeout_s=60)
-    actors, ended, killed = [*pool.backend().roster.members().values()], threading.Event(), []
+    actors, ended, killed = [*pool.backend().actors.roster.members().values()], threading.Event(), []
     killer = threading.Thread(target=kill_again_and_again, args=(actors, ended, killed))
     trial = a_trial(0, CIRCUIT, epochs=250)
     site = site_of(folder / "small", cluster, circuits=Timed(pool.backend(), folder / "longest"))

@@ -1,0 +1,139 @@
+"""The pool's actors as one process reaches them: whose turn it is, who was lost, a line to each."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.door import Line, LineBroken
+from qsgd_ray.pool.roster import RosterView
+
+# Calls under way to one actor, at most: two keep it busy, more only wait there.
+IN_FLIGHT = 4
+# How long to wait for the address of an actor's door.
+DOOR_S = 1.0
+# A door that cannot be reached is tried again after so long; until then Ray's calls do.
+SHUT_S = 60.0
+# An actor that was lost, or whose door is silent, is passed over for so long while others are there: with its node gone
+# it may come back elsewhere only when there is a new one.
+PASSED_OVER_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Member(NamedTuple):
+    """An actor of the pool and its number on the roster."""
+
+    number: int
+    actor: Any
+
+
+@dataclass
+class Switchboard:
+    """Reaches the actors of a pool, who may change at any time (roster.py); can be sent to other processes.
+
+    By a direct line to each (door.py), or by Ray's calls where there is none. `timeout_s`: how long an actor may be at
+    one call. `secret`: what opens the actors' doors.
+    """
+
+    roster: RosterView
+    timeout_s: float
+    secret: bytes = field(repr=False)
+    _turn: int = 0
+    _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
+    _shut: dict[int, float] = field(default_factory=dict)  # doors that could not be reached, and when
+    _lost: dict[int, float] = field(default_factory=dict)  # actors that were lost, and when
+    _in_flight: list[ray.ObjectRef] = field(default_factory=list)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Lines and calls of this process stay here.
+        return {**self.__dict__, "_lines": {}, "_shut": {}, "_lost": {}, "_in_flight": []}
+
+    def next_member(self) -> Member:
+        """The one whose turn it is, of those that were not lost just now, if there are any."""
+        members = self.roster.members()
+        for gone in [n for n, line in self._lines.items() if n not in members and line.under_way == 0]:
+            self._lines.pop(gone).close()
+        self._turn += 1
+        numbers = sorted(members)
+        there = [number for number in numbers if not self.is_lost(number)] or numbers
+        number = there[self._turn % len(there)]
+        return Member(number, members[number])
+
+    def any_member(self) -> Member:
+        """The first that answers. GetTimeoutError: none does within the timeout; RayError: none ever will."""
+        first = self.next_member()
+        members = {first.number: first.actor, **self.roster.members()}
+        asked = {actor.running_s.remote(): Member(number, actor) for number, actor in members.items()}
+        deadline, waiting = time.monotonic() + self.timeout_s, list(asked)
+        while True:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise GetTimeoutError
+            try:
+                ray.get(ready[0])
+            except RayError:
+                if not waiting:
+                    raise
+            else:
+                found = asked[ready[0]]
+                self._lost.pop(found.number, None)
+                return found
+
+    def lose(self, member: Member) -> None:
+        """It was lost: others come first for a while."""
+        self._lost[member.number] = time.monotonic()
+
+    def is_lost(self, number: int) -> bool:
+        """Was it, just now?"""
+        return time.monotonic() - self._lost.get(number, -math.inf) < PASSED_OVER_S
+
+    def line(self, member: Member) -> Line | None:
+        """To this actor; None where there is none at once: it may be starting again."""
+        if member.number not in self._lines:
+            if time.monotonic() - self._shut.get(member.number, -math.inf) < SHUT_S:
+                return None
+            try:
+                address = ray.get(member.actor.door.remote(), timeout=DOOR_S)
+            except RayError:
+                self.lose(member)
+                return None
+            try:
+                self._lines[member.number] = Line(address, self.secret)
+            except LineBroken as error:
+                self._shut[member.number] = time.monotonic()
+                log.warning(
+                    "no direct line to circuit actor %d at %s: %s; Ray's calls do", member.number, address, error
+                )
+                return None
+        line = self._lines[member.number]
+        if line.under_way >= IN_FLIGHT:
+            line.next(self.timeout_s)
+        return line
+
+    def hang_up(self, member: Member, line: Line | None) -> None:
+        """This line to it is of no use any more; it may have another one by now."""
+        if line is not None and self._lines.get(member.number) is line:
+            del self._lines[member.number]
+        if line is not None:
+            line.close()
+
+    def call(self, asked: Asked, member: Member) -> ray.ObjectRef:
+        """Ask by Ray; waits for an answer to come where too many are under way."""
+        if len(self._in_flight) >= IN_FLIGHT * len(self.roster.members()):
+            _, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=self.timeout_s)
+        answer = member.actor.answer.remote(asked)
+        self._in_flight.append(answer)
+        return answer
+
+    def arrived(self, answer: ray.ObjectRef | None) -> None:
+        """It is under way no more."""
+        if answer in self._in_flight:
+            self._in_flight.remove(answer)

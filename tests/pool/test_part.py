@@ -1,0 +1,130 @@
+"""A part of a batch whose actor dies, hangs or moves: the same answer, or one clear error within a bounded time."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+import ray
+import torch
+from pool_asked import SPEC, angles
+
+from qsgd_ray.circuits.errors import CircuitsLost
+from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.config import Resources
+from qsgd_ray.distributed import group_timeout_s
+from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.door import Line
+from qsgd_ray.pool.part import longest_wait_s
+
+
+def hanging(mark, always=False):
+    """An actor that never answers a batch of seven; once only, unless always."""
+
+    class Hanging(CircuitActor):
+        def answer(self, asked):
+            if asked.of == 7 and (always or not mark.exists()):
+                mark.touch()
+                self._began = time.monotonic()
+                time.sleep(3600)
+            return super().answer(asked)
+
+    return Hanging
+
+
+def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
+    pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
+    pool.wait_until_ready(timeout_s=60)
+    backend = pool.backend()
+    process = ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(process, signal.SIGKILL)
+    assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+    assert not psutil.pid_exists(process)
+    pool.close()
+
+
+def test_a_pool_that_was_closed_is_one_clear_error(cluster):
+    pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
+    pool.wait_until_ready(timeout_s=60)
+    backend = pool.backend()
+    pool.close()
+    with pytest.raises(CircuitsLost, match="a circuit actor was lost"):
+        backend.submit(SPEC, angles(1)).result()
+
+
+def test_an_actor_that_hangs_is_ended_and_another_answers(made, tmp_path):
+    backend = made(2, timeout_s=8, actor=hanging(tmp_path / "mark")).backend()
+    began = time.monotonic()
+    assert torch.equal(backend.submit(SPEC, angles(7)).result(), TorchBackend().submit(SPEC, angles(7)).result())
+    assert 8 < time.monotonic() - began < 30
+    assert (tmp_path / "mark").exists()
+
+
+def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_path):
+    backend = made(1, timeout_s=1, actor=hanging(tmp_path / "mark", always=True)).backend()
+    began = time.monotonic()
+    with pytest.raises(CircuitsLost, match=r" 1 s \(tried for at most 64 s\)$"):
+        backend.submit(SPEC, angles(7)).result()
+    assert time.monotonic() - began < 60
+    backend.actors.timeout_s = 60
+    assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+
+
+def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_there(made, tmp_path):
+    """As with a node that is gone: the actor starts again only when there is a new one."""
+
+    class Late(CircuitActor):
+        def __init__(self, *arguments):
+            with (tmp_path / "starts").open("a") as starts:
+                starts.write("x")
+            if (tmp_path / "starts").stat().st_size > 2:
+                time.sleep(25)
+            super().__init__(*arguments)
+
+    pool = made(2, timeout_s=60, actor=Late)
+    backend = pool.backend()
+    members = list(pool._roster.members.values())
+    for batch in range(1, 4):
+        backend.submit(SPEC, angles(batch)).result()
+    pending = [backend.submit(SPEC, angles(batch)) for batch in (4, 5)]
+    ray.kill(members[0], no_restart=False)
+    began = time.monotonic()
+    for batch, asked in zip((4, 5), pending, strict=True):
+        assert torch.equal(asked.result(), TorchBackend().submit(SPEC, angles(batch)).result())
+    for batch in range(6, 20):
+        assert torch.equal(
+            backend.submit(SPEC, angles(batch)).result(), TorchBackend().submit(SPEC, angles(batch)).result()
+        )
+    assert time.monotonic() - began < 15
+
+
+def test_an_actor_that_others_keep_busy_is_no_hang(made):
+    class Slow(CircuitActor):
+        def answer(self, asked):
+            self._began = time.monotonic()
+            time.sleep(2)
+            return super().answer(asked)
+
+    backend = made(1, timeout_s=3, actor=Slow).backend()
+    pending = [backend.submit(SPEC, angles(2, seed)) for seed in range(4)]  # the last waits for 8 s
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
+
+
+def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made, silent):
+    """The line still leads to where it was; nobody there says that it is gone, and it is not killed where it is."""
+    backend = made(1, timeout_s=2).backend()
+    backend.submit(SPEC, angles(2)).result()
+    born = ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda actor: actor._born))
+    backend.actors._lines[0] = Line(silent, b"any")
+    assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+    assert ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda actor: actor._born)) == born
+
+
+def test_whatever_happens_an_answer_or_an_error_comes_before_the_replicas_give_up():
+    """Rank 0 asks, the others wait for it in a collective."""
+    assert longest_wait_s(60) == 300
+    for timeout_s in (1, 60, 3600):
+        assert group_timeout_s(Resources(circuit_timeout_s=timeout_s)) > longest_wait_s(timeout_s) + 60

@@ -1,0 +1,67 @@
+"""How a process reaches the pool's actors: a line to each, or Ray's calls; never more under way than are of use."""
+
+import torch
+from pool_asked import SPEC, angles
+
+from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.pool.door import Line, LineBroken
+from qsgd_ray.pool.switchboard import IN_FLIGHT, Member, Switchboard
+
+
+def test_no_more_than_some_calls_are_under_way(pool):
+    backend = pool.backend()
+    pending = [backend.submit(SPEC, angles(3, seed)) for seed in range(40)]
+    assert all(line.under_way <= IN_FLIGHT for line in backend.actors._lines.values())
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(3, seed)).result())
+    assert all(line.under_way == 0 for line in backend.actors._lines.values())
+
+
+def test_without_a_line_ray_s_own_calls_answer(pool, monkeypatch):
+    monkeypatch.setattr(Switchboard, "line", lambda *_: None)
+    backend = pool.backend()
+    pending = [backend.submit(SPEC, angles(3, seed)) for seed in range(40)]
+    assert len(backend.actors._in_flight) <= 2 * IN_FLIGHT
+    for seed, own in enumerate(pending):
+        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(3, seed)).result())
+    assert backend.actors._in_flight == []
+
+
+def test_a_door_that_cannot_be_reached_is_not_tried_at_every_step(made, monkeypatch, caplog):
+    backend, tried = made(1).backend(), []
+
+    def unreachable(*_):
+        tried.append(1)
+        raise LineBroken("timed out")
+
+    monkeypatch.setattr("qsgd_ray.pool.switchboard.Line", unreachable)
+    for seed in range(5):
+        near = TorchBackend().submit(SPEC, angles(3, seed)).result()
+        assert torch.equal(backend.submit(SPEC, angles(3, seed)).result(), near)
+    assert len(tried) == 1
+    assert [record.message for record in caplog.records if "no direct line to circuit actor 0" in record.message]
+
+
+def test_an_old_lines_failure_leaves_the_new_line_alone(pool, silent):
+    backend = pool.backend()
+    backend.submit(SPEC, angles(2)).result()
+    ((number, line),) = backend.actors._lines.items()
+    member = Member(number, backend.actors.roster.members()[number])
+    backend.actors.hang_up(member, Line(silent, b"old"))
+    assert backend.actors._lines == {number: line}
+    backend.actors.hang_up(member, line)
+    assert backend.actors._lines == {}
+
+
+def test_what_is_asked_and_not_collected_does_not_stay(pool):
+    backend = pool.backend()
+    backend.submit(SPEC, angles(2)).result()
+    for seed in range(20):
+        backend.submit(SPEC, angles(2, 100 + seed))
+    backend.submit(SPEC, angles(2, 500)).result()
+    backend.submit(SPEC, angles(2, 501)).result()
+    assert sum(len(line._arrived) + len(line._unwanted) for line in backend.actors._lines.values()) <= IN_FLIGHT
+
+
+def test_the_secret_is_not_told(pool):
+    assert "secret" not in repr(pool.backend())
