@@ -17,7 +17,7 @@ from typing import Any, cast
 from qsgd_ray.analysis.curves import FittedCurve, fitted_curves
 from qsgd_ray.analysis.frontier import CircuitCosts, Engine, Standing, circuit_costs
 from qsgd_ray.analysis.scaling import Prediction, ScalingError
-from qsgd_ray.circuits import chain, statevector
+from qsgd_ray.circuits import chain, chain_blocks, statevector
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.kinds import Entangle
@@ -140,7 +140,9 @@ def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
 
 def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int) -> tuple[Prediction, Standing]:
     """Of one actor. An engine works through a batch chunk by chunk, so no more than a chunk has to be measured."""
-    chunk = min(batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_at_once(spec.n_qubits))
+    chunk = min(
+        batch, chain_blocks.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_at_once(spec.n_qubits)
+    )
     try:
         of_chunk = costs.seconds(engine, spec, chunk)
     except ScalingError as error:
@@ -171,7 +173,7 @@ def _pool(tables: LimitsTables) -> FittedCurve:
 def _memory(engine: Engine, spec: CircuitSpec, batch: int) -> int:
     """Bytes of an actor beside its process: what the engine works in, angles and answers."""
     working = needed_bytes(spec.n_qubits) if engine == "torch" else chain.needed_bytes(spec)
-    chunk = statevector.CHUNK_BYTES if engine == "torch" else chain.CHUNK_BYTES
+    chunk = statevector.CHUNK_BYTES if engine == "torch" else chain_blocks.CHUNK_BYTES
     return max(working, chunk) + 8 * batch * spec.n_qubits * (2 * spec.depth + 1)
 
 

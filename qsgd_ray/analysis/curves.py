@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qsgd_ray.analysis.scaling import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
-from qsgd_ray.circuits import chain, statevector
+from qsgd_ray.circuits import chain_blocks, statevector
 from qsgd_ray.circuits.costs import load
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -129,8 +129,8 @@ def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
         chunk = min(batch, statevector.circuits_at_once(spec.n_qubits))
         return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
     numbers = 16 * len(spec.rotations) * spec.depth + 6 * (16.0 if spec.entangle == "ring" else 4.0) ** (spec.depth - 1)
-    most = chain.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
-    return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain.CHUNK_CIRCUITS)))
+    most = chain_blocks.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
+    return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain_blocks.CHUNK_CIRCUITS)))
 
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:

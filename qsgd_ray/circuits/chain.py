@@ -1,9 +1,8 @@
-"""Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> or amplitudes out.
+"""Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> out.
 
 A CNOT hands one carry from its control to its target (carries.py), and all entangling layers reduce to CNOTs between
-neighbours, so a circuit is one sweep over its wires (influence.py) with 4**(depth-1) real numbers (2**(depth-1) complex
-ones for amplitudes) in hand. The last entangling layer is never applied: it permutes basis states, and so turns <Z_k>
-into a product of Zs, and a basis state into another one, both before it.
+neighbours, so a circuit is one sweep over its wires (influence.py) with 4**(depth-1) real numbers in hand. The last
+entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a product of Zs before it.
 
 - chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. What stands to the right of k matters
   only through the next depth-1 wires, each a layer shallower than the one before: those are taken for all k at once.
@@ -15,25 +14,17 @@ into a product of Zs, and a basis state into another one, both before it.
 
 Batching law, as in statevector.py: the bits of one circuit's answer do not depend on what else is in the batch, nor on
 chunks. Along the batch there are only +, -, * in separate operations and the library's cos and sin. Without gradients
-on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits.
-
-Gradients: autograd. Where there is more than one block of sites of a chunk of the batch, each is computed again on the
-way back (torch.utils.checkpoint): kept are the angles, the answers and the carries at the block's edge; a ring also
-keeps its right environment.
+on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits. Blocks of sites and
+gradients: chain_blocks.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from qsgd_ray.circuits.carries import AMPLITUDE, BLOCH
+from qsgd_ray.circuits.carries import BLOCH
+from qsgd_ray.circuits.chain_blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.influence import (
     PLUS,
     Vector,
@@ -50,18 +41,11 @@ from qsgd_ray.circuits.influence import (
 from qsgd_ray.circuits.kinds import Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 
-# Working memory of one block of sites of a chunk of the batch, in bytes. With 2**21 the operations are so short that
-# their overhead doubles the time; 2**23 to 2**26 are equal within the noise (2026-11, 1 MiB of L2 and 32 MiB of L3).
-CHUNK_BYTES = 2**24
-# Circuits of a chunk: rows of 8 KiB amortise an operation's overhead.
-CHUNK_CIRCUITS = 1024
-
 # Bloch vectors (I, X, Y, Z), and observables as row vectors in the same order.
 ZERO: Vector = (1, 0, 0, 1)
 IDENTITY: Vector = (1, 0, 0, 0)
 X: Vector = (0, 1, 0, 0)
 Z: Vector = (0, 0, 0, 1)
-ROOT_HALF = math.sqrt(0.5)
 
 
 def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = CHUNK_BYTES) -> Tensor:
@@ -72,39 +56,13 @@ def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = 
     gradients it keeps 16**(depth-1) numbers a qubit of every circuit.
     ValueError: angles of the wrong shape or not real floats.
     """
-    spec, angles = _checked(spec, angles_bdnr)
+    spec, angles = checked(spec, angles_bdnr)
     if not len(angles):
         return angles.flatten(1)[:, :1].expand(-1, spec.n_qubits)  # empty, and yet a function of the angles
     values = 4 ** (spec.depth - 1)
     kept = values**2 if spec.entangle == "ring" else 0
     numbers = 16 * len(spec.rotations) * spec.depth + 6 * (kept or values)
-    return _by_blocks(_expectations, spec, angles, numbers, kept, memory_bytes)
-
-
-def amplitudes(spec: CircuitSpec, angles_bdnr: Tensor, basis_states_ms: Tensor) -> Tensor:
-    """<x|psi> of the given basis states: (batch, m) complex128 for float64 angles (radians), else complex64.
-
-    `basis_states_ms`: (m, n_qubits) integers or booleans, 0 or 1; column i is qubit i. The same for every circuit.
-    Differentiable (reverse mode). An amplitude is of the order of 2**(-n_qubits/2): beyond about 2,000 qubits float64
-    no longer holds it, and what comes out is 0 or near it. Time: m sweeps, whatever the basis states have in common.
-    Memory: CHUNK_BYTES (one site of one circuit with all m at least) beside what goes in and comes out.
-    ValueError: angles of the wrong shape or not real floats; basis states of another shape, or neither 0 nor 1.
-    """
-    n = spec.n_qubits
-    bits = basis_states_ms
-    if bits.ndim != 2 or bits.shape[1] != n:
-        raise ValueError(f"basis_states: got shape {tuple(bits.shape)}; allowed for {n} qubits: (m, {n})")
-    if bits.is_floating_point() or bits.is_complex() or bool(((bits != 0) & (bits != 1)).any()):
-        raise ValueError(f"basis_states: got {bits.dtype} values; allowed: integers or booleans, each 0 or 1")
-    spec, angles = _checked(spec, angles_bdnr)
-    bits = _before_the_last_layer(spec, bits.to(angles.device, torch.int64))
-    if not len(angles) or not len(bits):
-        empty = angles.flatten(1)[:, :1].expand(-1, len(bits))
-        return torch.complex(empty, empty)
-    passive = 2 ** (spec.depth - 1) if spec.entangle == "ring" else 1
-    numbers = 64 * spec.depth + len(bits) * (8 + 8 * passive * 2 ** (spec.depth - 1))
-    planes = _by_blocks(partial(_amplitudes, bits), spec, angles, numbers, 0, CHUNK_BYTES)
-    return torch.complex(*planes.reshape(len(angles), 2, len(bits)).unbind(1))
+    return by_blocks(_expectations, spec, angles, numbers, kept, memory_bytes)
 
 
 def cost(spec: CircuitSpec) -> float:
@@ -123,73 +81,6 @@ def needed_bytes(spec: CircuitSpec) -> int:
     working, kept = (6 * bond * bond, bond * bond * spec.n_qubits) if spec.entangle == "ring" else (6 * bond, 0)
     angles = 16 * len(spec.rotations) * spec.depth  # of a site: every rotation as a matrix
     return 8 * ((working + angles) * min(spec.n_qubits, 8 * spec.depth) + kept)
-
-
-def _checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor]:
-    """Angles as the caller gives them in; the spec they now belong to and (batch, depth, rotation, site) angles out.
-
-    Layers without CNOTs between them are one layer of more rotations.
-    """
-    spec.check_angles(angles_bdnr)
-    angles = angles_bdnr if angles_bdnr.dtype in (torch.float32, torch.float64) else angles_bdnr.to(torch.float32)
-    angles = angles.transpose(2, 3)
-    if spec.entangle == "none" or spec.n_qubits == 1:
-        merged = CircuitSpec(spec.n_qubits, 1, "none", spec.rotations * spec.depth)
-        return merged, angles.reshape(len(angles), 1, len(merged.rotations), spec.n_qubits)
-    return spec, angles
-
-
-def _before_the_last_layer(spec: CircuitSpec, bits: Tensor) -> Tensor:
-    """(m, n) bits in; the bits of the basis states that the last entangling layer maps to these out."""
-    if spec.entangle == "none":
-        return bits
-    if spec.entangle == "all":
-        return bits.cumsum(1) % 2
-    first = bits[:, :1] ^ bits[:, -1:] if spec.entangle == "ring" else bits[:, :1]
-    bits = torch.cat((first, bits[:, 1:]), 1)
-    return torch.cat((first, bits[:, 1:] ^ bits[:, :-1]), 1)
-
-
-# How a block of sites is run: its function and its arguments in, its answer out.
-Run = Callable[..., Any]
-
-
-def _by_blocks(
-    compute: Callable[[CircuitSpec, Tensor, int, Run], Tensor],
-    spec: CircuitSpec,
-    angles: Tensor,
-    numbers: int,
-    kept: int,
-    memory_bytes: int,
-) -> Tensor:
-    """(batch, answers) of `compute`, which answers (answers, batch) for (depth, rotation, site, batch) and a number of
-    sites at a time. `numbers`: what a site of a circuit takes while it is worked on, `kept`: what it takes throughout.
-    """
-    n, numbers_held = spec.n_qubits, memory_bytes // angles.element_size()
-    # A block computes the wires just behind it as well, about `depth`: so eight times as many first, then circuits. Not
-    # so a ring's, where few circuits at a time would make every operation's rows too short.
-    first = 1 if spec.entangle == "ring" else min(n, 8 * spec.depth)
-    circuits = min(CHUNK_CIRCUITS, len(angles), max(1, numbers_held // (numbers * first)))
-    if kept:
-        circuits = min(circuits, max(1, 8 * numbers_held // (kept * n)))
-    sites = max(1, numbers_held // (numbers * circuits))
-    run = _at_once if circuits >= len(angles) and sites >= n else _recomputed
-    answers = [compute(spec, chunk.permute(1, 2, 3, 0), sites, run).t() for chunk in angles.split(circuits)]
-    whole = torch.cat(answers) if len(answers) > 1 else answers[0].contiguous()
-    if torch.is_grad_enabled() and angles.requires_grad and not whole.requires_grad:
-        return whole + angles.flatten(1)[:, :1] * 0  # what depends on no angle has the gradient zero, not none
-    return whole
-
-
-def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
-
-
-def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments), which keeps nothing for the way back but its arguments."""
-    if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in arguments):
-        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return function(*arguments)
 
 
 def _expectations(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
@@ -270,7 +161,7 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
     for block in blocks:
         z_block, left = run(_ring_left, rotations, angles[:, :, block].contiguous(), left, right.pop())
         z.append(z_block)
-    return torch.cat((_added(left * plain, 0)[None], *z))
+    return torch.cat((added(left * plain, 0)[None], *z))
 
 
 def _closing_wire(rotations: tuple[Rotation, ...], angles: Tensor, cut: Tensor) -> list[Tensor]:
@@ -297,61 +188,4 @@ def _ring_left(
     depth = len(angles)
     maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [Z])
     left = sweep(maps, carries, range(angles.shape[2]), 4 ** (depth - 1))
-    return _added(left * right, 1), left[-1].clone()
-
-
-def _amplitudes(bits: Tensor, spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """(2 * m, batch): the real parts, then the imaginary ones, of the basis states before the last entangling layer."""
-    n, depth, rotations = spec.n_qubits, spec.depth, spec.rotations
-    is_mirrored, values, m = spec.entangle == "all", 2 ** (depth - 1), len(bits)
-    if is_mirrored:
-        (rotations, angles), bits = mirrored(rotations, angles), bits.flip(1)
-    passive = values if spec.entangle == "ring" else 1
-    # No carry comes into the first wire of a chain: bit 0 in every layer. Axes: passive, plane, carries, m, batch.
-    carries = angles.new_zeros(passive, 2, values)
-    carries[:, 0] = torch.eye(values, dtype=angles.dtype, device=angles.device)[:passive]
-    carries = carries.reshape(-1, 1, 1).expand(-1, m, angles.shape[-1])
-    bits = bits.t()[:, :, None].bool()
-    for start in range(0, n, sites):
-        block = slice(start, min(start + sites, n))
-        is_ring_start = start == 0 and spec.entangle == "ring"
-        wires = (rotations, angles[:, :, block].contiguous(), bits[block])
-        carries = run(_amplitudes_block, *wires, carries, is_mirrored, is_ring_start)
-    carries = carries.reshape(passive, 2, values, m, -1)
-    if passive > 1:
-        return _added(carries.diagonal(0, 0, 2), -1).reshape(2 * m, -1)
-    return _added(carries[0], 1).reshape(2 * m, -1)
-
-
-def _amplitudes_block(
-    rotations: tuple[Rotation, ...],
-    angles: Tensor,
-    bits: Tensor,
-    carries: Tensor,
-    is_mirrored: bool,
-    is_ring_start: bool,
-) -> Tensor:
-    """Angles, (site, m, 1) bits and the carries before the block in, the carries after it out."""
-    depth, sites = len(angles), angles.shape[2]
-    start: Vector = (1, 0, 0, 0) if is_mirrored else (ROOT_HALF, ROOT_HALF, 0, 0)
-    wires = Wires(AMPLITUDE, rotations, angles[:, :, :, None], start)
-    # <0| and <1|, and through H (<0| + <1|) / sqrt 2 and (<0| - <1|) / sqrt 2: real part, then imaginary part.
-    a, b = (ROOT_HALF, ROOT_HALF) if is_mirrored else (1.0, 0.0)
-    c, d = (ROOT_HALF, -ROOT_HALF) if is_mirrored else (0.0, 1.0)
-    zero: list[Vector] = [(a, b, 0, 0), (0, 0, a, b)]
-    one: list[Vector] = [(c, d, 0, 0), (0, 0, c, d)]
-    passive = len(carries) // (2 * 2 ** (depth - 1))
-    if is_ring_start:
-        closing = wires.maps(closing_layers(depth, AMPLITUDE), zero, choice=(bits, one))
-        carries = apply(at_site(closing, 0), carries, passive, planes=2)
-    maps = wires.maps(wire_layers(depth, AMPLITUDE), zero, choice=(bits, one))
-    return sweep(maps, carries, range(int(is_ring_start), sites), passive, planes=2, last_only=True)
-
-
-def _added(terms: Tensor, dim: int) -> Tensor:
-    """The sum along `dim`, by pairs: in an order that only their number decides."""
-    terms = terms.movedim(dim, 0)
-    while (n := len(terms)) > 1:
-        pairs = terms[: n - 1 : 2] + terms[1::2]
-        terms = torch.cat((pairs, terms[n - 1 :])) if n % 2 else pairs
-    return terms[0]
+    return added(left * right, 1), left[-1].clone()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits import chain, contraction, statevector
+from qsgd_ray.circuits import chain, chain_blocks, contraction, statevector
 from qsgd_ray.circuits.aer import AerBackend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.in_process import ChainBackend, TorchBackend
@@ -79,7 +79,7 @@ def load(name: str, spec: CircuitSpec, batch: int) -> Load:
         gates = n * (1 + depth * len(spec.rotations)) + depth * len(spec.cnots())
         return Load("aer", 1 / batch, 1, gates * (states + 200))  # a gate takes its time before it touches a state
     if name == "chain":
-        shared = min(batch, chain.CHUNK_CIRCUITS)
+        shared = min(batch, chain_blocks.CHUNK_CIRCUITS)
         sweeps = {"none": depth, "chain": 4 * depth**2, "all": 4 * depth**2, "ring": 6 * depth**2}[spec.entangle]
         steps = sweeps + (0 if spec.entangle == "none" else n / 4)
         return Load("chain", 1 / shared, steps / shared, chain.cost(spec) * (1 + depth / n))

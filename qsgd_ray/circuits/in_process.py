@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits import chain, statevector
+from qsgd_ray.circuits import chain, chain_blocks, statevector
 from qsgd_ray.circuits.backends import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.kinds import Readout
@@ -66,4 +66,4 @@ class ChainBackend(InProcess):
                 f"depth: got {spec.depth}, a chain that needs {told(needed)} with {self.memory_bytes:,} there; "
                 f"allowed: less depth"
             )
-        return chain.expectations(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, chain.CHUNK_BYTES))
+        return chain.expectations(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, chain_blocks.CHUNK_BYTES))

@@ -16,14 +16,10 @@ from qiskit import QuantumCircuit, qpy
 from qiskit.quantum_info import Operator, Pauli, Statevector
 
 from qsgd_ray.circuits.carries import AMPLITUDE, BLOCH, table_of
-from qsgd_ray.circuits.chain import amplitudes, cost, expectations
+from qsgd_ray.circuits.chain import cost, expectations
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ("chain", "ring", "all", "none")
-
-
-def basis_states(n_qubits):
-    return torch.arange(2**n_qubits)[:, None] >> torch.arange(n_qubits) & 1
 
 
 def qiskit_state(spec, angles_dnr):
@@ -257,16 +253,6 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, bat
     assert torch.equal(torch.cat((expectations(spec, angles[:cut]), expectations(spec, angles[cut:]))), z)
 
 
-@settings(deadline=None, max_examples=50)
-@given(specs(4, 3), seeds, dtypes, st.integers(1, 40), st.data())
-def test_neither_circuits_nor_basis_states_change_a_bit_of_another_amplitude(spec, seed, dtype, batch, data):
-    angles, states = angles_of(spec, batch, seed, dtype), basis_states(spec.n_qubits)
-    psi = amplitudes(spec, angles, states)
-    one, state = data.draw(st.integers(0, batch - 1)), data.draw(st.integers(0, len(states) - 1))
-    alone = amplitudes(spec, angles[one : one + 1], states[state : state + 1])
-    assert torch.equal(alone[0, 0], psi[one, state])
-
-
 @settings(deadline=None, max_examples=30)
 @given(
     specs(20, 3),
@@ -311,11 +297,8 @@ def test_one_circuit_alone_has_the_bits_it_has_among_thousands(entangle):
 def test_gradients_are_those_of_finite_differences(n_qubits, depth, entangle):
     spec = CircuitSpec(n_qubits, depth, entangle)
     angles = angles_of(spec, 2, 3).requires_grad_()
-    fast = {"fast_mode": True}
-    assert torch.autograd.gradcheck(lambda a: expectations(spec, a), (angles,), **fast)
-    assert torch.autograd.gradcheck(lambda a: expectations(spec, a, memory_bytes=1), (angles,), **fast)
-    states = basis_states(n_qubits)
-    assert torch.autograd.gradcheck(lambda a: torch.view_as_real(amplitudes(spec, a, states)), (angles,), **fast)
+    assert torch.autograd.gradcheck(lambda a: expectations(spec, a), (angles,), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda a: expectations(spec, a, memory_bytes=1), (angles,), fast_mode=True)
 
 
 @settings(deadline=None, max_examples=15)
@@ -346,14 +329,13 @@ def test_gradients_do_not_depend_on_the_blocks_they_are_computed_in(entangle):
 def test_gradients_flow_when_inference_mode_was_first_to_use_a_map():
     table_of.cache_clear()
     for spec in (CircuitSpec(4, 3, "ring"), CircuitSpec(4, 2, "all")):
-        angles, states = angles_of(spec, 2, 1), basis_states(4)
+        angles = angles_of(spec, 2, 1)
         with torch.inference_mode():
-            z, psi = expectations(spec, angles), amplitudes(spec, angles, states)
+            z = expectations(spec, angles)
         tracked = angles.clone().requires_grad_()
-        z_tracked, psi_tracked = expectations(spec, tracked), amplitudes(spec, tracked, states)
+        z_tracked = expectations(spec, tracked)
         assert torch.equal(z_tracked, z)
-        assert torch.equal(psi_tracked, psi)
-        (z_tracked.sum() + psi_tracked.real.sum()).backward()
+        z_tracked.sum().backward()
         assert tracked.grad.isfinite().all()
 
 
@@ -383,51 +365,16 @@ def test_gradients_keep_carries_at_the_edges_of_blocks_alone(entangle, depth, ke
 # Amplitudes.
 
 
-@settings(deadline=None, max_examples=100)
-@given(specs(6, 4), seeds)
-def test_amplitudes_are_those_of_qiskit(spec, seed):
-    angles = angles_of(spec, 2, seed)
-    psi = amplitudes(spec, angles, basis_states(spec.n_qubits)).numpy()
-    for one in range(2):
-        assert np.abs(qiskit_state(spec, angles[one]) - psi[one]).max() < 1e-12
-
-
-@settings(deadline=None, max_examples=30)
-@given(specs(9, 3), seeds)
-def test_probabilities_of_all_basis_states_add_up_to_one(spec, seed):
-    psi = amplitudes(spec, angles_of(spec, 2, seed), basis_states(spec.n_qubits))
-    assert (psi.abs().square().sum(1) - 1).abs().max() < 1e-13
-
-
-def test_amplitudes_are_computed_beyond_an_int64_and_underflow_beyond_float64():
-    spec = CircuitSpec(200, 1, "chain", ("rz",))
-    angles, states = torch.zeros(1, 1, 200, 1, dtype=torch.float64), torch.ones(2, 200, dtype=torch.bool)
-    assert (amplitudes(spec, angles, states) * 2.0**100 - 1).abs().max() < 1e-12
-    wide = CircuitSpec(2400, 1, "chain", ("rz",))
-    angles, states = torch.zeros(1, 1, 2400, 1, dtype=torch.float64), torch.ones(1, 2400, dtype=torch.int8)
-    assert amplitudes(wide, angles, states).abs().max() < 1e-300
-
-
-def test_amplitudes_in_blocks_of_sites_have_the_same_bits_and_gradients():
-    spec, states = CircuitSpec(300, 2, "ring"), torch.arange(6)[:, None] >> torch.arange(300).clamp(max=9) & 1
-    angles = angles_of(spec, 200, 3)
-    psi = amplitudes(spec, angles, states)
-    assert torch.equal(amplitudes(spec, angles[:1], states), psi[:1])
-    tracked = angles[:3].clone().requires_grad_()
-    assert torch.equal(amplitudes(spec, tracked, states).detach(), psi[:3])
-
-
 # Precision, width, edges.
 
 
 @settings(deadline=None, max_examples=40)
 @given(specs(8, 3), seeds)
-def test_float32_is_close_and_complex64(spec, seed):
-    angles, states = angles_of(spec, 3, seed), basis_states(spec.n_qubits)[:5]
-    z, psi = expectations(spec, angles.float()), amplitudes(spec, angles.float(), states)
-    assert (z.dtype, psi.dtype) == (torch.float32, torch.complex64)
+def test_float32_is_close(spec, seed):
+    angles = angles_of(spec, 3, seed)
+    z = expectations(spec, angles.float())
+    assert z.dtype == torch.float32
     assert (z - expectations(spec, angles)).abs().max() < 1e-4
-    assert (psi - amplitudes(spec, angles, states)).abs().max() < 1e-4
 
 
 def test_half_precision_angles_are_simulated_in_float32():
@@ -452,12 +399,9 @@ def test_thousands_of_qubits_have_finite_expectations_and_gradients(entangle):
 def test_an_empty_batch_has_an_empty_answer_and_gradient(entangle):
     spec = CircuitSpec(3, 2, entangle)
     assert expectations(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 3)
-    assert amplitudes(spec, torch.zeros(0, 2, 3, 2), basis_states(3)).shape == (0, 8)
-    assert amplitudes(spec, torch.zeros(4, 2, 3, 2), basis_states(3)[:0]).shape == (4, 0)
-    for simulate in (expectations, lambda spec, a: amplitudes(spec, a, basis_states(3)).real):
-        angles = torch.zeros(0, 2, 3, 2, requires_grad=True)
-        simulate(spec, angles).sum().backward()
-        assert angles.grad.shape == angles.shape
+    angles = torch.zeros(0, 2, 3, 2, requires_grad=True)
+    expectations(spec, angles).sum().backward()
+    assert angles.grad.shape == angles.shape
 
 
 @pytest.mark.parametrize("entangle", ENTANGLE)
@@ -469,21 +413,8 @@ def test_cost_grows_linearly_with_the_number_of_qubits(entangle):
         assert cost(CircuitSpec(8, 3, entangle)) > 4 * cost(CircuitSpec(8, 2, entangle))
 
 
-@pytest.mark.parametrize("simulate", [expectations, lambda spec, a: amplitudes(spec, a, basis_states(3))])
-def test_angles_of_another_shape_or_kind_are_refused(simulate):
+def test_angles_of_another_shape_or_kind_are_refused():
     with pytest.raises(ValueError, match="angles: got shape"):
-        simulate(CircuitSpec(3), torch.zeros(1, 2, 4, 2))
+        expectations(CircuitSpec(3), torch.zeros(1, 2, 4, 2))
     with pytest.raises(ValueError, match="angles: got torch"):
-        simulate(CircuitSpec(3), torch.zeros(1, 2, 3, 2, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("shape", [(3,), (1, 4), (1, 1, 3)])
-def test_basis_states_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match="basis_states: got shape"):
-        amplitudes(CircuitSpec(3), torch.zeros(1, 2, 3, 2), torch.zeros(shape, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("states", [[[0, 1, 2]], [[0, -1, 0]], [[0.0, 1, 1]], [[0j, 1, 1]]])
-def test_basis_states_that_are_no_bits_are_refused(states):
-    with pytest.raises(ValueError, match="allowed: integers or booleans, each 0 or 1"):
-        amplitudes(CircuitSpec(3), torch.zeros(1, 2, 3, 2), torch.tensor(states))
+        expectations(CircuitSpec(3), torch.zeros(1, 2, 3, 2, dtype=torch.int64))
