@@ -54,11 +54,11 @@ class Part:
         except LineBroken:
             self._actors.hang_up(member, line)
             self._actors.lose(member)
-        if self._actors.is_lost(member.number) and not self._actors.is_lost(
-            (other := self._actors.next_member()).number
-        ):
-            self._send(other)
-            return
+        if self._actors.is_lost(member.number):
+            other = self._actors.next_member()
+            if not self._actors.is_lost(other.number):
+                self._send(other)
+                return
         self._answer = self._actors.call(self.asked, member)
 
     def result(self) -> Tensor:
