@@ -24,14 +24,16 @@ from torch import Tensor
 from qsgd_ray.bench.rows import Timing, of_pairs, timings
 from qsgd_ray.bench.timing import beside, interleaved, one_thread
 from qsgd_ray.circuits.auto import make_backend
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending
+from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, busy_s
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
 from qsgd_ray.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
+from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.switchboard import Member, Switchboard
 from qsgd_ray.workloads import make_workload
 
 PAPER = CircuitSpec(4)
@@ -73,7 +75,7 @@ def over_actors(batch: int, budget_s: float) -> list[Timing]:
     with _pool(2, "aer") as pool:
         calls = {
             "one process": lambda: alone.submit(WIDE, angles).result(),
-            "two actors": lambda: _asked_afresh(pool).submit(WIDE, angles).result(),
+            "two actors": lambda: pool.forgetful().submit(WIDE, angles).result(),
         }
         notes = _agree(calls, TorchBackend().submit(WIDE, angles).result())
         seconds = interleaved(calls, WIDE_BUDGETS * budget_s)
@@ -93,7 +95,7 @@ def against_tasks(batch: int, n_tasks: int, budget_s: float) -> list[Timing]:
 
     with _pool(1) as pool:
         calls = {
-            "pool, one actor": lambda: _asked_afresh(pool).submit(PAPER, angles).result(),
+            "pool, one actor": lambda: pool.forgetful().submit(PAPER, angles).result(),
             "a Ray task a circuit": by_tasks,
         }
         exact = TorchBackend().submit(PAPER, angles).result()
@@ -116,20 +118,15 @@ def one_message(budget_s: float) -> list[Timing]:
     above: dict[str, list[float]] = {"direct line": [], "Ray's call": []}
 
     with _pool(1) as pool, _pool(1) as plain:
-        plain_backend = plain.backend()
-        plain_backend.line = lambda _: None
+        by_calls = PoolBackend(_RaysCalls.of(plain.actors))
 
-        def timed(name: str, backend: Callable[[], Any]) -> Tensor:
-            asker = backend()
+        def timed(name: str, asker: PoolBackend) -> Tensor:
+            asker.forgetful()
             began = time.perf_counter()
             pending = asker.submit(PAPER, angles)
-            answer: Tensor = pending.result()
-            above[name].append(time.perf_counter() - began - pending.busy_s)
+            answer = pending.result()
+            above[name].append(time.perf_counter() - began - (busy_s(pending) or 0.0))
             return answer
-
-        def by_call() -> Any:
-            plain_backend._cache.clear()
-            return plain_backend
 
         echo = ray.remote(num_cpus=0.1)(_Echo).remote()
         with InputNode() as asked:
@@ -137,8 +134,8 @@ def one_message(budget_s: float) -> list[Timing]:
         array = angles.numpy()
         calls: dict[str, Callable[[], object]] = {
             "simulated here": lambda: TorchBackend().submit(PAPER, angles).result(),
-            "direct line": lambda: timed("direct line", lambda: _asked_afresh(pool)),
-            "Ray's call": lambda: timed("Ray's call", by_call),
+            "direct line": lambda: timed("direct line", pool),
+            "Ray's call": lambda: timed("Ray's call", by_calls),
             "Ray's compiled graph, no simulation": lambda: ray.get(graph.execute(array)).sum(),
         }
         exact = TorchBackend().submit(PAPER, angles).result()
@@ -186,9 +183,9 @@ def training_step(n_tokens: int, budget_s: float) -> list[Timing]:
             ADAMW: (adamw, None),
             f"{ADAMW}, again": (adamw, None),
             "sine": (sine, None),
-            "Aer in the pool": (circuit, aer.backend()),
-            "Aer in the pool, collected at once": (circuit, AtOnce(aer.backend())),
-            "torch in the pool": (circuit, auto.backend()),
+            "Aer in the pool": (circuit, aer),
+            "Aer in the pool, collected at once": (circuit, AtOnce(aer)),
+            "torch in the pool": (circuit, auto),
             "torch in this process": (circuit, None),
         }
         calls, optimizers = {}, {}
@@ -227,13 +224,12 @@ def killed_actor(rounds: int) -> list[Timing]:
     for name, found in seconds.items():
         for _ in range(rounds):
             with _pool(2) as pool:
-                backend = pool.backend()
                 for seed in range(4):  # lines to both
-                    backend.submit(PAPER, _angles(PAPER, 2, seed)).result()
+                    pool.submit(PAPER, _angles(PAPER, 2, seed)).result()
                 began = time.perf_counter()
-                pending = [backend.submit(PAPER, angles), backend.submit(PAPER, -angles)]
+                pending = [pool.submit(PAPER, angles), pool.submit(PAPER, -angles)]
                 if name != "undisturbed":
-                    ray.kill(backend.roster.members()[0], no_restart=False)
+                    ray.kill(pool.actors.roster.members()[0], no_restart=False)
                 for own in pending:
                     own.result()
                 found.append(time.perf_counter() - began)
@@ -253,6 +249,17 @@ class AtOnce:
         return Answered(pending.result(), getattr(pending, "busy_s", None))
 
 
+class _RaysCalls(Switchboard):
+    """Reaches actors by Ray's calls alone."""
+
+    @classmethod
+    def of(cls, actors: Switchboard) -> _RaysCalls:
+        return cls(actors.roster, actors.timeout_s, actors.secret)
+
+    def line(self, _: Member) -> None:
+        return None
+
+
 class _Echo:
     """Hands back what it is sent."""
 
@@ -265,21 +272,13 @@ def _one_circuit(spec: CircuitSpec, angles_dnr: Any) -> Any:
 
 
 @contextmanager
-def _pool(n_actors: int, engine: str = "auto") -> Iterator[Any]:
+def _pool(n_actors: int, engine: str = "auto") -> Iterator[PoolBackend]:
     pool = CircuitPool(n_actors, CPUS, TIMEOUT_S, engine)
     try:
         pool.wait_until_ready(START_S)
-        yield pool
+        yield pool.backend()
     finally:
         pool.close()
-
-
-def _asked_afresh(pool: Any) -> Any:
-    """The pool's backend, which remembers no answer."""
-    if not hasattr(pool, "asker"):
-        pool.asker = pool.backend()
-    pool.asker._cache.clear()
-    return pool.asker
 
 
 def _angles(spec: CircuitSpec, batch: int, seed: int = 2511) -> Tensor:

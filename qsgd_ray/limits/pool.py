@@ -6,7 +6,6 @@ On a private Ray of this machine: the network is loopback, and more actors than 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
@@ -45,7 +44,7 @@ def _measured(
         calls: dict[str, Call] = {}
         for batch in batches:
             angles = torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64)
-            calls[f"pool {batch}"] = lambda angles=angles: _afresh(asker).submit(spec, angles).result()  # type: ignore[misc]
+            calls[f"pool {batch}"] = lambda angles=angles: asker.forgetful().submit(spec, angles).result()  # type: ignore[misc]
             calls[f"home {batch}"] = lambda angles=angles: home.submit(spec, angles).result()  # type: ignore[misc]
         seconds = in_turns(calls, budget_s)
     finally:
@@ -63,9 +62,3 @@ def _measured(
             **spread(seconds[f"pool {batch}"]),
         }
         yield (n_actors, batch), row
-
-
-def _afresh(asker: Any) -> Any:
-    """The pool's backend, which remembers no answer."""
-    asker._cache.clear()
-    return asker

@@ -63,6 +63,11 @@ class PoolBackend:
         # What this process keeps stays here.
         return {**self.__dict__, "_cache": AnswerCache()}
 
+    def forgetful(self) -> PoolBackend:
+        """This backend, which has forgotten every answer: its actors must be asked."""
+        self._cache.clear()
+        return self
+
     def answered(self, asked: Asked, parts: Sequence[Part], answer: Tensor) -> None:
         """All of it is here: how long it took says how the next is cut, and whoever asks the same again gets it."""
         for part in parts:

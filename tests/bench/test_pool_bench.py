@@ -7,6 +7,7 @@ import torch
 
 from qsgd_ray.bench import pool as bench
 from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.pool.backend import PoolBackend
 
 SHORT_S = 0.02
 
@@ -45,6 +46,14 @@ def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the
     }
     assert {name for name, found in told.items() if found} == {"direct line", "Ray's call"}
     assert all(0 < float(found[1]) <= float(found[2]) for found in told.values() if found)
+
+
+def test_by_ray_s_calls_no_line_is_taken(small):
+    with bench._pool(1) as pool:
+        by_calls = PoolBackend(bench._RaysCalls.of(pool.actors))
+        for asker, lines in ((pool, 1), (by_calls, 0)):
+            asker.submit(bench.PAPER, bench._angles(bench.PAPER, 2)).result()
+            assert len(asker.actors._lines) == lines
 
 
 def test_a_training_stands_beside_adamw_and_says_how_long_circuits_took(small):
