@@ -1,10 +1,13 @@
 """What the tests of the pool ask it."""
 
+import numpy as np
 import torch
 
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.pool.asked import Asked
 
 SPEC = CircuitSpec(3, depth=2)
+KIND = Asked(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind
 
 
 def angles(n: int, seed: int = 0) -> torch.Tensor:

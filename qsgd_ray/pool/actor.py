@@ -43,8 +43,8 @@ class CircuitActor:
         return make_backend(engine, memory_bytes=memory, **options)
 
     def answer(self, asked: Asked) -> tuple[NDArray[np.float64], float]:
-        """(batch, spec.answer_width(readout)), and the seconds that took; `CircuitMemoryError` where this node can hold
-        none of it."""
+        """(batch, spec.answer_width(readout)), and the seconds that took. CircuitError: refused; `CircuitMemoryError`
+        where this node can hold none of it (who asked hears of it as CircuitError)."""
         arrived = time.monotonic()
         with self._presence, self._turn:
             self._began = began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, Pending, Sampling
-from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.answer_cache import AnswerCache
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.metrics import PoolMetrics
-from qsgd_ray.pool.part import Part
+from qsgd_ray.pool.part import Part, longest_wait_s
 from qsgd_ray.pool.switchboard import Switchboard
 
 # A part is worth a call of its own from so much work on: there and back takes a millisecond or two.
@@ -44,10 +45,17 @@ class PoolBackend:
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
-        """Send the circuits to the actors whose turn it is; returns at once, but where too many calls are under way."""
-        # A copy of our own: it is kept for the cache, and for actors that are lost.
+        """Send the circuits to the actors whose turn it is; returns at once, but where too many calls are under way.
+
+        CircuitError: angles of another shape, or no real floats.
+        """
+        try:
+            spec.check_angles(angles_bdnr)
+        except ValueError as error:
+            raise CircuitError(str(error)) from None
+        # Copies of our own: they are kept for the cache, and for actors that are lost.
         angles = np.array(angles_bdnr.to(torch.float64).numpy(force=True), order="C")
-        keys = None if keys_b is None else keys_b.cpu().numpy()
+        keys = None if keys_b is None else np.array(keys_b.cpu().numpy(), dtype=np.int64)
         asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
         kept = None if self.sampling is not None else self._cache.get(asked)
         PoolMetrics.here().asked(len(angles), kept=kept is not None)
@@ -105,7 +113,9 @@ class PoolPending:
     def result(self) -> Tensor:
         """(batch, width) float64. CircuitError: an actor refused. CircuitsLost: none answered."""
         if self._answer is None:
-            answers = [part.result() for part in self._parts]
+            # From now on: what was asked ahead may have lain there for long.
+            deadline = time.monotonic() + longest_wait_s(self._pool.actors.timeout_s)
+            answers = [part.result(deadline) for part in self._parts]
             self._answer = answers[0] if len(answers) == 1 else torch.cat(answers)
             self._pool.answered(self._asked, self._parts, self._answer)
         return self._answer

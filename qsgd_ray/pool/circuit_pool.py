@@ -44,7 +44,7 @@ class CircuitPool:
         resources: dict[str, float] | None = None,
         idle_s: float = 30.0,
     ) -> None:
-        # A call that dies with its actor is asked again by whoever wants the answer (backend.py): repeated by Ray, one
+        # A call that dies with its actor is asked again by whoever wants the answer (part.py): repeated by Ray, one
         # that hangs would hang the restarted actor for nobody.
         shell = ray.remote(
             num_cpus=cpus_per_actor,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import select
 import socket
 import struct
@@ -42,12 +43,12 @@ NO_KEYS = memoryview(b"")
 CONNECT_S = 5.0
 # How many may stand before the door who have not shown the secret.
 STRANGERS = 64
-# Seconds after which a machine that answers nothing, not even the system's questions, is gone.
-SILENT_S = 20
 # Once a message has begun, its rest follows.
 REST_S = 60.0
 # After a message the next one is looked out for, so long and so often: steps of a training follow each other.
 LOOK_OUT_S, LOOK_EVERY_S = 0.05, 2e-4
+
+log = logging.getLogger(__name__)
 
 Answer = tuple[NDArray[np.float64], float]
 
@@ -60,7 +61,7 @@ class Address(NamedTuple):
 
 
 class LineBroken(Exception):
-    """The actor at the other end is gone."""
+    """This line carries nothing any more: the actor at the other end is gone, or moved, or it was hung up."""
 
 
 class Door:
@@ -143,7 +144,10 @@ class Door:
         try:
             values, busy_s = self._answer(_decoded(header, angles, keys, batch, of))
         except Exception as error:  # whatever it is, the other side waits for an answer
-            told = str(error) if isinstance(error, CircuitError) else f"{type(error).__name__}: {error}"
+            told = str(error)
+            if not isinstance(error, CircuitError):
+                told = f"{type(error).__name__}: {error}"
+                log.exception("circuits failed")  # the other side gets one line
             text = told.encode()
             return REPLY.pack(REFUSED, 0.0, len(text), 0) + text
         return REPLY.pack(ANSWER, busy_s, *values.shape) + np.ascontiguousarray(values).tobytes()
@@ -168,14 +172,20 @@ class Line:
         self._waiting: deque[int] = deque()  # tickets, in the order of their answers
         self._arrived: dict[int, Answer | CircuitError] = {}
         self._unwanted: set[int] = set()
+        self.has_answered = False
 
     @property
     def under_way(self) -> int:
         """Answers not here yet."""
         return len(self._waiting)
 
+    @property
+    def wanted(self) -> int:
+        """Answers not here yet that will be collected."""
+        return len(self._waiting) - len(self._unwanted)
+
     def send(self, asked: Asked) -> int:
-        """A ticket for the answer."""
+        """A ticket for the answer. LineBroken."""
         header, angles, keys = _encoded(asked)
         sizes = REQUEST.pack(len(header), len(angles), len(keys), len(asked.angles_bdnr), asked.of)
         try:
@@ -183,6 +193,7 @@ class Line:
             if sent < len(sizes) + len(header) + len(angles) + len(keys):
                 self._socket.sendall(b"".join([sizes, header, angles, keys])[sent:])
         except OSError as error:
+            self.close()  # half a message may be out: nothing that follows would be understood
             raise LineBroken(str(error)) from None
         self._sent += 1
         self._waiting.append(self._sent)
@@ -190,8 +201,9 @@ class Line:
 
     def collect(self, ticket: int, timeout_s: float) -> Answer | None:
         """The answer, or None where it is not here in time. CircuitError: the actor refused. LineBroken."""
+        until = time.monotonic() + timeout_s
         while ticket not in self._arrived:
-            if not self.next(timeout_s):
+            if not self.next(max(0.0, until - time.monotonic())):
                 return None
         found = self._arrived.pop(ticket)
         if isinstance(found, CircuitError):
@@ -221,8 +233,10 @@ class Line:
                 self._unwanted.discard(ticket)
             else:
                 self._arrived[ticket] = found
-        except OSError as error:
+        except (OSError, LineBroken) as error:
+            self.close()  # half a message may be read
             raise LineBroken(str(error)) from None
+        self.has_answered = True
         return True
 
     def close(self) -> None:
@@ -234,11 +248,15 @@ class Line:
 
 
 def _tune(line: socket.socket) -> None:
-    """Messages go at once; a machine that is gone without a word is found out by the system's own questions."""
+    """Messages go at once; a machine that is gone without a word is found out by the system's own questions, where
+    nothing is on its way to it.
+
+    Not by TCP_USER_TIMEOUT: it also ends the line to a machine that is there and has no room for the next message, as
+    an actor's that is busy with others' circuits (tcp(7)).
+    """
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1000 * SILENT_S}
-    for name, value in options.items():
+    for name, value in {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}.items():
         if hasattr(socket, name):  # not every system has all of them
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

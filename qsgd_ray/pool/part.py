@@ -20,14 +20,15 @@ from qsgd_ray.pool.switchboard import Member, Switchboard
 
 # A part whose actor hangs, or is gone for good, is asked again, this often in all.
 ATTEMPTS = 4
-# How long an actor may take to say how long it has been at work; a process that simulates does so beside its work.
-HEALTH_S = 5.0
+# How long an actor may take to say how long it has been at work, and of the timeout: a process that simulates does so
+# beside its work, but an engine may hold Python's lock for a whole part.
+HEALTH_S, HEALTH_OF_TIMEOUT = 5.0, 0.25
 # How often to look whether an actor has started again, and how long that may take.
 START_S, LONGEST_START_S = 0.2, 15.0
 
 
 def longest_wait_s(timeout_s: float) -> float:
-    """For how long an answer is waited for at most, whatever happens: then it is `CircuitsLost`."""
+    """For how long the answer of a batch is waited for at most, but for seconds: then it is `CircuitsLost`."""
     return ATTEMPTS * (timeout_s + LONGEST_START_S)
 
 
@@ -61,26 +62,29 @@ class Part:
                 return
         self._answer = self._actors.call(self.asked, member)
 
-    def result(self) -> Tensor:
-        why, attempts, again = "", 0, False
-        longest_s = longest_wait_s(self._actors.timeout_s)
-        deadline = time.monotonic() + longest_s
+    def result(self, deadline: float) -> Tensor:
+        """(circuits, width) float64. CircuitError: an actor refused. CircuitsLost: none answered until then, by
+        `time.monotonic`, or after `ATTEMPTS`."""
+        whys: dict[str, Exception] = {}
+        attempts, again = 0, False
         lost_until: float | None = None  # actors may be lost as often as they like, for so long
-        while attempts < ATTEMPTS and time.monotonic() < deadline:
+        while attempts < ATTEMPTS and not (again and time.monotonic() > deadline):
             try:
                 if again:
-                    self._ask_again()
+                    self._ask_again(deadline)
                 values, busy_s = self._arrival(deadline)
             except RayTaskError as error:
                 raise CircuitError(f"a circuit actor failed: {error.cause}") from error
             except CircuitError as error:
                 raise CircuitError(f"a circuit actor failed: {error}") from error
             except _Hung as error:
-                why = str(error)
+                whys[str(error)] = error
             except (RayError, LineBroken) as error:
                 self._actors.hang_up(self._member, self._line)
                 self._actors.lose(self._member)
-                why = f"a circuit actor was lost and could not be restarted: {str(error).strip().partition(chr(10))[0]}"
+                # Ray's words may be pages long; the last line is the cause.
+                told = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+                whys[f"a circuit actor was lost and could not be restarted: {told}"] = error
                 if isinstance(error, ActorUnavailableError | LineBroken):
                     lost_until = lost_until or time.monotonic() + self._actors.timeout_s
                     if time.monotonic() < lost_until:
@@ -93,53 +97,60 @@ class Part:
                 return torch.from_numpy(values if values.flags.writeable else values.copy())
             attempts += 1
             again = True
-        raise CircuitsLost(f"{why} (tried for at most {longest_s:g} s)")
+        longest_s = longest_wait_s(self._actors.timeout_s)
+        raise CircuitsLost(f"{'; '.join(whys)} (tried for at most {longest_s:g} s)") from next(reversed(whys.values()))
 
-    def _ask_again(self) -> None:
+    def _ask_again(self, deadline: float) -> None:
         """Another actor, or the same once it is there: one that was just killed takes seconds to start again."""
         PoolMetrics.here().retried()
         self._actors.roster.newest()
+        timeout_s = max(0.0, min(self._actors.timeout_s, deadline - time.monotonic()))
         try:
-            member = self._actors.any_member()
+            member = self._actors.any_member(timeout_s)
         except GetTimeoutError:
-            raise _Hung(f"no circuit actor answered within {self._actors.timeout_s:g} s") from None
+            raise _Hung(f"no circuit actor answered within {timeout_s:g} s") from None
         self._send(member)
 
     def _arrival(self, deadline: float) -> Answer:
         """Wait for it until then as long as the actor is at work, but not for one call longer than the timeout."""
-        while (arrived := self._wait()) is None:
+        timeout_s = self._actors.timeout_s
+        patience_s = max(HEALTH_S, HEALTH_OF_TIMEOUT * timeout_s)
+        wait_s = timeout_s
+        while (arrived := self._wait(min(wait_s, deadline - time.monotonic()))) is None:
             if time.monotonic() > deadline:
-                raise _Hung(f"the circuit pool did not answer within {self._actors.timeout_s:g} s")
-            if not self._at_work():
+                raise _Hung(f"circuit actor {self._member.number} had not answered")
+            running_s = self._running_s(patience_s)
+            if running_s is None or running_s >= timeout_s:
                 ray.kill(self._member.actor, no_restart=False)  # a process that hangs keeps its CPUs
                 self._actors.hang_up(self._member, self._line)
-                raise _Hung(
-                    f"circuit actor {self._member.number} was at one call for over {self._actors.timeout_s:g} s"
-                )
+                silent = f"did not tell within {patience_s:g} s what it was at"
+                why = silent if running_s is None else f"was at one call for over {timeout_s:g} s"
+                raise _Hung(f"circuit actor {self._member.number} {why}")
+            wait_s = timeout_s - running_s
         return arrived
 
-    def _wait(self) -> Answer | None:
-        """The answer, or None after the timeout."""
+    def _wait(self, seconds: float) -> Answer | None:
+        """The answer, or None where it is not here in time."""
         if self._line is not None:
-            return self._line.collect(self._ticket, self._actors.timeout_s)
+            return self._line.collect(self._ticket, max(0.0, seconds))
         try:
-            arrived: Answer = ray.get(self._answer, timeout=self._actors.timeout_s)
+            arrived: Answer = ray.get(self._answer, timeout=max(0.0, seconds))
         except GetTimeoutError:
             return None
         return arrived
 
-    def _at_work(self) -> bool:
-        """Is the actor there, and at no call for longer than the timeout? The calls of others may be before this.
+    def _running_s(self, patience_s: float) -> float | None:
+        """For how long the actor has been at one call, which may be another's; None where it does not tell.
 
         LineBroken: it knows of no call. It started again elsewhere, and the line to where it was has not noticed yet.
         """
         try:
-            running_s = ray.get(self._member.actor.running_s.remote(), timeout=min(HEALTH_S, self._actors.timeout_s))
+            running_s: float | None = ray.get(self._member.actor.running_s.remote(), timeout=patience_s)
         except GetTimeoutError:
-            return False
+            return None
         if running_s is None and self._line is not None:
             raise LineBroken(f"circuit actor {self._member.number} started again")
-        return running_s is None or running_s < self._actors.timeout_s
+        return running_s or 0.0
 
     def __del__(self) -> None:
         # What is asked ahead and not needed in the end must not stay with the line for ever.

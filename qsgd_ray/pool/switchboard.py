@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,10 +18,15 @@ from qsgd_ray.pool.roster import RosterView
 
 # Calls under way to one actor, at most: two keep it busy, more only wait there.
 IN_FLIGHT = 4
+# For room among them is waited at most so long, and not again before an answer came: then more are sent all the same.
+ROOM_S = 30.0
 # How long to wait for the address of an actor's door.
 DOOR_S = 1.0
 # A door that cannot be reached is tried again after so long; until then Ray's calls do.
 SHUT_S = 60.0
+# So many lines to it in a row that broke before their first answer, and it is taken not to be reached: whoever stands
+# between may let everybody in and hang up.
+VAIN_LINES = 3
 # An actor that was lost, or whose door is silent, is passed over for so long while others are there: with its node gone
 # it may come back elsewhere only when there is a new one.
 PASSED_OVER_S = 10.0
@@ -49,17 +55,20 @@ class Switchboard:
     _turn: int = 0
     _lines: dict[int, Line] = field(default_factory=dict)  # by the actor's number
     _shut: dict[int, float] = field(default_factory=dict)  # doors that could not be reached, and when
+    _vain: Counter[int] = field(default_factory=Counter)  # lines in a row that broke before their first answer
     _lost: dict[int, float] = field(default_factory=dict)  # actors that were lost, and when
     _in_flight: list[ray.ObjectRef] = field(default_factory=list)
+    _is_late: bool = False  # for room was waited in vain
 
     def __getstate__(self) -> dict[str, Any]:
         # Lines and calls of this process stay here.
-        return {**self.__dict__, "_lines": {}, "_shut": {}, "_lost": {}, "_in_flight": []}
+        own = {"_lines": {}, "_shut": {}, "_vain": Counter(), "_lost": {}, "_in_flight": [], "_is_late": False}
+        return {**self.__dict__, **own}
 
     def next_member(self) -> Member:
         """The one whose turn it is, of those that were not lost just now, if there are any."""
         members = self.roster.members()
-        for gone in [n for n, line in self._lines.items() if n not in members and line.under_way == 0]:
+        for gone in [n for n, line in self._lines.items() if n not in members and line.wanted == 0]:
             self._lines.pop(gone).close()
         self._turn += 1
         numbers = sorted(members)
@@ -67,12 +76,12 @@ class Switchboard:
         number = there[self._turn % len(there)]
         return Member(number, members[number])
 
-    def any_member(self) -> Member:
-        """The first that answers. GetTimeoutError: none does within the timeout; RayError: none ever will."""
+    def any_member(self, timeout_s: float) -> Member:
+        """The first that answers. GetTimeoutError: none does in time; RayError: none ever will."""
         first = self.next_member()
         members = {first.number: first.actor, **self.roster.members()}
         asked = {actor.running_s.remote(): Member(number, actor) for number, actor in members.items()}
-        deadline, waiting = time.monotonic() + self.timeout_s, list(asked)
+        deadline, waiting = time.monotonic() + timeout_s, list(asked)
         while True:
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
@@ -96,7 +105,8 @@ class Switchboard:
         return time.monotonic() - self._lost.get(number, -math.inf) < PASSED_OVER_S
 
     def line(self, member: Member) -> Line | None:
-        """To this actor; None where there is none at once: it may be starting again."""
+        """To this actor, with room for a question; None where there is none in seconds: it may be starting again.
+        LineBroken: while it was waited for room."""
         if member.number not in self._lines:
             if time.monotonic() - self._shut.get(member.number, -math.inf) < SHUT_S:
                 return None
@@ -108,32 +118,44 @@ class Switchboard:
             try:
                 self._lines[member.number] = Line(address, self.secret)
             except LineBroken as error:
-                self._shut[member.number] = time.monotonic()
-                log.warning(
-                    "no direct line to circuit actor %d at %s: %s; Ray's calls do", member.number, address, error
-                )
+                self._shut_out(member, f"at {address}: {error}")
                 return None
         line = self._lines[member.number]
-        if line.under_way >= IN_FLIGHT:
-            line.next(self.timeout_s)
+        if line.under_way >= IN_FLIGHT and not self._is_late:
+            try:
+                self._is_late = not line.next(min(ROOM_S, self.timeout_s))
+            except LineBroken:
+                self.hang_up(member, line)
+                raise
         return line
 
     def hang_up(self, member: Member, line: Line | None) -> None:
         """This line to it is of no use any more; it may have another one by now."""
-        if line is not None and self._lines.get(member.number) is line:
+        if line is None:
+            return
+        if self._lines.get(member.number) is line:
             del self._lines[member.number]
-        if line is not None:
-            line.close()
+            self._vain[member.number] = 0 if line.has_answered else self._vain[member.number] + 1
+            if self._vain[member.number] >= VAIN_LINES:
+                self._vain[member.number] = 0
+                self._shut_out(member, f"that lives to its first answer, of {VAIN_LINES}")
+        line.close()
+
+    def _shut_out(self, member: Member, why: str) -> None:
+        self._shut[member.number] = time.monotonic()
+        log.warning("no direct line to circuit actor %d %s; Ray's calls do", member.number, why)
 
     def call(self, asked: Asked, member: Member) -> ray.ObjectRef:
         """Ask by Ray; waits for an answer to come where too many are under way."""
-        if len(self._in_flight) >= IN_FLIGHT * len(self.roster.members()):
-            _, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=self.timeout_s)
+        if len(self._in_flight) >= IN_FLIGHT * len(self.roster.members()) and not self._is_late:
+            ready, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=min(ROOM_S, self.timeout_s))
+            self._is_late = not ready
         answer = member.actor.answer.remote(asked)
         self._in_flight.append(answer)
         return answer
 
     def arrived(self, answer: ray.ObjectRef | None) -> None:
-        """It is under way no more."""
+        """An answer is here, by Ray's call or by a line."""
+        self._is_late = False
         if answer in self._in_flight:
             self._in_flight.remove(answer)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import ray
 import torch
-from pool_asked import SPEC, angles
+from pool_asked import KIND, SPEC, angles
 
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
@@ -17,8 +17,6 @@ from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.switchboard import Switchboard
-
-KIND = Asked(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind
 
 
 def test_the_pool_answers_as_a_local_backend_does_bit_for_bit(pool):
@@ -50,6 +48,18 @@ def test_what_the_backend_refuses_is_one_clear_error(pool):
     poisoned[0, 0, 0, 0] = float("nan")
     with pytest.raises(CircuitError, match=r"a circuit actor failed: .*finite"):
         pool.backend().submit(SPEC, poisoned).result()
+
+
+def test_angles_of_another_shape_are_refused_where_they_are_asked(pool):
+    """Over a line only their number would be seen."""
+    with pytest.raises(CircuitError, match=r"^angles: got shape \(4, 3, 2, 2\)"):
+        pool.backend().submit(SPEC, angles(4).transpose(1, 2))
+
+
+def test_keys_that_change_after_they_were_asked_change_no_draw(pool):
+    sampling, keys_b = Sampling(50, None), torch.arange(5)
+    pending = pool.backend().sampled(sampling).submit(SPEC, angles(5), "z", keys_b)
+    assert not any(np.shares_memory(part.asked.keys_b, keys_b.numpy()) for part in pending._parts)
 
 
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():

@@ -1,6 +1,7 @@
 """A direct line to an actor: the same arrays out as in, errors in one line, broken lines told at once."""
 
 import socket
+import threading
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.door import Door, Line, LineBroken, _decoded, _encoded
 
 SECRET = b"s" * 32
+MAY_ANSWER = threading.Event()
 
 
 TWO = CircuitSpec(2)
@@ -34,7 +36,7 @@ def door():
         if len(asked.angles_bdnr) == 6:
             raise KeyError("six")
         if len(asked.angles_bdnr) == 7:
-            time.sleep(1)
+            MAY_ANSWER.wait(30)
         return asked.angles_bdnr.sum((1, 3)), 0.25
 
     door = Door(answer, SECRET, "127.0.0.1")
@@ -81,9 +83,48 @@ def test_what_the_actor_refuses_is_told_and_the_line_stays(door):
 
 def test_an_answer_that_is_late_comes_later(door):
     line = Line(door.address, SECRET)
+    MAY_ANSWER.clear()
     ticket = line.send(asked_of(7))
     assert line.collect(ticket, 0.05) is None
+    MAY_ANSWER.set()
     assert line.collect(ticket, 30) is not None
+
+
+def test_the_time_for_an_answer_is_one_whatever_comes_before_it(door):
+    line = Line(door.address, SECRET)
+    MAY_ANSWER.clear()
+    tickets = [line.send(asked_of(n)) for n in (1, 1, 7)]
+    began = time.monotonic()
+    assert line.collect(tickets[-1], 0.5) is None
+    assert time.monotonic() - began >= 0.5
+    assert line.under_way == 1
+    MAY_ANSWER.set()
+    assert line.collect(tickets[-1], 30) is not None
+
+
+def test_a_door_that_is_busy_for_long_keeps_its_lines():
+    """What it does not read meanwhile is more than its buffers hold: nothing of it moves for seconds."""
+
+    def answer(asked):
+        time.sleep(1.5)
+        return asked.angles_bdnr.sum((1, 3)), 1.5
+
+    door = Door(answer, SECRET, "127.0.0.1")
+    line = Line(door.address, SECRET)
+    assert line._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    large = asked_of(60_000)
+    tickets = [line.send(large) for _ in range(3)]
+    for ticket in tickets:
+        assert np.array_equal(line.collect(ticket, 30)[0], large.angles_bdnr.sum((1, 3)))
+    door.close()
+
+
+def test_what_went_wrong_in_the_actor_is_logged_there(door, caplog):
+    line = Line(door.address, SECRET)
+    for n in (5, 6):
+        with pytest.raises(CircuitError):
+            line.collect(line.send(asked_of(n)), 5)
+    assert [record.exc_info[0] for record in caplog.records] == [KeyError]
 
 
 def test_who_does_not_know_the_secret_is_not_served(door):

@@ -14,7 +14,6 @@ from ray.exceptions import RayError
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.actor import CircuitActor
-from qsgd_ray.pool.circuit_pool import CircuitPool
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -38,20 +37,6 @@ def wait_until(holds, deadline_s: float) -> None:
     while not holds():
         assert time.monotonic() - began < deadline_s
         time.sleep(0.1)
-
-
-@pytest.fixture
-def made(cluster):
-    pools = []
-
-    def make(**options):
-        pools.append(CircuitPool(1, 0.1, timeout_s=60, **options))
-        pools[-1].wait_until_ready(timeout_s=60)
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
 
 
 def ask_until(ended: threading.Event, backend, wrong: list) -> None:
@@ -105,23 +90,20 @@ def test_actors_that_no_node_can_hold_wait_and_the_others_answer(made):
     wait_until(lambda: len(pool._keeper._known) == 1, 60)
 
 
-def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(cluster, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.keeper.LATE_S", 1.0)
-
+def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(made, monkeypatch):
     class SlowToStart(CircuitActor):
         def __init__(self, *made) -> None:
             if ray.get_runtime_context().was_current_actor_reconstructed:
                 time.sleep(6)
             super().__init__(*made)
 
-    pool = CircuitPool(2, 0.1, timeout_s=60, actor=SlowToStart)
-    pool.wait_until_ready(timeout_s=60)
+    pool = made(n_actors=2, actor=SlowToStart)
     wait_until(lambda: pool.size() == 2, 20)
     pid = ray.get(pool._roster.members[1].__ray_call__.remote(lambda _: os.getpid()))
+    monkeypatch.setattr("qsgd_ray.pool.keeper.LATE_S", 1.0)  # from now on, or a slow start would do
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: list(pool._roster.members) == [0], 20)
     wait_until(lambda: list(pool._roster.members) == [0, 1], 40)
-    pool.close()
 
 
 def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, caplog):

@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
 import ray
 import torch
-from pool_asked import SPEC, angles
+from pool_asked import KIND, SPEC, angles
+from ray.exceptions import RayActorError
 
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.circuits.in_process import TorchBackend
@@ -17,7 +19,7 @@ from qsgd_ray.distributed import group_timeout_s
 from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.door import Line
-from qsgd_ray.pool.part import longest_wait_s
+from qsgd_ray.pool.part import Part, longest_wait_s
 
 
 def hanging(mark, always=False):
@@ -45,11 +47,21 @@ def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
     pool.close()
 
 
+def wait_until_it_ended(actor):
+    """Ray ends an actor in its own time."""
+    with suppress(RayActorError):
+        while True:
+            ray.get(actor.load.remote(), timeout=60)
+            time.sleep(0.02)
+
+
 def test_a_pool_that_was_closed_is_one_clear_error(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
     pool.wait_until_ready(timeout_s=60)
     backend = pool.backend()
+    actor = backend.actors.roster.members()[0]
     pool.close()
+    wait_until_it_ended(actor)
     with pytest.raises(CircuitsLost, match="a circuit actor was lost"):
         backend.submit(SPEC, angles(1)).result()
 
@@ -100,17 +112,42 @@ def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_
     assert time.monotonic() - began < 15
 
 
-def test_an_actor_that_others_keep_busy_is_no_hang(made):
-    class Slow(CircuitActor):
-        def answer(self, asked):
-            self._began = time.monotonic()
-            time.sleep(2)
-            return super().answer(asked)
+def test_an_actor_that_others_keep_busy_is_no_hang(made, monkeypatch):
+    """What is asked last waits longer than the timeout, for calls that each take a third of it."""
 
-    backend = made(1, timeout_s=3, actor=Slow).backend()
-    pending = [backend.submit(SPEC, angles(2, seed)) for seed in range(4)]  # the last waits for 8 s
-    for seed, own in enumerate(pending):
-        assert torch.equal(own.result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
+    class Slow(CircuitActor):
+        def _answer(self, asked):
+            time.sleep(2)
+            return super()._answer(asked)
+
+    looked = []
+    running_s = Part._running_s
+    monkeypatch.setattr(Part, "_running_s", lambda *own: looked.append(running_s(*own)) or looked[-1])
+    pool = made(1, timeout_s=6, actor=Slow)
+    born = ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born))
+    backends = [pool.backend() for _ in range(5)]
+    pending = [backend.submit(SPEC, angles(2, seed)) for seed, backend in enumerate(backends)]
+    for seed in reversed(range(5)):
+        assert torch.equal(pending[seed].result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
+    assert looked, "nobody asked whether it was at work"
+    assert ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born)) == born
+
+
+def test_a_batch_as_a_whole_has_its_time(made, monkeypatch):
+    """Its parts are collected one after the other, and do not each have the time of a batch."""
+    monkeypatch.setattr("qsgd_ray.pool.backend.longest_wait_s", lambda _: 1.0)
+
+    class Slow(CircuitActor):
+        def _answer(self, asked):
+            time.sleep(1)
+            return super()._answer(asked)
+
+    backend = made(1, timeout_s=60, actor=Slow).backend()
+    backend._seconds[KIND] = 1e3  # a part a circuit
+    began = time.monotonic()
+    with pytest.raises(CircuitsLost, match="circuit actor 0 had not answered"):
+        backend.submit(SPEC, angles(8)).result()
+    assert time.monotonic() - began < 30
 
 
 def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made, silent):

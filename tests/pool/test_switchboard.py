@@ -1,5 +1,10 @@
 """How a process reaches the pool's actors: a line to each, or Ray's calls; never more under way than are of use."""
 
+import socket
+import threading
+from contextlib import suppress
+
+import pytest
 import torch
 from pool_asked import SPEC, angles
 
@@ -65,3 +70,51 @@ def test_what_is_asked_and_not_collected_does_not_stay(pool):
 
 def test_the_secret_is_not_told(pool):
     assert "secret" not in repr(pool.backend())
+
+
+def test_a_line_that_breaks_while_room_is_waited_for_is_hung_up(pool, silent):
+    board = pool.backend().actors
+    line = Line(silent, b"any")
+    line._waiting.extend(range(IN_FLIGHT))
+    board._lines[0] = line
+    line.close()
+    with pytest.raises(LineBroken):
+        board.line(Member(0, board.roster.members()[0]))
+    assert board._lines == {}
+
+
+def test_for_room_is_waited_once_until_an_answer_comes(pool, silent, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.switchboard.ROOM_S", 0.2)
+    board = pool.backend().actors
+    board._lines[0] = line = Line(silent, b"any")
+    line._waiting.extend(range(IN_FLIGHT))
+    waited = []
+    monkeypatch.setattr(line, "next", lambda seconds: waited.append(seconds))
+    for _ in range(3):
+        assert board.line(Member(0, board.roster.members()[0])) is line
+    assert waited == [0.2]
+    board.arrived(None)
+    board.line(Member(0, board.roster.members()[0]))
+    assert waited == [0.2, 0.2]
+
+
+def test_whoever_lets_lines_in_and_hangs_up_is_asked_by_ray_s_calls(pool, monkeypatch):
+    """As something between this machine and the actor's may."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=let_in_and_hang_up, args=(listener,), daemon=True).start()
+        elsewhere = listener.getsockname()
+        monkeypatch.setattr("qsgd_ray.pool.switchboard.Line", lambda _, secret: Line(elsewhere, secret))
+        backend = pool.backend()
+        assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+        assert backend.actors._shut
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def let_in_and_hang_up(listener):
+    with suppress(OSError):
+        while True:
+            guest, _ = listener.accept()
+            with guest:
+                read = 0
+                while read < 200 and (more := guest.recv(1024)):  # the secret and half a question
+                    read += len(more)
