@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,8 @@ from qsgd_ray.workloads import make_workload
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
 REACH_TIMEOUT_S = 5
 STARTS = 3
+# How long Ray's processes may outlive it.
+GRACE_S = 3.0
 LATE = "timed out during startup"
 
 
@@ -83,17 +86,52 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             logging_level="ERROR",
             _temp_dir=str(scratch),  # Ray itself never removes what it keeps of a session
         )
-        start_patiently(start)
+        before = _family()
         try:
+            start_patiently(start)
             yield Cluster(private=True, scratch=str(scratch))
         finally:
+            started = [process for process in _family() - before if _is_of_ray(process)]
             ray.shutdown()
+            end(started)
+
+
+def _family() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that are still there after `GRACE_S`.
+
+    `ray.shutdown` kills a raylet that does not end within a second, and its agents then try for a minute to tell a head
+    of it that is gone (ray/_private/process_watcher.py, 2.60).
+    """
+    until = time.monotonic() + GRACE_S
+    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_of_ray(process: psutil.Process) -> bool:
+    try:
+        return any(word.startswith("ray::") or "/ray/" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start_patiently(start: Callable[[], object]) -> None:
     """Start Ray, again where its node was late: it gives itself half a minute and no setting, which a crowded machine
     does not keep (ray/_private/node.py, 2.60). What a late start left behind is ended first."""
-    there = set(psutil.Process().children(recursive=True))
+    there = _family()
     for left in reversed(range(STARTS)):
         try:
             start()
@@ -101,7 +139,7 @@ def start_patiently(start: Callable[[], object]) -> None:
         except Exception as error:  # Ray raises no narrower one
             if LATE not in str(error) or not left:
                 raise
-            for process in set(psutil.Process().children(recursive=True)) - there:
+            for process in _family() - there:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 

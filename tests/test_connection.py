@@ -1,11 +1,14 @@
 """A private Ray on a crowded machine: a node that was late is started again, and leaves nothing behind."""
 
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
+from processes import lives
 
-from qsgd_ray.connection import LATE, STARTS, start_patiently
+from qsgd_ray.connection import LATE, STARTS, end, start_patiently
 
 
 class Late:
@@ -67,3 +70,33 @@ def test_any_other_error_is_told_at_once(late):
     with pytest.raises(Exception, match="no room"):
         start_patiently(start)
     assert start.alive() == [True]
+
+
+ENDED = """
+import psutil
+from qsgd_ray.connection import _is_of_ray, private_ray
+
+with private_ray(1):
+    family = psutil.Process().children(recursive=True)
+    assert all(map(_is_of_ray, family)), [process.cmdline() for process in family]
+print(*[process.pid for process in family])
+"""
+
+
+def test_a_private_ray_leaves_none_of_its_processes_behind():
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    pids = [int(word) for word in done.stdout.splitlines()[-1].split()]
+    assert len(pids) >= 4
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and lives(psutil.Process(pid))]
+
+
+def test_what_outlives_its_ray_is_ended(monkeypatch):
+    """As agents do whose raylet was killed: left alone, they try for a minute to tell a head that is gone."""
+    monkeypatch.setattr("qsgd_ray.connection.GRACE_S", 0.2)
+    stubborn = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    processes = [psutil.Process(own.pid) for own in (stubborn, ended)]
+    ended.wait()
+    end(processes)
+    assert stubborn.wait(10) == -signal.SIGKILL

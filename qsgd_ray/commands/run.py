@@ -153,6 +153,10 @@ def _run(
                 _leave(interrupt, results, console)
     except KeyboardInterrupt as interrupt:
         _leave(interrupt, results, console)
+    except SystemExit as left:
+        if left.code != signal.SIGTERM:
+            raise
+        _leave(Terminated(), results, console)  # it came while Ray started, and met the handler of Ray
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
     complaints = tracking.finish()
