@@ -19,7 +19,7 @@ from test_distributed import timeless
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import timings
 from qsgd_ray.commands import run as commands_run
-from qsgd_ray.commands.run import Terminated, _leave
+from qsgd_ray.commands.run import Terminated, _leave, _sigterm_as_ctrl_c
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import StorageError
 
@@ -375,6 +375,14 @@ def test_ctrl_c_and_sigterm_end_cleanly_and_keep_what_is_finished(interrupted):
     before, after = (rows for _, _, rows in ends)
     assert 0 < len(before) < len(after)
     assert all(row in after for row in before)
+
+
+@pytest.mark.parametrize(("code", "told"), [(signal.SIGTERM, Terminated), (1, SystemExit)])
+def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, told):
+    """While Ray starts, its handler is there, and exits by the signal's number."""
+    with pytest.raises(BaseException) as end, _sigterm_as_ctrl_c():
+        sys.exit(code)
+    assert end.type is told
 
 
 def test_an_interrupted_study_goes_on_by_the_same_command_to_the_same_rows(whole, study_file, interrupted):

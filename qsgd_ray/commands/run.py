@@ -92,6 +92,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except SystemExit as left:
+        if left.code != signal.SIGTERM:
+            raise
+        raise Terminated from None  # ray.init has a handler of its own, which this one met
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -124,7 +128,7 @@ def _run(
     tracking = Tracking(asked, results)
     try:
         # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
-        with connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
+        with _sigterm_as_ctrl_c(), connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
             if not cluster.private and (short := shortage(study)):
                 console.print(short, soft_wrap=True, highlight=False)
             bulletin = Bulletin()
@@ -153,10 +157,6 @@ def _run(
                 _leave(interrupt, results, console)
     except KeyboardInterrupt as interrupt:
         _leave(interrupt, results, console)
-    except SystemExit as left:
-        if left.code != signal.SIGTERM:
-            raise
-        _leave(Terminated(), results, console)  # it came while Ray started, and met the handler of Ray
     if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
         raise failures[0]
     complaints = tracking.finish()
@@ -193,10 +193,11 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     results.open(limits, made_with(study_file, overrides) | {"measured": measured})
     results.storage.put("study.py", study_file.read_bytes())
     try:
-        for done in run_limits(limits, results):
-            kept = f", {done.n_before} there already" if done.n_before else ""
-            told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
-            console.print(told, soft_wrap=True, highlight=False)
+        with _sigterm_as_ctrl_c():
+            for done in run_limits(limits, results):
+                kept = f", {done.n_before} there already" if done.n_before else ""
+                told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
+                console.print(told, soft_wrap=True, highlight=False)
     except KeyboardInterrupt as interrupt:
         told = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
         console.print(told, soft_wrap=True, highlight=False)
