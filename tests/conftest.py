@@ -10,6 +10,9 @@ from made import a_study
 
 from qsgd_ray.overrides import with_overrides
 
+# Ray starts its workers at niceness 15: beside a test that computes they hardly run, and take a minute to start.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # Speed is measured by benchmarks; a busy machine must not fail a law.
 hypothesis.settings.register_profile("laws", deadline=None)
 hypothesis.settings.load_profile("laws")

@@ -137,6 +137,7 @@ def local_cluster(folder: Path, *words: str) -> Iterator[LocalCluster]:
     """A head alone and what it takes to grow; at the end no process of it may be left."""
     port, dashboard = free_port(), free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env["RAY_worker_niceness"] = "0"  # as in conftest.py
     # Ray asks a node every 3 s whether it lives, and takes it for lost after five times without an answer.
     launch_env = env | {"RAY_health_check_failure_threshold": "2"}
     ours = ("--port", port, "--dashboard-port", dashboard, "--idle-minutes", 0.05)

@@ -16,7 +16,7 @@ from qsgd_ray.circuits.backends import CircuitBackend, Sampling, SamplingBackend
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.pool.asked import Asked
-from qsgd_ray.pool.door import Address, Door
+from qsgd_ray.pool.door import Address, AtWork, Door
 from qsgd_ray.pool.metrics import PoolMetrics
 from qsgd_ray.pool.presence import Load, Presence
 
@@ -81,14 +81,12 @@ class CircuitActor:
             self._door = Door(self.answer, self._secret, ray.util.get_node_ip_address())
         return self._door.address
 
-    @ray.method(concurrency_group="health", max_task_retries=-1)
-    def running_s(self) -> float | None:
-        """For how many seconds the call under way has been; None where nobody asks anything. Waits for an actor that
-        restarts."""
+    @ray.method(concurrency_group="health")
+    def at_work(self) -> AtWork:
+        """For how long, and where."""
         began = self._began
-        if began is not None:
-            return time.monotonic() - began
-        return 0.0 if self._presence.count else None
+        seconds = time.monotonic() - began if began is not None else 0.0 if self._presence.count else None
+        return AtWork(seconds, None if self._door is None else self._door.address)
 
     @ray.method(concurrency_group="health")
     def load(self) -> Load:

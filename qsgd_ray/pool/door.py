@@ -60,6 +60,14 @@ class Address(NamedTuple):
     port: int
 
 
+class AtWork(NamedTuple):
+    """What an actor tells whoever waits for it: for how many seconds it has been at the call under way, None where
+    nobody asks anything, and where its door is, None where nobody wanted to know."""
+
+    seconds: float | None
+    door: Address | None
+
+
 class LineBroken(Exception):
     """This line carries nothing any more: the actor at the other end is gone, or moved, or it was hung up."""
 
@@ -157,6 +165,7 @@ class Line:
     """The other side: circuits sent, answers collected, in any order. One thread at a time."""
 
     def __init__(self, address: Address, secret: bytes) -> None:
+        self.address = address
         self._socket = socket.socket()
         try:
             self._socket.settimeout(CONNECT_S)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.pool.asked import Asked
-from qsgd_ray.pool.door import Answer, Line, LineBroken
+from qsgd_ray.pool.door import Answer, AtWork, Line, LineBroken
 from qsgd_ray.pool.metrics import PoolMetrics
 from qsgd_ray.pool.switchboard import Member, Switchboard
 
@@ -104,7 +104,7 @@ class Part:
         """Another actor, or the same once it is there: one that was just killed takes seconds to start again."""
         PoolMetrics.here().retried()
         self._actors.roster.newest()
-        timeout_s = max(0.0, min(self._actors.timeout_s, deadline - time.monotonic()))
+        timeout_s = max(0.0, min(max(self._actors.timeout_s, LONGEST_START_S), deadline - time.monotonic()))
         try:
             member = self._actors.any_member(timeout_s)
         except GetTimeoutError:
@@ -142,15 +142,16 @@ class Part:
     def _running_s(self, patience_s: float) -> float | None:
         """For how long the actor has been at one call, which may be another's; None where it does not tell.
 
-        LineBroken: it knows of no call. It started again elsewhere, and the line to where it was has not noticed yet.
+        LineBroken: it knows of no call, or is elsewhere; it started again, and the line to where it was has not noticed
+        yet. ActorUnavailableError: it is about to.
         """
         try:
-            running_s: float | None = ray.get(self._member.actor.running_s.remote(), timeout=patience_s)
+            told: AtWork = ray.get(self._member.actor.at_work.remote(), timeout=patience_s)
         except GetTimeoutError:
             return None
-        if running_s is None and self._line is not None:
+        if self._line is not None and (told.seconds is None or told.door != self._line.address):
             raise LineBroken(f"circuit actor {self._member.number} started again")
-        return running_s or 0.0
+        return told.seconds or 0.0
 
     def __del__(self) -> None:
         # What is asked ahead and not needed in the end must not stay with the line for ever.

@@ -77,10 +77,14 @@ class Switchboard:
         return Member(number, members[number])
 
     def any_member(self, timeout_s: float) -> Member:
-        """The first that answers. GetTimeoutError: none does in time; RayError: none ever will."""
+        """The first that answers; one that starts again is waited for. GetTimeoutError: none does in time; RayError:
+        none ever will."""
         first = self.next_member()
         members = {first.number: first.actor, **self.roster.members()}
-        asked = {actor.running_s.remote(): Member(number, actor) for number, actor in members.items()}
+        asked = {
+            actor.at_work.options(max_task_retries=-1).remote(): Member(number, actor)
+            for number, actor in members.items()
+        }
         deadline, waiting = time.monotonic() + timeout_s, list(asked)
         while True:
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))

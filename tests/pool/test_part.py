@@ -1,7 +1,9 @@
 """A part of a batch whose actor dies, hangs or moves: the same answer, or one clear error within a bounded time."""
 
+import itertools
 import os
 import signal
+import threading
 import time
 from contextlib import suppress
 
@@ -159,6 +161,58 @@ def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made,
     backend.actors._lines[0] = Line(silent, b"any")
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
     assert ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda actor: actor._born)) == born
+
+
+def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too(made, silent):
+    """What it is at for others says nothing of a question that never reached it."""
+
+    class Slow(CircuitActor):
+        def _answer(self, asked):
+            time.sleep(0.2)
+            return super()._answer(asked)
+
+    pool = made(1, timeout_s=2, actor=Slow)
+    backend, other = pool.backend(), pool.backend()
+    backend.submit(SPEC, angles(2)).result()
+    backend.actors._lines[0] = Line(silent, b"any")
+    pending, ended = backend.submit(SPEC, angles(3)), threading.Event()
+
+    def keep_busy():
+        asked = []
+        for seed in itertools.takewhile(lambda _: not ended.is_set(), itertools.count()):
+            asked.append(other.submit(SPEC, angles(2, seed)))
+            if len(asked) > 2:
+                asked.pop(0).result()
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    began = time.monotonic()
+    try:
+        assert torch.equal(pending.result(), TorchBackend().submit(SPEC, angles(3)).result())
+    finally:
+        ended.set()
+        busy.join()
+    assert time.monotonic() - began < 15
+
+
+def test_an_actor_that_starts_again_elsewhere_is_not_ended_in_the_midst_of_it(made, silent, tmp_path):
+    """The line still leads to where it was, and starting takes longer than a hanging actor is given."""
+
+    class Late(CircuitActor):
+        def __init__(self, *arguments):
+            with (tmp_path / "starts").open("a") as starts:
+                starts.write("x")
+            if (tmp_path / "starts").stat().st_size > 1:
+                time.sleep(12)
+            super().__init__(*arguments)
+
+    backend = made(1, timeout_s=2, actor=Late).backend()
+    backend.submit(SPEC, angles(2)).result()
+    backend.actors._lines[0] = Line(silent, b"any")
+    pending = backend.submit(SPEC, angles(3))
+    ray.kill(backend.actors.roster.members()[0], no_restart=False)
+    assert torch.equal(pending.result(), TorchBackend().submit(SPEC, angles(3)).result())
+    assert (tmp_path / "starts").read_text() == "xx"
 
 
 def test_whatever_happens_an_answer_or_an_error_comes_before_the_replicas_give_up():

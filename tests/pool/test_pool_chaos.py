@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
@@ -18,74 +19,80 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.pool.circuit_pool import CircuitPool
 
 KILLS, LONGEST_S = 10, 30
+# From one kill to the next, in questions of the training, and from the question to the kill.
+MOST_QUESTIONS, MOST_S = 100, 0.005
 
 
-class Timed:
-    """Writes down how long the longest answer took."""
+def pid_of(actor) -> int:
+    """Of the process that it has now, or has soon."""
+    patience = time.monotonic() + 60
+    while True:
+        try:
+            return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=5)
+        except RayError:
+            assert time.monotonic() < patience, "a killed actor did not start again"
+            time.sleep(0.1)
 
-    def __init__(self, inner, path: Path) -> None:
-        self.inner, self.path, self.longest_s = inner, path, 0.0
+
+class Killing:
+    """Asks the pool for a training, and kills an actor amid a question that was drawn before: the kills fall into the
+    training however fast the machine is. Writes down who was killed, and how long the longest answer took."""
+
+    def __init__(self, inner, folder: Path, kills: int) -> None:
+        self.inner, self.folder, self.longest_s, self.asked, self.killer = inner, folder, 0.0, 0, None
+        self.draws = random.Random(2511)
+        self.amid = set(accumulate(self.draws.randint(1, MOST_QUESTIONS) for _ in range(kills)))
 
     def submit(self, *asked):
+        self.asked += 1
+        pid = self.drawn() if self.asked in self.amid else None
         began, pending = time.monotonic(), self.inner.submit(*asked)
+        if pid is not None:
+            self.killer = threading.Timer(self.draws.uniform(0, MOST_S), self.kill, [pid])
+            self.killer.start()
 
         class Pending:
             def result(own):
                 answer = pending.result()
                 if (took := time.monotonic() - began) > self.longest_s:
                     self.longest_s = took
-                    self.path.write_text(f"{took}")
+                    (self.folder / "longest").write_text(f"{took}")
                 return answer
 
         return Pending()
 
+    def drawn(self) -> int:
+        if self.killer is not None:
+            self.killer.join()
+        members = self.inner.actors.roster.members()
+        return pid_of(members[self.draws.choice(sorted(members))])
 
-def pid_of(actor, until: threading.Event) -> int | None:
-    """Of the process that it has now; None where there is none before the event."""
-    while not until.is_set():
-        try:
-            return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=5)
-        except RayError:
-            time.sleep(0.1)
-    return None
-
-
-def kill_again_and_again(actors, ended: threading.Event, killed: list[int]) -> None:
-    draws = random.Random(2511)
-    while len(killed) < KILLS and not ended.is_set():
-        pid = pid_of(draws.choice(actors), ended)
-        time.sleep(draws.uniform(0, 0.5))
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        with (self.folder / "killed").open("a") as killed:
+            killed.write(f"{pid}\n")
 
 
-def run_one(cluster, folder, disturbed: bool):
+def run_one(cluster, folder, kills: int):
+    folder.mkdir()
+    (folder / "killed").touch()
     pool = CircuitPool(n_actors=2, cpus_per_actor=0.5, timeout_s=20)
     pool.wait_until_ready(timeout_s=60)
-    actors, ended, killed = [*pool.backend().actors.roster.members().values()], threading.Event(), []
-    killer = threading.Thread(target=kill_again_and_again, args=(actors, ended, killed))
+    actors = [*pool.backend().actors.roster.members().values()]
     trial = a_trial(0, CIRCUIT, epochs=250)
-    site = site_of(folder / "small", cluster, circuits=Timed(pool.backend(), folder / "longest"))
+    site = site_of(folder / "small", cluster, circuits=Killing(pool.backend(), folder, kills))
     try:
-        if disturbed:
-            killer.start()
         run_trials([trial], site)
+        last = [pid_of(actor) for actor in actors]
     finally:
-        ended.set()
-        if disturbed:
-            killer.join()
-        last = [pid_of(actor, threading.Event()) for actor in actors]
         pool.close()
+    killed = [int(pid) for pid in (folder / "killed").read_text().split()]
     return timeless(rows_of(site)[trial.trial_id]), killed, last, float((folder / "longest").read_text())
 
 
 def test_ten_killed_actors_change_no_bit_and_leave_nothing_behind(cluster, tmp_path):
-    folders = [tmp_path / name for name in ("undisturbed", "disturbed")]
-    for folder in folders:
-        folder.mkdir()
-    expected, _, _, _ = run_one(cluster, folders[0], disturbed=False)
-    found, killed, last, longest_s = run_one(cluster, folders[1], disturbed=True)
+    expected, _, _, _ = run_one(cluster, tmp_path / "undisturbed", kills=0)
+    found, killed, last, longest_s = run_one(cluster, tmp_path / "disturbed", KILLS)
     assert expected["ending"] == Ending.COMPLETED
     assert found["error"] is None
     assert found == expected
