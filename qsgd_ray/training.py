@@ -21,6 +21,7 @@ from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.replicated import ReplicatedBackend
 from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
+from qsgd_ray.optimizer.of_arm import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Training = Generator[Measurement, bool | None, Outcome]
 
-TELEMETRY_EVERY = 16
 # Plain AdamW waits for no circuit and perturbs nothing.
 NOTHING_PERTURBED = Telemetry(
     perturbation_norm=None, adam_step_norm=None, circuit_wait_s=0.0, circuit_s=0.0, n_circuits=0, n_samples=0
