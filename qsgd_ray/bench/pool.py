@@ -45,8 +45,9 @@ TIMEOUT_S, START_S = 60.0, 120.0
 TOLERANCE = 1e-10
 CPUS = 1.0  # of an actor
 # Steps are timed in runs of so many: circuits of the next step are under way during a step, so steps do not take turns.
-STEPS = 20
-STEPS_BUDGETS = 24
+# A run lasts a second: that often the list of actors is read anew, which a shorter run would pay each time.
+STEPS = 100
+STEPS_BUDGETS = 48
 TOKENS = (16, 32)
 ADAMW = "AdamW, fused"
 
