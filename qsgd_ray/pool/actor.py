@@ -84,9 +84,10 @@ class CircuitActor:
     @ray.method(concurrency_group="health")
     def at_work(self) -> AtWork:
         """For how long, and where."""
-        began = self._began
-        seconds = time.monotonic() - began if began is not None else 0.0 if self._presence.count else None
-        return AtWork(seconds, None if self._door is None else self._door.address)
+        began, door = self._began, None if self._door is None else self._door.address
+        if began is None:
+            return AtWork(0.0 if self._presence.count else None, door)
+        return AtWork(time.monotonic() - began, door)
 
     @ray.method(concurrency_group="health")
     def load(self) -> Load:

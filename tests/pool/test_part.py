@@ -38,6 +38,20 @@ def hanging(mark, always=False):
     return Hanging
 
 
+def late(starts, after, seconds):
+    """Actors that are long in starting, but for the first few starts; each writes a letter."""
+
+    class Late(CircuitActor):
+        def __init__(self, *arguments):
+            with starts.open("a") as written:
+                written.write("x")
+            if starts.stat().st_size > after:
+                time.sleep(seconds)
+            super().__init__(*arguments)
+
+    return Late
+
+
 def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
     pool.wait_until_ready(timeout_s=60)
@@ -89,16 +103,7 @@ def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_p
 
 def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_there(made, tmp_path):
     """As with a node that is gone: the actor starts again only when there is a new one."""
-
-    class Late(CircuitActor):
-        def __init__(self, *arguments):
-            with (tmp_path / "starts").open("a") as starts:
-                starts.write("x")
-            if (tmp_path / "starts").stat().st_size > 2:
-                time.sleep(25)
-            super().__init__(*arguments)
-
-    pool = made(2, timeout_s=60, actor=Late)
+    pool = made(2, timeout_s=60, actor=late(tmp_path / "starts", after=2, seconds=25))
     backend = pool.backend()
     members = list(pool._roster.members.values())
     for batch in range(1, 4):
@@ -197,16 +202,7 @@ def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too
 
 def test_an_actor_that_starts_again_elsewhere_is_not_ended_in_the_midst_of_it(made, silent, tmp_path):
     """The line still leads to where it was, and starting takes longer than a hanging actor is given."""
-
-    class Late(CircuitActor):
-        def __init__(self, *arguments):
-            with (tmp_path / "starts").open("a") as starts:
-                starts.write("x")
-            if (tmp_path / "starts").stat().st_size > 1:
-                time.sleep(12)
-            super().__init__(*arguments)
-
-    backend = made(1, timeout_s=2, actor=Late).backend()
+    backend = made(1, timeout_s=2, actor=late(tmp_path / "starts", after=1, seconds=12)).backend()
     backend.submit(SPEC, angles(2)).result()
     backend.actors._lines[0] = Line(silent, b"any")
     pending = backend.submit(SPEC, angles(3))
