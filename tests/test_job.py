@@ -184,7 +184,7 @@ def results(store):
 
 @pytest.fixture(scope="module")
 def stopped(cluster_of_jobs, results, store):
-    """A job that was stopped amid its confirmation: what it said, what its job is, and its rows as they are stored."""
+    """A job that was stopped amid its confirmation: what it said, what its job is, and its whole trials' files."""
     jobs, said = cluster_of_jobs.jobs, []
     with cluster_of_jobs.submit("first", *RUN) as running:
         for line in running.stdout:
@@ -195,13 +195,21 @@ def stopped(cluster_of_jobs, results, store):
         jobs.stop_job("first")
         said.append(running.communicate(timeout=60)[0])
     wait_until(lambda: not cluster_of_jobs.of_studies(), 30, "processes of the study are left")
-    return "".join(said), streamed_while, jobs.get_job_info("first"), stored(store)
+    return "".join(said), streamed_while, jobs.get_job_info("first"), of_whole_trials(stored(store))
 
 
 def stored(store: str) -> dict[str, str]:
-    """Every row's file in the bucket and its content's hash."""
-    listed = client(store).list_objects_v2(Bucket=BUCKET, Prefix="jobs/small/")["Contents"]
-    return {item["Key"]: item["ETag"] for item in listed if item["Key"].endswith(".parquet")}
+    """Every row's file in the bucket and its content's hash, by table/name."""
+    prefix = "jobs/small/"
+    listed = client(store).list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
+    return {item["Key"].removeprefix(prefix): item["ETag"] for item in listed if item["Key"].endswith(".parquet")}
+
+
+def of_whole_trials(files: dict[str, str]) -> dict[str, str]:
+    """Both files of each trial that has its row: a stop may fall between a trial's measurements and its row, which is
+    written last, and such a trial is run again."""
+    rows = {name.removeprefix("trials/") for name in files if name.startswith("trials/")}
+    return {f"{table}/{name}": files[f"{table}/{name}"] for name in rows for table in ("trials", "measurements")}
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +243,11 @@ def test_the_same_submission_goes_on_and_neither_loses_nor_doubles_a_row(stopped
     planned += [("confirm", arm, seed) for arm in ("adamw", "sine") for seed in SEEDS]
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(planned)
     assert {row["ending"] for row in rows} == {"completed"}
-    assert before
-    assert before.items() <= stored(store).items(), "what was there is what it was"
-    assert len(before) < len(stored(store)) == 2 * len(planned)
+    after = stored(store)
+    assert after == of_whole_trials(after)
+    assert len(before) < len(after) == 2 * len(planned)
+    assert any(name.startswith("trials/confirm-") for name in before)
+    assert before == {name: after[name] for name in before}, "a whole trial's files are what they were"
 
 
 def test_what_is_uploaded_is_the_studies(resumed, cluster_of_jobs):
