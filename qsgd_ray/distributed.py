@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
-# A replica raises as soon as another one's connection breaks; Ray tells of a death a second later or so, and of
-# whichever comes first it makes the end of the group.
-DEATH_TOLD_S = 3.0
+# A replica raises as soon as another one's connection breaks; Ray tells of a death a second later or so, on a busy
+# machine several, and of whichever comes first it makes the end of the group: lost, or failed by its own code.
+DEATH_TOLD_S = 10.0
 # How often the controller of a fit asks its workers how they are. A fit of seconds ends sooner where it asks often; a
 # step of a second is disturbed by every question (docs/findings.md, 2026-11-24), so there Ray's own interval does.
 POLL_S = {"text": 0.2, "llm": 2.0}

@@ -11,7 +11,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
 from qsgd_ray.judging import RunResult, judged
+from qsgd_ray.one_node import groups_given_back
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
@@ -112,7 +113,7 @@ def through_tune(
     gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     # Tune wants a positive share also of who waits.
     asked = {"cpu": resources.cpus_per_worker} | gpus | resources.on_worker_nodes() if alone else {"cpu": 0.01}
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         param_space=space,
         tune_config=settings,
@@ -122,7 +123,9 @@ def through_tune(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
-    ).fit()
+    )
+    with groups_given_back() if site.cluster.private and not alone else nullcontext():
+        tuner.fit()
 
 
 class SeedRun:

@@ -119,8 +119,11 @@ def browser(profile: Path):
 
             async def connect():
                 session = aiohttp.ClientSession()
-                async with session.get(f"http://{address}/json") as answer:
-                    tab = next(t for t in await answer.json() if t["type"] == "page")
+                while True:  # its first page comes a moment after its door
+                    async with session.get(f"http://{address}/json") as answer:
+                        if tab := next((t for t in await answer.json() if t["type"] == "page"), None):
+                            break
+                    await asyncio.sleep(0.05)
                 return session, await session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0)
 
             session, socket = runner.run(connect())
@@ -131,4 +134,8 @@ def browser(profile: Path):
                 runner.run(session.close())
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

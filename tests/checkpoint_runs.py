@@ -19,7 +19,7 @@ from qsgd_ray.training import run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=180)
 
 
 class Cut(Exception):

@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from made import a_study
+from processes import STARTS_RAY_S
 
 from qsgd_ray.overrides import with_overrides
 
@@ -23,10 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (pytest-xdist), tests that share the cluster stay together, and so do those of a file
     that starts whole studies."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("cluster"))
         elif item.path.name == "test_cli.py":
             item.add_marker(pytest.mark.xdist_group("cli"))
+        else:
+            continue
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(STARTS_RAY_S))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 import psutil
 
+# For a test that starts processes of Ray, against a hang: on a busy machine each start may take a minute.
+STARTS_RAY_S = 600
+
 
 def lives(process: psutil.Process) -> bool:
     """Does it run? What has ended and was not buried by whoever adopted it (a container's first process) does not."""

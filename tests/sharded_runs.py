@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from qsgd_ray.optimizer import SuperpositionalAdamW, by_runs
 
 STEPS = 20
-TIMEOUT = timedelta(seconds=60)  # a process that waits for ever is a failure
+TIMEOUT = timedelta(seconds=180)  # a process that waits for ever is a failure
 
 
 @dataclass(frozen=True)

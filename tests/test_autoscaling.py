@@ -19,7 +19,7 @@ from test_distributed import timeless
 
 from qsgd_ray.results import Tables, read
 
-pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(1500)]
 
 # One trial at a time, so that its rows are always the same; those of the confirmation last for seconds.
 STUDY = """
@@ -37,7 +37,7 @@ STUDY = Study(
     ),
     baseline="adamw",
     search=Search(trials_per_arm=1, epochs=1, grace_epochs=1),
-    confirm=Confirm(seeds=(11, 12), epochs=150, workers=2),
+    confirm=Confirm(seeds=(11, 12), epochs=300, workers=2),
     decision=Decision(margin=0.05),
     resources=Resources(worker_nodes="train", circuit_nodes="sim", circuit_actors=2),
 )
@@ -69,9 +69,9 @@ def to_its_end(study: subprocess.Popen, storage: Path, cluster: LocalCluster, be
     code = study.wait(timeout=400)
     said = (storage / "told").read_text()
     assert code == 0, said
-    cluster.wait_until(lambda seen: seen.groups == ["head"], 60, "the cluster does not shrink")
-    cluster.wait_until(lambda seen: {name for name, _, _ in seen.actors} <= {STAYS}, 20, "actors are left")
-    cluster.wait_until(lambda seen: not seen.placement_groups, 20, "placement groups are left")
+    cluster.wait_until(lambda seen: seen.groups == ["head"], 120, "the cluster does not shrink")
+    cluster.wait_until(lambda seen: {name for name, _, _ in seen.actors} <= {STAYS}, 60, "actors are left")
+    cluster.wait_until(lambda seen: not seen.placement_groups, 60, "placement groups are left")
 
     def is_alone():
         names = Counter(name for name in map(name_of, cluster.family()) if name.startswith(("raylet", "ray::")))
@@ -79,7 +79,7 @@ def to_its_end(study: subprocess.Popen, storage: Path, cluster: LocalCluster, be
 
     seen = cluster.seen()[before:]
     gone = {node for now in seen for node, group in now.nodes.items() if group != "head"}
-    wait_until(is_alone, 20, "processes are left of nodes that are gone")
+    wait_until(is_alone, 60, "processes are left of nodes that are gone")
     return Ended(said, read(storage / "small"), seen)
 
 
@@ -117,7 +117,7 @@ def lose(kind: str, cluster: LocalCluster, study: subprocess.Popen, storage: Pat
     def are_there():
         return study.poll() is not None or len(list(storage.glob("small/trials/confirm-*"))) >= rows
 
-    wait_until(are_there, 150, f"{rows} trials of the confirmation did not end")
+    wait_until(are_there, 300, f"{rows} trials of the confirmation did not end")
     assert study.poll() is None, (storage / "told").read_text()
     time.sleep(0.5)
     node = next(node for node, group in cluster.seen()[-1].nodes.items() if group == kind)

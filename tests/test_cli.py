@@ -306,7 +306,7 @@ def rows_in(storage: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def whole(study_file, tmp_path_factory):
     storage = tmp_path_factory.mktemp("whole")
-    done = subprocess.run(**command("run", study_file, "--storage", storage), timeout=200)
+    done = subprocess.run(**command("run", study_file, "--storage", storage), timeout=400)
     return storage, done
 
 
@@ -336,7 +336,7 @@ def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
 @pytest.mark.parametrize("trial", ["search-circuit-000", "confirm-circuit-s11"])
 def test_a_trial_of_a_study_comes_out_again_on_one_worker_and_on_two(whole, trial):
     """The study's pool answered its circuits, here the workers do it themselves: the same bits."""
-    done = subprocess.run(**command("replay", whole[0] / "small", trial), timeout=200)
+    done = subprocess.run(**command("replay", whole[0] / "small", trial), timeout=400)
     assert done.returncode == 0, done.stdout
     assert "The same bits: completed, 2 measurements, parameters " in done.stdout
     assert "Made elsewhere" not in done.stdout
@@ -387,7 +387,7 @@ def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, to
 
 def test_an_interrupted_study_goes_on_by_the_same_command_to_the_same_rows(whole, study_file, interrupted):
     storage, ends = interrupted
-    again = subprocess.run(**command("run", study_file, "--storage", storage), timeout=200)
+    again = subprocess.run(**command("run", study_file, "--storage", storage), timeout=400)
     assert again.returncode == 0, again.stdout
     assert rows_in(storage) == rows_in(whole[0])
     assert all(row in rows_in(storage) for row in ends[-1][2])

@@ -73,12 +73,19 @@ def test_any_other_error_is_told_at_once(late):
 
 
 ENDED = """
+import time
 import psutil
-from qsgd_ray.connection import _is_of_ray, private_ray
+from qsgd_ray.connection import _is_of_ray, _lives, private_ray
+
+def others():  # its own processes start such that live for a moment
+    return [process for process in family if not _is_of_ray(process) and _lives(process)]
 
 with private_ray(1):
     family = psutil.Process().children(recursive=True)
-    assert all(map(_is_of_ray, family)), [process.cmdline() for process in family]
+    patience = time.monotonic() + 20
+    while others() and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not others(), [process.cmdline() for process in others()]
 print(*[process.pid for process in family])
 """
 

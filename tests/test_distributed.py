@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from made import SMALL_TASK, a_study
-from processes import listening_elsewhere
+from processes import listening_elsewhere, name_of
 from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
@@ -22,6 +22,7 @@ from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rows import TIME_COLUMNS
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 from qsgd_ray.training import run, train
 from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
@@ -82,7 +83,7 @@ TRIALS = [a_trial(0), a_trial(1, CIRCUIT)]
 @pytest.fixture(scope="module")
 def circuits(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
-    pool.wait_until_ready(timeout_s=60)
+    pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     yield pool.backend()
     pool.close()
 
@@ -247,7 +248,7 @@ def test_replicas_that_drift_apart_are_refused():
 
 def test_the_private_cluster_listens_on_loopback_only(cluster):
     everybody = psutil.Process().children(recursive=True)
-    names = {process.name() for process in everybody}
+    names = {name_of(process) for process in everybody}
     assert {"gcs_server", "raylet"} <= names
     assert not [address for process in everybody for address in listening_elsewhere(process)]
 

@@ -17,12 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from processes import STARTS_RAY_S
 from stores_made import BUCKET, client, credentials, s3_server
 from test_cli import wait_until
 
 from qsgd_ray.results import Results
 
-pytestmark = [pytest.mark.xdist_group("job"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("job"), pytest.mark.timeout(STARTS_RAY_S)]
 
 RUNTIME_ENV = Path(__file__).parent.parent / "cluster" / "runtime-env.yaml"
 STORAGE = f"s3://{BUCKET}/jobs"
@@ -42,7 +43,7 @@ STUDY = Study(
     ),
     baseline="adamw",
     search=Search(trials_per_arm=1, epochs=2, grace_epochs=1),
-    confirm=Confirm(seeds={SEEDS}, epochs=24, workers=2),
+    confirm=Confirm(seeds={SEEDS}, epochs=80, workers=2),
     decision=Decision(margin=0.05),
 )
 """
@@ -125,7 +126,7 @@ class Cluster:
     def finish(self, name: str, running: subprocess.Popen) -> tuple[int, str]:
         """The exit code of the study's process and what was said."""
         with running:
-            told, _ = running.communicate(timeout=150)
+            told, _ = running.communicate(timeout=300)
         info = self.jobs.get_job_info(name)
         assert (running.returncode == 0) == (info.driver_exit_code == 0), told
         return info.driver_exit_code, told

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import lives
+from processes import lives, name_of
 from test_cli import command, wait_until
 from test_distributed import timeless
 
 from qsgd_ray.results import read
 from qsgd_ray.scratch import PREFIX
 
-pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1200)]
 
 # A worker goes on for two or three seconds after its driver was killed: the confirmation is to last longer than that.
 STUDY = """
@@ -75,9 +75,9 @@ def run(study_file: Path, storage: Path, kills: tuple[str, ...] = (), overrides:
                 def has_begun(stage=stage, running=running):
                     return any(trials.glob(f"{stage}-*")) or running.poll() is not None
 
-                wait_until(has_begun, 150, f"{stage} did not begin")
+                wait_until(has_begun, 200, f"{stage} did not begin")
                 assert running.poll() is None, running.stdout.read()
-                family = {p: p.name() for p in psutil.Process(running.pid).children(recursive=True)}
+                family = {p: name_of(p) for p in psutil.Process(running.pid).children(recursive=True)}
                 running.kill()
             if not first:
                 first, first_killed_at = [*family], time.monotonic()
@@ -87,7 +87,7 @@ def run(study_file: Path, storage: Path, kills: tuple[str, ...] = (), overrides:
             done.kept.append({file.name: file.read_bytes() for file in trials.glob("[!.]*")})
             done.scratch.append({path.name for path in Path(temporary).glob(f"{PREFIX}*")})
         with started(words) as running:
-            told, _ = running.communicate(timeout=200)
+            told, _ = running.communicate(timeout=300)
         assert running.returncode == 0, told
         done.scratch.append({path.name for path in Path(temporary).glob(f"{PREFIX}*")})
     left_s = LAST_GONE_S - (time.monotonic() - first_killed_at)

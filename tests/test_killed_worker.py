@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 from problems_made import a_language_task
+from processes import name_of
 from test_distributed import a_trial, rows_of, site_of, timeless
 
 from qsgd_ray.circuits.in_process import TorchBackend
@@ -27,8 +28,7 @@ NAMES = ("trial_id", "arm", "trial")  # what tells two trials of the same settin
 
 def training_workers() -> list[psutil.Process]:
     """Those of this process's group, itself among them."""
-    own = psutil.Process()
-    return [process for process in own.parent().children() if "RayTrainWorker" in " ".join(process.cmdline())]
+    return [process for process in psutil.Process().parent().children() if "RayTrainWorker" in name_of(process)]
 
 
 @dataclass

@@ -226,13 +226,26 @@ def wait_until_all_cpus_are_free(deadline_s: float) -> None:
 
 def test_trials_that_tune_stops_early_give_their_workers_back(cluster, tmp_path):
     """Two workers a trial, stopped by asynchronous halving, one trial after the other on one cluster."""
-    wait_until_all_cpus_are_free(deadline_s=10)
+    wait_until_all_cpus_are_free(deadline_s=60)
     site = site_of(tmp_path / "small", cluster)
     run_search(CLEAR, site)
     first, second = sorted(rows_of(site.results), key=lambda row: row["number"])
     assert (first["ending"], first["epochs_run"], first["workers"]) == (Ending.COMPLETED, 2, 2)
     assert (second["ending"], second["epochs_run"], second["workers"]) == (Ending.STOPPED_EARLY, 1, 2)
-    wait_until_all_cpus_are_free(deadline_s=10)
+    wait_until_all_cpus_are_free(deadline_s=60)
+
+
+def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_path):
+    """Tune kills the actor of the last trial 5 s after it has stopped it, whose group is still ending."""
+    wait_until_all_cpus_are_free(deadline_s=60)
+
+    def slow(trial, ending):
+        time.sleep(12 if ending is Ending.STOPPED_EARLY else 0)
+
+    site = site_of(tmp_path / "small", cluster, ended=slow)
+    run_search(CLEAR, site)
+    assert [row["ending"] for row in rows_of(site.results)].count(Ending.STOPPED_EARLY) == 1
+    wait_until_all_cpus_are_free(deadline_s=60)
 
 
 @pytest.mark.parametrize("stop_after", [2, None])

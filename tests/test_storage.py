@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from made import a_study
+from processes import STARTS_RAY_S
 from pyarrow import fs
 from ray.train import TrainingFailedError
 from stores_made import BUCKET, client, closed_endpoint, credentials, refusing_server, s3_server, silent_server
@@ -389,12 +390,13 @@ def test_the_command_says_in_one_line_what_storage_it_does_not_take(monkeypatch,
 
 
 @pytest.mark.xdist_group("cli")
+@pytest.mark.timeout(STARTS_RAY_S)
 def test_a_study_runs_into_a_bucket_and_the_same_command_does_nothing_anew(s3, server, uri, tmp_path):
     study = tmp_path / "small.py"
     study.write_text(STUDY.replace('Perturbation(source="circuit", n_qubits=2)', 'Perturbation(source="sine")'))
     words = command("run", study, "--storage", uri, "--set", "search.trials_per_arm=1")
     words["env"] |= credentials(server)
-    done = subprocess.run(**words, timeout=200, check=False)
+    done = subprocess.run(**words, timeout=400, check=False)
     assert done.returncode == 0, done.stdout
     place = f"{uri}/small"
     assert f"Report: {place}/report.html" in done.stdout
@@ -411,7 +413,7 @@ def test_a_study_runs_into_a_bucket_and_the_same_command_does_nothing_anew(s3, s
 
     before = put_at()
     assert len(before) == 13
-    again = subprocess.run(**words, timeout=200, check=False)
+    again = subprocess.run(**words, timeout=400, check=False)
     assert again.returncode == 0, again.stdout
     assert put_at() == before
     assert len(read(place).provenance["resumed"]) == 1

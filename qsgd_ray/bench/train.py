@@ -125,7 +125,9 @@ def _in_turns(task: LanguageTask, checkpoint_steps: int | None, folder: Path) ->
                     busy, began = _ray_s(), time.perf_counter()
                 plain.append(run_epoch())
                 turns.hand_over(number)
-            share = (_ray_s() - busy) / (time.perf_counter() - began)
+            # Of one that has ended since, nothing is known any more.
+            spent_s = sum(now - busy.get(process, 0.0) for process, now in _ray_s().items())
+            share = spent_s / (time.perf_counter() - began)
         finally:
             turns.hand_over(EPOCHS)
             under_way.join()
@@ -134,14 +136,14 @@ def _in_turns(task: LanguageTask, checkpoint_steps: int | None, folder: Path) ->
     return plain[1:], turns.epochs_s(), share
 
 
-def _ray_s() -> float:
-    """CPU seconds so far of Ray's processes but the one that trains."""
-    total = 0.0
+def _ray_s() -> dict[psutil.Process, float]:
+    """CPU seconds so far of each of Ray's processes but the one that trains."""
+    spent_s = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "RayTrainWorker" not in " ".join(process.cmdline()):
-                total += sum(process.cpu_times()[:2])
-    return total
+                spent_s[process] = sum(process.cpu_times()[:2])
+    return spent_s
 
 
 def _epochs(task: LanguageTask) -> Iterator[Callable[[], float]]:

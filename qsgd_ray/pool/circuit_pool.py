@@ -19,6 +19,7 @@ from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.keeper import Keeper
+from qsgd_ray.pool.part import ATTEMPTS
 from qsgd_ray.pool.pool_size import PoolSize
 from qsgd_ray.pool.roster import Roster
 from qsgd_ray.pool.switchboard import Switchboard
@@ -67,7 +68,10 @@ class CircuitPool:
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when every actor of the smallest pool answers; `CircuitsLost` where they did not start in time."""
         one_qubit = Asked(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
-        calls = [actor.answer.remote(one_qubit) for actor in self._roster.members.values()]
+        # One that is lost at its first answer starts again, as any later one does.
+        calls = [
+            actor.answer.options(max_task_retries=ATTEMPTS).remote(one_qubit) for actor in self._roster.members.values()
+        ]
         ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         if waiting:
             raise CircuitsLost(

@@ -34,7 +34,8 @@ def test_two_actors_stand_beside_one_process(small):
 
 def test_a_batch_stands_beside_a_task_a_circuit(small):
     rows = by_engine(bench.against_tasks(64, 2, SHORT_S))
-    assert rows["a Ray task a circuit"].ratio > 1
+    # By their medians, one stall of the machine would count.
+    assert rows["a Ray task a circuit"].fastest_us > rows["pool, one actor"].fastest_us
 
 
 def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the_simulation(small):
@@ -48,7 +49,8 @@ def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the
     assert all(0 < float(found[1]) <= float(found[2]) for found in told.values() if found)
 
 
-def test_by_ray_s_calls_no_line_is_taken(small):
+def test_by_ray_s_calls_no_line_is_taken(small, monkeypatch):
+    monkeypatch.setattr("qsgd_ray.pool.switchboard.DOOR_S", 30.0)  # a busy machine may take its time
     with bench._pool(1) as pool:
         by_calls = PoolBackend(bench._RaysCalls.of(pool.actors))
         for asker, lines in ((pool, 1), (by_calls, 0)):

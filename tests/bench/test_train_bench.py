@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from problems_made import a_language_task
+from processes import STARTS_RAY_S
 
 from qsgd_ray.bench import train
 
@@ -30,6 +31,7 @@ for row in training_step("tiny", 2, 1, data, kept=True):
 """
 
 
+@pytest.mark.timeout(STARTS_RAY_S)
 def test_a_step_under_ray_train_stands_beside_a_plain_loop(tmp_path):
     pytest.importorskip("transformers")
     a_language_task(tmp_path, n_train=18)
@@ -37,7 +39,7 @@ def test_a_step_under_ray_train_stands_beside_a_plain_loop(tmp_path):
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )

@@ -170,7 +170,7 @@ def aer_z_with_lapack(spec, angles, tries=5):
     qpy.dump(spec.to_qiskit(angles), program)
     for _ in range(tries):
         run = subprocess.run(
-            [sys.executable, "-c", AER_WITH_LAPACK], input=program.getvalue(), capture_output=True, timeout=60
+            [sys.executable, "-c", AER_WITH_LAPACK], input=program.getvalue(), capture_output=True, timeout=180
         )
         if run.returncode == 0:
             return np.frombuffer(run.stdout)

@@ -49,7 +49,7 @@ def test_replicated_refuses_an_answer_of_another_shape():
 
 def replica(rank, meet):
     """One process of two: a good answer, failures at submit and at result, and a good answer again."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     told, tracebacks = [], []
     inner = [
         CountingBackend(),

@@ -4,12 +4,13 @@ import pytest
 
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.door import Address
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
 def pool(cluster):
     pool = CircuitPool(n_actors=2, cpus_per_actor=0.5, timeout_s=60)
-    pool.wait_until_ready(timeout_s=60)
+    pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     yield pool
     pool.close()
 
@@ -21,7 +22,7 @@ def made(cluster):
 
     def make(n_actors=1, timeout_s=60, **options):
         pools.append(CircuitPool(n_actors, 0.1, timeout_s, **options))
-        pools[-1].wait_until_ready(timeout_s=60)
+        pools[-1].wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
         return pools[-1]
 
     yield make

@@ -1,5 +1,7 @@
 """Circuits on Ray actors: the same answers as at home, cut over the actors, kept, and errors in one line."""
 
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -17,6 +19,7 @@ from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.switchboard import Switchboard
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 
 def test_the_pool_answers_as_a_local_backend_does_bit_for_bit(pool):
@@ -139,6 +142,32 @@ def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):
     pool.close()
 
 
+def test_an_actor_that_is_killed_at_its_first_answer_starts_again(made, tmp_path):
+    class Mortal(CircuitActor):
+        def answer(self, asked):
+            with (tmp_path / "answers").open("a") as written:
+                written.write("x")
+            if (tmp_path / "answers").stat().st_size == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().answer(asked)
+
+    backend = made(1, actor=Mortal).backend()
+    assert (tmp_path / "answers").read_text() == "xx"
+    assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
+
+
+def test_actors_that_die_of_every_answer_are_one_clear_line(cluster):
+    class Dying(CircuitActor):
+        def answer(self, asked):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pool = CircuitPool(1, 0.1, timeout_s=60, actor=Dying)
+    with pytest.raises(CircuitsLost, match=r"^a circuit actor does not start: .*") as error:
+        pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
+    assert "\n" not in str(error.value)
+    pool.close()
+
+
 def test_a_long_batch_is_cut_so_that_no_part_is_taken_to_hang(pool):
     backend = pool.backend()
     backend.actors.timeout_s = 10
@@ -153,6 +182,6 @@ def test_an_actor_that_cannot_be_made_is_one_clear_line(cluster):
 
     pool = CircuitPool(1, 0.1, timeout_s=60, actor=Broken)
     with pytest.raises(CircuitsLost, match=r"a circuit actor does not start: .*no engine here") as error:
-        pool.wait_until_ready(timeout_s=60)
+        pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     assert "\n" not in str(error.value)
     pool.close()

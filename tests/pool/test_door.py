@@ -95,8 +95,8 @@ def test_the_time_for_an_answer_is_one_whatever_comes_before_it(door):
     MAY_ANSWER.clear()
     tickets = [line.send(asked_of(n)) for n in (1, 1, 7)]
     began = time.monotonic()
-    assert line.collect(tickets[-1], 0.5) is None
-    assert time.monotonic() - began >= 0.5
+    assert line.collect(tickets[-1], 2) is None
+    assert time.monotonic() - began >= 2
     assert line.under_way == 1
     MAY_ANSWER.set()
     assert line.collect(tickets[-1], 30) is not None
@@ -167,6 +167,7 @@ def test_large_answers_do_not_block_large_questions(door):
 
 def test_too_many_strangers_are_sent_away_and_those_who_know_the_secret_come_in(door, monkeypatch):
     monkeypatch.setattr("qsgd_ray.pool.door.STRANGERS", 2)
+    monkeypatch.setattr("qsgd_ray.pool.door.CONNECT_S", 60.0)
     strangers = [socket.create_connection(door.address) for _ in range(2)]
     wait_until(lambda: len(door._strangers) == 2)
     asked = asked_of(1, CircuitSpec(1), False, None)

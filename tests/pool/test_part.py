@@ -22,6 +22,7 @@ from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.pool.door import Line
 from qsgd_ray.pool.part import Part, longest_wait_s
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 
 def hanging(mark, always=False):
@@ -54,7 +55,7 @@ def late(starts, after, seconds):
 
 def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
-    pool.wait_until_ready(timeout_s=60)
+    pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     backend = pool.backend()
     process = ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda _: os.getpid()))
     os.kill(process, signal.SIGKILL)
@@ -74,7 +75,7 @@ def wait_until_it_ended(actor):
 
 def test_a_pool_that_was_closed_is_one_clear_error(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
-    pool.wait_until_ready(timeout_s=60)
+    pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     backend = pool.backend()
     actor = backend.actors.roster.members()[0]
     pool.close()
@@ -94,9 +95,9 @@ def test_an_actor_that_hangs_is_ended_and_another_answers(made, tmp_path):
 def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_path):
     backend = made(1, timeout_s=1, actor=hanging(tmp_path / "mark", always=True)).backend()
     began = time.monotonic()
-    with pytest.raises(CircuitsLost, match=r" 1 s \(tried for at most 64 s\)$"):
+    with pytest.raises(CircuitsLost, match=r"was at one call for over 1 s.*\(tried for at most 64 s\)$"):
         backend.submit(SPEC, angles(7)).result()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < longest_wait_s(1) + 10
     backend.actors.timeout_s = 60
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
 
@@ -133,9 +134,9 @@ def test_an_actor_that_others_keep_busy_is_no_hang(made, monkeypatch):
     monkeypatch.setattr(Part, "_running_s", lambda *own: looked.append(running_s(*own)) or looked[-1])
     pool = made(1, timeout_s=6, actor=Slow)
     born = ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born))
-    backends = [pool.backend() for _ in range(5)]
+    backends = [pool.backend() for _ in range(8)]
     pending = [backend.submit(SPEC, angles(2, seed)) for seed, backend in enumerate(backends)]
-    for seed in reversed(range(5)):
+    for seed in reversed(range(8)):
         assert torch.equal(pending[seed].result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
     assert looked, "nobody asked whether it was at work"
     assert ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born)) == born
@@ -202,7 +203,7 @@ def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too
 
 def test_an_actor_that_starts_again_elsewhere_is_not_ended_in_the_midst_of_it(made, silent, tmp_path):
     """The line still leads to where it was, and starting takes longer than a hanging actor is given."""
-    backend = made(1, timeout_s=2, actor=late(tmp_path / "starts", after=1, seconds=12)).backend()
+    backend = made(1, timeout_s=4, actor=late(tmp_path / "starts", after=1, seconds=12)).backend()
     backend.submit(SPEC, angles(2)).result()
     backend.actors._lines[0] = Line(silent, b"any")
     pending = backend.submit(SPEC, angles(3))

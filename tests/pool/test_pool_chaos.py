@@ -17,6 +17,7 @@ from test_distributed import CIRCUIT, a_trial, rows_of, site_of, timeless
 from qsgd_ray.distributed import run_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 KILLS, LONGEST_S = 10, 30
 # From one kill to the next, in questions of the training, and from the question to the kill.
@@ -25,7 +26,7 @@ MOST_QUESTIONS, MOST_S = 100, 0.005
 
 def pid_of(actor) -> int:
     """Of the process that it has now, or has soon."""
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + POOL_START_TIMEOUT_S
     while True:
         try:
             return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=5)
@@ -77,7 +78,7 @@ def run_one(cluster, folder, kills: int):
     folder.mkdir()
     (folder / "killed").touch()
     pool = CircuitPool(n_actors=2, cpus_per_actor=0.5, timeout_s=20)
-    pool.wait_until_ready(timeout_s=60)
+    pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     actors = [*pool.backend().actors.roster.members().values()]
     trial = a_trial(0, CIRCUIT, epochs=250)
     site = site_of(folder / "small", cluster, circuits=Killing(pool.backend(), folder, kills))
@@ -98,8 +99,12 @@ def test_ten_killed_actors_change_no_bit_and_leave_nothing_behind(cluster, tmp_p
     assert found == expected
     assert len(killed) == KILLS
     assert longest_s < LONGEST_S
+
+    def left() -> tuple[list[int], list[str]]:
+        processes = [pid for pid in (*killed, *last) if psutil.pid_exists(pid)]
+        return processes, [name for name, group in placement_group_table().items() if group["state"] != "REMOVED"]
+
     patience = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) for pid in [*killed, *last]) and time.monotonic() < patience:
+    while any(left()) and time.monotonic() < patience:
         time.sleep(0.1)
-    assert not any(psutil.pid_exists(pid) for pid in [*killed, *last])
-    assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
+    assert left() == ([], [])

@@ -223,6 +223,7 @@ def test_a_tracker_that_never_answers_is_left_behind(results):
     tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
     assert tracking.finish() == ["--track mute: no answer for 0.3 s; no row is missing for that"]
     waits.set()
+    tracking._thread.join()
 
 
 def test_nobody_asked_is_nothing_done(results):

@@ -207,7 +207,7 @@ def shared(task: LanguageTask, rank: int, world_size: int) -> tuple[Outcome, tor
 
 
 def one_of_two(task, rank, meet):
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     try:
         return shared(task, rank, 2)
     finally:

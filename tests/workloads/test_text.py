@@ -31,6 +31,8 @@ from qsgd_ray.workloads import make_workload
 from qsgd_ray.workloads.calibrate import epochs_to, learning_curve, main
 from qsgd_ray.workloads.text import best_accuracy, class_orders, make_split, motifs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAMILIES = ("motif", "order", "match")
 TINY = Transformer(d_model=8, n_heads=2, d_feedforward=8, n_layers=1)
 
@@ -388,7 +390,7 @@ def test_a_perturbation_of_scope_tensor_reaches_the_first_angles_of_every_layer(
 
 def replica_of_two(rank, meet):
     """What one of two replicas ends with: one epoch with quantum attention, under DistributedDataParallel."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     outcome = run(train(a_trial(workers=2), with_attention(), None, Replica(rank, 2)), lambda _: False)
     dist.destroy_process_group()
     return outcome

@@ -149,7 +149,7 @@ def test_shares_add_up_and_one_may_be_empty():
 
 def replica_of_two(rank, meet):
     """The gradient that one of two replicas ends with, each in parts of one sequence."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     model, _ = a_model()
     backward_step(DistributedDataParallel(model), next(some_batches(micro_batch_size=1)[0].steps(2, 0, rank, 2)), 2)
     dist.destroy_process_group()
