@@ -44,12 +44,11 @@ def groups_given_back() -> Iterator[None]:
     driver, not with who made it: the next stage would wait for its CPUs for ever.
     """
     before = set(placement_group_table())
-    try:
-        yield
-    finally:
-        for name, group in placement_group_table().items():
-            if name not in before and group["state"] != "REMOVED":
-                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
+    yield
+    # After an error the cluster ends, and what is held with it.
+    for name, group in placement_group_table().items():
+        if name not in before and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
 class OneNodeTorchConfig(TorchConfig):
