@@ -69,9 +69,9 @@ def to_its_end(study: subprocess.Popen, storage: Path, cluster: LocalCluster, be
     code = study.wait(timeout=400)
     said = (storage / "told").read_text()
     assert code == 0, said
-    cluster.wait_until(lambda seen: seen.groups == ["head"], 120, "the cluster does not shrink")
-    cluster.wait_until(lambda seen: {name for name, _, _ in seen.actors} <= {STAYS}, 60, "actors are left")
-    cluster.wait_until(lambda seen: not seen.placement_groups, 60, "placement groups are left")
+    cluster.wait_until(lambda seen: seen.groups == ["head"], 60, "the cluster does not shrink")
+    cluster.wait_until(lambda seen: {name for name, _, _ in seen.actors} <= {STAYS}, 20, "actors are left")
+    cluster.wait_until(lambda seen: not seen.placement_groups, 20, "placement groups are left")
 
     def is_alone():
         names = Counter(name for name in map(name_of, cluster.family()) if name.startswith(("raylet", "ray::")))
@@ -79,7 +79,7 @@ def to_its_end(study: subprocess.Popen, storage: Path, cluster: LocalCluster, be
 
     seen = cluster.seen()[before:]
     gone = {node for now in seen for node, group in now.nodes.items() if group != "head"}
-    wait_until(is_alone, 60, "processes are left of nodes that are gone")
+    wait_until(is_alone, 20, "processes are left of nodes that are gone")
     return Ended(said, read(storage / "small"), seen)
 
 

@@ -232,7 +232,7 @@ def test_trials_that_tune_stops_early_give_their_workers_back(cluster, tmp_path)
     first, second = sorted(rows_of(site.results), key=lambda row: row["number"])
     assert (first["ending"], first["epochs_run"], first["workers"]) == (Ending.COMPLETED, 2, 2)
     assert (second["ending"], second["epochs_run"], second["workers"]) == (Ending.STOPPED_EARLY, 1, 2)
-    wait_until_all_cpus_are_free(deadline_s=60)
+    wait_until_all_cpus_are_free(deadline_s=10)
 
 
 def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_path):
@@ -245,7 +245,7 @@ def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_p
     site = site_of(tmp_path / "small", cluster, ended=slow)
     run_search(CLEAR, site)
     assert [row["ending"] for row in rows_of(site.results)].count(Ending.STOPPED_EARLY) == 1
-    wait_until_all_cpus_are_free(deadline_s=60)
+    wait_until_all_cpus_are_free(deadline_s=10)
 
 
 @pytest.mark.parametrize("stop_after", [2, None])

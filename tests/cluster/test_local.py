@@ -84,7 +84,7 @@ where = ray.get([actor.node.remote() for actor in actors], timeout=180)
 print("groups", json.dumps([groups(), len(set(where))]), flush=True)
 for actor in actors:
     ray.kill(actor)
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 60
 while groups() != ["head"] and time.monotonic() < deadline:
     time.sleep(0.2)
 print("groups", json.dumps(groups()), flush=True)

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 SPEC = CircuitSpec(3, depth=2)
 
@@ -30,10 +31,6 @@ class Slow(CircuitActor):
         with self._presence, self._turn:
             time.sleep(0.05)
         return answer, 0.05
-
-
-# An actor, on a busy machine.
-LONGEST_START_S = 120
 
 
 def wait_until(holds, deadline_s: float) -> None:
@@ -73,7 +70,7 @@ def asking(pool, n_trials: int):
 def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_right(made):
     pool = made(actor=Slow, most=3, idle_s=3)
     with asking(pool, 3):
-        wait_until(lambda: pool.size() == 3, LONGEST_START_S)
+        wait_until(lambda: pool.size() == 3, POOL_START_TIMEOUT_S)
         grown = [actor for number, actor in pool._roster.members.items() if number > 0]
     wait_until(lambda: pool.size() == 1, 60)
     assert list(pool._roster.members) == [0], "the newest go first"
@@ -89,7 +86,7 @@ def test_actors_that_no_node_can_hold_wait_and_the_others_answer(made):
     large = ray.remote(num_cpus=1000, concurrency_groups={"health": 1})(Slow)
     pool._keeper.start = lambda: large.remote(1, "auto", pool._secret)
     with asking(pool, 2):
-        wait_until(lambda: len(pool._keeper._known) > 1, LONGEST_START_S)
+        wait_until(lambda: len(pool._keeper._known) > 1, POOL_START_TIMEOUT_S)
         assert pool.size() == 1
     wait_until(lambda: len(pool._keeper._known) == 1, 60)
 
@@ -102,19 +99,19 @@ def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(made
             super().__init__(*made)
 
     pool = made(n_actors=2, actor=SlowToStart)
-    wait_until(lambda: pool.size() == 2, LONGEST_START_S)
+    wait_until(lambda: pool.size() == 2, POOL_START_TIMEOUT_S)
     pid = ray.get(pool._roster.members[1].__ray_call__.remote(lambda _: os.getpid()))
     monkeypatch.setattr("qsgd_ray.pool.keeper.LATE_S", 1.0)  # from now on, or a slow start would do
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: list(pool._roster.members) == [0], LONGEST_START_S)
-    wait_until(lambda: list(pool._roster.members) == [0, 1], LONGEST_START_S)
+    wait_until(lambda: list(pool._roster.members) == [0], 20)
+    wait_until(lambda: list(pool._roster.members) == [0, 1], POOL_START_TIMEOUT_S)
 
 
 def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, caplog):
     monkeypatch.setattr("qsgd_ray.pool.keeper.AGAIN_S", 0.1)
     pool = made()
     ray.kill(pool._roster.members[0])  # also from being started again
-    wait_until(lambda: list(pool._roster.members) == [1], LONGEST_START_S)
+    wait_until(lambda: list(pool._roster.members) == [1], POOL_START_TIMEOUT_S)
     assert "circuit actor 0 ended for good" in caplog.text
     assert torch.equal(pool.backend().submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
 

@@ -97,7 +97,7 @@ def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_p
     began = time.monotonic()
     with pytest.raises(CircuitsLost, match=r"was at one call for over 1 s.*\(tried for at most 64 s\)$"):
         backend.submit(SPEC, angles(7)).result()
-    assert time.monotonic() - began < longest_wait_s(1) + 10
+    assert time.monotonic() - began < 60
     backend.actors.timeout_s = 60
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
 
