@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import TrialState
 
 from qsgd_ray.config import Study
-from qsgd_ray.draws import named_seed
+from qsgd_ray.random_keys import named_seed
 from qsgd_ray.samplers import make_sampler
 from qsgd_ray.spaces import LogUniform, Point, Space, Uniform
 

@@ -15,7 +15,7 @@ from qsgd_ray.analysis.statistics import Interval, proportion_interval
 from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget
 from qsgd_ray.analysis.verdict import Verdict
-from qsgd_ray.dotted import leaves
+from qsgd_ray.paths import leaves
 
 NONE = "–"
 SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.dotted import leaves
+from qsgd_ray.paths import leaves
 
 names = st.text("abcxyz", min_size=1, max_size=3)
 values = st.none() | st.booleans() | st.integers() | st.lists(st.integers(), max_size=3) | st.just({})

@@ -8,7 +8,7 @@ from fakes import CountingBackend
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray import draws
+from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import CircuitError, Sampling
 from qsgd_ray.circuits.replicated import ReplicatedBackend

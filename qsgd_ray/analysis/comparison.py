@@ -15,7 +15,7 @@ import numpy as np
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, median, result, seconds_a_step
-from qsgd_ray.dotted import leaves
+from qsgd_ray.paths import leaves
 from qsgd_ray.results import Tables
 
 # Of provenance: when and how often something ran differs always, and says nothing.

@@ -20,7 +20,7 @@ import torch
 
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
-from qsgd_ray.draws import named_seed
+from qsgd_ray.random_keys import named_seed
 from qsgd_ray.hub import loaded
 from qsgd_ray.language_settings import Dtype, Lora
 from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention

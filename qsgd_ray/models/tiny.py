@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qsgd_ray.draws import named_seed
+from qsgd_ray.random_keys import named_seed
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 CONTEXT = 4096

@@ -57,7 +57,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     lambda: schedules.py); where lambda_ is 0, or the source is `zero`, the parameters are torch.optim.AdamW's bit for
     bit and no circuit is asked. Coordinates (`scope`, see coordinates.py) are counted through the parameters that
     require a gradient; those without one at a step are not perturbed in it. Sources that draw do so by (`seed`, step,
-    coordinate) alone (draws.py); the count of steps is saved with the groups.
+    coordinate) alone (random_keys.py); the count of steps is saved with the groups.
 
     Circuits depend on theta alone, so those for the next step are submitted at the end of this one and collected when
     the gradient is there. theta is compared then: had anything else moved it, the circuits are asked afresh

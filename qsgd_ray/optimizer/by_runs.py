@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray import draws
+from qsgd_ray import random_keys as draws
 from qsgd_ray.optimizer.adam_steps import CHUNK, Piece, next_direction, rate, subtract, take_steps
 from qsgd_ray.optimizer.layout import Model, Reading, Run
 from qsgd_ray.optimizer.native import NATIVE_FROM
@@ -29,7 +29,7 @@ Work = list[tuple[Run, Piece]]
 
 
 class Draws(NamedTuple):
-    """What names the draws of a step (draws.py)."""
+    """What names the draws of a step (random_keys.py)."""
 
     seed: int
     step: int

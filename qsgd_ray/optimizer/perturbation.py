@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray import config, draws
+from qsgd_ray import config
+from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
 from qsgd_ray.circuits.kinds import Entangle, Rotation
@@ -25,7 +26,7 @@ KernelSignal = Literal["sine", "gradient", "given"]
 
 
 class Signal(Protocol):
-    """A source of s. `keyed`: it draws, and `submit` needs keys (draws.py)."""
+    """A source of s. `keyed`: it draws, and `submit` needs keys (random_keys.py)."""
 
     keyed: bool
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from qsgd_ray.dotted import leaves
+from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
 from qsgd_ray.trial import Trial
 

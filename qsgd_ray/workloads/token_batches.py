@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.draws import named_seed
+from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads.chat import IGNORED, Example
 
 
