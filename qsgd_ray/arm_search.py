@@ -12,9 +12,9 @@ import optuna
 from optuna.trial import TrialState
 
 from qsgd_ray.config import Study
+from qsgd_ray.config.base import LogUniform, Point, Space, Uniform
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.samplers import make_sampler
-from qsgd_ray.spaces import LogUniform, Point, Space, Uniform
 
 DIRECTIONS = {"quality": "maximize", "step_time": "minimize", "circuits": "minimize"}
 

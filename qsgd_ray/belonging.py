@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from qsgd_ray.config import Arm, Study
-from qsgd_ray.spaces import Point
-from qsgd_ray.trial import choice_key, confirm_trials, map_trials, search_key, search_trial, told_by_budget
+from qsgd_ray.config.base import Point
+from qsgd_ray.config.trial import choice_key, confirm_trials, map_trials, search_key, search_trial, told_by_budget
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it

@@ -13,8 +13,8 @@ import ray
 from ray.exceptions import RayError
 
 from qsgd_ray.config import Stage
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Measurement
-from qsgd_ray.trial import Trial
 
 
 @dataclass(frozen=True)

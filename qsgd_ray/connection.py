@@ -19,15 +19,15 @@ from typing import Any
 
 import psutil
 
-from qsgd_ray.arm_settings import CIRCUITS
 from qsgd_ray.circuits.aer import require_density_matrix
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory, total_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
+from qsgd_ray.config.arm import CIRCUITS
+from qsgd_ray.config.base import SPACES, options
 from qsgd_ray.scratch import scratch_folder
-from qsgd_ray.spaces import SPACES, options
 from qsgd_ray.storage import Storage
 from qsgd_ray.workloads import make_workload
 

@@ -31,6 +31,7 @@ from torch.distributed import ProcessGroup
 from qsgd_ray.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
 from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
 from qsgd_ray.config import Resources
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
@@ -39,7 +40,6 @@ from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from qsgd_ray.config.stages import Objective
 from qsgd_ray.outcome import Measurement
-from qsgd_ray.stage_settings import Objective
 
 
 @dataclass(frozen=True)

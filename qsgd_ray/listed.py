@@ -11,9 +11,9 @@ from typing import Any
 from ray import tune
 
 from qsgd_ray.config import Study
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.trainable import TunedTrial, through_tune
-from qsgd_ray.trial import Trial
 
 
 class ListedTrial(TunedTrial):

@@ -12,9 +12,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis.effect_map import EffectMap, MapCell
+from qsgd_ray.config.map import Setting
+from qsgd_ray.config.stages import Value
 from qsgd_ray.drawing import GREY, Drawn, Numbers, count, dress, silent
-from qsgd_ray.map_design import Setting
-from qsgd_ray.stage_settings import Value
 from qsgd_ray.words import NONE, digits, factor, p_value, points, span
 
 # From worse over nothing to better, all light enough for dark numbers on a white and on a black page.

@@ -20,10 +20,10 @@ from qsgd_ray.analysis.scaling import Prediction, ScalingError
 from qsgd_ray.circuits import chain, chain_blocks, statevector
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.kinds import Entangle
 from qsgd_ray.circuits.memory import needed_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Scope, StudyError
+from qsgd_ray.config.circuit import Entangle
 from qsgd_ray.limits_rows import LimitsTables
 
 MOST_ACTORS = 2**20

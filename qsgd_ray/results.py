@@ -27,11 +27,11 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.belonging import COLUMNS, Choices, belonging, choices_now
 from qsgd_ray.config import Study, StudyError, study_from_tree
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.row_files import file_of, finished, pack, read_table, read_trial
 from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
 from qsgd_ray.storage import Storage, storage_at
-from qsgd_ray.trial import Trial
 from qsgd_ray.versions import FOLDER as VERSIONS
 from qsgd_ray.versions import Version, keep_version, late_changes, versions
 

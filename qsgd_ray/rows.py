@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from qsgd_ray.arm_settings import without_effect
+from qsgd_ray.config.arm import without_effect
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Measurement, Outcome
-from qsgd_ray.trial import Trial
 
 SCHEMA_VERSION = "7"
 # The columns in which two runs of the same study may differ.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import optuna
 from optuna.samplers import BaseSampler
 
-from qsgd_ray.stage_settings import Search
+from qsgd_ray.config.stages import Search
 
 # Optuna's own; of a small budget that would be all.
 POPULATION = 50

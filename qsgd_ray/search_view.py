@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from qsgd_ray.arm_search import DIRECTIONS
 from qsgd_ray.config import Arm, Study
+from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.spaces import LogUniform, Point, Uniform
 from qsgd_ray.tried import Tried, tried_points
 
 FILE = "optuna.log"

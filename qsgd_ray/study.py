@@ -15,6 +15,8 @@ from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.config import Study
+from qsgd_ray.config.base import Point
+from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
 from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site
 from qsgd_ray.listed import run_listed
@@ -22,8 +24,6 @@ from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
-from qsgd_ray.spaces import Point
-from qsgd_ray.trial import Trial, choice_key, confirm_trials, map_trials
 from qsgd_ray.tried import best_point, tried_points
 
 POOL_START_TIMEOUT_S = 300

@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError
 
 from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Study
+from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
 from qsgd_ray.judging import RunResult, judged
 from qsgd_ray.one_node import groups_given_back
@@ -31,7 +32,6 @@ from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training import Training, train
-from qsgd_ray.trial import Trial, search_trials
 from qsgd_ray.workloads import Workload, make_workload
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends import CircuitBackend
 from qsgd_ray.circuits.replicated import ReplicatedBackend
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
 from qsgd_ray.optimizer.of_arm import TELEMETRY_EVERY
@@ -27,7 +28,6 @@ from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
 from qsgd_ray.replica import ALONE, Replica, spread, whole, whole_weights
 from qsgd_ray.training_state import Parts, Progress
-from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import Workload
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ at the paper's two lambdas and a hundred times the larger one, with both reading
 all arms have the paper's learning rate, so this compares updates, not tuned methods.
 """
 
-from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.config import Arm, Confirm, Decision, Perturbation, Resources, Search, Study, TextTask
+from qsgd_ray.config.circuit import NoiseSettings
 
 # About what superconducting devices of 2023 report: errors of 0.1 % a gate, 1 % a CNOT, 2 % a measurement.
 NOISE = NoiseSettings(depolarizing_1q=0.001, depolarizing_2q=0.01, p01=0.02, p10=0.02)

@@ -5,8 +5,8 @@ from typing import get_args
 import torch
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Entangle, Rotation
 
 entangles = st.sampled_from(get_args(Entangle))
 rotation_tuples = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)

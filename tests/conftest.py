@@ -9,7 +9,7 @@ import pytest
 from made import a_study
 from processes import STARTS_RAY_S
 
-from qsgd_ray.overrides import with_overrides
+from qsgd_ray.config.loading import with_overrides
 
 # Ray starts its workers at niceness 15: beside a test that computes they hardly run, and take a minute to start.
 os.environ.setdefault("RAY_worker_niceness", "0")

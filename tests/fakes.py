@@ -10,8 +10,8 @@ from torch import Tensor
 
 from qsgd_ray.circuits.backends import CircuitError, Pending
 from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 
 class CountingBackend:

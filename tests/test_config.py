@@ -25,7 +25,7 @@ from qsgd_ray.config import (
     one_line,
     study_from_tree,
 )
-from qsgd_ray.overrides import with_overrides
+from qsgd_ray.config.loading import with_overrides
 
 LEARNING_RATES = st.one_of(
     st.floats(1e-6, 1.0),

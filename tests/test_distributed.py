@@ -14,17 +14,17 @@ from test_results import measured
 
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, Resources, StudyError
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import refuse_what_cannot_run, shortage
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rows import TIME_COLUMNS
 from qsgd_ray.study import POOL_START_TIMEOUT_S
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
 # Without dropout, which is drawn per replica, one replica and two train the same model.

@@ -8,13 +8,13 @@ from problems_made import a_language_task
 from rich.console import Console
 
 from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError
+from qsgd_ray.config.loading import load_study
 from qsgd_ray.connection import refuse_what_cannot_run
 from qsgd_ray.outcome import Ending
 from qsgd_ray.provenance import provenance
 from qsgd_ray.report import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.study import run_study
-from qsgd_ray.study_file import load_study
 from qsgd_ray.terminal import summary_table, verdict_table
 
 pytest.importorskip("transformers")

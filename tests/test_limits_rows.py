@@ -13,9 +13,8 @@ from qsgd_ray.config import (
     StudyError,
     TrainingCurve,
 )
+from qsgd_ray.config.loading import load_study, with_overrides
 from qsgd_ray.limits_rows import SIZES, LimitsResults, is_limits, size_id, sizes_of
-from qsgd_ray.overrides import with_overrides
-from qsgd_ray.study_file import load_study
 
 RING = a_limits().curves[0]
 

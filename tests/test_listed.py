@@ -9,13 +9,13 @@ from test_distributed import a_trial, quiet, rows_of, site_of, timeless
 
 from qsgd_ray import distributed, listed
 from qsgd_ray.config import Arm, Confirm, Map, Perturbation
+from qsgd_ray.config.trial import map_trials
 from qsgd_ray.distributed import run_trials
 from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.study import run_study
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import map_trials
 from qsgd_ray.workloads import make_workload
 
 SINE = Perturbation(source="sine", lambda_=5.0, n_qubits=2)

@@ -9,9 +9,9 @@ from made import SMALL_TASK, a_study
 from pydantic import ValidationError
 
 from qsgd_ray.config import Arm, Confirm, LogUniform, Map, Perturbation, Search, Study, StudyError, Uniform
-from qsgd_ray.map_design import name_of, of_baseline, placed, settings, with_fields
-from qsgd_ray.overrides import with_overrides
-from qsgd_ray.trial import map_trials
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.map import name_of, of_baseline, placed, settings, with_fields
+from qsgd_ray.config.trial import map_trials
 
 AXES = {"perturbation.n_qubits": (2, 3, 4), "perturbation.lambda_": (0.5, 50.0), "workload.length": (8, 16)}
 POINTS = {"adamw": {"learning_rate": 2e-3}, "sine": {"learning_rate": 5e-3}}

@@ -11,12 +11,12 @@ from test_results import OUTCOME
 
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, StudyError
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.replay import Difference, Replay, elsewhere, kept_trial, replay
 from qsgd_ray.results import Results
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.workloads import make_workload
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=2)

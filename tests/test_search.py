@@ -17,15 +17,15 @@ from test_results import OUTCOME, measured
 from test_search_view import shown
 
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
 from qsgd_ray.search_view import FILE
 from qsgd_ray.study import unfinished
 from qsgd_ray.trainable import on_workers
 from qsgd_ray.training import run
-from qsgd_ray.trial import search_trial
 
 RATE = LogUniform(low=1e-4, high=1e-1)
 THREE = a_study(

@@ -20,10 +20,10 @@ from test_results import measured
 from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.commands import dashboard as command
 from qsgd_ray.config import Arm, LogUniform, Search, Study, StudyError
+from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search_view import FILE, SearchView, is_readable, view_of
-from qsgd_ray.trial import search_trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 STUDY = a_study(

@@ -22,14 +22,14 @@ from test_results import OUTCOME, TRIAL, measured
 
 from qsgd_ray import storage
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.distributed import _ended_by
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.report import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import Folder, ObjectStore, StorageError, storage_at
 from qsgd_ray.study import chosen_points, unfinished
-from qsgd_ray.trial import confirm_trials, search_trial
 
 
 @pytest.fixture(scope="module")

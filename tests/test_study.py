@@ -9,13 +9,12 @@ from test_results import measured
 
 from qsgd_ray import study as stages
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
+from qsgd_ray.config.loading import asked_scale, load_study, with_overrides
+from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import asked_scale, with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished
-from qsgd_ray.study_file import load_study
-from qsgd_ray.trial import confirm_trials, search_trial
 from qsgd_ray.tried import best_point
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -148,7 +147,7 @@ def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
 
 
 SIZES = """
-from qsgd_ray.study_file import load_study
+from qsgd_ray.config.loading import load_study
 small = load_study(__import__("pathlib").Path({quick!r}))
 SCALES = {{"small": small, "large": small.model_copy(update={{"name": "large"}}), "none": 3}}
 STUDY = small

@@ -7,10 +7,10 @@ from test_distributed import site_of, timeless
 from qsgd_ray import trainable
 from qsgd_ray.circuits.backends import CircuitsLost
 from qsgd_ray.config import Arm, LogUniform, Perturbation, Search
+from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import search_trials
 from qsgd_ray.workloads import make_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")

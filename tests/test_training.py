@@ -10,10 +10,10 @@ from made import SMALL_TASK
 from qsgd_ray.circuits.backends import CircuitError
 from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica
 from qsgd_ray.training import fingerprint, run, train
-from qsgd_ray.trial import Trial
 from qsgd_ray.workloads import make_workload
 
 

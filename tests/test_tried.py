@@ -6,16 +6,16 @@ from scipy.stats import trim_mean
 from test_config import CONDITIONAL, reachable
 from test_results import measured
 
-from qsgd_ray.arm_settings import without_effect
 from qsgd_ray.config import Arm, Perturbation
+from qsgd_ray.config.arm import without_effect
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import search_trials
 from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.rows import trial_row
 from qsgd_ray.study import unfinished
 from qsgd_ray.training import run, train
-from qsgd_ray.trial import search_trials
 from qsgd_ray.tried import best_point, tried_points
 from qsgd_ray.workloads import make_workload
 

@@ -25,10 +25,10 @@ from qsgd_ray.analysis.statistics import Change, Interval
 from qsgd_ray.analysis.summary import Row, confirm_rows, result, seconds_a_step
 from qsgd_ray.analysis.verdict import MIN_PAIRS, pair, signed
 from qsgd_ray.config import ClaimId
-from qsgd_ray.map_design import name_of, of_baseline
+from qsgd_ray.config.base import SPACES
+from qsgd_ray.config.map import name_of, of_baseline
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
-from qsgd_ray.spaces import SPACES
 
 QUBITS = "perturbation.n_qubits"
 # A large lambda is this many times the one that the claim is about, a small one at most half of it.

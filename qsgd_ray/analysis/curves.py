@@ -19,8 +19,8 @@ from qsgd_ray.circuits.costs import load
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import CircuitCurve, Curve
+from qsgd_ray.config.limits import FEWEST_SIZES
 from qsgd_ray.limits_rows import LimitsTables, Row
-from qsgd_ray.limits_settings import FEWEST_SIZES
 
 # What a call takes: the lower quartile of its rounds. On a machine that others use too, some rounds take up to twice as
 # long for seconds, which is no cost of the call; a quarter of the rounds is seldom all theirs.

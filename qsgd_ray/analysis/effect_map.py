@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qsgd_ray.analysis.summary import Row, median, seconds_a_step, step_ratio
 from qsgd_ray.analysis.verdict import ArmVerdict, decide, pair
-from qsgd_ray.map_design import Setting, name_of, of_baseline
+from qsgd_ray.config.map import Setting, name_of, of_baseline
 from qsgd_ray.results import Tables
 
 METRIC = "validation_accuracy"

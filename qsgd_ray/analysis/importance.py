@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.config import Arm, Choice, LogUniform
+from qsgd_ray.config.base import Space
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
-from qsgd_ray.spaces import Space
 
 # Below that the best tenth is a single trial, and what it shows is chance.
 MIN_TRIALS = 10

@@ -13,9 +13,9 @@ from enum import StrEnum
 
 from qsgd_ray.analysis.summary import confirm_rows
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide, judge, pair
-from qsgd_ray.arm_settings import Arm, Perturbation
+from qsgd_ray.config.arm import Arm, Perturbation
+from qsgd_ray.config.base import SPACES
 from qsgd_ray.results import Tables
-from qsgd_ray.spaces import SPACES
 
 # From nothing to everything: each has something that those before it lack.
 RUNGS = (

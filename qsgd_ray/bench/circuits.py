@@ -21,9 +21,9 @@ from qsgd_ray.circuits import chain
 from qsgd_ray.circuits.aer import AerBackend
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import statevector
+from qsgd_ray.config.circuit import Readout
 
 # (qubits, batch): as the table that set the goals.
 STATES = ((4, 4096), (8, 1024), (12, 128), (16, 16))

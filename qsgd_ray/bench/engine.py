@@ -26,12 +26,12 @@ from qsgd_ray.config import (
     TextTask,
     Transformer,
 )
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import Cluster, private_ray
 from qsgd_ray.distributed import Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
-from qsgd_ray.trial import Trial
 
 STAGE, BEYOND, EMPTY = "search stage", "of it beyond training", "Tune alone, empty trials"
 LIMIT_S = 0.15

@@ -26,9 +26,9 @@ from qsgd_ray.bench.timing import beside, interleaved, one_thread
 from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, busy_s
 from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
+from qsgd_ray.config.circuit import Readout
 from qsgd_ray.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
 from qsgd_ray.pool.backend import PoolBackend

@@ -14,11 +14,11 @@ from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.aer_programs import Program, Runs, Saves, Trajectories, compiled
 from qsgd_ray.circuits.backends import Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory, told
 from qsgd_ray.circuits.noise import DeviceNoise, Noise, place
 from qsgd_ray.circuits.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 Method = Literal["automatic", "statevector", "density_matrix", "matrix_product_state"]
 Device = Literal["CPU", "GPU"]

@@ -22,10 +22,10 @@ from torch import Tensor
 from qsgd_ray.circuits.aer_assembled import Assembled, assembled
 from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.noise import DeviceNoise, Noise, Placed, confusions, model_on
 from qsgd_ray.circuits.shots import generator
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 # Of each circuit: the numbers that are asked for; the probabilities of all basis states; how often each was measured.
 Saves = Literal["answer", "weights", "counts"]

@@ -22,11 +22,11 @@ from qsgd_ray.circuits.costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.estimator import EstimatorBackend
 from qsgd_ray.circuits.in_process import ChainBackend, InProcess, TorchBackend
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.memory import needed_bytes, told
 from qsgd_ray.circuits.noise import DeviceNoise, Noise
 from qsgd_ray.circuits.shots import ShotsBackend
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
-from qsgd_ray.circuits.kinds import Readout
-from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import NoiseSettings, Readout
 
 __all__ = [
     "Answered",

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits.kinds import Rotation
+from qsgd_ray.config.circuit import Rotation
 
 Array = Any  # a torch tensor or a numpy array
 Matrices = NDArray[np.int64]

@@ -38,8 +38,8 @@ from qsgd_ray.circuits.influence import (
     traced_layers,
     wire_layers,
 )
-from qsgd_ray.circuits.kinds import Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Rotation
 
 # Bloch vectors (I, X, Y, Z), and observables as row vectors in the same order.
 ZERO: Vector = (1, 0, 0, 1)

@@ -15,8 +15,8 @@ from torch import Tensor
 from qsgd_ray.circuits.carries import AMPLITUDE
 from qsgd_ray.circuits.chain_blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.influence import Vector, Wires, apply, at_site, closing_layers, mirrored, sweep, wire_layers
-from qsgd_ray.circuits.kinds import Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Rotation
 
 ROOT_HALF = math.sqrt(0.5)
 

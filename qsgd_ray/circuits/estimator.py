@@ -17,8 +17,8 @@ from torch import Tensor
 from qsgd_ray.circuits.aer_programs import parameter_columns
 from qsgd_ray.circuits.backends import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 # The weight of the first basis states is a sum of 2**n Pauli strings, all measured in one basis.
 MOST_QUBITS_OF_A_WEIGHT = 12

@@ -11,9 +11,9 @@ from torch import Tensor
 from qsgd_ray.circuits import chain, chain_blocks, statevector
 from qsgd_ray.circuits.backends import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.memory import require_memory, told
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 
 class InProcess(ABC):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.circuits.carries import BLOCH, Algebra, Array, Kind, Table, table_of
-from qsgd_ray.circuits.kinds import Rotation
+from qsgd_ray.config.circuit import Rotation
 
 Symbol = Tensor | float  # (site, batch), or exactly 0.0 or 1.0
 Vector = tuple[float, float, float, float]

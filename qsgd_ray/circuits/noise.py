@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qsgd_ray.circuits.aer_import import import_aer
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import NoiseSettings
 
 GATES_1Q, GATES_2Q = ("h", "rx", "ry", "rz"), ("cx",)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from qsgd_ray.circuits.backends import CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 # What rank 0 may have run into, by the number it tells the others; the first of them is every one.
 KINDS = (CircuitError, CircuitsLost, CircuitMemoryError)

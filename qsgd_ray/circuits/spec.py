@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.kinds import Entangle, Readout, Rotation, entangle_by_name
+from qsgd_ray.config.circuit import Entangle, Readout, Rotation, entangle_by_name
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit

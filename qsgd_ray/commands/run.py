@@ -19,7 +19,7 @@ from rich.console import Console
 from qsgd_ray.commands.complaint import complain
 from qsgd_ray.commands.report import print_report
 from qsgd_ray.config import STAGES, Limits, Study, StudyError
-from qsgd_ray.overrides import asked_scale, with_overrides
+from qsgd_ray.config.loading import asked_scale, with_overrides
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a study (or go on with it), write its report and print the verdict."""
-    from qsgd_ray.study_file import load_study
+    from qsgd_ray.config.loading import load_study
 
     scale, changes = asked_scale(overrides or [])
     study: Study | Limits = with_overrides(load_study(study_file, scale), changes)  # type: ignore[type-var]

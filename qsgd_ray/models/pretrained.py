@@ -20,13 +20,13 @@ import torch
 
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
-from qsgd_ray.random_keys import named_seed
+from qsgd_ray.config.workload import Dtype, Lora
 from qsgd_ray.hub import loaded
-from qsgd_ray.language_settings import Dtype, Lora
 from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.models.smollm2 import smollm2_folder
 from qsgd_ray.models.tiny import tiny_model, tiny_tokenizer
+from qsgd_ray.random_keys import named_seed
 
 TINY = "tiny"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

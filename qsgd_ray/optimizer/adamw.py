@@ -18,7 +18,8 @@ from torch._compile import _disable_dynamo
 
 from qsgd_ray import config
 from qsgd_ray.circuits.backends import CircuitBackend
-from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
+from qsgd_ray.config.base import SPACES
+from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
 from qsgd_ray.optimizer.adam_steps import Moments, Piece, age_of, direction_norms, piece_of, take_steps
 from qsgd_ray.optimizer.at_once import Prefetch, step_at_once
 from qsgd_ray.optimizer.by_runs import Draws, step_by_runs
@@ -30,7 +31,6 @@ from qsgd_ray.optimizer.quick_step import QuickStep
 from qsgd_ray.optimizer.scattered import fit_native
 from qsgd_ray.optimizer.shards import gradients_like_parameters, own
 from qsgd_ray.optimizer.telemetry import Means, Norms, Telemetry
-from qsgd_ray.spaces import SPACES
 
 __all__ = ["SuperpositionalAdamW", "Telemetry"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 from torch.optim import Optimizer
 
 from qsgd_ray.config import LambdaShape
-from qsgd_ray.workload_settings import Decay
+from qsgd_ray.config.workload import Decay
 
 
 class RateShape(NamedTuple):

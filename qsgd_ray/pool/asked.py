@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsgd_ray.circuits.backends import Sampling
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 
 FIRST = 8
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.backends import Answered, Pending, Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.kinds import Readout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import Readout
 from qsgd_ray.pool.answer_cache import AnswerCache
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.metrics import PoolMetrics

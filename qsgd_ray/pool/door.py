@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 
 from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.kinds import Readout
-from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import NoiseSettings, Readout
 from qsgd_ray.pool.asked import Asked
 
 # Bytes of the header, of the angles and of the keys, circuits, and of how many they are a part; and back: what it is,

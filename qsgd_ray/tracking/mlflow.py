@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.tracking.tracker import parameters
-from qsgd_ray.trial import Trial
 
 TAG = "qsgd_ray.trial_id"
 STATUS = {"completed": "FINISHED", "stopped_early": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}

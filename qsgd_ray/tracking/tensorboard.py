@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.tracking.tracker import parameters
-from qsgd_ray.trial import Trial
 
 # Beside the events of a trial that has ended; it holds how.
 ENDED = "ended.txt"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
-from qsgd_ray.trial import Trial
 
 Value = str | int | float | bool
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.workloads.problem import Problem
 
 # torch's and transformers' label of a token that is not learned.

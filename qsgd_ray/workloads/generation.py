@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.workloads.chat import encode_prompts
 from qsgd_ray.workloads.problem import Problem, final_number
 

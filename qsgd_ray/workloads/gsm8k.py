@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.random_keys import named_seed
+from qsgd_ray.config.workload import Split, WordProblems
 from qsgd_ray.hub import loaded
-from qsgd_ray.language_settings import Split, WordProblems
+from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads.problem import Problem, final_number, question_key
 
 HUB_ID = "openai/gsm8k"

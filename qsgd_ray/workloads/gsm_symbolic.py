@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.workload import Split, WordProblems
 from qsgd_ray.random_keys import named_seed
-from qsgd_ray.language_settings import Split, WordProblems
 from qsgd_ray.workloads.problem import MARK, Problem, final_number, question_key
 
 PACKAGE = "reasoning-gym"

@@ -10,9 +10,9 @@ from studies_made import CHOSEN, RATE, Run, a_study, lost, made, outcome_of, run
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.claims import Finding, claims
 from qsgd_ray.config import Arm, Confirm, LanguageTask, LogUniform, Map, Perturbation, WordProblems
+from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import Tables
 from qsgd_ray.rows import TRIALS, trial_row
-from qsgd_ray.trial import map_trials
 
 N = 20
 ALL = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")

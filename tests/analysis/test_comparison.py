@@ -12,7 +12,7 @@ from qsgd_ray.analysis.comparison import Difference, compare
 from qsgd_ray.cli import app
 from qsgd_ray.commands.compare import arms_table, differences_table
 from qsgd_ray.config import StudyError
-from qsgd_ray.overrides import with_overrides
+from qsgd_ray.config.loading import with_overrides
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
 

@@ -7,9 +7,9 @@ from studies_made import Made, Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, arm_summaries, decide, judge
 from qsgd_ray.config import Decision, StudyError
+from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Tables
-from qsgd_ray.trial import confirm_trials, search_trial
 
 RULE = Decision(margin=0.01)
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5, -6, 1, -4, 2]) / 1000

@@ -3,8 +3,8 @@
 import pytest
 
 from qsgd_ray.bench import engine
+from qsgd_ray.config.trial import search_trial
 from qsgd_ray.outcome import Ending
-from qsgd_ray.trial import search_trial
 
 
 def test_a_search_and_what_of_it_is_no_training_are_timed_beside_empty_trials(cluster, tmp_path):

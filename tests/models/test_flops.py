@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from qsgd_ray.language_settings import Lora
+from qsgd_ray.config.workload import Lora
 from qsgd_ray.models.flops import StepFlops, step_flops
 from qsgd_ray.models.pretrained import load_pretrained
 

@@ -6,7 +6,7 @@ import torch
 
 from qsgd_ray.cache import VARIABLE
 from qsgd_ray.config import QuantumAttention, StudyError
-from qsgd_ray.language_settings import Lora
+from qsgd_ray.config.workload import Lora
 from qsgd_ray.models import pretrained, smollm2
 from qsgd_ray.models.pretrained import LLAMA_3_PAD, load_pretrained, load_tokenizer
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from qsgd_ray.circuits.auto import AutoBackend
 from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.circuits.kinds import Entangle, Rotation
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Perturbation
+from qsgd_ray.config.circuit import Entangle, Rotation
 from qsgd_ray.optimizer.perturbation import CircuitSignal, SineSignal, ZeroSignal, circuit_angles, make_signal
 
 entanglements = st.sampled_from(get_args(Entangle))

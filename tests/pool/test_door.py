@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qsgd_ray.circuits.backends import Sampling
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.noise_settings import NoiseSettings
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.circuit import NoiseSettings
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.door import Door, Line, LineBroken, _decoded, _encoded
 

@@ -11,8 +11,9 @@ from test_results import measured
 
 from qsgd_ray.bulletin import Event
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.overrides import with_overrides
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at
 from qsgd_ray.tracking import asked
@@ -20,7 +21,6 @@ from qsgd_ray.tracking.asked import Asked, asked_tracker
 from qsgd_ray.tracking.beside import Tracking
 from qsgd_ray.tracking.tensorboard import TensorBoard
 from qsgd_ray.tracking.tracker import numbers, parameters, record, record_all
-from qsgd_ray.trial import Trial, confirm_trials, search_trial
 
 STUDY = with_overrides(a_study(), ["arms.sine.perturbation.entangle=ring"])
 POINT = {"learning_rate": 2e-3}

@@ -3,7 +3,7 @@ import torch
 from problems_made import some_problems
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_tokenizer
 from qsgd_ray.workloads.chat import DATE, IGNORED, encode, encode_prompts, prompt_text
 from qsgd_ray.workloads.problem import Problem

@@ -5,7 +5,7 @@ import torch
 from problems_made import some_problems
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.workloads.chat import encode, encode_prompts
 from qsgd_ray.workloads.generation import end_tokens, generate_answers

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from problems_made import some_problems
 
 from qsgd_ray.config import QuantumAttention, StudyError
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
 from qsgd_ray.workloads.chat import IGNORED, Example, encode
 from qsgd_ray.workloads.token_batches import TokenBatches, collate, pack

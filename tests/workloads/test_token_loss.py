@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from qsgd_ray.language_settings import ChatFormat
+from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import Evaluation
 from qsgd_ray.workloads.chat import IGNORED, encode

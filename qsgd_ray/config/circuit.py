@@ -1,12 +1,25 @@
-"""Noise of gates and measurements in numbers, as a study asks for it; noise.py makes Aer's models of it."""
+"""Noise of gates and measurements in numbers, as a study asks for it; circuits/noise.py makes Aer's models of it."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.config.base import Frozen, refuse
+
+Rotation = Literal["rx", "ry", "rz"]
+# CNOTs between neighbours; those and one from the last qubit to the first; between every pair; none. circuits/spec.py
+# has the order in which they act.
+Entangle = Literal["chain", "ring", "all", "none"]
+# What a backend (circuits/backends.py) is asked of a circuit: every <Z_i>, or |psi_0|^2 + ... + |psi_{n-1}|^2, the
+# weight of the first n_qubits basis states (the readout of quantum attention).
+Readout = Literal["z", "probability"]
+
+
+def entangle_by_name(entangle: Any) -> Any:
+    """True is the paper's chain, False is none; anything else stays what it is."""
+    return ("none", "chain")[entangle] if isinstance(entangle, bool) else entangle
 
 
 class NoiseSettings(Frozen):

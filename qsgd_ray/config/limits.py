@@ -10,11 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.arm_settings import Scope
-from qsgd_ray.circuits.kinds import Entangle
-from qsgd_ray.circuits.noise_settings import NoiseSettings
-from qsgd_ray.spaces import Frozen, Name, refuse
-from qsgd_ray.workload_settings import Seed
+from qsgd_ray.config.arm import Scope
+from qsgd_ray.config.base import Frozen, Name, refuse
+from qsgd_ray.config.circuit import Entangle, NoiseSettings
+from qsgd_ray.config.workload import Seed
 
 FEWEST_SIZES = 4  # three to fit, one to predict
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=FEWEST_SIZES)]

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from qsgd_ray.spaces import Frozen, LogUniform, Name, Uniform, refuse
-from qsgd_ray.workload_settings import Seed
+from qsgd_ray.config.base import Frozen, LogUniform, Name, Uniform, refuse
+from qsgd_ray.config.workload import Seed
 
 Stage = Literal["search", "confirm", "map"]
 STAGES: tuple[Stage, ...] = ("search", "confirm", "map")

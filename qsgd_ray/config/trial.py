@@ -11,9 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qsgd_ray.config import Arm, Search, Sharding, Stage, Study, Task
-from qsgd_ray.map_design import name_of, placed
-from qsgd_ray.spaces import Point
+from qsgd_ray.config.arm import Arm
+from qsgd_ray.config.base import Point
+from qsgd_ray.config.map import name_of, placed
+from qsgd_ray.config.resources import Sharding
+from qsgd_ray.config.stages import Search, Stage
+from qsgd_ray.config.study import Study
+from qsgd_ray.config.workload import Task
 
 
 class Trial(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.spaces import Frozen, refuse
+from qsgd_ray.config.base import Frozen, refuse
 
 # Ray's own resources are capitalised, and `node:...`; what marks nodes here is a word of a cluster's own.
 NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]

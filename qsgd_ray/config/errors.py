@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qsgd_ray.workload_settings import KINDS
+from qsgd_ray.config.workload import KINDS
 
 
 class StudyError(ValueError):

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from qsgd_ray.arm_settings import Arm
-from qsgd_ray.spaces import LogUniform, Uniform
-from qsgd_ray.stage_settings import WORKLOAD, Map, Value, Values
-from qsgd_ray.workload_settings import Task
+from qsgd_ray.config.arm import Arm
+from qsgd_ray.config.base import LogUniform, Uniform
+from qsgd_ray.config.stages import WORKLOAD, Map, Value, Values
+from qsgd_ray.config.workload import Task
 
 Setting = dict[str, Value]
 

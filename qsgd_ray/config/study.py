@@ -11,50 +11,13 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from qsgd_ray.arm_settings import Arm as Arm
-from qsgd_ray.arm_settings import Direction as Direction
-from qsgd_ray.arm_settings import Formula as Formula
-from qsgd_ray.arm_settings import LambdaShape as LambdaShape
-from qsgd_ray.arm_settings import Perturbation as Perturbation
-from qsgd_ray.arm_settings import Placement as Placement
-from qsgd_ray.arm_settings import Scope as Scope
-from qsgd_ray.arm_settings import Source as Source
-from qsgd_ray.circuits.noise_settings import NoiseSettings as NoiseSettings
-from qsgd_ray.language_settings import ChatFormat as ChatFormat
-from qsgd_ray.language_settings import Lora as Lora
-from qsgd_ray.language_settings import WordProblems as WordProblems
-from qsgd_ray.limits_settings import CircuitCurve as CircuitCurve
-from qsgd_ray.limits_settings import Curve as Curve
-from qsgd_ray.limits_settings import Limits as Limits
-from qsgd_ray.limits_settings import OptimizerCurve as OptimizerCurve
-from qsgd_ray.limits_settings import PoolCurve as PoolCurve
-from qsgd_ray.limits_settings import SignalCurve as SignalCurve
-from qsgd_ray.limits_settings import TrainingCurve as TrainingCurve
-from qsgd_ray.map_design import Setting, name_of, of_baseline, placed, settings
-from qsgd_ray.refusal import StudyError as StudyError
-from qsgd_ray.refusal import one_line as one_line
-from qsgd_ray.resource_settings import SHARE_OF_NODE as SHARE_OF_NODE
-from qsgd_ray.resource_settings import Resources as Resources
-from qsgd_ray.resource_settings import Sharding as Sharding
-from qsgd_ray.spaces import Choice as Choice
-from qsgd_ray.spaces import Frozen, options, refuse
-from qsgd_ray.spaces import LogUniform as LogUniform
-from qsgd_ray.spaces import Name as Name
-from qsgd_ray.spaces import Uniform as Uniform
-from qsgd_ray.stage_settings import STAGES as STAGES
-from qsgd_ray.stage_settings import WORKLOAD
-from qsgd_ray.stage_settings import ClaimId as ClaimId
-from qsgd_ray.stage_settings import Confirm as Confirm
-from qsgd_ray.stage_settings import Decision as Decision
-from qsgd_ray.stage_settings import Map as Map
-from qsgd_ray.stage_settings import Search as Search
-from qsgd_ray.stage_settings import Stage as Stage
-from qsgd_ray.workload_settings import LanguageTask as LanguageTask
-from qsgd_ray.workload_settings import QuantumAttention as QuantumAttention
-from qsgd_ray.workload_settings import Seed as Seed
-from qsgd_ray.workload_settings import Task as Task
-from qsgd_ray.workload_settings import TextTask as TextTask
-from qsgd_ray.workload_settings import Transformer as Transformer
+from qsgd_ray.config.arm import Arm
+from qsgd_ray.config.base import Frozen, Name, options, refuse
+from qsgd_ray.config.errors import StudyError, one_line
+from qsgd_ray.config.map import Setting, name_of, of_baseline, placed, settings
+from qsgd_ray.config.resources import Resources
+from qsgd_ray.config.stages import WORKLOAD, ClaimId, Confirm, Decision, Map, Search, Stage
+from qsgd_ray.config.workload import Seed, Task
 
 S = TypeVar("S", bound=Frozen)
 

@@ -11,10 +11,20 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from qsgd_ray.circuits.kinds import Entangle, Rotation, entangle_by_name
-from qsgd_ray.circuits.noise_settings import NoiseSettings
-from qsgd_ray.refusal import StudyError
-from qsgd_ray.spaces import SPACES, Choice, Frozen, Name, Point, Space, options, refuse, searchable, searchable_word
+from qsgd_ray.config.base import (
+    SPACES,
+    Choice,
+    Frozen,
+    Name,
+    Point,
+    Space,
+    options,
+    refuse,
+    searchable,
+    searchable_word,
+)
+from qsgd_ray.config.circuit import Entangle, NoiseSettings, Rotation, entangle_by_name
+from qsgd_ray.config.errors import StudyError
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]

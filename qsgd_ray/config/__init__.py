@@ -1,0 +1,68 @@
+"""A study as data: frozen settings, checked at birth, refused in one line, equal to themselves through JSON.
+
+`from qsgd_ray.config import *` brings the words that a study file is written in, and nothing else.
+"""
+
+from qsgd_ray.config.arm import Arm, Perturbation
+from qsgd_ray.config.arm import Direction as Direction
+from qsgd_ray.config.arm import Formula as Formula
+from qsgd_ray.config.arm import LambdaShape as LambdaShape
+from qsgd_ray.config.arm import Placement as Placement
+from qsgd_ray.config.arm import Scope as Scope
+from qsgd_ray.config.arm import Source as Source
+from qsgd_ray.config.base import Choice, LogUniform, Uniform
+from qsgd_ray.config.base import Name as Name
+from qsgd_ray.config.circuit import NoiseSettings
+from qsgd_ray.config.errors import StudyError as StudyError
+from qsgd_ray.config.errors import one_line as one_line
+from qsgd_ray.config.limits import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
+from qsgd_ray.config.limits import Curve as Curve
+from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
+from qsgd_ray.config.resources import Resources
+from qsgd_ray.config.resources import Sharding as Sharding
+from qsgd_ray.config.stages import STAGES as STAGES
+from qsgd_ray.config.stages import ClaimId as ClaimId
+from qsgd_ray.config.stages import Confirm, Decision, Map, Search
+from qsgd_ray.config.stages import Stage as Stage
+from qsgd_ray.config.study import Study
+from qsgd_ray.config.study import from_tree as from_tree
+from qsgd_ray.config.study import study_from_tree as study_from_tree
+from qsgd_ray.config.workload import (
+    ChatFormat,
+    LanguageTask,
+    Lora,
+    QuantumAttention,
+    TextTask,
+    Transformer,
+    WordProblems,
+)
+from qsgd_ray.config.workload import Seed as Seed
+from qsgd_ray.config.workload import Task as Task
+
+__all__ = [
+    "Arm",
+    "ChatFormat",
+    "Choice",
+    "CircuitCurve",
+    "Confirm",
+    "Decision",
+    "LanguageTask",
+    "Limits",
+    "LogUniform",
+    "Lora",
+    "Map",
+    "NoiseSettings",
+    "OptimizerCurve",
+    "Perturbation",
+    "PoolCurve",
+    "QuantumAttention",
+    "Resources",
+    "Search",
+    "SignalCurve",
+    "Study",
+    "TextTask",
+    "TrainingCurve",
+    "Transformer",
+    "Uniform",
+    "WordProblems",
+]
