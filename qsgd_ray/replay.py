@@ -27,7 +27,7 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
-from qsgd_ray.rows import TIME_COLUMNS
+from qsgd_ray.results.schema import TIME_COLUMNS
 from qsgd_ray.training import Training, run, train
 from qsgd_ray.workloads import make_workload
 

@@ -7,7 +7,7 @@ from studies_made import CHOSEN, Run, a_study, outcome_of
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import Tables
-from qsgd_ray.rows import MEASUREMENTS, TRIALS, trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, trial_row
 
 AXES = {"perturbation.n_qubits": (2, 8), "perturbation.lambda_": (0.5, 50.0), "learning_rate": (1e-3, 1e-2)}
 

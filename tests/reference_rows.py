@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import study_from_tree
 from qsgd_ray.results import Results, Tables
-from qsgd_ray.rows import MEASUREMENTS, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 
 def read_slowly(path: Path) -> Tables:

@@ -12,7 +12,7 @@ from qsgd_ray.config import Arm, Confirm, Decision, LogUniform, Perturbation, Se
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results, Tables
-from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
 
 RATE = LogUniform(low=1e-4, high=1e-1)
 CHOSEN = {"learning_rate": 3e-3, "perturbation.lambda_": 2.5}

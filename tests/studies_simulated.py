@@ -17,7 +17,7 @@ from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import Decision
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
-from qsgd_ray.rows import MEASUREMENTS, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 
 @dataclass(frozen=True)

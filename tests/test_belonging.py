@@ -14,7 +14,6 @@ from studies_made import made, runs
 from test_results import OUTCOME, measured
 from test_search import THREE, simulated
 
-from qsgd_ray.belonging import belonging, point_in
 from qsgd_ray.config import Arm, Choice, Confirm, Map, Perturbation, Search, Study, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.stages import Sampler
@@ -22,8 +21,9 @@ from qsgd_ray.config.trial import Trial, confirm_trials, map_trials, search_tria
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.report import write_report
 from qsgd_ray.results import Results, read
+from qsgd_ray.results.membership import belonging, point_in
+from qsgd_ray.results.versions import differences, versions
 from qsgd_ray.study import chosen_points, unfinished
-from qsgd_ray.versions import differences, versions
 
 RATES = (1e-3, 2e-3)
 BEST = {"learning_rate": 2e-3}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from qsgd_ray.cache import cache_folder, made_once
+from qsgd_ray.storage.cache import cache_folder, made_once
 
 
 @pytest.fixture(autouse=True)

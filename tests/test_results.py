@@ -16,7 +16,7 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results, read
-from qsgd_ray.rows import MEASUREMENTS, TRIALS, trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, trial_row
 
 
 def measured(epoch: int, accuracy: float, **fields) -> Measurement:

@@ -9,7 +9,7 @@ import pytest
 
 from qsgd_ray.bench.large_study import write_large_study
 from qsgd_ray.results import read
-from qsgd_ray.rows import MEASUREMENTS, SCHEMA_VERSION, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
 
 DOCS = Path(__file__).parent.parent / "docs"
 TYPES = {pa.timestamp("us", tz="UTC"): "timestamp", pa.float64(): "float64"}

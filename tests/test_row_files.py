@@ -15,8 +15,8 @@ from qsgd_ray.bench.large_study import write_large_study
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results, read
-from qsgd_ray.row_files import pack, read_table
-from qsgd_ray.rows import SCHEMA_VERSION
+from qsgd_ray.results.parquet_files import pack, read_table
+from qsgd_ray.results.schema import SCHEMA_VERSION
 from qsgd_ray.storage import Folder
 
 STUDY = made({"adamw": runs([0.9, 0.91, 0.92]), "sine": [Run(0.95), lost(), lost(Ending.LOST)]}, searched=True)

@@ -13,7 +13,7 @@ from qsgd_ray.config.trial import search_trials
 from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.rows import trial_row
+from qsgd_ray.results.schema import trial_row
 from qsgd_ray.study import unfinished
 from qsgd_ray.training import run, train
 from qsgd_ray.tried import best_point, tried_points

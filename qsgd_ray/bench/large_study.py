@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Arm, Confirm, Decision, LogUniform, Perturbation, Search, Study, TextTask
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.rows import MEASUREMENTS, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 EFFECTS = {"adamw": 0.0, "sine": 0.004, "circuit": 0.0, "shots": -0.01, "noisy": -0.03, "zero": 0.0, "shuffled": 0.001}
 # Of the trials of a stage, in this order: what is left of them ran to the end.

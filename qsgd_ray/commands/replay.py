@@ -31,10 +31,10 @@ def replay(
     from qsgd_ray.connection import settle
 
     settle()
-    from qsgd_ray.provenance import provenance
     from qsgd_ray.replay import elsewhere, kept_trial
     from qsgd_ray.replay import replay as run_again
     from qsgd_ray.results import Results
+    from qsgd_ray.results.provenance import provenance
 
     console = Console()
     kept = kept_trial(Results(place), trial)

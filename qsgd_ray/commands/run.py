@@ -109,8 +109,8 @@ def _run(
     from qsgd_ray.bulletin import Bulletin
     from qsgd_ray.circuits.backends import CircuitError
     from qsgd_ray.progress import Progress
-    from qsgd_ray.provenance import provenance
     from qsgd_ray.results import Results
+    from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study import StudyUnfinished, run_study
     from qsgd_ray.tracking.asked import asked_tracker
     from qsgd_ray.tracking.beside import Tracking
@@ -184,7 +184,7 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     from qsgd_ray.limits_report import print_limits
     from qsgd_ray.limits_rows import LimitsResults
     from qsgd_ray.matmul_speed import matmul_flops_per_s
-    from qsgd_ray.provenance import made_with
+    from qsgd_ray.results.provenance import made_with
 
     console = Console()
     results = LimitsResults(place)

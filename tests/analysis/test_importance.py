@@ -9,7 +9,7 @@ from qsgd_ray.analysis.importance import MIN_TRIALS, importances
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Study
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
-from qsgd_ray.rows import MEASUREMENTS, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 ARMS = (
     Arm(name="adamw", learning_rate=RATE),

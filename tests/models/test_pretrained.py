@@ -4,11 +4,11 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from qsgd_ray.cache import VARIABLE
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Lora
 from qsgd_ray.models import pretrained, smollm2
 from qsgd_ray.models.pretrained import LLAMA_3_PAD, load_pretrained, load_tokenizer
+from qsgd_ray.storage.cache import VARIABLE
 
 pytest.importorskip("transformers")
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the package peft")

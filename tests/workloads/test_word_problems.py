@@ -8,9 +8,9 @@ import pytest
 from pyarrow import parquet
 from pydantic import ValidationError
 
-from qsgd_ray.cache import VARIABLE
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import WordProblems
+from qsgd_ray.storage.cache import VARIABLE
 from qsgd_ray.workloads import gsm_symbolic, word_problems
 from qsgd_ray.workloads.gsm8k import read_gsm8k
 from qsgd_ray.workloads.gsm_symbolic import generate_gsm_symbolic, take_new

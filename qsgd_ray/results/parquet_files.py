@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
-from qsgd_ray.rows import MEASUREMENTS, SCHEMA_VERSION, TRIALS
+from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
 from qsgd_ray.storage import Storage, StorageError
 
 PACKED, SUFFIX = "packed-", ".parquet"

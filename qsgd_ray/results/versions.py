@@ -3,7 +3,7 @@
     DIR/study.json                 the study as it is now
     DIR/studies/001-<hash>.json    each version: since when, what was changed, how many trials had their row by then
 
-Trials that a changed study would still run stay valid (belonging.py). But what is judged should be written before the
+Trials that a changed study would still run stay valid (membership.py). But what is judged should be written before the
 first trial (protocol, rule 1), so whoever reads a report is told what was written later.
 """
 

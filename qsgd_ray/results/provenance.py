@@ -71,7 +71,7 @@ def _version(package: str) -> str | None:
 
 def _commit() -> dict[str, Any] | None:
     """The commit of this package's checkout and whether it was changed since; None outside of one."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
         return subprocess.run(

@@ -5,8 +5,8 @@
     DIR/provenance.json       versions, commit, hardware
     DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
-DIR is a folder or the URI of an object store (storage.py). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
-columns of docs/results.md. Finished trials are packed into larger files (row_files.py). Nothing here is ever unpickled.
+DIR is a folder or the URI of an object store (storage/). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
+columns of docs/results.md. Finished trials are packed into larger files (parquet_files.py). Nothing here is unpickled.
 A trial's row is written after its measurements, so a trial either is there whole or is run again; a repeated attempt
 replaces its own files.
 """
@@ -25,15 +25,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from qsgd_ray.belonging import COLUMNS, Choices, belonging, choices_now
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.row_files import file_of, finished, pack, read_table, read_trial
-from qsgd_ray.rows import MEASUREMENTS, TRIALS, measurement_rows, trial_row
+from qsgd_ray.results.membership import COLUMNS, Choices, belonging, choices_now
+from qsgd_ray.results.parquet_files import file_of, finished, pack, read_table, read_trial
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
+from qsgd_ray.results.versions import FOLDER as VERSIONS
+from qsgd_ray.results.versions import Version, keep_version, late_changes, versions
 from qsgd_ray.storage import Storage, storage_at
-from qsgd_ray.versions import FOLDER as VERSIONS
-from qsgd_ray.versions import Version, keep_version, late_changes, versions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,9 @@
+"""The results of a study as typed tables: written row by row, read whole and checked.
+
+`read(where)` gives the tables of a folder or of an object store; docs/results.md explains every column.
+"""
+
+from qsgd_ray.results.results import Results, Tables, read
+from qsgd_ray.results.schema import TIME_COLUMNS
+
+__all__ = ["TIME_COLUMNS", "Results", "Tables", "read"]
