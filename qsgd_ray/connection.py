@@ -19,10 +19,10 @@ from typing import Any
 
 import psutil
 
-from qsgd_ray.circuits.aer import require_density_matrix
-from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.aer.backend import require_density_matrix
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory, total_bytes
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS

@@ -29,7 +29,8 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from torch.distributed import ProcessGroup
 
 from qsgd_ray.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
-from qsgd_ray.circuits.backends import CircuitBackend, CircuitsLost
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import Cluster

@@ -17,11 +17,13 @@ from typing import Any, cast
 from qsgd_ray.analysis.curves import FittedCurve, fitted_curves
 from qsgd_ray.analysis.frontier import CircuitCosts, Engine, Standing, circuit_costs
 from qsgd_ray.analysis.scaling import Prediction, ScalingError
-from qsgd_ray.circuits import chain, chain_blocks, statevector
-from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.chain import blocks as chain_blocks
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import needed_bytes
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import Scope, StudyError
 from qsgd_ray.config.circuit import Entangle
 from qsgd_ray.limits_rows import LimitsTables

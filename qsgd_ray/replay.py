@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from qsgd_ray.circuits.auto import make_backend
 from qsgd_ray.circuits.memory import total_bytes
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Resources, Study, StudyError
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import private_ray, refuse_what_cannot_run

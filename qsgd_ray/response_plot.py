@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.series import FourierSeries
+from qsgd_ray.circuits.fourier.series import FourierSeries
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

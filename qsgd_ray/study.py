@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.checkpoint_index import FOLDER as CHECKPOINTS
-from qsgd_ray.circuits.auto import make_backend
-from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials

@@ -20,7 +20,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
-from qsgd_ray.circuits.backends import CircuitsLost
+from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from qsgd_ray.circuits.backends import CircuitBackend
-from qsgd_ray.circuits.replicated import ReplicatedBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer

@@ -6,7 +6,7 @@ from circuits_made import angles_of
 from qiskit.quantum_info import Statevector
 from reference_circuits import z_values
 
-from qsgd_ray.circuits.noise import Noise
+from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.spec import CircuitSpec
 
 SPEC = CircuitSpec(3)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from qsgd_ray.checkpoints import Checkpoints
-from qsgd_ray.circuits.auto import make_backend
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Outcome
 from qsgd_ray.replica import Replica

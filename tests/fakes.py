@@ -8,8 +8,9 @@ import time
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitError, Pending
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.backends.protocol import Pending
+from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 

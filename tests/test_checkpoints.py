@@ -19,7 +19,7 @@ from test_training import a_trial, timeless
 
 from qsgd_ray import checkpoints as module
 from qsgd_ray.checkpoints import Checkpoints
-from qsgd_ray.circuits.auto import make_backend
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Perturbation, QuantumAttention
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.replica import ALONE

@@ -12,7 +12,7 @@ from processes import listening_elsewhere, name_of
 from ray.train import ControllerError, WorkerGroupError
 from test_results import measured
 
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, Resources, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray import random_keys as draws
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import CircuitError, Sampling
-from qsgd_ray.circuits.replicated import ReplicatedBackend
+from qsgd_ray.circuits.backends.protocol import Sampling
+from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
+from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.config import NoiseSettings, Perturbation
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.perturbation import make_signal

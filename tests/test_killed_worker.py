@@ -13,7 +13,7 @@ from problems_made import a_language_task
 from processes import name_of
 from test_distributed import a_trial, rows_of, site_of, timeless
 
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Perturbation, Resources
 from qsgd_ray.distributed import run_trials
 from qsgd_ray.training import run, train

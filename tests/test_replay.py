@@ -9,7 +9,7 @@ from made import a_study
 from test_cli import command_output, said_by
 from test_results import OUTCOME
 
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qsgd_ray.circuits.series import FourierSeries, fourier_series
+from qsgd_ray.circuits.fourier.series import FourierSeries, fourier_series
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.response_plot import curve, response_figure, terminal_plot
 

@@ -5,7 +5,7 @@ from made import SMALL_TASK, a_study
 from test_distributed import site_of, timeless
 
 from qsgd_ray import trainable
-from qsgd_ray.circuits.backends import CircuitsLost
+from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Arm, LogUniform, Perturbation, Search
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending

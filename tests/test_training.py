@@ -7,8 +7,8 @@ import torch
 from fakes import FlakyBackend, LateBackend
 from made import SMALL_TASK
 
-from qsgd_ray.circuits.backends import CircuitError
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome

@@ -1,7 +1,7 @@
 """The curves of a study of limits: its rows in; for each what is fitted, over what, and how the largest size came out.
 
-What a circuit costs is counted by the code's own counts (circuits/costs.py: calls, steps, multiplications), so one law
-serves qubits, depth, entanglement and batch; fits find what each of these takes here.
+What a circuit costs is counted by the code's own counts (circuits/select/costs.py: calls, steps, multiplications), so
+one law serves qubits, depth, entanglement and batch; fits find what each of these takes here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from qsgd_ray.analysis.scaling import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
-from qsgd_ray.circuits import chain_blocks, statevector
-from qsgd_ray.circuits.costs import load
+from qsgd_ray.circuits.chain import blocks as chain_blocks
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
+from qsgd_ray.circuits.select.costs import load
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import CircuitCurve, Curve
 from qsgd_ray.config.limits import FEWEST_SIZES
 from qsgd_ray.limits_rows import LimitsTables, Row

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from qsgd_ray import config
 from qsgd_ray.bench.rows import Timing, timings
 from qsgd_ray.bench.timing import interleaved, one_thread
-from qsgd_ray.circuits.series import fourier_series, n_frequencies
+from qsgd_ray.circuits.fourier.series import fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import CHUNK_BYTES, statevector
+from qsgd_ray.circuits.statevector.simulate import CHUNK_BYTES, statevector
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 from qsgd_ray.optimizer import make_optimizer
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from qsgd_ray.bench import peers
 from qsgd_ray.bench.rows import Timing, timings
 from qsgd_ray.bench.timing import interleaved
-from qsgd_ray.circuits import chain
-from qsgd_ray.circuits.aer import AerBackend
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.aer.backend import AerBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.chain import expectations as chain
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import statevector
+from qsgd_ray.circuits.statevector.simulate import statevector
 from qsgd_ray.config.circuit import Readout
 
 # (qubits, batch): as the table that set the goals.

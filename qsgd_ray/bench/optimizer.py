@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, timings
 from qsgd_ray.bench.timing import interleaved
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.perturbation import circuit_angles

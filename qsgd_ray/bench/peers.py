@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits.aer_import import import_aer
+from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.circuits.spec import CircuitSpec
 
 States = NDArray[np.complex128]

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from qsgd_ray.bench.rows import Timing, of_pairs, timings
 from qsgd_ray.bench.timing import beside, interleaved, one_thread
-from qsgd_ray.circuits.auto import make_backend
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, busy_s
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.backends.protocol import Answered, CircuitBackend, Pending, busy_s
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
 from qsgd_ray.config.circuit import Readout

@@ -1,7 +1,8 @@
 """A circuit as data: qubits, depth, rotations and entanglement in; its layers of gates, a Qiskit twin, a drawing out.
 
-`layers()` is the only definition. `to_qiskit` and the simulators (statevector.py, chain.py) follow it, so they cannot
-drift apart. Qubit 0 is the least significant bit, as in Qiskit.
+`layers()` is the only definition. `to_qiskit` and the simulators (circuits/statevector/simulate.py,
+circuits/chain/expectations.py) follow it, so they cannot drift apart. Qubit 0 is the least significant bit, as in
+Qiskit.
 """
 
 from __future__ import annotations

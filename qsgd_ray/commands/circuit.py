@@ -26,8 +26,8 @@ def circuit(
 
     import torch
 
-    from qsgd_ray.circuits.auto import AutoBackend
-    from qsgd_ray.circuits.series import fourier_series, n_frequencies
+    from qsgd_ray.circuits.fourier.series import fourier_series, n_frequencies
+    from qsgd_ray.circuits.select.auto import AutoBackend
     from qsgd_ray.circuits.spec import CircuitSpec
     from qsgd_ray.response_plot import response_figure, terminal_plot
 

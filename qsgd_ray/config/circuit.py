@@ -1,4 +1,4 @@
-"""Noise of gates and measurements in numbers, as a study asks for it; circuits/noise.py makes Aer's models of it."""
+"""What a circuit is asked, in words, and its noise in numbers; circuits/aer/noise.py makes models of Aer of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Rotation = Literal["rx", "ry", "rz"]
 # CNOTs between neighbours; those and one from the last qubit to the first; between every pair; none. circuits/spec.py
 # has the order in which they act.
 Entangle = Literal["chain", "ring", "all", "none"]
-# What a backend (circuits/backends.py) is asked of a circuit: every <Z_i>, or |psi_0|^2 + ... + |psi_{n-1}|^2, the
-# weight of the first n_qubits basis states (the readout of quantum attention).
+# What a backend (circuits/backends/protocol.py) is asked of a circuit: every <Z_i>, or |psi_0|^2 + ... + |psi_{n-1}|^2,
+# the weight of the first n_qubits basis states (the readout of quantum attention).
 Readout = Literal["z", "probability"]
 
 

@@ -28,7 +28,7 @@ class Resources(Frozen):
 
     `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
     up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
-    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates (circuits/auto.py); `sampled` and
+    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates (circuits/select/auto.py); `sampled` and
     `noisy` perturbations need `auto`. `circuit_timeout_s`: a call that takes longer is taken to hang.
 
     `worker_nodes`, `circuit_nodes`: where workers and circuit actors may be, by a custom resource that the nodes of a

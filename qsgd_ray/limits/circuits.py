@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.bench.timing import one_thread
-from qsgd_ray.circuits.auto import make_backend
-from qsgd_ray.circuits.backends import CircuitBackend
-from qsgd_ray.circuits.noise import Noise
+from qsgd_ray.circuits.aer.noise import Noise
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import CircuitCurve, Limits
 from qsgd_ray.limits.measure import Call, in_turns, peak_bytes, spread

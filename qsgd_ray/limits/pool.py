@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from qsgd_ray.bench.timing import one_thread
-from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Limits, PoolCurve
 from qsgd_ray.connection import private_ray

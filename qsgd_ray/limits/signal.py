@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.bench.timing import one_thread
-from qsgd_ray.circuits import chain
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Limits, SignalCurve
 from qsgd_ray.limits.measure import middle

@@ -1,8 +1,8 @@
 """Quantum attention (arXiv 2511.01918, Eq. 3 to 5): query, key, value come in; (softmax(S / sqrt(d)) + Phi(S)) V out.
 
 S = Q K^T, unscaled, enters the circuit as an angle: a_di = theta_di + S on every qubit of every layer. The circuit's
-response to it is a short Fourier series (circuits/series.py), so a layer simulates 9 circuits of 4 qubits and depth 2
-whatever the batch, the heads and the length.
+response to it is a short Fourier series (circuits/fourier/series.py), so a layer simulates 9 circuits of 4 qubits and
+depth 2 whatever the batch, the heads and the length.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qsgd_ray.circuits.series import FourierSeries, SeriesReadout, fourier_series
+from qsgd_ray.circuits.fourier.series import FourierSeries, SeriesReadout, fourier_series
 from qsgd_ray.circuits.spec import CircuitSpec
 
 if TYPE_CHECKING:
-    from qsgd_ray.circuits.backends import CircuitBackend
+    from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 
 class QuantumAttention(nn.Module):

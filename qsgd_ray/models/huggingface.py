@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from qsgd_ray.circuits.series import SeriesReadout
+from qsgd_ray.circuits.fourier.series import SeriesReadout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.models.attention import QuantumAttention
 
 if TYPE_CHECKING:
-    from qsgd_ray.circuits.backends import CircuitBackend
+    from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 # The name of the submodule that an attention layer gets.
 SUBMODULE = "quantum_attention"

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qsgd_ray import config
-from qsgd_ray.circuits.series import SeriesReadout
+from qsgd_ray.circuits.fourier.series import SeriesReadout
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.models.attention import QuantumAttention, ask_together
 
 if TYPE_CHECKING:
-    from qsgd_ray.circuits.backends import CircuitBackend
+    from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 
 class Attention(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from qsgd_ray import config
-from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
 from qsgd_ray.optimizer.adam_steps import Moments, Piece, age_of, direction_norms, piece_of, take_steps

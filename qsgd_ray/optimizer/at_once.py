@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from qsgd_ray import random_keys as draws
-from qsgd_ray.circuits.backends import CircuitError, Pending, busy_s
+from qsgd_ray.circuits.backends.protocol import Pending, busy_s
+from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.optimizer.adam_steps import age_of, direction_of, rate
 from qsgd_ray.optimizer.layout import Group, Layout, Model, Reading
 from qsgd_ray.optimizer.perturbation import CircuitSignal, Signal

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from qsgd_ray import config
-from qsgd_ray.circuits.backends import CircuitBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.optimizer.adamw import SuperpositionalAdamW
 
 # One step of so many is measured (protocol, rule 13): it takes 1.2 ms more, where one of the text task takes 8.

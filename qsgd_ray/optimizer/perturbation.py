@@ -17,8 +17,8 @@ from torch import Tensor
 
 from qsgd_ray import config
 from qsgd_ray import random_keys as draws
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
+from qsgd_ray.circuits.backends.protocol import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle, Rotation
 

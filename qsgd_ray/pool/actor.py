@@ -11,10 +11,10 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.auto import AutoBackend, make_backend
-from qsgd_ray.circuits.backends import CircuitBackend, Sampling, SamplingBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend, Sampling, SamplingBackend
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.memory import total_bytes
+from qsgd_ray.circuits.select.auto import AutoBackend, make_backend
 from qsgd_ray.pool.asked import Asked
 from qsgd_ray.pool.door import Address, AtWork, Door
 from qsgd_ray.pool.metrics import PoolMetrics

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import Answered, Pending, Sampling
+from qsgd_ray.circuits.backends.protocol import Answered, Pending, Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 from qsgd_ray.pool.answer_cache import AnswerCache

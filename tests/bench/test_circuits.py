@@ -9,7 +9,7 @@ import torch
 from qsgd_ray.bench import circuits
 from qsgd_ray.bench.circuits import chains_against_aer, final_states, linear_time, wide
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, statevector, weight_of_first
+from qsgd_ray.circuits.statevector.simulate import expectations, statevector, weight_of_first
 
 TINY_S = 1e-4
 ENGINES = ["PennyLane", "Aer", "Qiskit Statevector", "qulacs"]

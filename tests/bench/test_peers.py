@@ -10,9 +10,9 @@ import torch
 
 from qsgd_ray.bench import peers
 from qsgd_ray.bench.circuits import some_angles
-from qsgd_ray.circuits import chain
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import statevector
+from qsgd_ray.circuits.statevector.simulate import statevector
 from qsgd_ray.config.circuit import Entangle
 
 MAKERS = {

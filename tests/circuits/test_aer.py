@@ -16,11 +16,11 @@ pytest.importorskip("qiskit_aer")
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
-from qsgd_ray.circuits import aer as aer_module
-from qsgd_ray.circuits import aer_programs
-from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer import backend as aer_module
+from qsgd_ray.circuits.aer import programs as aer_programs
+from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.noise import Noise
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ["chain", "ring", "all", "none"]

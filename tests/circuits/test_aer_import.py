@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from qsgd_ray.circuits.aer_import import ThreadWhileBusy
+from qsgd_ray.circuits.aer.executor import ThreadWhileBusy
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -73,7 +73,7 @@ def test_no_thread_of_aers_is_left_behind_a_submission() -> None:
     pytest.importorskip("qiskit_aer")
     from qiskit_aer.jobs import utils
 
-    from qsgd_ray.circuits.aer import AerBackend
+    from qsgd_ray.circuits.aer.backend import AerBackend
 
     spec = CircuitSpec(3)
     before = AerBackend("statevector")

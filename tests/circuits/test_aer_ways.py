@@ -11,10 +11,11 @@ pytest.importorskip("qiskit_aer")
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 
-from qsgd_ray.circuits import aer_assembled, aer_programs
-from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer import assembled as aer_assembled
+from qsgd_ray.circuits.aer import programs as aer_programs
+from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.noise import Noise
 from qsgd_ray.circuits.spec import CircuitSpec
 
 

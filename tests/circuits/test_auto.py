@@ -7,18 +7,18 @@ from circuits_made import angles_of, specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits import auto as auto_module
-from qsgd_ray.circuits import chain
-from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
-from qsgd_ray.circuits.auto import AutoBackend, make_backend
-from qsgd_ray.circuits.costs import COSTS, Cost, Costs, Load, fitted, load, measure_costs, predicted_us
+from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.noise import Noise
+from qsgd_ray.circuits.backends.estimator import EstimatorBackend
+from qsgd_ray.circuits.backends.in_process import ChainBackend, TorchBackend
+from qsgd_ray.circuits.backends.shots import ShotsBackend
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.estimator import EstimatorBackend
-from qsgd_ray.circuits.in_process import ChainBackend, TorchBackend
-from qsgd_ray.circuits.noise import Noise
-from qsgd_ray.circuits.shots import ShotsBackend
+from qsgd_ray.circuits.select import auto as auto_module
+from qsgd_ray.circuits.select.auto import AutoBackend, make_backend
+from qsgd_ray.circuits.select.costs import COSTS, Cost, Costs, Load, fitted, load, measure_costs, predicted_us
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, weight_of_first
+from qsgd_ray.circuits.statevector.simulate import expectations, weight_of_first
 
 SPEC = CircuitSpec(3)
 EXACT = {"z": expectations, "probability": weight_of_first}
@@ -132,7 +132,7 @@ def test_aer_that_is_not_installed_is_not_picked(monkeypatch):
 
 
 def test_a_pick_is_logged_once_a_circuit(caplog):
-    caplog.set_level(logging.INFO, "qsgd_ray.circuits.auto")
+    caplog.set_level(logging.INFO, "qsgd_ray.circuits.select.auto")
     backend = AutoBackend(costs=only("torch"))
     for spec in (SPEC, SPEC, CircuitSpec(2)):
         backend.submit(spec, angles(spec))

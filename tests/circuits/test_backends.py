@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from qsgd_ray.circuits.backends import Answered, CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.backends.protocol import Answered
+from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations
+from qsgd_ray.circuits.statevector.simulate import expectations
 
 SPEC = CircuitSpec(3)
 

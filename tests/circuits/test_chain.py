@@ -15,8 +15,8 @@ from peak_memory import PeakMemory
 from qiskit import QuantumCircuit, qpy
 from qiskit.quantum_info import Operator, Pauli, Statevector
 
-from qsgd_ray.circuits.carries import AMPLITUDE, BLOCH, table_of
-from qsgd_ray.circuits.chain import cost, expectations
+from qsgd_ray.circuits.chain.cnot_tables import AMPLITUDE, BLOCH, table_of
+from qsgd_ray.circuits.chain.expectations import cost, expectations
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ("chain", "ring", "all", "none")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit.quantum_info import Statevector
 
-from qsgd_ray.circuits.carries import table_of
-from qsgd_ray.circuits.chain_amplitudes import amplitudes
+from qsgd_ray.circuits.chain.amplitudes import amplitudes
+from qsgd_ray.circuits.chain.cnot_tables import table_of
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ("chain", "ring", "all", "none")

@@ -9,10 +9,10 @@ from qiskit import generate_preset_pass_manager
 from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
 
+from qsgd_ray.circuits.backends.estimator import EstimatorBackend, weight_coefficients
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.estimator import EstimatorBackend, weight_coefficients
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, weight_of_first
+from qsgd_ray.circuits.statevector.simulate import expectations, weight_of_first
 
 SPEC = CircuitSpec(3)
 EXACT = {"z": expectations, "probability": weight_of_first}

@@ -6,13 +6,13 @@ from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits.auto import AutoBackend
+from qsgd_ray.circuits.backends.gradients import answer, shifted_angles, shifted_keys
+from qsgd_ray.circuits.backends.in_process import ChainBackend
+from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.gradients import answer, shifted_angles, shifted_keys
-from qsgd_ray.circuits.in_process import ChainBackend
-from qsgd_ray.circuits.shots import ShotsBackend
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, weight_of_first
+from qsgd_ray.circuits.statevector.simulate import expectations, weight_of_first
 
 SPEC = CircuitSpec(3)
 EXACT = {"z": expectations, "probability": weight_of_first}
@@ -129,8 +129,8 @@ def test_gradients_from_shots_depend_on_the_keys_alone():
 
 def test_gradients_under_noise_are_finite_differences_of_the_density_matrix():
     pytest.importorskip("qiskit_aer")
-    from qsgd_ray.circuits.aer import NoisyBackend
-    from qsgd_ray.circuits.noise import Noise
+    from qsgd_ray.circuits.aer.backend import NoisyBackend
+    from qsgd_ray.circuits.aer.noise import Noise
 
     backend = NoisyBackend(Noise(depolarizing_1q=0.05, depolarizing_2q=0.1, p01=0.02, p10=0.05, t1_us=20, t2_us=15))
     spec = CircuitSpec(2, 2, "chain", ("ry", "rx"))
@@ -143,7 +143,7 @@ def test_gradients_under_noise_are_finite_differences_of_the_density_matrix():
 def test_gradients_through_an_estimator_are_autograd():
     from qiskit.primitives import StatevectorEstimator
 
-    from qsgd_ray.circuits.estimator import EstimatorBackend
+    from qsgd_ray.circuits.backends.estimator import EstimatorBackend
 
     estimator = EstimatorBackend(StatevectorEstimator())
     shifted = gradient(lambda a: answer(estimator, SPEC, a), SPEC, "z", angles())

@@ -7,7 +7,7 @@ from qsgd_ray.circuits import memory
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import STATES_AT_ONCE, available_bytes, require_memory, statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, probabilities, statevector
+from qsgd_ray.circuits.statevector.simulate import expectations, probabilities, statevector
 
 
 def test_statevector_bytes():

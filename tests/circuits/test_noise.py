@@ -13,10 +13,10 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
 
-from qsgd_ray.circuits.aer import NoisyBackend
+from qsgd_ray.circuits.aer.backend import NoisyBackend
+from qsgd_ray.circuits.aer.noise import Noise, confusions, model_on, place
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.in_process import TorchBackend
-from qsgd_ray.circuits.noise import Noise, confusions, model_on, place
 from qsgd_ray.circuits.spec import CircuitSpec
 
 SPEC = CircuitSpec(3)
@@ -144,7 +144,7 @@ def test_fused_gates_are_as_noisy_as_one_after_the_other(n, monkeypatch):
     spec = CircuitSpec(n, 2, "ring")
     asked = angles(spec, 2)
     fused = NoisyBackend(EVERYTHING).submit(spec, asked).result()
-    monkeypatch.setattr("qsgd_ray.circuits.aer.FUSED_BEYOND", n)
+    monkeypatch.setattr("qsgd_ray.circuits.aer.backend.FUSED_BEYOND", n)
     torch.testing.assert_close(fused, NoisyBackend(EVERYTHING).submit(spec, asked).result(), rtol=0, atol=1e-12)
 
 

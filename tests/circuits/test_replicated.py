@@ -7,10 +7,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from fakes import AnswersWith, CountingBackend, FlakyBackend
 
+from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
-from qsgd_ray.circuits.replicated import ReplicatedBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations
+from qsgd_ray.circuits.statevector.simulate import expectations
 
 SPEC = CircuitSpec(3)
 

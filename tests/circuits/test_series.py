@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import naive_response
 
-from qsgd_ray.circuits import compiled, fused_waves, series, waves
-from qsgd_ray.circuits.series import FourierSeries, fourier_series, n_frequencies
+from qsgd_ray.circuits.fourier import evaluate as waves
+from qsgd_ray.circuits.fourier import fused as compiled
+from qsgd_ray.circuits.fourier import fused as fused_waves
+from qsgd_ray.circuits.fourier import series
+from qsgd_ray.circuits.fourier.bases import frequencies
+from qsgd_ray.circuits.fourier.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
-from qsgd_ray.circuits.wave_bases import frequencies
+from qsgd_ray.circuits.statevector.simulate import first_amplitudes, weight_of_first
 
 PAPER = CircuitSpec(4, 2)
 FUSED = (fused_waves.fused_values, fused_waves.fused_gradients)
@@ -271,7 +274,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch, caplog):
 
 
 def test_importing_it_loads_neither_qiskit_nor_transformers_nor_ray():
-    code = "import sys, qsgd_ray.circuits.series, qsgd_ray.models.huggingface, qsgd_ray.models.transformer;"
+    code = "import sys, qsgd_ray.circuits.fourier.series, qsgd_ray.models.huggingface, qsgd_ray.models.transformer;"
     code += "print([m for m in ('qiskit', 'transformers', 'ray', 'torch._dynamo') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

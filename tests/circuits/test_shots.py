@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits import shots as shots_module
+from qsgd_ray.circuits.backends import shots as shots_module
+from qsgd_ray.circuits.backends.shots import ShotsBackend, draw_counts, parts, readout_of, sample_counts
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.shots import ShotsBackend, draw_counts, parts, readout_of, sample_counts
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations, probabilities, weight_of_first
+from qsgd_ray.circuits.statevector.simulate import expectations, probabilities, weight_of_first
 
 SPEC = CircuitSpec(3)
 

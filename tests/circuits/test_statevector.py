@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from peak_memory import PeakMemory
 from qiskit.quantum_info import Pauli, Statevector
 
-from qsgd_ray.circuits import contraction, gates
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import (
+from qsgd_ray.circuits.statevector import contraction, gates
+from qsgd_ray.circuits.statevector.simulate import (
     expectations,
     first_amplitudes,
     probabilities,
@@ -257,7 +257,7 @@ def test_an_empty_batch_has_an_empty_answer():
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr("qsgd_ray.circuits.statevector.available_bytes", lambda device: 2**28)
+    monkeypatch.setattr("qsgd_ray.circuits.statevector.simulate.available_bytes", lambda device: 2**28)
     spec = CircuitSpec(24, 1)
     for simulate in (statevector, expectations, probabilities):
         with (

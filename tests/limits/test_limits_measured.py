@@ -7,7 +7,7 @@ import torch
 from limits_made import PROVENANCE, a_limits
 
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import expectations
+from qsgd_ray.circuits.statevector.simulate import expectations
 from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TrainingCurve
 from qsgd_ray.limits import measure
 from qsgd_ray.limits.run import measured, run_limits

@@ -3,7 +3,7 @@ import torch
 from reference import naive_attention
 from torch.nn import functional as F
 
-from qsgd_ray.circuits import series
+from qsgd_ray.circuits.fourier import series
 from qsgd_ray.config import Transformer
 from qsgd_ray.models.attention import QuantumAttention
 from qsgd_ray.models.transformer import TransformerClassifier, dropout, quantum_classifier, softmax_attention

@@ -9,8 +9,8 @@ from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Perturbation
 from qsgd_ray.config.circuit import Entangle, Rotation

@@ -9,7 +9,7 @@ from fakes import FlakyBackend, LateBackend
 from optimizers_made import parameters_of, run, set_gradients
 from reference import flat
 
-from qsgd_ray.circuits.backends import CircuitError
+from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.optimizer import SuperpositionalAdamW
 
 

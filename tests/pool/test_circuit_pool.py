@@ -11,9 +11,10 @@ import ray
 import torch
 from pool_asked import KIND, SPEC, angles
 
-from qsgd_ray.circuits.auto import AutoBackend
-from qsgd_ray.circuits.backends import CircuitError, CircuitsLost, Sampling
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.circuits.backends.protocol import Sampling
+from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
+from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.asked import Asked

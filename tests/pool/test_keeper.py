@@ -11,7 +11,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.study import POOL_START_TIMEOUT_S

@@ -14,8 +14,8 @@ import torch
 from pool_asked import KIND, SPEC, angles
 from ray.exceptions import RayActorError
 
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitsLost
-from qsgd_ray.circuits.in_process import TorchBackend
 from qsgd_ray.config import Resources
 from qsgd_ray.distributed import group_timeout_s
 from qsgd_ray.pool.actor import CircuitActor

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pool_asked import SPEC, angles
 
-from qsgd_ray.circuits.in_process import TorchBackend
+from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.pool.door import Line, LineBroken
 from qsgd_ray.pool.switchboard import IN_FLIGHT, Member, Switchboard
 

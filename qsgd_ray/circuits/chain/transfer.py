@@ -1,7 +1,7 @@
 """What a wire does to the carries of its CNOTs: rotation angles and carries in, carries out, wire after wire.
 
-A chain of CNOTs hands one carry a layer from wire to wire (carries.py), so a wire is a linear map from the carries that
-come in to the carries that go out.
+A chain of CNOTs hands one carry a layer from wire to wire (cnot_tables.py), so a wire is a linear map from the carries
+that come in to the carries that go out.
 
 A rotation turns planes of the wire's 4-vector. Its matrix is kept as symbols, of which 0 and 1 are known exactly, so
 what is always zero for the rotations at hand (the Y of a Z measured behind an Ry) never enters a map.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.carries import BLOCH, Algebra, Array, Kind, Table, table_of
+from qsgd_ray.circuits.chain.cnot_tables import BLOCH, Algebra, Array, Kind, Table, table_of
 from qsgd_ray.config.circuit import Rotation
 
 Symbol = Tensor | float  # (site, batch), or exactly 0.0 or 1.0

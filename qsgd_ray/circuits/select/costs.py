@@ -13,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits import chain, chain_blocks, contraction, statevector
-from qsgd_ray.circuits.aer import AerBackend
-from qsgd_ray.circuits.backends import CircuitBackend
-from qsgd_ray.circuits.in_process import ChainBackend, TorchBackend
+from qsgd_ray.circuits.aer.backend import AerBackend
+from qsgd_ray.circuits.backends.in_process import ChainBackend, TorchBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.chain import blocks as chain_blocks
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import contraction
+from qsgd_ray.circuits.statevector import simulate as statevector
 
 
 class Cost(NamedTuple):
@@ -39,7 +42,7 @@ class Costs:
 
 
 # One core of an AMD EPYC with AVX2, torch 2.13, Aer 0.18.2, 2026-11-22:
-# OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.costs import measure_costs; print(measure_costs())"
+# OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.select.costs import measure_costs; print(measure_costs())"
 # Over 256 other circuits and batches the pick took 3 % more time than the quicker of torch and chain, on average.
 COSTS = Costs(
     gates=Cost(140.0, 33.0, 3.7e-4),
@@ -70,8 +73,8 @@ class Load(NamedTuple):
 def load(name: str, spec: CircuitSpec, batch: int) -> Load:
     """What `name` (torch, chain or aer) has to do for each of `batch` circuits. The work is counted in multiplications.
 
-    Torch shares a call between the circuits of a chunk that fits the cache, chain.py between all of a batch; Aer works
-    through them one by one.
+    Torch shares a call between the circuits of a chunk that fits the cache, circuits/chain/expectations.py between all
+    of a batch; Aer works through them one by one.
     """
     n, depth, states = spec.n_qubits, spec.depth, 2.0 ** min(spec.n_qubits, 1000)  # a float ends at 2**1024
     batch = max(1, batch)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.aer_import import import_aer
+from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings

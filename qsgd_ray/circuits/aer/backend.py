@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from qsgd_ray.circuits.aer_import import import_aer
-from qsgd_ray.circuits.aer_programs import Program, Runs, Saves, Trajectories, compiled
-from qsgd_ray.circuits.backends import Pending, checked_angles
+from qsgd_ray.circuits.aer.executor import import_aer
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, place
+from qsgd_ray.circuits.aer.programs import Program, Runs, Saves, Trajectories, compiled
+from qsgd_ray.circuits.backends.protocol import Pending, checked_angles
+from qsgd_ray.circuits.backends.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory, told
-from qsgd_ray.circuits.noise import DeviceNoise, Noise, place
-from qsgd_ray.circuits.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
@@ -30,13 +30,14 @@ RESULT_BYTES = 2**26
 
 
 class AerBackend:
-    """Simulates on Aer, from submit on, in a thread of Aer's (see aer_assembled.py for when not).
+    """Simulates on Aer, from submit on, in a thread of Aer's (see assembled.py for when not).
 
     `method`: "statevector"; "density_matrix", exact with noise; "matrix_product_state"; "automatic": without noise the
-    statevector where it fits in memory and the matrix-product state beyond; with noise the density matrix where it
-    fits and, with shots, is no more work than one noisy statevector a shot. `noise`: Noise, or what Noise.of_backend or
-    Noise.of_model made. `shots`: None is exact; else measurements a circuit, keyed by (seed, key) as in shots.py.
-    `threads`: None is Aer's choice. `memory_bytes`: what one circuit may take; None is what is there.
+    statevector where it fits in memory and the matrix-product state beyond; with noise the density matrix where it fits
+    and, with shots, is no more work than one noisy statevector a shot. `noise`: Noise, or what Noise.of_backend or
+    Noise.of_model made. `shots`: None is exact; else measurements a circuit, keyed by (seed, key) as in
+    circuits/backends/shots.py. `threads`: None is Aer's choice. `memory_bytes`: what one circuit may take; None is what
+    is there.
 
     ValueError: an argument that is none of these; noise without shots on a method that cannot hold it. CircuitError:
     Aer or its GPU is not there; angles or keys of the wrong shape; angles not finite; more qubits than a noisy device

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits import contraction, gates
 from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import contraction, gates
 
 # Memory for one chunk, in bytes: its states, and what prepares them. More is not quicker: chunks that stay near the
 # cache are (0.25 to 16 MiB tried, 2026-11-22).

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
+from qsgd_ray.circuits.backends.protocol import CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout

@@ -1,7 +1,7 @@
 """Circuits made ready for Aer: a placed circuit and its noise in; runs of it, whose answers wait to be collected, out.
 
 What is quick (Aer 0.18.2, one core, 2026-11-22): one parametrised circuit bound at run time (half of what binding
-beforehand takes at 4 qubits), and of few qubits kept as Aer's C++ takes it (aer_assembled.py); all probabilities, from
+beforehand takes at 4 qubits), and of few qubits kept as Aer's C++ takes it (assembled.py); all probabilities, from
 which <Z_i> follow in torch (20 to 25 % less than n times save_expectation_value from 8 qubits on); gate fusion as Aer
 sets it, but for density matrices of 6 and 7 qubits.
 """
@@ -19,17 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits.aer_assembled import Assembled, assembled
-from qsgd_ray.circuits.aer_import import import_aer
+from qsgd_ray.circuits.aer.assembled import Assembled, assembled
+from qsgd_ray.circuits.aer.executor import import_aer
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, Placed, confusions, model_on
+from qsgd_ray.circuits.backends.shots import generator
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.noise import DeviceNoise, Noise, Placed, confusions, model_on
-from qsgd_ray.circuits.shots import generator
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
 # Of each circuit: the numbers that are asked for; the probabilities of all basis states; how often each was measured.
 Saves = Literal["answer", "weights", "counts"]
-# How a run comes by its angles: the circuit is kept as Aer's C++ takes it (aer_assembled.py), or AerSimulator.run binds
+# How a run comes by its angles: the circuit is kept as Aer's C++ takes it (assembled.py), or AerSimulator.run binds
 # them.
 Way = Literal["assembled", "bound at run time", "bound beforehand"]
 # Batched and alone, Aer gave the same bits; another order of the same sums would stay far below this.
@@ -216,7 +216,7 @@ class Runs:
 class Trajectories:
     """Shots of noisy statevectors, or of a matrix-product state: a run a circuit, since Aer has one seed a run.
 
-    (`seed`, a circuit's key, `stream`) names its draws as in shots.py.
+    (`seed`, a circuit's key, `stream`) names its draws as in circuits/backends/shots.py.
     """
 
     def __init__(

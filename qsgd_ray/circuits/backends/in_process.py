@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits import chain, chain_blocks, statevector
-from qsgd_ray.circuits.backends import Answered, Pending, checked_angles
+from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angles
+from qsgd_ray.circuits.chain import blocks as chain_blocks
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory, told
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config.circuit import Readout
 
 
@@ -47,7 +49,7 @@ class InProcess(ABC):
 
 
 class TorchBackend(InProcess):
-    """Whole states, by statevector.py."""
+    """Whole states, by circuits/statevector/simulate.py."""
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         require_memory(spec.n_qubits, self.memory_bytes)
@@ -56,7 +58,7 @@ class TorchBackend(InProcess):
 
 
 class ChainBackend(InProcess):
-    """<Z_i> alone, by chain.py: linear in n_qubits, exponential in depth."""
+    """<Z_i> alone, by circuits/chain/expectations.py: linear in n_qubits, exponential in depth."""
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         if readout != "z":

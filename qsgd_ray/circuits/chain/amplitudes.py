@@ -1,7 +1,7 @@
 """Amplitudes of single basis states in time linear in the number of qubits: a CircuitSpec and angles in, <x|psi> out.
 
-By the sweep of chain.py, with 2**(depth-1) complex numbers in hand. The last entangling layer maps a basis state to
-another one, and so is never applied. Blocks of sites and gradients: chain_blocks.py.
+By the sweep of expectations.py, with 2**(depth-1) complex numbers in hand. The last entangling layer maps a basis state
+to another one, and so is never applied. Blocks of sites and gradients: blocks.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.carries import AMPLITUDE
-from qsgd_ray.circuits.chain_blocks import CHUNK_BYTES, Run, added, by_blocks, checked
-from qsgd_ray.circuits.influence import Vector, Wires, apply, at_site, closing_layers, mirrored, sweep, wire_layers
+from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
+from qsgd_ray.circuits.chain.cnot_tables import AMPLITUDE
+from qsgd_ray.circuits.chain.transfer import Vector, Wires, apply, at_site, closing_layers, mirrored, sweep, wire_layers
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Rotation
 

@@ -1,8 +1,8 @@
 """Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> out.
 
-A CNOT hands one carry from its control to its target (carries.py), and all entangling layers reduce to CNOTs between
-neighbours, so a circuit is one sweep over its wires (influence.py) with 4**(depth-1) real numbers in hand. The last
-entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a product of Zs before it.
+A CNOT hands one carry from its control to its target (cnot_tables.py), and all entangling layers reduce to CNOTs
+between neighbours, so a circuit is one sweep over its wires (transfer.py) with 4**(depth-1) real numbers in hand. The
+last entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a product of Zs before it.
 
 - chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. What stands to the right of k matters
   only through the next depth-1 wires, each a layer shallower than the one before: those are taken for all k at once.
@@ -12,10 +12,10 @@ entangling layer is never applied: it permutes basis states, and so turns <Z_k> 
   the 4**(depth-1) values of those carries. <Z_0> = <Z_1 ... Z_{n-1}>.
 - none: one wire at a time.
 
-Batching law, as in statevector.py: the bits of one circuit's answer do not depend on what else is in the batch, nor on
-chunks. Along the batch there are only +, -, * in separate operations and the library's cos and sin. Without gradients
-on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits. Blocks of sites and
-gradients: chain_blocks.py.
+Batching law, as in circuits/statevector/simulate.py: the bits of one circuit's answer do not depend on what else is in
+the batch, nor on chunks. Along the batch there are only +, -, * in separate operations and the library's cos and sin.
+Without gradients on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits.
+Blocks of sites and gradients: blocks.py.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.carries import BLOCH
-from qsgd_ray.circuits.chain_blocks import CHUNK_BYTES, Run, added, by_blocks, checked
-from qsgd_ray.circuits.influence import (
+from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
+from qsgd_ray.circuits.chain.cnot_tables import BLOCH
+from qsgd_ray.circuits.chain.transfer import (
     PLUS,
     Vector,
     Wires,

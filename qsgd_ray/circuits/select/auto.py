@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qsgd_ray.circuits import chain
-from qsgd_ray.circuits.aer import AerBackend, NoisyBackend
-from qsgd_ray.circuits.backends import CircuitBackend, Pending, Sampling, checked_angles
-from qsgd_ray.circuits.costs import COSTS, Costs, predicted_us
+from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise
+from qsgd_ray.circuits.backends.estimator import EstimatorBackend
+from qsgd_ray.circuits.backends.in_process import ChainBackend, InProcess, TorchBackend
+from qsgd_ray.circuits.backends.protocol import CircuitBackend, Pending, Sampling, checked_angles
+from qsgd_ray.circuits.backends.shots import ShotsBackend
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.estimator import EstimatorBackend
-from qsgd_ray.circuits.in_process import ChainBackend, InProcess, TorchBackend
 from qsgd_ray.circuits.memory import needed_bytes, told
-from qsgd_ray.circuits.noise import DeviceNoise, Noise
-from qsgd_ray.circuits.shots import ShotsBackend
+from qsgd_ray.circuits.select.costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 

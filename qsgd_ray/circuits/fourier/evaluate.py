@@ -1,7 +1,7 @@
 """Values and slopes of short real Fourier series: coefficients and many x in, f(x) and its gradients out.
 
 f(x) = sum over w >= 0 of a_w cos(w x) + b_w sin(w x), frequencies one apart, from 0 or from 1/2. Evaluated slab by slab
-in the rows of wave_bases.py, memory that the cache holds; or by a compiled kernel (fused_waves.py).
+in the rows of bases.py, memory that the cache holds; or by a compiled kernel (fused.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qsgd_ray.circuits.compiled import compiled_answer
-from qsgd_ray.circuits.fused_waves import fused_gradients, fused_values
-from qsgd_ray.circuits.wave_bases import SPARE_ROWS, Polynomials, Scratch, basis_of, derivative
+from qsgd_ray.circuits.fourier.bases import SPARE_ROWS, Polynomials, Scratch, basis_of, derivative
+from qsgd_ray.circuits.fourier.fused import compiled_answer, fused_gradients, fused_values
 
 # What the evaluation works on at a time, in bytes.
 SLAB_BYTES = 2**23

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qsgd_ray.circuits.backends import CircuitBackend, checked_angles
+from qsgd_ray.circuits.backends.protocol import CircuitBackend, checked_angles
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 

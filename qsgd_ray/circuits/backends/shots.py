@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits.backends import Answered, Pending, checked_angles
+from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.memory import require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import probabilities
+from qsgd_ray.circuits.statevector.simulate import probabilities
 from qsgd_ray.config.circuit import Readout
 
 # Memory for the weights of one chunk of the batch, in bytes (one circuit at least).

@@ -4,7 +4,7 @@ Amplitudes are real planes (plane, 2**n, batch): plane 0 the real parts, plane 1
 contiguous. Ry and H are real, an Rz layer is one diagonal of phases, which is held back until the next gate that needs
 it; until the first CNOT the state is a product and one operation serves all qubits; the CNOTs of a layer are one
 permutation of indices. Arithmetic is +, -, * in separate operations, elementwise along the batch (the batching law of
-statevector.py).
+simulate.py).
 
 The gradient is the adjoint method: of all states of the forward pass only the last is kept. Gates are unitary, so the
 state before a gate is the gate undone; <adjoint| dU |state> gives each angle's derivative on the way (Jones and Gacon,

@@ -1,8 +1,8 @@
 """Who answers circuits: one protocol, CircuitSpec and angles in, numbers out.
 
 `submit` hands the circuits over and returns at once where it can; `result()` of what it returned waits for the answer.
-Those who answer: in_process.py, aer.py, shots.py, estimator.py, and auto.py, which chooses. replicated.py asks once for
-all replicas of a training.
+Those who answer: in_process.py, circuits/aer/backend.py, shots.py, estimator.py, and circuits/select/auto.py, which
+chooses. replicated.py asks once for all replicas of a training.
 """
 
 from __future__ import annotations

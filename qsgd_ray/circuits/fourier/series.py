@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qsgd_ray.circuits import waves
-from qsgd_ray.circuits.dense_series import dense_series
+from qsgd_ray.circuits.fourier import evaluate as waves
+from qsgd_ray.circuits.fourier.bases import frequencies
+from qsgd_ray.circuits.fourier.dense import dense_series
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import first_amplitudes, weight_of_first
-from qsgd_ray.circuits.wave_bases import frequencies
+from qsgd_ray.circuits.statevector.simulate import first_amplitudes, weight_of_first
 
 if TYPE_CHECKING:
-    from qsgd_ray.circuits.backends import CircuitBackend
+    from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 SeriesReadout = Literal["amplitude", "probability"]
 Array = NDArray[Any]
@@ -96,7 +96,7 @@ def fourier_series(
     if backend is not None:
         if readout != "probability":
             raise ValueError("readout: got 'amplitude' with a backend; allowed: 'probability', which can be measured")
-        from qsgd_ray.circuits.gradients import answer
+        from qsgd_ray.circuits.backends.gradients import answer
 
         values = answer(backend, spec, shifted, "probability").to(angles)
     elif readout == "amplitude":

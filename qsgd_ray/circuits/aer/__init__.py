@@ -1,0 +1,1 @@
+"""Qiskit Aer behind the backend protocol, with its noise models."""

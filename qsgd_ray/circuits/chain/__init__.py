@@ -1,0 +1,1 @@
+"""Expectation values and amplitudes of shallow circuits in time linear in their qubits."""

@@ -1,0 +1,1 @@
+"""Choose the fastest backend that fits, by a cost model."""

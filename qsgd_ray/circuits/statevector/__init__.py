@@ -1,0 +1,1 @@
+"""Simulate statevectors exactly, in batches, in torch."""
