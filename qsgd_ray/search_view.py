@@ -20,10 +20,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from qsgd_ray.analysis.objectives import RunResult, judged, quality
 from qsgd_ray.arm_search import DIRECTIONS
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
-from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
 from qsgd_ray.tried import Tried, tried_points

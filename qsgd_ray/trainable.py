@@ -20,11 +20,11 @@ import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
+from qsgd_ray.analysis.objectives import RunResult, judged
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
-from qsgd_ray.judging import RunResult, judged
 from qsgd_ray.one_node import groups_given_back
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.replica import Replica

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from qsgd_ray.analysis.objectives import RunResult, judged, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
-from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import USABLE, Ending
 
 Row = dict[str, Any]

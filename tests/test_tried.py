@@ -6,11 +6,11 @@ from scipy.stats import trim_mean
 from test_config import CONDITIONAL, reachable
 from test_results import measured
 
+from qsgd_ray.analysis.objectives import RunResult, judged, quality
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.config.arm import without_effect
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trials
-from qsgd_ray.judging import RunResult, judged, quality
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import trial_row

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies_made import Made, Run, a_study, lost, made, runs
 
-from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, arm_summaries, decide, judge
+from qsgd_ray.analysis.summary import arm_summaries
+from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, decide, judge
 from qsgd_ray.config import Decision, StudyError
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
