@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.hub import loaded
+from qsgd_ray.models.hub import loaded
 
 constants = pytest.importorskip("huggingface_hub.constants")
 

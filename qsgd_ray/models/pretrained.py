@@ -21,7 +21,7 @@ import torch
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
-from qsgd_ray.hub import loaded
+from qsgd_ray.models.hub import loaded
 from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.models.smollm2 import smollm2_folder

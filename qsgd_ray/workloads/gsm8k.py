@@ -16,7 +16,7 @@ import numpy as np
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import Split, WordProblems
-from qsgd_ray.hub import loaded
+from qsgd_ray.models.hub import loaded
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads.problem import Problem, final_number, question_key
 
