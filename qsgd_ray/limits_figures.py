@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 from qsgd_ray.analysis.curves import SECONDS, FittedCurve, size_of
 from qsgd_ray.analysis.frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
 from qsgd_ray.config.circuit import Entangle
-from qsgd_ray.drawing import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
 from qsgd_ray.limits_rows import Row
+from qsgd_ray.reporting.plot_style import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
 
 AXES = {
     "n_qubits": "qubits",

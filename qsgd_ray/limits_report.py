@@ -16,8 +16,8 @@ from qsgd_ray.analysis.frontier import CircuitCosts, End, circuit_costs, fading,
 from qsgd_ray.analysis.scaling import ScalingError
 from qsgd_ray.config import TextTask
 from qsgd_ray.limits_rows import LimitsResults, LimitsTables
-from qsgd_ray.pages import rendered, shown
-from qsgd_ray.words import flat
+from qsgd_ray.reporting.formatting import flat
+from qsgd_ray.reporting.html import rendered, shown
 
 WORDS = {
     SECONDS: "seconds",
@@ -58,8 +58,8 @@ def print_limits(results: LimitsResults, console: Console) -> None:
 
 def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
     """`limits.html` beside the rows, replaced whole."""
-    from qsgd_ray.drawing import Drawn
     from qsgd_ray.limits_figures import fit_figure
+    from qsgd_ray.reporting.plot_style import Drawn
 
     fits = [
         Drawn(f"fit-{number}", f"{one.curve.name}: {WORDS[one.law.quantity]}", fit_figure(one), caption(one))

@@ -19,7 +19,7 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.stages import Sampler
 from qsgd_ray.config.trial import Trial, confirm_trials, map_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.report import write_report
+from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.membership import belonging, point_in
 from qsgd_ray.results.versions import differences, versions

@@ -11,11 +11,11 @@ from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, S
 from qsgd_ray.config.loading import load_study
 from qsgd_ray.connection import refuse_what_cannot_run
 from qsgd_ray.outcome import Ending
-from qsgd_ray.report import write_report
+from qsgd_ray.reporting.page import write_report
+from qsgd_ray.reporting.terminal import summary_table, verdict_table
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
 from qsgd_ray.study import run_study
-from qsgd_ray.terminal import summary_table, verdict_table
 
 pytest.importorskip("transformers")
 

@@ -9,13 +9,13 @@ from qsgd_ray.analysis.statistics import interquartile_mean
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import judge
 from qsgd_ray.config import StudyError
-from qsgd_ray.curve_figures import learning_curves, step_ratios
-from qsgd_ray.drawing import MOST_ROWS, by_row
-from qsgd_ray.figures import final_accuracy
 from qsgd_ray.outcome import Ending
-from qsgd_ray.report import headline, write_report
-from qsgd_ray.terminal import summary_table, verdict_table
-from qsgd_ray.words import flat, points
+from qsgd_ray.reporting.figures_confirmation import final_accuracy
+from qsgd_ray.reporting.figures_curves import learning_curves, step_ratios
+from qsgd_ray.reporting.formatting import flat, points
+from qsgd_ray.reporting.page import headline, write_report
+from qsgd_ray.reporting.plot_style import MOST_ROWS, by_row
+from qsgd_ray.reporting.terminal import summary_table, verdict_table
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
 FIGURES = (

@@ -7,7 +7,7 @@ import torch
 
 from qsgd_ray.circuits.fourier.series import FourierSeries, fourier_series
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.response_plot import curve, response_figure, terminal_plot
+from qsgd_ray.reporting.circuit_plot import curve, response_figure, terminal_plot
 
 
 def waves(*coefficients):

@@ -26,7 +26,7 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.distributed import _ended_by
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.report import write_report
+from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import Folder, ObjectStore, StorageError, storage_at
 from qsgd_ray.study import chosen_points, unfinished

@@ -1,6 +1,6 @@
 import pytest
 
-from qsgd_ray.words import NONE, digits
+from qsgd_ray.reporting.formatting import NONE, digits
 
 TOLD = {0.012345: "0.0123", 999.4: "999", 999.6: "1,000", 32123.0: "32,100", -1234567.0: "-1,230,000", 2e15: "2e+15"}
 

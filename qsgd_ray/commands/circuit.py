@@ -29,7 +29,7 @@ def circuit(
     from qsgd_ray.circuits.fourier.series import fourier_series, n_frequencies
     from qsgd_ray.circuits.select.auto import AutoBackend
     from qsgd_ray.circuits.spec import CircuitSpec
-    from qsgd_ray.response_plot import response_figure, terminal_plot
+    from qsgd_ray.reporting.circuit_plot import response_figure, terminal_plot
 
     try:
         spec = CircuitSpec(qubits, depth, entangle, tuple(rotations.split(",")))  # type: ignore[arg-type]

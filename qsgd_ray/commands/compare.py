@@ -63,7 +63,7 @@ def differences_table(found: Comparison, left: str, right: str) -> Table | Text:
 
 def arms_table(found: Comparison) -> Table:
     """The confirmation's results; differences are DIR2 less DIR1, on the seeds that both have."""
-    from qsgd_ray.words import digits, interquartile_mean, points, span
+    from qsgd_ray.reporting.formatting import digits, interquartile_mean, points, span
 
     table = Table(
         title="The same arms: test results in percent, DIR1 and DIR2",

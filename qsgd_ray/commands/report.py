@@ -48,10 +48,16 @@ def print_report(place: Storage, console: Console, limits: Storage | None = None
     from qsgd_ray.analysis.claims import claims
     from qsgd_ray.analysis.effect_map import effect_map
     from qsgd_ray.analysis.ladder import ladders
-    from qsgd_ray.evidence import claims_table, ladders_told, map_told
-    from qsgd_ray.report import write_report
+    from qsgd_ray.reporting.page import write_report
+    from qsgd_ray.reporting.terminal import (
+        claims_table,
+        ladders_told,
+        map_told,
+        summary_table,
+        throughput_table,
+        verdict_table,
+    )
     from qsgd_ray.results import Results
-    from qsgd_ray.terminal import summary_table, throughput_table, verdict_table
 
     results = Results(place)
     results.pack()

@@ -21,12 +21,12 @@ from qsgd_ray.analysis.ladder import WORDS, ladders
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import STAGES
-from qsgd_ray.evidence import FILTERS as CLAIMS_TOLD
 from qsgd_ray.outcome import Ending
-from qsgd_ray.pages import rendered, shown
+from qsgd_ray.reporting.formatting import FILTERS, SIGNS, flat
+from qsgd_ray.reporting.html import rendered, shown
+from qsgd_ray.reporting.terminal import FILTERS as CLAIMS_TOLD
 from qsgd_ray.results import Results, Tables
 from qsgd_ray.storage import Storage
-from qsgd_ray.words import FILTERS, SIGNS, flat
 
 MOST_ERRORS = 20
 
@@ -97,10 +97,10 @@ def sections_of(told: dict[str, Any]) -> list[Section]:
 
 def context(tables: Tables) -> dict[str, Any]:
     """What the sections show."""
-    from qsgd_ray.cost_figure import cost_figure
-    from qsgd_ray.figures import draw
-    from qsgd_ray.map_figure import drawn_map
-    from qsgd_ray.search_figure import search_map
+    from qsgd_ray.reporting.figures_confirmation import draw
+    from qsgd_ray.reporting.figures_costs import cost_figure
+    from qsgd_ray.reporting.figures_map import drawn_map
+    from qsgd_ray.reporting.figures_search import search_map
 
     verdicts, summaries = judge(tables), arm_summaries(tables)
     spent, lines = budgets(tables), ledger(tables)

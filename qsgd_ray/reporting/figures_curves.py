@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from qsgd_ray.analysis.statistics import Floats
-from qsgd_ray.drawing import (
+from qsgd_ray.outcome import Ending
+from qsgd_ray.reporting.plot_style import (
     GREY,
     MOST_LINES,
     Drawn,
@@ -25,7 +26,6 @@ from qsgd_ray.drawing import (
     thin,
     trajectories,
 )
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from plotly.subplots import make_subplots
 
 from qsgd_ray.analysis.summary import Row
-from qsgd_ray.drawing import (
+from qsgd_ray.outcome import Ending
+from qsgd_ray.reporting.plot_style import (
     GREY,
     MOST_ROWS,
     Drawn,
@@ -22,7 +23,6 @@ from qsgd_ray.drawing import (
     powers,
     silent,
 )
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
 
 # From blue over green to amber: neither end vanishes in a white or a black page.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis.costs import Cost
-from qsgd_ray.drawing import COLOURS, GREY, Drawn, count, dress
+from qsgd_ray.reporting.plot_style import COLOURS, GREY, Drawn, count, dress
 
 PARTS = (
     ("train_s", "training", COLOURS[0]),

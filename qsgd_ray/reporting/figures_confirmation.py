@@ -14,8 +14,9 @@ from plotly.subplots import make_subplots
 from qsgd_ray.analysis.profile import performance_profile
 from qsgd_ray.analysis.summary import ArmSummary, Row, confirm_rows, result
 from qsgd_ray.analysis.verdict import ArmVerdict
-from qsgd_ray.curve_figures import learning_curves, step_ratios
-from qsgd_ray.drawing import (
+from qsgd_ray.outcome import Ending
+from qsgd_ray.reporting.figures_curves import learning_curves, step_ratios
+from qsgd_ray.reporting.plot_style import (
     FAINT,
     GREY,
     LEAST_VIOLIN,
@@ -39,7 +40,6 @@ from qsgd_ray.drawing import (
     violin,
     whisker,
 )
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables
 
 

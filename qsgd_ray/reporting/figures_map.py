@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 from qsgd_ray.analysis.effect_map import EffectMap, MapCell
 from qsgd_ray.config.map import Setting
 from qsgd_ray.config.stages import Value
-from qsgd_ray.drawing import GREY, Drawn, Numbers, count, dress, silent
-from qsgd_ray.words import NONE, digits, factor, p_value, points, span
+from qsgd_ray.reporting.formatting import NONE, digits, factor, p_value, points, span
+from qsgd_ray.reporting.plot_style import GREY, Drawn, Numbers, count, dress, silent
 
 # From worse over nothing to better, all light enough for dark numbers on a white and on a black page.
 COLOURS = ((0.0, "#EE8A4A"), (0.5, "#DCDCDC"), (1.0, "#4FC3A0"))
