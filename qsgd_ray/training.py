@@ -22,7 +22,7 @@ from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
-from qsgd_ray.optimizer.of_arm import TELEMETRY_EVERY
+from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory

@@ -15,7 +15,7 @@ from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.config import NoiseSettings, Perturbation
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.perturbation import make_signal
+from qsgd_ray.optimizer.signals import make_signal
 
 whole = st.integers(0, 2**62)
 NOISE = NoiseSettings(depolarizing_1q=0.01, depolarizing_2q=0.02, p01=0.01)

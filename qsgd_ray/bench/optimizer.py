@@ -22,7 +22,7 @@ from qsgd_ray.bench.timing import interleaved
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.perturbation import circuit_angles
+from qsgd_ray.optimizer.signals import circuit_angles
 
 
 class Llama(NamedTuple):

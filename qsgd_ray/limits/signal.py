@@ -18,7 +18,7 @@ from qsgd_ray.config import Limits, SignalCurve
 from qsgd_ray.limits.measure import middle
 from qsgd_ray.limits.training import Trained, trained
 from qsgd_ray.limits_rows import Row, Size
-from qsgd_ray.optimizer.perturbation import circuit_angles
+from qsgd_ray.optimizer.signals import circuit_angles
 
 # The paper's text model has 1,000 blocks of 64 or so: one alone would leave the medians loose.
 MODELS = 8

@@ -1,11 +1,11 @@
 """The perturbed optimizer: the class that is torch.optim.AdamW plus lambda * Q, and what it is made of.
 
-A step's way: adamw.py asks layout.py which coordinates are perturbed, perturbation.py for their signal s, and lets
-at_once.py (few coordinates, circuits ahead of time) or by_runs.py (all of them, in one pass) take the step.
+A step's way: adamw.py asks layout.py which coordinates are perturbed, signals.py for their signal s, and lets
+gathered_step.py (few coordinates, circuits ahead of time) or chunked_step.py (all of them, in one pass) take the step.
 """
 
 from qsgd_ray.optimizer.adamw import SuperpositionalAdamW
-from qsgd_ray.optimizer.of_arm import make_optimizer
+from qsgd_ray.optimizer.factory import make_optimizer
 from qsgd_ray.optimizer.schedules import LambdaSchedule
 from qsgd_ray.optimizer.telemetry import Telemetry
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.config import Direction, Formula, Placement
-from qsgd_ray.optimizer.adam_steps import Piece, piece_of
+from qsgd_ray.optimizer.adam import Piece, piece_of
 from qsgd_ray.optimizer.coordinates import Blocks, Scope, Shard, coordinates, cut_blocks, origins
-from qsgd_ray.optimizer.native import NATIVE_FROM
-from qsgd_ray.optimizer.scattered import PLAIN
+from qsgd_ray.optimizer.gather import PLAIN
+from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.shards import HeldBlocks, Ranks, is_divided, own, shards_of
 
 # From so many tensors on, a loop in C++ over their few coordinates saves more than half of what torch's take: of 30

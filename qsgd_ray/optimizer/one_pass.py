@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from qsgd_ray.config import Direction, Formula, Placement
-from qsgd_ray.optimizer.adam_kernel import SOURCE
-from qsgd_ray.optimizer.adam_steps import Piece
-from qsgd_ray.optimizer.native import library
-from qsgd_ray.optimizer.perturbation import KernelSignal
+from qsgd_ray.optimizer.adam import Piece
+from qsgd_ray.optimizer.native.adam_kernel import SOURCE
+from qsgd_ray.optimizer.native.compiler import library
+from qsgd_ray.optimizer.signals import KernelSignal
 
 _PIECE = struct.Struct("@5P2q")
 _SETTINGS = struct.Struct("@10f")

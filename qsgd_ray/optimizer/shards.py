@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from qsgd_ray.optimizer.coordinates import Blocks, Part, Shard
-from qsgd_ray.optimizer.scattered import PLAIN, NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
+from qsgd_ray.optimizer.gather import PLAIN, NativePlaces, Places, TorchPlaces, Where, fit_native, native_kernels
 
 
 class Ranks(NamedTuple):

@@ -22,7 +22,7 @@ from qsgd_ray.circuits.statevector.simulate import (
     statevector,
     weight_of_first,
 )
-from qsgd_ray.optimizer.perturbation import circuit_angles
+from qsgd_ray.optimizer.signals import circuit_angles
 
 
 def qiskit_z(psi):

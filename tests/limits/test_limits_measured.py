@@ -13,7 +13,7 @@ from qsgd_ray.limits import measure
 from qsgd_ray.limits.run import measured, run_limits
 from qsgd_ray.limits.training import EPS, trained
 from qsgd_ray.limits_rows import SIZES, LimitsResults
-from qsgd_ray.optimizer.perturbation import circuit_angles
+from qsgd_ray.optimizer.signals import circuit_angles
 
 LIMITS = a_limits(budget_s=1e-3)
 

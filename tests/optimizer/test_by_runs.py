@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import flat
 
-from qsgd_ray.optimizer import SuperpositionalAdamW, adamw, by_runs, native
+from qsgd_ray.optimizer import SuperpositionalAdamW, adamw
+from qsgd_ray.optimizer import chunked_step as by_runs
+from qsgd_ray.optimizer.native import compiler as native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
 compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")

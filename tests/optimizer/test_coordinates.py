@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray.optimizer.coordinates import Shard, coordinates, cut_blocks
-from qsgd_ray.optimizer.scattered import Times
+from qsgd_ray.optimizer.gather import Times
 from qsgd_ray.optimizer.shards import HeldBlocks, shards_of
 
 scopes = st.sampled_from(["model", "tensor", "all"])

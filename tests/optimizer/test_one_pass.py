@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.optimizer import native
-from qsgd_ray.optimizer.adam_steps import Piece
+from qsgd_ray.optimizer.adam import Piece
+from qsgd_ray.optimizer.native import compiler as native
 from qsgd_ray.optimizer.one_pass import Rule, Squares, direction_squares, fits, one_pass
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")

@@ -14,7 +14,7 @@ from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Perturbation
 from qsgd_ray.config.circuit import Entangle, Rotation
-from qsgd_ray.optimizer.perturbation import CircuitSignal, SineSignal, ZeroSignal, circuit_angles, make_signal
+from qsgd_ray.optimizer.signals import CircuitSignal, SineSignal, ZeroSignal, circuit_angles, make_signal
 
 entanglements = st.sampled_from(get_args(Entangle))
 rotation_lists = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray.optimizer.coordinates import Part
-from qsgd_ray.optimizer.native import library
+from qsgd_ray.optimizer.native.compiler import library
 
 SOURCE = r"""
 #include <cstdint>

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray import random_keys as draws
-from qsgd_ray.optimizer.adam_steps import CHUNK, Piece, next_direction, rate, subtract, take_steps
+from qsgd_ray.optimizer.adam import CHUNK, Piece, next_direction, rate, subtract, take_steps
 from qsgd_ray.optimizer.layout import Model, Reading, Run
-from qsgd_ray.optimizer.native import NATIVE_FROM
+from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.one_pass import Rule, fits, one_pass
-from qsgd_ray.optimizer.perturbation import ClosedForm
+from qsgd_ray.optimizer.signals import ClosedForm
 from qsgd_ray.optimizer.telemetry import Norms
 
 # What this process holds of a parameter, and where that is in the model.

@@ -17,11 +17,11 @@ from torch import Tensor
 from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.backends.protocol import Pending, busy_s
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.optimizer.adam_steps import age_of, direction_of, rate
+from qsgd_ray.optimizer.adam import age_of, direction_of, rate
+from qsgd_ray.optimizer.gather import NativePlaces, Places, Times
 from qsgd_ray.optimizer.layout import Group, Layout, Model, Reading
-from qsgd_ray.optimizer.perturbation import CircuitSignal, Signal
-from qsgd_ray.optimizer.scattered import NativePlaces, Places, Times
 from qsgd_ray.optimizer.shards import HeldBlocks, own
+from qsgd_ray.optimizer.signals import CircuitSignal, Signal
 from qsgd_ray.optimizer.telemetry import Norms
 
 
@@ -142,7 +142,7 @@ def step_at_once(
 ) -> None:
     """One step of the whole model; `adam_step` takes Adam's own, `step` counts those before.
 
-    `fit`: the gradients that are there are all such as C++ may point at (scattered.py).
+    `fit`: the gradients that are there are all such as C++ may point at (gather.py).
     """
     moments = reading.placement == "moments"
     with _contiguous_gradients(model) if moments and not fit else nullcontext():

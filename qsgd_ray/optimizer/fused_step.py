@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qsgd_ray.optimizer.gather import address, fit_native, native_kernels
 from qsgd_ray.optimizer.layout import NATIVE_TENSORS
-from qsgd_ray.optimizer.scattered import address, fit_native, native_kernels
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
 

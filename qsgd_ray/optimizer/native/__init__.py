@@ -1,0 +1,1 @@
+"""C++ kernels of the optimizer, compiled on first use."""
