@@ -28,7 +28,6 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from torch.distributed import ProcessGroup
 
-from qsgd_ray.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
@@ -37,14 +36,15 @@ from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.pool.part import longest_wait_s
-from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
-from qsgd_ray.training import run, train
+from qsgd_ray.training.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
+from qsgd_ray.training.loop import run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 if TYPE_CHECKING:
-    from qsgd_ray.checkpoints import Checkpoints
+    from qsgd_ray.training.checkpoints import Checkpoints
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
@@ -222,7 +222,7 @@ def checkpoints_of(
     every = site.resources.checkpoint_steps
     if every is None:
         return None
-    from qsgd_ray.checkpoints import Checkpoints
+    from qsgd_ray.training.checkpoints import Checkpoints
 
     return Checkpoints(
         site.results.storage,

@@ -30,7 +30,7 @@ class Measurement:
     on them, wherever they are (None: they do not tell). `evaluation_s`: seconds of evaluation so far, beside `wall_s`.
 
     `n_tokens` and `model_flops`: what was trained on so far, by all workers (models/flops.py; None: not counted).
-    `peak_flops_per_s`: of one worker, measured (matmul_speed.py). `peak_memory_bytes`: of the largest worker.
+    `peak_flops_per_s`: of one worker, measured (training/hardware.py). `peak_memory_bytes`: of the largest worker.
     """
 
     epoch: int

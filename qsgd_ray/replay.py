@@ -25,10 +25,10 @@ from qsgd_ray.connection import private_ray, refuse_what_cannot_run
 from qsgd_ray.distributed import Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
-from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
-from qsgd_ray.training import Training, run, train
+from qsgd_ray.training.loop import Training, run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 Row = dict[str, Any]

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qsgd_ray.bulletin import Bulletin, Event
-from qsgd_ray.checkpoint_index import FOLDER as CHECKPOINTS
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
@@ -24,6 +23,7 @@ from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.circuit_pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
+from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
 from qsgd_ray.tried import best_point, tried_points
 
 POOL_START_TIMEOUT_S = 300

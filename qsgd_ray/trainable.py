@@ -27,15 +27,15 @@ from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.distributed import Site, checkpoints_of, run_trials
 from qsgd_ray.one_node import groups_given_back
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
-from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.rung import Rung
 from qsgd_ray.storage import StorageError
-from qsgd_ray.training import Training, train
+from qsgd_ray.training.loop import Training, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import Workload, make_workload
 
 if TYPE_CHECKING:
-    from qsgd_ray.checkpoints import Checkpoints
+    from qsgd_ray.training.checkpoints import Checkpoints
 
 SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from qsgd_ray.checkpoints import Checkpoints
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Outcome
-from qsgd_ray.replica import Replica
 from qsgd_ray.storage import Storage, storage_at
-from qsgd_ray.training import run, train
+from qsgd_ray.training.checkpoints import Checkpoints
+from qsgd_ray.training.loop import run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 TIMEOUT = timedelta(seconds=180)

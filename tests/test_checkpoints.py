@@ -17,14 +17,14 @@ from problems_made import a_language_task
 from stores_made import BUCKET, credentials, s3_server
 from test_training import a_trial, timeless
 
-from qsgd_ray import checkpoints as module
-from qsgd_ray.checkpoints import Checkpoints
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Perturbation, QuantumAttention
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.replica import ALONE
 from qsgd_ray.storage import StorageError, storage_at
-from qsgd_ray.training import run, train
+from qsgd_ray.training import checkpoints as module
+from qsgd_ray.training.checkpoints import Checkpoints
+from qsgd_ray.training.loop import run, train
+from qsgd_ray.training.replica import ALONE
 from qsgd_ray.workloads import make_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")

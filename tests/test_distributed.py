@@ -20,11 +20,11 @@ from qsgd_ray.connection import refuse_what_cannot_run, shortage
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.circuit_pool import CircuitPool
-from qsgd_ray.replica import Replica
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
 from qsgd_ray.study import POOL_START_TIMEOUT_S
-from qsgd_ray.training import run, train
+from qsgd_ray.training.loop import run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 # Without dropout, which is drawn per replica, one replica and two train the same model.

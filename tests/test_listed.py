@@ -15,7 +15,7 @@ from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.study import run_study
-from qsgd_ray.training import run, train
+from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
 SINE = Perturbation(source="sine", lambda_=5.0, n_qubits=2)

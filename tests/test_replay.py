@@ -16,7 +16,7 @@ from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.replay import Difference, Replay, elsewhere, kept_trial, replay
 from qsgd_ray.results import Results
-from qsgd_ray.training import run, train
+from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=2)

@@ -25,7 +25,7 @@ from qsgd_ray.search import SCORE, ArmSearches, run_search
 from qsgd_ray.search_view import FILE
 from qsgd_ray.study import unfinished
 from qsgd_ray.trainable import on_workers
-from qsgd_ray.training import run
+from qsgd_ray.training.loop import run
 
 RATE = LogUniform(low=1e-4, high=1e-1)
 THREE = a_study(

@@ -10,7 +10,7 @@ from qsgd_ray.config import Arm, LogUniform, Perturbation, Search
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
-from qsgd_ray.training import run, train
+from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,8 +12,8 @@ from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.replica import Replica
-from qsgd_ray.training import fingerprint, run, train
+from qsgd_ray.training.loop import fingerprint, run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 

@@ -15,9 +15,9 @@ from qsgd_ray.config import Arm, ChatFormat, LanguageTask, Perturbation, StudyEr
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import AnswerCounts, Ending, Outcome
-from qsgd_ray.replica import Replica
 from qsgd_ray.results.schema import trial_row
-from qsgd_ray.training import fingerprint, run, train
+from qsgd_ray.training.loop import fingerprint, run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import llm, make_workload
 from qsgd_ray.workloads.chat import encode
 from qsgd_ray.workloads.generation import Answer

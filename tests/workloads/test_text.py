@@ -25,8 +25,8 @@ from qsgd_ray.models.attention import QuantumAttention as QuantumAttentionModule
 from qsgd_ray.models.transformer import TransformerClassifier
 from qsgd_ray.optimizer import make_optimizer
 from qsgd_ray.outcome import Ending
-from qsgd_ray.replica import Replica
-from qsgd_ray.training import fingerprint, run, train
+from qsgd_ray.training.loop import fingerprint, run, train
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 from qsgd_ray.workloads.calibrate import epochs_to, learning_curve, main
 from qsgd_ray.workloads.text import best_accuracy, class_orders, make_split, motifs

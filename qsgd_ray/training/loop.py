@@ -20,18 +20,17 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.matmul_speed import matmul_flops_per_s
 from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, make_optimizer
 from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
-from qsgd_ray.peak_memory import peak_memory_bytes, reset_peak_memory
-from qsgd_ray.replica import ALONE, Replica, spread, whole, whole_weights
-from qsgd_ray.training_state import Parts, Progress
+from qsgd_ray.training.hardware import matmul_flops_per_s, peak_memory_bytes, reset_peak_memory
+from qsgd_ray.training.replica import ALONE, Replica, spread, whole, whole_weights
+from qsgd_ray.training.state import Parts, Progress
 from qsgd_ray.workloads import Workload
 
 if TYPE_CHECKING:
-    from qsgd_ray.checkpoints import Checkpoints
+    from qsgd_ray.training.checkpoints import Checkpoints
 
 Training = Generator[Measurement, bool | None, Outcome]
 

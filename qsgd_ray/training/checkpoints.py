@@ -27,13 +27,13 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from qsgd_ray.checkpoint_files import reader_at, writer_at
-from qsgd_ray.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, forget, newest_step, step_names
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.outcome import Measurement
-from qsgd_ray.replica import ALONE, Replica
 from qsgd_ray.storage import Storage, StorageError
-from qsgd_ray.training_state import Parts, Progress
+from qsgd_ray.training.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, forget, newest_step, step_names
+from qsgd_ray.training.checkpoint_store import reader_at, writer_at
+from qsgd_ray.training.replica import ALONE, Replica
+from qsgd_ray.training.state import Parts, Progress
 
 STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
 
