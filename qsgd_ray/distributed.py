@@ -35,7 +35,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import Cluster
 from qsgd_ray.one_node import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.pool.part import longest_wait_s
+from qsgd_ray.pool.pending import longest_wait_s
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step

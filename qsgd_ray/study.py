@@ -20,7 +20,7 @@ from qsgd_ray.connection import Cluster, needs_circuits
 from qsgd_ray.distributed import ATTEMPTS, Site
 from qsgd_ray.listed import run_listed
 from qsgd_ray.outcome import Ending, Measurement
-from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS

@@ -19,7 +19,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.connection import refuse_what_cannot_run, shortage
 from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
 from qsgd_ray.study import POOL_START_TIMEOUT_S

@@ -32,8 +32,8 @@ from qsgd_ray.config.circuit import Readout
 from qsgd_ray.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
 from qsgd_ray.pool.backend import PoolBackend
-from qsgd_ray.pool.circuit_pool import CircuitPool
-from qsgd_ray.pool.switchboard import Member, Switchboard
+from qsgd_ray.pool.pool import CircuitPool
+from qsgd_ray.pool.router import Member, Switchboard
 from qsgd_ray.workloads import make_workload
 
 PAPER = CircuitSpec(4)

@@ -16,7 +16,7 @@ from qsgd_ray.config import Limits, PoolCurve
 from qsgd_ray.connection import private_ray
 from qsgd_ray.limits.measure import Call, in_turns, spread
 from qsgd_ray.limits_rows import Row, Size
-from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.pool import CircuitPool
 
 TIMEOUT_S, START_S = 60.0, 120.0
 CPUS = 1.0  # of an actor

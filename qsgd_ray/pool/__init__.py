@@ -1,1 +1,1 @@
-"""Circuits on Ray actors: circuit_pool.py starts them, backend.py is what a training worker asks."""
+"""Circuits on Ray actors: pool.py starts them, backend.py is what a training worker asks."""

@@ -15,10 +15,10 @@ from qsgd_ray.circuits.backends.protocol import CircuitBackend, Sampling, Sampli
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import AutoBackend, make_backend
-from qsgd_ray.pool.asked import Asked
-from qsgd_ray.pool.door import Address, AtWork, Door
+from qsgd_ray.pool.load import Load, Presence
 from qsgd_ray.pool.metrics import PoolMetrics
-from qsgd_ray.pool.presence import Load, Presence
+from qsgd_ray.pool.request import Asked
+from qsgd_ray.pool.transport import Address, AtWork, Door
 
 
 class CircuitActor:

@@ -50,7 +50,7 @@ def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the
 
 
 def test_by_ray_s_calls_no_line_is_taken(small, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.switchboard.DOOR_S", 30.0)  # a busy machine may take its time
+    monkeypatch.setattr("qsgd_ray.pool.router.DOOR_S", 30.0)  # a busy machine may take its time
     with bench._pool(1) as pool:
         by_calls = PoolBackend(bench._RaysCalls.of(pool.actors))
         for asker, lines in ((pool, 1), (by_calls, 0)):

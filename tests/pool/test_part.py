@@ -19,9 +19,9 @@ from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.distributed import group_timeout_s
 from qsgd_ray.pool.actor import CircuitActor
-from qsgd_ray.pool.circuit_pool import CircuitPool
-from qsgd_ray.pool.door import Line
-from qsgd_ray.pool.part import Part, longest_wait_s
+from qsgd_ray.pool.pending import Part, longest_wait_s
+from qsgd_ray.pool.pool import CircuitPool
+from qsgd_ray.pool.transport import Line
 from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 

@@ -16,7 +16,7 @@ from test_distributed import CIRCUIT, a_trial, rows_of, site_of, timeless
 
 from qsgd_ray.distributed import run_trials
 from qsgd_ray.outcome import Ending
-from qsgd_ray.pool.circuit_pool import CircuitPool
+from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study import POOL_START_TIMEOUT_S
 
 KILLS, LONGEST_S = 10, 30

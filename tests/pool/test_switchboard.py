@@ -9,14 +9,14 @@ import torch
 from pool_asked import SPEC, angles
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
-from qsgd_ray.pool.door import Line, LineBroken
-from qsgd_ray.pool.switchboard import IN_FLIGHT, Member, Switchboard
+from qsgd_ray.pool.router import IN_FLIGHT, Member, Switchboard
+from qsgd_ray.pool.transport import Line, LineBroken
 
 
 @pytest.fixture(autouse=True)
 def _doors_are_waited_for(monkeypatch):
     """A training goes on with Ray's calls where an address takes a second, as it may on a busy machine."""
-    monkeypatch.setattr("qsgd_ray.pool.switchboard.DOOR_S", 30.0)
+    monkeypatch.setattr("qsgd_ray.pool.router.DOOR_S", 30.0)
 
 
 def test_no_more_than_some_calls_are_under_way(pool):
@@ -45,7 +45,7 @@ def test_a_door_that_cannot_be_reached_is_not_tried_at_every_step(made, monkeypa
         tried.append(1)
         raise LineBroken("timed out")
 
-    monkeypatch.setattr("qsgd_ray.pool.switchboard.Line", unreachable)
+    monkeypatch.setattr("qsgd_ray.pool.router.Line", unreachable)
     for seed in range(5):
         near = TorchBackend().submit(SPEC, angles(3, seed)).result()
         assert torch.equal(backend.submit(SPEC, angles(3, seed)).result(), near)
@@ -90,7 +90,7 @@ def test_a_line_that_breaks_while_room_is_waited_for_is_hung_up(pool, silent):
 
 
 def test_for_room_is_waited_once_until_an_answer_comes(pool, silent, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.switchboard.ROOM_S", 0.2)
+    monkeypatch.setattr("qsgd_ray.pool.router.ROOM_S", 0.2)
     board = pool.backend().actors
     board._lines[0] = line = Line(silent, b"any")
     line._waiting.extend(range(IN_FLIGHT))
@@ -109,7 +109,7 @@ def test_whoever_lets_lines_in_and_hangs_up_is_asked_by_ray_s_calls(pool, monkey
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=let_in_and_hang_up, args=(listener,), daemon=True).start()
         elsewhere = listener.getsockname()
-        monkeypatch.setattr("qsgd_ray.pool.switchboard.Line", lambda _, secret: Line(elsewhere, secret))
+        monkeypatch.setattr("qsgd_ray.pool.router.Line", lambda _, secret: Line(elsewhere, secret))
         backend = pool.backend()
         assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
         assert backend.actors._shut

@@ -16,10 +16,10 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
+from qsgd_ray.pool.autoscaler_policy import PoolSize
+from qsgd_ray.pool.load import Load, mean_requests
+from qsgd_ray.pool.membership import REFRESH_S, Roster
 from qsgd_ray.pool.metrics import PoolMetrics
-from qsgd_ray.pool.pool_size import PoolSize
-from qsgd_ray.pool.presence import Load, mean_requests
-from qsgd_ray.pool.roster import REFRESH_S, Roster
 
 LOOK_S = 0.5
 # Who has not answered for so long is off the roster. A process that simulates answers beside its work, if late where

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.request import Asked
 
 CACHE_BYTES = 2**26
 

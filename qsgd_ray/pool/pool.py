@@ -16,13 +16,13 @@ from ray.exceptions import RayActorError
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool.actor import CircuitActor
-from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.autoscaler import Keeper
+from qsgd_ray.pool.autoscaler_policy import PoolSize
 from qsgd_ray.pool.backend import PoolBackend
-from qsgd_ray.pool.keeper import Keeper
-from qsgd_ray.pool.part import ATTEMPTS
-from qsgd_ray.pool.pool_size import PoolSize
-from qsgd_ray.pool.roster import Roster
-from qsgd_ray.pool.switchboard import Switchboard
+from qsgd_ray.pool.membership import Roster
+from qsgd_ray.pool.pending import ATTEMPTS
+from qsgd_ray.pool.request import Asked
+from qsgd_ray.pool.router import Switchboard
 
 
 class CircuitPool:
@@ -45,7 +45,7 @@ class CircuitPool:
         resources: dict[str, float] | None = None,
         idle_s: float = 30.0,
     ) -> None:
-        # A call that dies with its actor is asked again by whoever wants the answer (part.py): repeated by Ray, one
+        # A call that dies with its actor is asked again by whoever wants the answer (pending.py): repeated by Ray, one
         # that hangs would hang the restarted actor for nobody.
         shell = ray.remote(
             num_cpus=cpus_per_actor,

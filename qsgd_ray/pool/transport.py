@@ -31,7 +31,7 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings, Readout
-from qsgd_ray.pool.asked import Asked
+from qsgd_ray.pool.request import Asked
 
 # Bytes of the header, of the angles and of the keys, circuits, and of how many they are a part; and back: what it is,
 # seconds at work, rows, columns.
