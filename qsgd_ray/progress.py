@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.bulletin import Event
 from qsgd_ray.config import Stage
+from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 

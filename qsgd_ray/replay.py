@@ -21,8 +21,8 @@ from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Resources, Study, StudyError
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.connection import private_ray, refuse_what_cannot_run
-from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.execution.connection import private_ray, refuse_what_cannot_run
+from qsgd_ray.execution.train_group import Site, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results

@@ -9,16 +9,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qsgd_ray.bulletin import Bulletin, Event
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
-from qsgd_ray.connection import Cluster, needs_circuits
-from qsgd_ray.distributed import ATTEMPTS, Site
-from qsgd_ray.listed import run_listed
+from qsgd_ray.execution.connection import Cluster, needs_circuits
+from qsgd_ray.execution.events import Bulletin, Event
+from qsgd_ray.execution.fixed_trials import run_listed
+from qsgd_ray.execution.train_group import ATTEMPTS, Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results

@@ -50,7 +50,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory):
     """A private cluster with room for two trials of two workers and a circuit actor."""
-    from qsgd_ray.connection import connect
+    from qsgd_ray.execution.connection import connect
 
     # What tests hand to workers is found there by the name of its module.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

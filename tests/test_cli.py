@@ -99,7 +99,7 @@ def test_a_missing_study_and_a_missing_result_are_one_line(monkeypatch, capsys, 
 
 
 def test_sigterm_before_the_first_trial_is_exit_code_143_and_no_traceback(monkeypatch, capsys, study_file, tmp_path):
-    from qsgd_ray import connection
+    from qsgd_ray.execution import connection
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from processes import lives
 
-from qsgd_ray.connection import LATE, STARTS, end, start_patiently
+from qsgd_ray.execution.connection import LATE, STARTS, end, start_patiently
 
 
 class Late:
@@ -75,7 +75,7 @@ def test_any_other_error_is_told_at_once(late):
 ENDED = """
 import time
 import psutil
-from qsgd_ray.connection import _is_of_ray, _lives, private_ray
+from qsgd_ray.execution.connection import _is_of_ray, _lives, private_ray
 
 def others():  # its own processes start such that live for a moment
     return [process for process in family if not _is_of_ray(process) and _lives(process)]
@@ -100,7 +100,7 @@ def test_a_private_ray_leaves_none_of_its_processes_behind():
 
 def test_what_outlives_its_ray_is_ended(monkeypatch):
     """As agents do whose raylet was killed: left alone, they try for a minute to tell a head that is gone."""
-    monkeypatch.setattr("qsgd_ray.connection.GRACE_S", 0.2)
+    monkeypatch.setattr("qsgd_ray.execution.connection.GRACE_S", 0.2)
     stubborn = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     ended = subprocess.Popen([sys.executable, "-c", ""])
     processes = [psutil.Process(own.pid) for own in (stubborn, ended)]

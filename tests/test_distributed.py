@@ -16,8 +16,8 @@ from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Arm, Perturbation, Resources, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.connection import refuse_what_cannot_run, shortage
-from qsgd_ray.distributed import ATTEMPTS, Site, require_equal_replicas, run_trials
+from qsgd_ray.execution.connection import refuse_what_cannot_run, shortage
+from qsgd_ray.execution.train_group import ATTEMPTS, Site, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
@@ -147,7 +147,7 @@ def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undistur
 
 
 def test_a_failed_trial_does_not_keep_the_next_from_running(cluster, tmp_path, monkeypatch):
-    from qsgd_ray import distributed
+    from qsgd_ray.execution import train_group as distributed
 
     error = distributed.TrialError("Traceback ...", measurements=(measured(1, 0.5), measured(2, 0.6)))
 
@@ -165,7 +165,7 @@ def test_a_failed_trial_does_not_keep_the_next_from_running(cluster, tmp_path, m
 
 
 def gone(kind: str) -> Exception:
-    from qsgd_ray import distributed
+    from qsgd_ray.execution import train_group as distributed
 
     if kind == "circuits":
         return WorkerGroupError("raised", {1: distributed.TrialError("CircuitsLost: ...", lost=True)})
@@ -174,7 +174,7 @@ def gone(kind: str) -> Exception:
 
 @pytest.mark.parametrize("kind", ["circuits", "controller"])
 def test_a_trial_that_lost_its_circuits_or_its_controller_is_tried_again(cluster, tmp_path, monkeypatch, kind):
-    from qsgd_ray import distributed
+    from qsgd_ray.execution import train_group as distributed
 
     fits = []
 
@@ -192,7 +192,7 @@ def test_a_trial_that_lost_its_circuits_or_its_controller_is_tried_again(cluster
 
 
 def test_what_a_trial_raised_survives_the_way_to_the_driver():
-    from qsgd_ray.distributed import TrialError
+    from qsgd_ray.execution.train_group import TrialError
 
     sent = TrialError("told", True, (measured(1, 0.5),))
     came = pickle.loads(pickle.dumps(sent))
@@ -200,7 +200,7 @@ def test_what_a_trial_raised_survives_the_way_to_the_driver():
 
 
 def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path, monkeypatch):
-    from qsgd_ray import distributed
+    from qsgd_ray.execution import train_group as distributed
 
     fits = []
 
@@ -217,7 +217,7 @@ def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path
 
 
 def test_rows_that_are_there_are_left_alone(cluster, tmp_path, monkeypatch):
-    from qsgd_ray import distributed
+    from qsgd_ray.execution import train_group as distributed
 
     site = site_of(tmp_path / "small", cluster)
     site.results.write(a_trial(0), Outcome(Ending.COMPLETED))
@@ -254,7 +254,7 @@ def test_the_private_cluster_listens_on_loopback_only(cluster):
 
 
 def test_a_private_cluster_announces_what_the_study_needs():
-    from qsgd_ray.connection import logical_cpus
+    from qsgd_ray.execution.connection import logical_cpus
 
     sine = a_study()
     circuit = with_overrides(sine, ["arms.sine.perturbation.source=circuit"])
@@ -277,6 +277,6 @@ def test_what_a_cluster_lacks_is_told_with_the_kind_of_node(cluster):
 def test_an_engine_that_is_not_installed_is_refused_in_one_line(monkeypatch):
     study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "resources.circuit_engine=aer"])
     refuse_what_cannot_run(study, None)
-    monkeypatch.setattr("qsgd_ray.connection.find_spec", lambda _: None)
+    monkeypatch.setattr("qsgd_ray.execution.connection.find_spec", lambda _: None)
     with pytest.raises(StudyError, match=r"resources\.circuit_engine: got 'aer'; allowed: auto, torch, chain"):
         refuse_what_cannot_run(study, None)

@@ -20,8 +20,8 @@ from processes import lives, name_of
 from test_cli import command, wait_until
 from test_distributed import timeless
 
+from qsgd_ray.execution.scratch import PREFIX
 from qsgd_ray.results import read
-from qsgd_ray.scratch import PREFIX
 
 pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1200)]
 

@@ -15,7 +15,7 @@ from test_distributed import a_trial, rows_of, site_of, timeless
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Perturbation, Resources
-from qsgd_ray.distributed import run_trials
+from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError
 from qsgd_ray.config.loading import load_study
-from qsgd_ray.connection import refuse_what_cannot_run
+from qsgd_ray.execution.connection import refuse_what_cannot_run
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import summary_table, verdict_table

@@ -7,11 +7,12 @@ import pytest
 from made import SMALL_TASK, a_study
 from test_distributed import a_trial, quiet, rows_of, site_of, timeless
 
-from qsgd_ray import distributed, listed
 from qsgd_ray.config import Arm, Confirm, Map, Perturbation
 from qsgd_ray.config.trial import map_trials
-from qsgd_ray.distributed import run_trials
-from qsgd_ray.listed import run_listed
+from qsgd_ray.execution import fixed_trials as listed
+from qsgd_ray.execution import train_group as distributed
+from qsgd_ray.execution.fixed_trials import run_listed
+from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.study import run_study

@@ -19,12 +19,12 @@ from test_search_view import shown
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Resources, Search, Study
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trial
+from qsgd_ray.execution.trainable import on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search import SCORE, ArmSearches, run_search
 from qsgd_ray.search_view import FILE
 from qsgd_ray.study import unfinished
-from qsgd_ray.trainable import on_workers
 from qsgd_ray.training.loop import run
 
 RATE = LogUniform(low=1e-4, high=1e-1)
@@ -250,7 +250,7 @@ def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_p
 
 @pytest.mark.parametrize("stop_after", [2, None])
 def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, monkeypatch, stop_after):
-    from qsgd_ray import trainable
+    from qsgd_ray.execution import trainable
 
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
 
@@ -276,7 +276,7 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
 
 
 def test_a_trial_whose_workers_stay_lost_is_no_result_for_the_sampler(cluster, tmp_path, monkeypatch):
-    from qsgd_ray import trainable
+    from qsgd_ray.execution import trainable
 
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
     monkeypatch.setattr(trainable, "run_trials", lambda _, site: site.results.write(trial, Outcome(Ending.LOST)))
@@ -285,7 +285,7 @@ def test_a_trial_whose_workers_stay_lost_is_no_result_for_the_sampler(cluster, t
 
 
 def test_what_ends_a_group_for_good_is_raised(cluster, tmp_path, monkeypatch):
-    from qsgd_ray import trainable
+    from qsgd_ray.execution import trainable
 
     def fail(trials, site):
         raise ZeroDivisionError("planted")

@@ -24,7 +24,7 @@ from qsgd_ray import storage
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
-from qsgd_ray.distributed import _ended_by
+from qsgd_ray.execution.train_group import _ended_by
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read

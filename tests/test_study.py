@@ -11,7 +11,7 @@ from qsgd_ray import study as stages
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.config.loading import asked_scale, load_study, with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
-from qsgd_ray.connection import check_memory, needs_circuits, refuse_what_cannot_run
+from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished

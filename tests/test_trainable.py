@@ -4,12 +4,12 @@ import pytest
 from made import SMALL_TASK, a_study
 from test_distributed import site_of, timeless
 
-from qsgd_ray import trainable
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Arm, LogUniform, Perturbation, Search
 from qsgd_ray.config.trial import search_trials
+from qsgd_ray.execution import trainable
+from qsgd_ray.execution.trainable import EPOCH, SCORE, TunedTrial
 from qsgd_ray.outcome import Ending
-from qsgd_ray.trainable import EPOCH, SCORE, TunedTrial
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 

@@ -27,8 +27,8 @@ from qsgd_ray.config import (
     Transformer,
 )
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.connection import Cluster, private_ray
-from qsgd_ray.distributed import Site
+from qsgd_ray.execution.connection import Cluster, private_ray
+from qsgd_ray.execution.train_group import Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 from qsgd_ray.search import run_search

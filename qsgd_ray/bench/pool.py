@@ -29,7 +29,7 @@ from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Arm, Perturbation, TextTask
 from qsgd_ray.config.circuit import Readout
-from qsgd_ray.connection import private_ray
+from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.pool import CircuitPool

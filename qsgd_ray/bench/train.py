@@ -27,8 +27,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from qsgd_ray.bench.rows import Timing, of_pairs, timings
 from qsgd_ray.config import Arm, Confirm, Decision, LanguageTask, Resources, Search, Study, WordProblems
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.connection import Cluster, private_ray
-from qsgd_ray.distributed import Site, run_trials
+from qsgd_ray.execution.connection import Cluster, private_ray
+from qsgd_ray.execution.train_group import Site, run_trials
 from qsgd_ray.models.pretrained import TINY
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.optimizer import make_optimizer

@@ -61,7 +61,7 @@ def bench_train(
     storage: BenchStorage = BENCH_RESULTS,
 ) -> None:
     """What Ray Train, reports and checkpoints add to a step of fine-tuning SmolLM2-135M (make llm installs it)."""
-    from qsgd_ray.connection import settle
+    from qsgd_ray.execution.connection import settle
 
     settle()
     from qsgd_ray.bench.train import cases
@@ -76,7 +76,7 @@ def bench_engine(
     storage: BenchStorage = BENCH_RESULTS,
 ) -> None:
     """What the search adds to a trial beyond training, beside Ray Tune with empty trials."""
-    from qsgd_ray.connection import settle
+    from qsgd_ray.execution.connection import settle
 
     settle()
     from qsgd_ray.bench.engine import cases

@@ -28,7 +28,7 @@ def replay(
 ) -> None:
     """Run one trial of a study again, on this machine, and compare it bit for bit with its row."""
     place = storage_at(where, "DIR")
-    from qsgd_ray.connection import settle
+    from qsgd_ray.execution.connection import settle
 
     settle()
     from qsgd_ray.replay import elsewhere, kept_trial

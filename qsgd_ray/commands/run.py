@@ -103,11 +103,11 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 def _run(
     study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None, track: list[str]
 ) -> None:
-    from qsgd_ray.connection import connect, refuse_what_cannot_run, settle, shortage
+    from qsgd_ray.execution.connection import connect, refuse_what_cannot_run, settle, shortage
 
     settle()
-    from qsgd_ray.bulletin import Bulletin
     from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.execution.events import Bulletin
     from qsgd_ray.progress import Progress
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
@@ -174,7 +174,7 @@ def _run(
 def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
     if address is not None:
         raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
-    from qsgd_ray.connection import settle
+    from qsgd_ray.execution.connection import settle
 
     settle()
     import torch

@@ -28,7 +28,7 @@ from qsgd_ray.config.errors import StudyError
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
-# What one machine can hold is checked where the circuits run (connection.py): 30 qubits are a 16 GiB state, but shallow
+# What one machine can hold is checked where the circuits run (execution/connection.py): 30 qubits are a 16 GiB state, but shallow
 # chains of thousands are none (circuits/chain/expectations.py).
 MAX_QUBITS = 4096
 QubitCount = Annotated[

@@ -13,7 +13,7 @@ from qsgd_ray.bench.timing import one_thread
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Limits, PoolCurve
-from qsgd_ray.connection import private_ray
+from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.limits.measure import Call, in_turns, spread
 from qsgd_ray.limits_rows import Row, Size
 from qsgd_ray.pool.pool import CircuitPool

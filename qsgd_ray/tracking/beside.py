@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 
-from qsgd_ray.bulletin import Event
+from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
 from qsgd_ray.tracking.asked import Asked

@@ -21,7 +21,7 @@ SHARE = r"Ray's other processes: \d+ % of a core"
 
 SCRIPT = """
 import sys
-from qsgd_ray.connection import settle
+from qsgd_ray.execution.connection import settle
 settle()
 from qsgd_ray.config import WordProblems
 from qsgd_ray.bench.train import training_step

@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
-from qsgd_ray.distributed import group_timeout_s
+from qsgd_ray.execution.train_group import group_timeout_s
 from qsgd_ray.pool.actor import CircuitActor
 from qsgd_ray.pool.pending import Part, longest_wait_s
 from qsgd_ray.pool.pool import CircuitPool

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.util import placement_group_table
 from test_distributed import CIRCUIT, a_trial, rows_of, site_of, timeless
 
-from qsgd_ray.distributed import run_trials
+from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study import POOL_START_TIMEOUT_S

@@ -9,10 +9,10 @@ from made import a_study
 from test_cli import command_output, said_by
 from test_results import measured
 
-from qsgd_ray.bulletin import Event
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
+from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at

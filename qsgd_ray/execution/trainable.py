@@ -24,11 +24,11 @@ from qsgd_ray.analysis.objectives import RunResult, judged
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
-from qsgd_ray.distributed import Site, checkpoints_of, run_trials
-from qsgd_ray.one_node import groups_given_back
+from qsgd_ray.execution.private_ray import groups_given_back
+from qsgd_ray.execution.stop_channel import Rung
+from qsgd_ray.execution.train_group import Site, checkpoints_of, run_trials
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.rung import Rung
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training.loop import Training, train
 from qsgd_ray.training.replica import Replica

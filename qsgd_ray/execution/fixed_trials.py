@@ -1,7 +1,7 @@
 """Trials that are known beforehand: a list of them in, their rows in the study's folder out.
 
 Trials of one worker run beside each other, as many as Ray has room for, on actors that Tune uses again; a group of
-workers (distributed.py) takes its trials one after the other.
+workers (train_group.py) takes its trials one after the other.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ray import tune
 
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.distributed import Site, run_trials
-from qsgd_ray.trainable import TunedTrial, through_tune
+from qsgd_ray.execution.train_group import Site, run_trials
+from qsgd_ray.execution.trainable import TunedTrial, through_tune
 
 
 class ListedTrial(TunedTrial):
@@ -34,7 +34,7 @@ def run_listed(
     """Give every trial its row; those that have one are left alone. All use the same number of workers.
 
     `at_once`: so many trials of one worker at most; None: as many as there is room for. Whoever loses its process or
-    its circuits is tried again as distributed.py says.
+    its circuits is tried again as train_group.py says.
     """
     waiting = [trial for trial in trials if not site.results.has(trial.trial_id)]
     if waiting and waiting[0].workers == 1:
