@@ -22,9 +22,9 @@ from qsgd_ray.execution.train_group import ATTEMPTS, Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
-from qsgd_ray.search import run_search
+from qsgd_ray.search.observations import best_point, tried_points
+from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
-from qsgd_ray.tried import best_point, tried_points
 
 POOL_START_TIMEOUT_S = 300
 

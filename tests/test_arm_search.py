@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from made import a_study
 from test_config import CONDITIONAL
 
-from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Search, Uniform
+from qsgd_ray.search.arm_search import ArmSearch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -22,8 +22,8 @@ from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution.trainable import on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search import SCORE, ArmSearches, run_search
-from qsgd_ray.search_view import FILE
+from qsgd_ray.search.optuna_journal import FILE
+from qsgd_ray.search.tune import SCORE, ArmSearches, run_search
 from qsgd_ray.study import unfinished
 from qsgd_ray.training.loop import run
 

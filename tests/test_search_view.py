@@ -17,13 +17,13 @@ from test_cli import wait_until
 from test_config import CONDITIONAL
 from test_results import measured
 
-from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.commands import dashboard as command
 from qsgd_ray.config import Arm, LogUniform, Search, Study, StudyError
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search_view import FILE, SearchView, is_readable, view_of
+from qsgd_ray.search.arm_search import ArmSearch
+from qsgd_ray.search.optuna_journal import FILE, SearchView, is_readable, view_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 STUDY = a_study(
@@ -45,7 +45,7 @@ def outcome(ending: Ending, seed: int) -> Outcome:
 
 
 def told(results: Results, view: SearchView | None, until: int = len(ENDINGS), study: Study = STUDY) -> None:
-    """A search as search.py goes through it, one trial at a time, with the endings above."""
+    """A search as search/tune.py goes through it, one trial at a time, with the endings above."""
     for index, arm in enumerate(study.arms):
         if not arm.spaces():
             continue
@@ -265,6 +265,6 @@ def test_a_folder_in_which_no_journal_can_be_written_is_one_line(results, path, 
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("qsgd_ray.search_view.view_of", full)
+    monkeypatch.setattr("qsgd_ray.search.optuna_journal.view_of", full)
     with pytest.raises(StudyError, match=r"allowed: a folder in which optuna.log can be written \(no space left\)"):
         command.shown(str(results.path), tmp_path)

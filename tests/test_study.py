@@ -14,8 +14,8 @@ from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
+from qsgd_ray.search.observations import best_point
 from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished
-from qsgd_ray.tried import best_point
 
 STUDIES = Path(__file__).parent.parent / "studies"
 

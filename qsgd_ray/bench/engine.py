@@ -31,7 +31,7 @@ from qsgd_ray.execution.connection import Cluster, private_ray
 from qsgd_ray.execution.train_group import Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
-from qsgd_ray.search import run_search
+from qsgd_ray.search.tune import run_search
 
 STAGE, BEYOND, EMPTY = "search stage", "of it beyond training", "Tune alone, empty trials"
 LIMIT_S = 0.15

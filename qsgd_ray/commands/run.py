@@ -112,8 +112,8 @@ def _run(
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study import StudyUnfinished, run_study
-    from qsgd_ray.tracking.asked import asked_tracker
-    from qsgd_ray.tracking.beside import Tracking
+    from qsgd_ray.tracking.background import Tracking
+    from qsgd_ray.tracking.selection import asked_tracker
 
     console = Console()
     asked = [asked_tracker(word, "--track", study.name, place) for word in track]

@@ -25,7 +25,7 @@ def track(
     """Show the trials of a study that has run by TensorBoard or MLflow; those that are there already stay."""
     place = storage_at(where, "DIR")
     from qsgd_ray.results import Results
-    from qsgd_ray.tracking.asked import asked_tracker
+    from qsgd_ray.tracking.selection import asked_tracker
     from qsgd_ray.tracking.tracker import record_all
 
     results = Results(place)

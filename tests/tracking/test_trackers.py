@@ -16,9 +16,9 @@ from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at
-from qsgd_ray.tracking import asked
-from qsgd_ray.tracking.asked import Asked, asked_tracker
-from qsgd_ray.tracking.beside import Tracking
+from qsgd_ray.tracking import selection as asked
+from qsgd_ray.tracking.background import Tracking
+from qsgd_ray.tracking.selection import Asked, asked_tracker
 from qsgd_ray.tracking.tensorboard import TensorBoard
 from qsgd_ray.tracking.tracker import numbers, parameters, record, record_all
 

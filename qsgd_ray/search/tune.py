@@ -15,16 +15,16 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from qsgd_ray.arm_search import ArmSearch
 from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.execution.train_group import Site
 from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, through_tune
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.search_view import FILE, TROUBLE, SearchView, view_of
+from qsgd_ray.search.arm_search import ArmSearch
+from qsgd_ray.search.observations import tried_points
+from qsgd_ray.search.optuna_journal import FILE, TROUBLE, SearchView, view_of
 from qsgd_ray.storage import Folder
-from qsgd_ray.tried import tried_points
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.tracking.asked import Asked
+from qsgd_ray.tracking.selection import Asked
 from qsgd_ray.tracking.tracker import Tracker, numbers, record, record_all
 
 # A tracker that is silent for so long at the end of a study is left behind.

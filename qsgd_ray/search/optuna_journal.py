@@ -21,12 +21,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from qsgd_ray.analysis.objectives import RunResult, judged, quality
-from qsgd_ray.arm_search import DIRECTIONS
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.tried import Tried, tried_points
+from qsgd_ray.search.arm_search import DIRECTIONS
+from qsgd_ray.search.observations import Tried, tried_points
 
 FILE = "optuna.log"
 # Of a writer that was killed; a write takes milliseconds.
