@@ -23,7 +23,7 @@ from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.membership import belonging, point_in
 from qsgd_ray.results.versions import differences, versions
-from qsgd_ray.study import chosen_points, unfinished
+from qsgd_ray.study.run import chosen_points, unfinished
 
 RATES = (1e-3, 2e-3)
 BEST = {"learning_rate": 2e-3}

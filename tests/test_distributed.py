@@ -22,7 +22,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
-from qsgd_ray.study import POOL_START_TIMEOUT_S
+from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload

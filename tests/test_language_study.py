@@ -15,7 +15,7 @@ from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import summary_table, verdict_table
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
-from qsgd_ray.study import run_study
+from qsgd_ray.study.run import run_study
 
 pytest.importorskip("transformers")
 

@@ -14,8 +14,8 @@ from qsgd_ray.config import Arm, Perturbation, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.replay import Difference, Replay, elsewhere, kept_trial, replay
 from qsgd_ray.results import Results
+from qsgd_ray.study.replay import Difference, Replay, elsewhere, kept_trial, replay
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -70,7 +70,7 @@ def test_every_ending_comes_out_again_bit_for_bit(results, name):
 
 
 def test_a_trial_that_raised_raises_again(results, monkeypatch):
-    from qsgd_ray import replay as module
+    from qsgd_ray.study import replay as module
 
     trial = confirm_trials(STUDY, "far", {})[1]
     results.write(trial, Outcome(Ending.FAILED, error="ZeroDivisionError in another place"))

@@ -29,7 +29,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import Folder, ObjectStore, StorageError, storage_at
-from qsgd_ray.study import chosen_points, unfinished
+from qsgd_ray.study.run import chosen_points, unfinished
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_bucket_holds_the_files_of_a_folder_and_nothing_else(results, s3, tmp_
     local.open(a_study(), {"commit": None})
     for place in (results, local):
         place.write(TRIAL, OUTCOME)
-        place.write_text("study.py", STUDY)
+        place.write_text("study/run.py", STUDY)
     here = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert set(keys(s3, results.path)) == here
 
@@ -404,7 +404,7 @@ def test_a_study_runs_into_a_bucket_and_the_same_command_does_nothing_anew(s3, s
     tables = read(place)
     assert [row["ending"] for row in tables.trials.to_pylist()] == ["completed"] * 6
     assert json.loads(storage_at(place).read("chosen.json")).keys() == {"adamw", "circuit"}
-    assert storage_at(place).read("study.py") == study.read_bytes()
+    assert storage_at(place).read("study/run.py") == study.read_bytes()
     prefix = place.removeprefix(f"s3://{BUCKET}/")
 
     def put_at():

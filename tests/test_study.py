@@ -7,7 +7,6 @@ import torch
 from made import a_study
 from test_results import measured
 
-from qsgd_ray import study as stages
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.config.loading import asked_scale, load_study, with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
@@ -15,7 +14,8 @@ from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_w
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import best_point
-from qsgd_ray.study import StudyUnfinished, chosen_points, unfinished
+from qsgd_ray.study import run as stages
+from qsgd_ray.study.run import StudyUnfinished, chosen_points, unfinished
 
 STUDIES = Path(__file__).parent.parent / "studies"
 

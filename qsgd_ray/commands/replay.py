@@ -13,7 +13,7 @@ from rich.text import Text
 from qsgd_ray.storage import storage_at
 
 if TYPE_CHECKING:
-    from qsgd_ray.replay import Replay
+    from qsgd_ray.study.replay import Replay
 
 SHOWN = 40
 
@@ -31,10 +31,10 @@ def replay(
     from qsgd_ray.execution.connection import settle
 
     settle()
-    from qsgd_ray.replay import elsewhere, kept_trial
-    from qsgd_ray.replay import replay as run_again
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
+    from qsgd_ray.study.replay import elsewhere, kept_trial
+    from qsgd_ray.study.replay import replay as run_again
 
     console = Console()
     kept = kept_trial(Results(place), trial)
