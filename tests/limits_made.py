@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from qsgd_ray.analysis.curves import SECONDS, circuit_terms, spec_of, way_of
 from qsgd_ray.config import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
-from qsgd_ray.limits_rows import LimitsResults, sizes_of
+from qsgd_ray.limits.curves import SECONDS, circuit_terms, spec_of, way_of
+from qsgd_ray.limits.rows import LimitsResults, sizes_of
 
 # Seconds a call, a step and a multiplication.
 COSTS = {"gates": (2e-4, 3e-5, 4e-10), "contraction": (3e-4, 2e-5, 1e-9), "chain": (1e-4, 2e-5, 2e-9)}

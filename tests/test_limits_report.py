@@ -10,11 +10,11 @@ from studies_made import made as a_study_made
 from studies_made import runs
 from typer.testing import CliRunner
 
-from qsgd_ray.analysis.curves import SECONDS, fitted_curves
 from qsgd_ray.cli import app
 from qsgd_ray.config import StudyError
-from qsgd_ray.limits_report import print_limits, sentences
-from qsgd_ray.limits_rows import sizes_of
+from qsgd_ray.limits.curves import SECONDS, fitted_curves
+from qsgd_ray.limits.page import print_limits, sentences
+from qsgd_ray.limits.rows import sizes_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from qsgd_ray.config import (
     TrainingCurve,
 )
 from qsgd_ray.config.loading import load_study, with_overrides
-from qsgd_ray.limits_rows import SIZES, LimitsResults, is_limits, size_id, sizes_of
+from qsgd_ray.limits.rows import SIZES, LimitsResults, is_limits, size_id, sizes_of
 
 RING = a_limits().curves[0]
 

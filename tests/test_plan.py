@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits_made import COSTS, POOL, a_limits, made
 
-from qsgd_ray.analysis.curves import circuit_terms
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError
-from qsgd_ray.plan import Asked, _fewest, is_extrapolated, lines, parameters_of, plan, training_seconds
+from qsgd_ray.limits.curves import circuit_terms
+from qsgd_ray.limits.plan import Asked, _fewest, is_extrapolated, lines, parameters_of, plan, training_seconds
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from test_report import FIGURES, whole_study
 
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
-from qsgd_ray.limits_report import section
+from qsgd_ray.limits.page import section
 from qsgd_ray.reporting.page import SECTIONS, write_report
 
 THEMES = ("light", "dark")

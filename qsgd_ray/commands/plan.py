@@ -40,8 +40,8 @@ def plan(
     source: Annotated[str, typer.Option("--from", metavar="DIR", help="Results of a study of limits.")] = FROM,
 ) -> None:
     """Predict step time, memory, nodes and money of a cluster from a study of limits."""
-    from qsgd_ray import plan as planning
-    from qsgd_ray.limits_rows import LimitsResults, is_limits
+    from qsgd_ray.limits import plan as planning
+    from qsgd_ray.limits.rows import LimitsResults, is_limits
 
     place = storage_at(source, "--from")
     if not is_limits(place):

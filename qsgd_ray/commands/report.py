@@ -27,12 +27,12 @@ def report(
     ] = None,
 ) -> None:
     """Write DIR/report.html and print the verdict."""
-    from qsgd_ray.limits_rows import LimitsResults, is_limits
+    from qsgd_ray.limits.rows import LimitsResults, is_limits
 
     place = storage_at(where, "DIR")
     try:
         if is_limits(place):
-            from qsgd_ray.limits_report import print_limits
+            from qsgd_ray.limits.page import print_limits
 
             print_limits(LimitsResults(place), Console())
         else:
@@ -86,8 +86,8 @@ def print_report(place: Storage, console: Console, limits: Storage | None = None
 def _scaling(place: Storage, limits: Storage | None) -> dict[str, Any] | None:
     """The section of the limits asked for, or of the newest beside a study in a folder; what is only found there and
     cannot be read is left out."""
-    from qsgd_ray.limits_report import section
-    from qsgd_ray.limits_rows import LimitsResults
+    from qsgd_ray.limits.page import section
+    from qsgd_ray.limits.rows import LimitsResults
 
     if limits is not None:
         return section(LimitsResults(limits), _link(place, limits))

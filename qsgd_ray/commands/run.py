@@ -180,9 +180,9 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     import torch
 
     from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.limits.page import print_limits
+    from qsgd_ray.limits.rows import LimitsResults
     from qsgd_ray.limits.run import run_limits
-    from qsgd_ray.limits_report import print_limits
-    from qsgd_ray.limits_rows import LimitsResults
     from qsgd_ray.results.provenance import made_with
     from qsgd_ray.training.hardware import matmul_flops_per_s
 

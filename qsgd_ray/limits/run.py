@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from qsgd_ray.config import Curve, Limits
-from qsgd_ray.limits import circuits, optimizer, pool, signal, training
-from qsgd_ray.limits_rows import LimitsResults, Row, Size, sizes_of
+from qsgd_ray.limits import measure_circuits as circuits
+from qsgd_ray.limits import measure_optimizer as optimizer
+from qsgd_ray.limits import measure_pool as pool
+from qsgd_ray.limits import measure_signal as signal
+from qsgd_ray.limits import measure_training as training
+from qsgd_ray.limits.rows import LimitsResults, Row, Size, sizes_of
 
 
 class Measured(NamedTuple):

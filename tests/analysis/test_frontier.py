@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits_made import COSTS, SIGNAL, a_limits, made
 
-from qsgd_ray.analysis.curves import circuit_terms, fitted_curves
-from qsgd_ray.analysis.frontier import (
+from qsgd_ray.circuits.memory import needed_bytes
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.limits.curves import circuit_terms, fitted_curves
+from qsgd_ray.limits.fits import ScalingError
+from qsgd_ray.limits.frontier import (
     INTERPOLATED,
     MEASURED,
     circuit_costs,
@@ -17,9 +20,6 @@ from qsgd_ray.analysis.frontier import (
     memory_ends,
     overhead_ends,
 )
-from qsgd_ray.analysis.scaling import ScalingError
-from qsgd_ray.circuits.memory import needed_bytes
-from qsgd_ray.circuits.spec import CircuitSpec
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from qsgd_ray.analysis.curves import SECONDS, FittedCurve, size_of
-from qsgd_ray.analysis.frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
 from qsgd_ray.config.circuit import Entangle
-from qsgd_ray.limits_rows import Row
+from qsgd_ray.limits.curves import SECONDS, FittedCurve, size_of
+from qsgd_ray.limits.frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
+from qsgd_ray.limits.rows import Row
 from qsgd_ray.reporting.plot_style import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
 
 AXES = {
@@ -151,7 +151,7 @@ def axis_of(fitted: FittedCurve) -> str:
 
 
 def _end(costs: CircuitCosts, engine: Engine, entangle: Entangle, n_circuits: int, allowed_s: float) -> End | None:
-    from qsgd_ray.analysis.scaling import ScalingError
+    from qsgd_ray.limits.fits import ScalingError
 
     try:
         return overhead_ends(costs, engine, entangle, 2, n_circuits, allowed_s)

@@ -14,8 +14,8 @@ from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Limits, PoolCurve
 from qsgd_ray.execution.connection import private_ray
-from qsgd_ray.limits.measure import Call, in_turns, spread
-from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.limits.timing import Call, in_turns, spread
 from qsgd_ray.pool.pool import CircuitPool
 
 TIMEOUT_S, START_S = 60.0, 120.0

@@ -15,9 +15,9 @@ from qsgd_ray.bench.timing import one_thread
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import Limits, SignalCurve
-from qsgd_ray.limits.measure import middle
-from qsgd_ray.limits.training import Trained, trained
-from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.limits.measure_training import Trained, trained
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.limits.timing import middle
 from qsgd_ray.optimizer.signals import circuit_angles
 
 # The paper's text model has 1,000 blocks of 64 or so: one alone would leave the medians loose.

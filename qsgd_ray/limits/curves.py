@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qsgd_ray.analysis.scaling import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
 from qsgd_ray.circuits.chain import blocks as chain_blocks
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.select.costs import load
@@ -21,7 +20,8 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import CircuitCurve, Curve
 from qsgd_ray.config.limits import FEWEST_SIZES
-from qsgd_ray.limits_rows import LimitsTables, Row
+from qsgd_ray.limits.fits import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
+from qsgd_ray.limits.rows import LimitsTables, Row
 
 # What a call takes: the lower quartile of its rounds. On a machine that others use too, some rounds take up to twice as
 # long for seconds, which is no cost of the call; a quarter of the rounds is seldom all theirs.

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.config import Limits, OptimizerCurve, Perturbation
-from qsgd_ray.limits.measure import peak_bytes, spread
-from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.limits.timing import peak_bytes, spread
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.coordinates import coordinates
 

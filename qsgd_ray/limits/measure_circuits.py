@@ -17,8 +17,8 @@ from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import CircuitCurve, Limits
-from qsgd_ray.limits.measure import Call, in_turns, peak_bytes, spread
-from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.limits.timing import Call, in_turns, peak_bytes, spread
 
 MEMORY_BYTES = 2**36  # of one circuit: the curve says how large it gets
 COMPARED = 256  # circuits whose sampled or noisy answers are set beside the exact ones

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from qsgd_ray.bench.timing import one_thread
 from qsgd_ray.config import Limits, TextTask
-from qsgd_ray.limits.measure import in_turns, spread
-from qsgd_ray.limits_rows import Row, Size
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.limits.timing import in_turns, spread
 from qsgd_ray.workloads import make_workload
 
 LEARNING_RATE = 1e-3  # the paper's

@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from qsgd_ray.analysis.curves import SECONDS, FittedCurve, circuit_terms, spec_of, way_of
-from qsgd_ray.analysis.scaling import Fit, Prediction, ScalingError, fit_sum
 from qsgd_ray.circuits.memory import needed_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.limits_rows import LimitsTables, Row
+from qsgd_ray.limits.curves import SECONDS, FittedCurve, circuit_terms, spec_of, way_of
+from qsgd_ray.limits.fits import Fit, Prediction, ScalingError, fit_sum
+from qsgd_ray.limits.rows import LimitsTables, Row
 
 # Beyond, no float holds the number of amplitudes; and no chain is as long.
 MOST_QUBITS = {"torch": 512, "chain": 2**40}
