@@ -11,8 +11,8 @@ from qsgd_ray import __version__
 from qsgd_ray.commands.bench import bench
 from qsgd_ray.commands.circuit import circuit
 from qsgd_ray.commands.compare import compare
-from qsgd_ray.commands.complaint import complain
 from qsgd_ray.commands.dashboard import dashboard
+from qsgd_ray.commands.errors import complain
 from qsgd_ray.commands.plan import plan
 from qsgd_ray.commands.replay import replay
 from qsgd_ray.commands.report import report

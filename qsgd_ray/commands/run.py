@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qsgd_ray.commands.complaint import complain
+from qsgd_ray.commands.errors import complain
 from qsgd_ray.commands.report import print_report
 from qsgd_ray.config import STAGES, Limits, Study, StudyError
 from qsgd_ray.config.loading import asked_scale, with_overrides
@@ -107,8 +107,8 @@ def _run(
 
     settle()
     from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.commands.progress import Progress
     from qsgd_ray.execution.events import Bulletin
-    from qsgd_ray.progress import Progress
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study.run import StudyUnfinished, run_study
