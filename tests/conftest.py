@@ -6,8 +6,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from made import a_study
-from processes import STARTS_RAY_S
+from support.places import ROOT, TESTS
+from support.processes import STARTS_RAY_S
+from support.small_study import a_study
 
 from qsgd_ray.config.loading import with_overrides
 
@@ -53,7 +54,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory):
     from qsgd_ray.execution.connection import connect
 
     # What tests hand to workers is found there by the name of its module.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "search.workers=4"])
     with warnings.catch_warnings():
         # Ray warns of coming changes of its defaults, for GPUs that this cluster does not have.

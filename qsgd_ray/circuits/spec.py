@@ -146,3 +146,13 @@ class CircuitSpec:
     def draw(self, width: int = -1) -> str:
         """A text drawing with the angles named as in `to_qiskit`, folded at `width` characters; -1: never."""
         return str(self.to_qiskit().draw(output="text", fold=width))
+
+
+def parameter_columns(spec: CircuitSpec, circuit: Any) -> list[tuple[Any, int]]:
+    """Each parameter of a twin of `spec`, in the circuit's order, and the flattened angle (depth, qubit, rotation)."""
+    columns = []
+    for parameter in circuit.parameters:
+        level, qubit = map(int, parameter.name[2:-1].split(","))  # a[level,qubit], b[level,qubit]: spec.to_qiskit
+        rotation = ord(parameter.name[0]) - ord("a")
+        columns.append((parameter, (level * spec.n_qubits + qubit) * len(spec.rotations) + rotation))
+    return columns

@@ -28,8 +28,8 @@ from qsgd_ray.config.errors import StudyError
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
-# What one machine can hold is checked where the circuits run (execution/connection.py): 30 qubits are a 16 GiB state, but shallow
-# chains of thousands are none (circuits/chain/expectations.py).
+# What one machine can hold is checked where circuits run (execution/connection.py): 30 qubits are a 16 GiB state, but
+# shallow chains of thousands are none (circuits/chain/expectations.py).
 MAX_QUBITS = 4096
 QubitCount = Annotated[
     int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)

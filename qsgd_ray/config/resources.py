@@ -22,7 +22,7 @@ class Resources(Frozen):
     `sharding`: how the workers of a trial hold the model, `ddp` whole or `fsdp` in shards (training/replica.py).
     `checkpoint_steps`: after so many steps each, a training is kept so that it goes on from there if its processes die
     or the study is run again (None: it begins anew); the `checkpoints_kept` newest are there until the trial has its
-    row (training/checkpoints.py). `least_workers`: a trial begins with so few, and goes on with them from its last checkpoint,
+    row (training/). `least_workers`: a trial begins with so few, and goes on with them from its last checkpoint,
     while Ray has no room for all that the study names; every minute it looks whether there is (None: it waits for all).
     Answers by generation (`n_answers`) put the whole weights on every worker, also under `fsdp`.
 

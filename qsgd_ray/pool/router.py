@@ -45,8 +45,8 @@ class Member(NamedTuple):
 class Switchboard:
     """Reaches the actors of a pool, who may change at any time (membership.py); can be sent to other processes.
 
-    By a direct line to each (transport.py), or by Ray's calls where there is none. `timeout_s`: how long an actor may be at
-    one call. `secret`: what opens the actors' doors.
+    By a connection to each (transport.py), or by Ray's calls where there is none. `timeout_s`: how long an actor may be
+    at one call. `secret`: what opens the actors' doors.
     """
 
     roster: RosterView

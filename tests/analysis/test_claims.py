@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies_made import CHOSEN, RATE, Run, a_study, lost, made, outcome_of, runs
+from support.synthetic_results import CHOSEN, RATE, Run, a_study, lost, made, outcome_of, runs
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.claims import Finding, claims

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
-from studies_made import Made, Run, lost, made, runs
+from support.synthetic_results import Made, Run, lost, made, runs
 from typer.testing import CliRunner
 
 from qsgd_ray.analysis.comparison import Difference, compare

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from studies_made import Run, a_study, lost, made, runs
+from support.synthetic_results import Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.costs import COUNTS, SECONDS, budgets, ledger, verdict_on_budgets
 from qsgd_ray.bench.large_study import write_large_study

@@ -1,8 +1,8 @@
 """The effect at every setting of a map: what was planted is found where it was planted, and nowhere else."""
 
 import pytest
-from effects_made import AXES, a_map_of, planted, scattered
-from studies_made import Run, a_study, lost
+from support.planted_effects import AXES, a_map_of, planted, scattered
+from support.synthetic_results import Run, a_study, lost
 
 from qsgd_ray.analysis.effect_map import effect_map
 from qsgd_ray.analysis.verdict import Verdict

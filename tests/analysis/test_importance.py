@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from studies_made import RATE, a_study
+from support.synthetic_results import RATE, a_study
 
 from qsgd_ray.analysis.importance import MIN_TRIALS, importances
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Study

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_statistics import naive_bootstrap_interval, naive_unpaired_improvement
 from scipy import stats
+from support.reference_statistics import naive_bootstrap_interval, naive_unpaired_improvement
 
 from qsgd_ray.analysis.improvement import paired_improvement, unpaired_improvement
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from studies_made import RATE, a_study, lost, made, runs
+from support.synthetic_results import RATE, a_study, lost, made, runs
 
 from qsgd_ray.analysis.ladder import ORDER, RUNGS, Answer, ladders, rung_of
 from qsgd_ray.analysis.verdict import Verdict

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_statistics import naive_share
 from scipy import stats
+from support.reference_statistics import naive_share
 
 from qsgd_ray.analysis.profile import performance_profile
 

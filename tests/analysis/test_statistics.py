@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_statistics import naive_bootstrap_interval, naive_holm, naive_interquartile_mean
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
+from support.reference_statistics import naive_bootstrap_interval, naive_holm, naive_interquartile_mean
 
 from qsgd_ray.analysis import statistics
 

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies_made import Made, Run, a_study, lost, made, runs
+from support.synthetic_results import Made, Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, decide, judge

@@ -8,7 +8,7 @@ are called falsely.
 from dataclasses import replace
 
 import pytest
-from studies_simulated import Scatter, called, found, simulated
+from support.simulated_studies import Scatter, called, found, simulated
 
 SCATTERS = {
     "whole numbers of 2,048": Scatter(n_test=2048),

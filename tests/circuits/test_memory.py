@@ -1,7 +1,7 @@
 import psutil
 import pytest
 import torch
-from peak_memory import PeakMemory
+from support.peak_memory import PeakMemory
 
 from qsgd_ray.circuits import memory
 from qsgd_ray.circuits.errors import CircuitMemoryError

@@ -3,11 +3,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from circuits_made import specs
 from hypothesis import given
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import n_local
 from qiskit.quantum_info import Operator
+from support.circuits import specs
 
 from qsgd_ray.circuits.spec import CircuitSpec
 

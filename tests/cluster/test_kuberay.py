@@ -5,7 +5,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from cluster_files import CLUSTER, ROOT, autoscaling, check_groups, names, started
+from support.cluster_files import CLUSTER, ROOT, autoscaling, check_groups, names, started
 
 SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay"
 FILES = [CLUSTER / "kuberay" / "raycluster.yaml", CLUSTER / "kuberay" / "rayjob.yaml"]

@@ -11,9 +11,8 @@ from types import ModuleType
 
 import psutil
 import pytest
-from cluster_files import CLUSTER, autoscaling, check_groups, check_ray_start
-from processes import STARTS_RAY_S, listening, lives, name_of
-from test_cli import wait_until
+from support.cluster_files import CLUSTER, autoscaling, check_groups, check_ray_start
+from support.processes import STARTS_RAY_S, listening, lives, name_of, wait_until
 
 
 def up() -> ModuleType:

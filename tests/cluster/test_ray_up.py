@@ -6,7 +6,7 @@ import subprocess
 import jsonschema
 import pytest
 import yaml
-from cluster_files import CLUSTER, ROOT, autoscaling, check_groups, check_ray_start, names, started
+from support.cluster_files import CLUSTER, ROOT, autoscaling, check_groups, check_ray_start, names, started
 
 FILES = [CLUSTER / "aws.yaml", CLUSTER / "gcp.yaml"]
 

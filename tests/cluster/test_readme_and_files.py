@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from cluster_files import CLUSTER, FILES, ROOT, names
+from support.cluster_files import CLUSTER, FILES, ROOT, names
 
 RAY = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_files import CLUSTER, check_ray_start
+from support.cluster_files import CLUSTER, check_ray_start
 
 SBATCH = CLUSTER / "slurm" / "study.sbatch"
 FAKE_SLURM = {

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import naive_quantum_attention
+from support.fake_backends import CountingBackend
+from support.reference import naive_quantum_attention
 from torch.nn import functional as F
 
 from qsgd_ray.circuits.spec import CircuitSpec

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import reference_circuits as reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import reference_circuits as reference
 
 from qsgd_ray.optimizer.coordinates import Shard, coordinates, cut_blocks
 from qsgd_ray.optimizer.gather import Times

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from fakes import CountingBackend
+from support.fake_backends import CountingBackend
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.adam import rate

@@ -5,13 +5,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import reference_circuits as reference
 import torch
-from fakes import CountingBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimizers_made import KERNELS, parameters_of, run, set_gradients, twin_of
-from reference import flat
+from support import reference_circuits as reference
+from support.fake_backends import CountingBackend
+from support.optimizers import KERNELS, parameters_of, run, set_gradients, twin_of
+from support.reference import flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from fakes import FlakyBackend, LateBackend
-from optimizers_made import parameters_of, run, set_gradients
-from reference import flat
+from support.fake_backends import FlakyBackend, LateBackend
+from support.optimizers import parameters_of, run, set_gradients
+from support.reference import flat
 
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.optimizer import SuperpositionalAdamW

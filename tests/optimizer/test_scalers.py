@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from client_training import (
+from support.client_training import (
     KERNELS,
     PERTURBATIONS,
     QUIET_DYNAMO,

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from client_training import (
+from support.client_training import (
     DRAWN,
     PERTURBATIONS,
     QUIET_DYNAMO,

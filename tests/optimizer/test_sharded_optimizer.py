@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 import torch.multiprocessing
-from sharded_runs import Case, run, work
+from support.sharded_runs import Case, run, work
 
 from qsgd_ray.config import NoiseSettings
 

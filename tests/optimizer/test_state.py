@@ -5,9 +5,9 @@ import io
 
 import pytest
 import torch
-from fakes import LateBackend
-from optimizers_made import parameters_of, run
-from reference import flat
+from support.fake_backends import LateBackend
+from support.optimizers import parameters_of, run
+from support.reference import flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.adamw import STEPS

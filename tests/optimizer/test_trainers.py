@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from client_training import (
+from support.client_training import (
     DRAWN,
     PERTURBATIONS,
     QUIET_DYNAMO,

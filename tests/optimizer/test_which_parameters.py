@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import reference_circuits as reference
 import torch
-from client_training import (
+from support import reference_circuits as reference
+from support.client_training import (
     SINES,
     Twin,
     a_model,
@@ -12,9 +12,9 @@ from client_training import (
     named,
     some_batches,
 )
-from fakes import CountingBackend
-from optimizers_made import parameters_of, run, set_gradients, twin_of
-from reference import flat
+from support.fake_backends import CountingBackend
+from support.optimizers import parameters_of, run, set_gradients, twin_of
+from support.reference import flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
-from made import a_study
-from test_cli import command_output, said_by
-from test_results import measured
+from support.command_line import command_output, said_by
+from support.outcomes import measured
+from support.places import STUDIES
+from support.small_study import a_study
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
@@ -252,7 +253,7 @@ def test_a_tracker_that_is_none_or_has_no_place_is_one_line(monkeypatch, word, p
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
 def test_a_package_that_is_missing_is_one_line_before_anything_runs(monkeypatch, capsys, tmp_path, name):
     monkeypatch.setattr(asked, "find_spec", lambda _: None)
-    study = Path(__file__).parents[2] / "studies" / "quick.py"
+    study = STUDIES / "quick.py"
     code, told = said_by(monkeypatch, capsys, "run", study, "--storage", tmp_path, "--track", name)
     said = f"got '{name}'; allowed: a tracker that is installed (pip install 'qsgd-ray[{name}]')"
     assert (code, told) == (2, f"qsgd-ray: --track: {said}\n")

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from problems_made import some_problems
+from support.small_problems import some_problems
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat

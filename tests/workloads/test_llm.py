@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from problems_made import a_language_task
-from test_training import timeless
+from support.small_problems import a_language_task
+from support.trainings import without_times
 from torch.nn.utils import clip_grad_norm_
 
 from qsgd_ray.config import Arm, ChatFormat, LanguageTask, Perturbation, StudyError
@@ -81,7 +81,7 @@ def test_the_same_trial_gives_the_same_bits(tmp_path, perturbation):
     trial = a_trial(a_language_task(tmp_path, n_answers=2, max_new_tokens=3), perturbation)
     first, second = run_through(trial), run_through(trial)
     assert first.parameters_sha256 == second.parameters_sha256
-    assert [timeless(m) for m in first.measurements] == [timeless(m) for m in second.measurements]
+    assert [without_times(m) for m in first.measurements] == [without_times(m) for m in second.measurements]
     assert replace(first, measurements=(), test_s=0.0) == replace(second, measurements=(), test_s=0.0)
 
 

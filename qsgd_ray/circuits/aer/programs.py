@@ -24,7 +24,7 @@ from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, Placed, confusions, model_on
 from qsgd_ray.circuits.backends.shots import generator
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.spec import CircuitSpec, parameter_columns
 from qsgd_ray.config.circuit import Readout
 
 # Of each circuit: the numbers that are asked for; the probabilities of all basis states; how often each was measured.
@@ -269,16 +269,6 @@ class Trajectories:
             return [sum(count for outcome, count in outcomes.items() if outcome < n) / self._shots]
         ones = [sum(count for outcome, count in outcomes.items() if outcome >> qubit & 1) for qubit in range(n)]
         return [(self._shots - 2 * one) / self._shots for one in ones]
-
-
-def parameter_columns(spec: CircuitSpec, circuit: Any) -> list[tuple[Any, int]]:
-    """Each parameter of a twin of `spec`, in the circuit's order, and the flattened angle (depth, qubit, rotation)."""
-    columns = []
-    for parameter in circuit.parameters:
-        level, qubit = map(int, parameter.name[2:-1].split(","))  # a[level,qubit], b[level,qubit]: spec.to_qiskit
-        rotation = ord(parameter.name[0]) - ord("a")
-        columns.append((parameter, (level * spec.n_qubits + qubit) * len(spec.rotations) + rotation))
-    return columns
 
 
 def _refuse_missing(device: str) -> None:

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.circuits.aer.programs import parameter_columns
 from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError
-from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.spec import CircuitSpec, parameter_columns
 from qsgd_ray.config.circuit import Readout
 
 # The weight of the first basis states is a sum of 2**n Pauli strings, all measured in one basis.

@@ -11,7 +11,7 @@ the upper one complements the upper half's index.
 
 Arithmetic is real, on planes (plane 0 the real, plane 1 the imaginary parts), elementwise along the batch:
 multiplications, and torch.addcmul, whose rounding does not depend on the position in a tensor
-(tests/circuits/test_statevector.py guards it). So the batching law of simulate.py holds.
+(tests/circuits/statevector guards it). So the batching law of simulate.py holds.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Batching law: the bits of one circuit's answer do not depend on what else is in 
 Every operation is elementwise along the batch, and the arithmetic is +, -, * and torch.addcmul, each of which rounds
 the same in vector and scalar code (no matmul, no sum over an axis: their order may change with the batch size). cos and
 sin are the library's; torch's CPU kernels give the same bits at every position (checked with AVX2 in float32 and
-float64, torch 2.13; tests/circuits/test_statevector.py guards all three).
+float64, torch 2.13; tests/circuits/statevector guards all three).
 """
 
 from __future__ import annotations

@@ -1,0 +1,108 @@
+import traceback
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from support.fake_backends import AnswersWith, CountingBackend, FlakyBackend
+
+from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
+from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
+from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector.simulate import expectations
+
+SPEC = CircuitSpec(3)
+
+
+def angles(batch=5):
+    return torch.randn(SPEC.angles_shape(batch), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_replicated_without_other_processes_is_the_inner_backend():
+    inner = CountingBackend()
+    answer = ReplicatedBackend(inner).submit(SPEC, angles()).result()
+    assert torch.equal(answer, expectations(SPEC, angles()))
+    assert len(inner.asked) == 1
+
+
+@pytest.mark.parametrize("at", ["submit", "result"])
+def test_replicated_raises_at_result_what_the_inner_backend_raised(at):
+    pending = ReplicatedBackend(FlakyBackend(fail_on=1, at=at)).submit(SPEC, angles())
+    for _ in range(2):
+        with pytest.raises(CircuitError, match=r"^submission 1 failed$"):
+            pending.result()
+
+
+def test_replicated_tells_what_else_the_inner_backend_ran_into():
+    pending = ReplicatedBackend(FlakyBackend(fail_on=1, error=OSError("no route"))).submit(SPEC, angles())
+    with pytest.raises(CircuitError, match=r"^circuits failed on rank 0: OSError: no route$") as error:
+        pending.result()
+    assert isinstance(error.value.__cause__, OSError)
+
+
+def test_replicated_refuses_an_answer_of_another_shape():
+    pending = ReplicatedBackend(AnswersWith(torch.zeros(5, 2))).submit(SPEC, angles())
+    with pytest.raises(CircuitError, match=r"^circuits: got an answer of shape \(5, 2\); allowed: \(5, 3\)$"):
+        pending.result()
+
+
+def replica(rank, meet):
+    """One process of two: a good answer, failures at submit and at result, and a good answer again."""
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
+    told, tracebacks = [], []
+    inner = [
+        CountingBackend(),
+        FlakyBackend(fail_on=1, at="submit"),
+        FlakyBackend(fail_on=1, at="result"),
+        FlakyBackend(fail_on=1, at="result", error=ZeroDivisionError("division by zero")),
+        FlakyBackend(fail_on=1, at="result", error=CircuitsLost("no answer")),
+        FlakyBackend(fail_on=1, at="submit", error=CircuitMemoryError("too large")),
+        CountingBackend(),
+    ]
+    for one in inner:
+        # Rank 1 holds other angles, so bits of its own making would show.
+        pending = ReplicatedBackend(one).submit(SPEC, angles() + rank)
+        try:
+            told.append(pending.result())
+        except CircuitError as error:
+            told.append(f"{type(error).__name__}: {error}")
+            tracebacks.append(traceback.format_exc())
+    dist.destroy_process_group()
+    return told, tracebacks, [len(one.asked) for one in (inner[0], inner[-1])]
+
+
+def other_process(_, meet, file):
+    torch.set_num_threads(1)
+    torch.save(replica(1, meet), file)
+
+
+def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
+    other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
+    told_0, tracebacks_0, asked_0 = replica(0, meet)
+    while not other.join():
+        pass
+    told_1, tracebacks_1, asked_1 = torch.load(file)
+    exact = expectations(SPEC, angles())
+    for told in (told_0, told_1):
+        assert torch.equal(told[0], exact)
+        assert torch.equal(told[6], exact)
+    assert told_0[1:6] == [
+        "CircuitError: submission 1 failed",
+        "CircuitError: submission 1 failed",
+        "CircuitError: circuits failed on rank 0: ZeroDivisionError: division by zero",
+        "CircuitsLost: no answer",
+        "CircuitMemoryError: too large",
+    ]
+    # Whichever rank is asked why the group ended can tell: in one line, and with rank 0's traceback.
+    assert told_1[1:6] == told_0[1:6]
+    for at, on_0, on_1 in zip(
+        ("submit", "result", "result", "result", "submit"), tracebacks_0, tracebacks_1, strict=True
+    ):
+        assert f", in {at}\n" in on_0
+        assert f", in {at}\n    raise self._error" in on_1
+        assert "_OnRank0: " in on_1
+    assert "ZeroDivisionError: division by zero\n\nThe above exception was" in tracebacks_1[2]
+    assert (asked_0, asked_1) == ([1, 1], [0, 0])

@@ -1,0 +1,341 @@
+"""The command line: exit code 2 and one line for bad input, a whole study in one command, Ctrl-C keeps the rows."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from support.command_line import STUDY, command, command_output, said_by
+from support.places import TESTS
+from support.processes import lives, wait_until
+from support.sites import timeless
+
+from qsgd_ray import __version__, cli
+from qsgd_ray.bench.rows import timings
+from qsgd_ray.commands import run as commands_run
+from qsgd_ray.commands.run import Terminated, _leave, _sigterm_as_ctrl_c
+from qsgd_ray.results import Results, read
+from qsgd_ray.storage import StorageError
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.py"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--set", "arms.circuit.perturbation.lambda_=-1"],
+            "arms.circuit.perturbation.lambda_: got -1; allowed: a numb",
+        ),
+        (
+            ["--set", "arms.circuit.perturbation.n_qubits=0"],
+            "arms.circuit.perturbation.n_qubits: got 0; allowed: a who",
+        ),
+        (
+            ["--set", "arms.circuit.perturbation.n_qubits=40", "--set", "arms.circuit.perturbation.depth=30"],
+            "arms.circuit.perturbation.n_qubits: got 40 at depth 30,",
+        ),
+        (["--set", "arms.circuit.frob=1"], "--set arms.circuit.frob: got 'frob'; allowed in arms.circuit: name, learn"),
+        (["--address", "127.0.0.1:1"], "--address: got '127.0.0.1:1'; allowed: the address of a running Ray cluster ("),
+        (["--address", "ray://127.0.0.1:99999"], "--address: got 'ray://127.0.0.1:99999'; allowed: the address of a r"),
+        (
+            ["--storage", "/dev/null/results"],
+            "--storage: got /dev/null/results/small; allowed: a folder that can be wr",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_no_traceback(monkeypatch, capsys, study_file, tmp_path, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    code, told = said_by(monkeypatch, capsys, "run", study_file, *words)
+    assert code == 2
+    assert said in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+
+
+def test_a_missing_study_and_a_missing_result_are_one_line(monkeypatch, capsys, tmp_path):
+    for words, said in (
+        (("run", tmp_path / "none.py"), "study file: got"),
+        (("report", tmp_path / "none"), "DIR: got"),
+    ):
+        code, told = said_by(monkeypatch, capsys, *words)
+        assert code == 2
+        assert said in told
+        assert told.count("\n") == 1
+
+
+def test_sigterm_before_the_first_trial_is_exit_code_143_and_no_traceback(monkeypatch, capsys, study_file, tmp_path):
+    from qsgd_ray.execution import connection
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.syspath_prepend(str(TESTS))
+    monkeypatch.setattr(connection, "refuse_what_cannot_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+    assert (code, told) == (143, "")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_store_that_fails_amid_a_study_is_one_line_and_exit_code_1(monkeypatch, capsys, study_file, tmp_path):
+    def fail(*_):
+        raise StorageError("s3://studies/x: no answer within 60 s")
+
+    monkeypatch.syspath_prepend(str(TESTS))
+    monkeypatch.setattr(commands_run, "_run", fail)
+    code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+    assert (code, told) == (1, "qsgd-ray: s3://studies/x: no answer within 60 s\n")
+
+
+class Gone(Exception):
+    """The end of a process that goes on."""
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
+def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch, capsys, tmp_path, interrupt, code):
+    def leave(code):
+        raise Gone(code)
+
+    def silent(*_):
+        raise StorageError("no answer within 60 s")
+
+    monkeypatch.setattr(os, "_exit", leave)
+    results = Results(tmp_path)
+    with pytest.raises(Gone, match=f"^{code}$"):
+        _leave(interrupt, results, Console())
+    assert f"Interrupted. 0 finished trials are kept in {tmp_path}; the same" in capsys.readouterr().out
+    monkeypatch.setattr(results.storage, "names", silent)
+    with pytest.raises(Gone):
+        _leave(interrupt, results, Console())
+    told = capsys.readouterr().out
+    assert f"What is finished is (how many: no answer within 60 s) kept in {tmp_path}; the same command" in told
+
+
+def test_the_version_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["qsgd-ray", "--version"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def circuit(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
+    return command_output(monkeypatch, capsys, "circuit", *words, columns=columns)
+
+
+def test_a_circuit_is_drawn_with_its_gates_and_fits_the_terminal(monkeypatch, capsys):
+    told = circuit(monkeypatch, capsys, "--qubits", 3, "--depth", 1, "--entangle", "ring", "--rotations", "rx,rz")
+    assert all(gate in told for gate in ("q_0: ┤ H ├┤ Rx(a[0,0]) ├┤ Rz(b[0,0]) ├", "q_2: ┤ H ├", "■", "┤ X ├"))
+    for columns in (60, 80, 120):
+        drawn = circuit(monkeypatch, capsys, "--depth", 6, columns=columns).split("\n<Z_i>")[0]
+        assert max(map(len, drawn.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(("qubits", "depth"), [(1, 1), (3, 2), (4, 5)])
+def test_a_circuits_response_takes_a_circuit_for_each_of_its_waves(monkeypatch, capsys, qubits, depth):
+    told = circuit(monkeypatch, capsys, "--qubits", qubits, "--depth", depth)
+    amplitude = "Re(psi_0)" if qubits == 1 else f"Re(psi_0 + ... + psi_{qubits - 1})"
+    probability = "|psi_0|^2" if qubits == 1 else f"|psi_0|^2 + ... + |psi_{qubits - 1}|^2"
+    assert f"{amplitude} of x, exact from {qubits * depth + 1} circuits" in told
+    assert f"{probability} of x, exact from {2 * qubits * depth + 1} circuits" in told
+    assert told.count("└───") >= 2, "an axis below each response"
+    assert "auto picks " in told
+
+
+def test_a_circuit_of_the_same_seed_is_the_same_and_seed_0_has_no_angles(monkeypatch, capsys):
+    def labels(seed):
+        words = ("--qubits", 2, "--depth", 1, "--entangle", "none", "--rotations", "rz", "--seed", seed)
+        told = circuit(monkeypatch, capsys, *words)
+        return [line.split("│")[0].strip() for line in told.splitlines() if " │" in line]
+
+    assert labels(1) == labels(1) != labels(2)
+    # psi_0 + psi_1 = (e^{-ix} + 1) / 2, and other angles keep the two from being in phase.
+    assert (labels(0)[0], labels(0)[11]) == ("+1.000", "+0.000")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--entangle", "star"], "CircuitSpec.entangle: got 'star'; allowed: chain, ring, all, none"),
+        (["--rotations", "ry,rq"], "CircuitSpec.rotations: got ('ry', 'rq'); allowed: one or more of rx, ry, rz"),
+        (["--rotations", ""], "CircuitSpec.rotations: got ('',); allowed: one or more of rx, ry, rz"),
+        (["--picture", "/dev/null/picture.html"], "--picture: got /dev/null/picture.html; allowed: a file that can b"),
+    ],
+)
+def test_a_circuit_that_is_none_is_one_line_and_exit_code_2(monkeypatch, capsys, words, said):
+    code, told = said_by(monkeypatch, capsys, "circuit", *words)
+    assert code == 2
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_the_picture_of_a_circuit_is_a_page_that_works_offline(monkeypatch, capsys, tmp_path):
+    page = tmp_path / "circuit.html"
+    told = circuit(monkeypatch, capsys, "--qubits", 2, "--picture", page)
+    assert f"Picture: {page}" in told.splitlines()
+    html = page.read_text()
+    assert len(html) > 1_000_000, "plotly itself is in it"
+    assert "<script src=" not in html
+    assert "CircuitSpec(n_qubits=2, depth=2" in html
+
+
+def test_bench_attention_prints_a_table_a_case_and_writes_its_rows(monkeypatch, capsys, tmp_path):
+    from qsgd_ray.bench import attention
+
+    monkeypatch.setattr(attention, "BATCH", 2)
+    monkeypatch.setattr(attention, "TOKENS_SCORED_QUICKLY", 2)
+    monkeypatch.setattr(attention, "TOKENS_TRAINED", (3,))
+    words = ("attention", "--quick", "--budget", 1e-4, "--storage", tmp_path / "new")
+    told = command_output(monkeypatch, capsys, "bench", *words, columns=100)
+    assert max(map(len, told.splitlines()[:-1])) <= 100
+    (path,) = (tmp_path / "new").iterdir()
+    rows = pq.read_table(path).to_pylist()
+    assert told.splitlines()[-1] == f"{len(rows)} rows: {path}"
+    assert len(rows) == 10
+    assert {row["bench"] for row in rows} == {"attention"}
+    for case in {row["case"] for row in rows}:
+        assert told.count(case) == 1
+    assert [told.count(row["engine"]) >= 1 for row in rows] == [True] * 10
+
+
+@pytest.mark.parametrize("name", ["circuits", "attention", "optimizer", "pool"])
+def test_a_bench_prints_each_case_as_it_ends(monkeypatch, capsys, tmp_path, name):
+    module = importlib.import_module(f"qsgd_ray.bench.{name}")
+    told, asked = [], []
+
+    def cases(budget_s, quick):
+        asked.append((budget_s, quick))
+        for case in ("first [a]", "second"):
+            told.append(capsys.readouterr().out)
+            yield timings(case, "call", {"ours": [1e-6]}, {"ours": 1})
+
+    monkeypatch.setattr(module, "cases", cases)
+    monkeypatch.chdir(tmp_path)
+    command_output(monkeypatch, capsys, "bench", name)
+    assert asked == [(2.0, False)]
+    assert told[0] == ""
+    assert told[1].startswith("first [a]")
+    (path,) = (tmp_path / "results" / "bench").glob(f"{name}-*.parquet")
+    assert pq.read_table(path)["case"].to_pylist() == ["first [a]", "second"]
+
+
+def test_a_bench_whose_rows_have_no_place_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path):
+    from qsgd_ray.bench import attention, rows
+
+    measured = []
+
+    def cases(*_):
+        measured.append("a case")
+        yield timings("a case", "call", {"ours": [1e-6]}, {"ours": 1})
+
+    monkeypatch.setattr(attention, "cases", cases)
+    code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", "/dev/null/bench")
+    assert (code, measured) == (2, []), "no minutes spent for nothing"
+    assert told.startswith("qsgd-ray: --storage: got /dev/null/bench; allowed: a folder that can be written (")
+    assert told.count("\n") == 1
+
+    def full(table, path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(rows.pq, "write_table", full)
+    code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", tmp_path)
+    assert code == 2
+    assert told == f"qsgd-ray: --storage: got {tmp_path}; allowed: a folder that can be written (disk full)\n"
+
+
+def rows_in(storage: Path) -> list[dict]:
+    return [timeless(row) for row in read(storage / "small").trials.to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def whole(study_file, tmp_path_factory):
+    storage = tmp_path_factory.mktemp("whole")
+    done = subprocess.run(**command("run", study_file, "--storage", storage), timeout=400)
+    return storage, done
+
+
+def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
+    storage, done = whole
+    assert done.returncode == 0, done.stdout
+    folder = storage / "small"
+    assert f"Report: {folder / 'report.html'}" in done.stdout
+    assert "inconclusive" in done.stdout, "two pairs of runs carry no verdict"
+    assert "Traceback" not in done.stdout
+    rows = read(folder).trials.to_pylist()
+    stages = [(row["stage"], row["arm"], row["ending"]) for row in rows]
+    assert sorted(stages) == [
+        (stage, arm, ending)
+        for stage, endings in (("confirm", ("completed",) * 2), ("search", ("completed", "stopped_early")))
+        for arm in ("adamw", "circuit")
+        for ending in endings
+    ]
+    assert {row["seed"] for row in rows if row["stage"] == "confirm"} == {11, 12}
+    assert all((row["test_accuracy"] is None) == (row["stage"] == "search") for row in rows)
+    kept = json.loads((folder / "provenance.json").read_text())
+    assert kept["search_is_deterministic"] is True
+    assert kept["packages"]["torch"]
+    assert (folder / "study/run.py").read_text() == STUDY
+
+
+@pytest.mark.parametrize("trial", ["search-circuit-000", "confirm-circuit-s11"])
+def test_a_trial_of_a_study_comes_out_again_on_one_worker_and_on_two(whole, trial):
+    """The study's pool answered its circuits, here the workers do it themselves: the same bits."""
+    done = subprocess.run(**command("replay", whole[0] / "small", trial), timeout=400)
+    assert done.returncode == 0, done.stdout
+    assert "The same bits: completed, 2 measurements, parameters " in done.stdout
+    assert "Made elsewhere" not in done.stdout
+
+
+@pytest.fixture(scope="module")
+def interrupted(study_file, tmp_path_factory):
+    """A study ended twice, by Ctrl-C as a terminal sends it and by SIGTERM: exit codes, what it said, the rows."""
+    storage, ends = tmp_path_factory.mktemp("interrupted"), []
+    trials = storage / "small" / "trials"
+    for interrupt in (lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)):
+        with subprocess.Popen(**command("run", study_file, "--storage", storage)) as running:
+            least = len(ends[-1][2]) if ends else 0
+            wait_until(lambda least=least: len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
+            family = psutil.Process(running.pid).children(recursive=True)
+            interrupt(running.pid)
+            told, _ = running.communicate(timeout=60)
+        wait_until(lambda gone=family: not any(map(lives, gone)), 30, "Ray still runs")
+        ends.append((running.returncode, told, rows_in(storage)))
+    return storage, ends
+
+
+def test_ctrl_c_and_sigterm_end_cleanly_and_keep_what_is_finished(interrupted):
+    _, ends = interrupted
+    assert [code for code, _, _ in ends] == [130, 143]
+    for _, told, _ in ends:
+        assert "finished trials are kept in" in told
+        assert "Traceback" not in told
+    before, after = (rows for _, _, rows in ends)
+    assert 0 < len(before) < len(after)
+    assert all(row in after for row in before)
+
+
+@pytest.mark.parametrize(("code", "told"), [(signal.SIGTERM, Terminated), (1, SystemExit)])
+def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, told):
+    """While Ray starts, its handler is there, and exits by the signal's number."""
+    with pytest.raises(BaseException) as end, _sigterm_as_ctrl_c():
+        sys.exit(code)
+    assert end.type is told
+
+
+def test_an_interrupted_study_goes_on_by_the_same_command_to_the_same_rows(whole, study_file, interrupted):
+    storage, ends = interrupted
+    again = subprocess.run(**command("run", study_file, "--storage", storage), timeout=400)
+    assert again.returncode == 0, again.stdout
+    assert rows_in(storage) == rows_in(whole[0])
+    assert all(row in rows_in(storage) for row in ends[-1][2])

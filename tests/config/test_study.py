@@ -1,0 +1,355 @@
+"""A study is checked at birth, told in one line what is wrong with it, and round-trips through JSON."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.searches import CONDITIONAL, reachable
+from support.small_study import a_study
+
+from qsgd_ray.config import (
+    Arm,
+    ChatFormat,
+    Choice,
+    LanguageTask,
+    LogUniform,
+    Lora,
+    Perturbation,
+    QuantumAttention,
+    StudyError,
+    TextTask,
+    Transformer,
+    Uniform,
+    WordProblems,
+    one_line,
+    study_from_tree,
+)
+from qsgd_ray.config.loading import with_overrides
+
+LEARNING_RATES = st.one_of(
+    st.floats(1e-6, 1.0),
+    st.floats(1e-6, 1e-3).map(lambda low: LogUniform(low=low, high=10 * low)),
+    st.floats(1e-6, 1e-3).map(lambda low: Uniform(low=low, high=10 * low)),
+    st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=4).map(lambda options: Choice(options=tuple(options))),
+)
+
+
+ENTANGLEMENTS = st.sampled_from(["chain", "ring", "all", "none", True, False])
+
+
+@given(LEARNING_RATES, st.sampled_from(["sine", "circuit", "zero"]), st.integers(1, 40), ENTANGLEMENTS)
+def test_a_study_round_trips_through_json(learning_rate, source, n_qubits, entangle):
+    perturbation = Perturbation(source=source, n_qubits=n_qubits, entangle=entangle, rotations=("rx", "ry"))
+    study = a_study(arms=(Arm(name="adamw"), Arm(name="q", learning_rate=learning_rate, perturbation=perturbation)))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("arms.sine.perturbation.lambda_=-2", "arms.sine.perturbation.lambda_: got -2; allowed: a number >= 0"),
+        ("arms.sine.perturbation.n_qubits=0", "arms.sine.perturbation.n_qubits: got 0; allowed: a whole number from 1"),
+        ("arms.sine.perturbation.n_qubits=2.5", "arms.sine.perturbation.n_qubits: got 2.5; allowed: a whole number"),
+        ("arms.sine.perturbation.n_qubits=4097", "arms.sine.perturbation.n_qubits: got 4097; allowed: a whole number"),
+        (
+            "arms.sine.perturbation.source=zap",
+            "arms.sine.perturbation.source: got 'zap'; allowed: 'sine', 'circuit', 'sampled', ",
+        ),
+        (
+            "arms.sine.perturbation.depth=65",
+            "arms.sine.perturbation.depth: got 65; allowed: a whole number from 1 to 64",
+        ),
+        (
+            'arms.sine.perturbation.n_qubits={"kind":"choice","options":["two","4"]}',
+            "arms.sine.perturbation.n_qubits: allowed: a whole number from 1 to 4096, or a space of such",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","zap"]}',
+            "arms.sine.perturbation.source: allowed: 'sine', 'circuit', 'sampled', ",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","sampled"]}',
+            "arms.sine.perturbation: allowed: shots, with source sampled",
+        ),
+        (
+            'arms.sine.perturbation.source={"kind":"choice","options":["sine","noisy"]}',
+            "arms.sine.perturbation: allowed: noise with the source noisy",
+        ),
+        (
+            'arms.sine.perturbation.scope={"kind":"choice","options":[1,2]}',
+            "arms.sine.perturbation.scope: allowed: 'model', 'tensor' or 'all', or a Choice of such",
+        ),
+        (
+            'arms.sine.perturbation.entangle={"kind":"uniform","low":1,"high":2}',
+            "arms.sine.perturbation.entangle: allowed: 'chain', 'ring', 'all' or 'none', or a Choice of such",
+        ),
+        ("arms.sine.learning_rate=0", "arms.sine.learning_rate: got 0; allowed: a number > 0"),
+        (
+            'arms.sine.perturbation={"source":"sine","x":3}',
+            "arms.sine.perturbation.x: got 3; allowed: no field of this",
+        ),
+        (
+            'arms.sine.learning_rate={"kind":"log_uniform","low":3,"high":1}',
+            "arms.sine.learning_rate: allowed: a number",
+        ),
+        ("arms.sine.frob=1", "--set arms.sine.frob: got 'frob'; allowed in arms.sine: name, learning_rate"),
+        ("arms.cosine.name=x", "--set arms.cosine.name: got 'cosine'; allowed in arms: adamw, sine"),
+        ("name.x=1", "--set name.x: got 'x'; allowed in name: nothing below a plain value"),
+        ("search.trials_per_arm", "--set: got 'search.trials_per_arm'; allowed: path=value"),
+        ("search.trials_per_arm=no", "search.trials_per_arm: got 'no'; allowed: a valid integer"),
+        ("search.grace_epochs=9", "search.grace_epochs: at most search.epochs (2); got 9"),
+        ("confirm.workers=3", "confirm.workers: a divisor of workload.batch_size (32); got 3"),
+        ("confirm.seeds=[0,1]", "confirm.seeds: disjoint from search.seeds; got 0 in both"),
+        ("search.seeds=[11,3,12]", "confirm.seeds: disjoint from search.seeds; got 11, 12 in both"),
+        ("search.seeds=[]", "search.seeds: got []; allowed: "),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"seeds":[1,2],"workers":2}',
+            "search: allowed: workers: 1 with several",
+        ),
+        (
+            "search.sampler=grid",
+            "search.sampler: got 'grid'; allowed: 'tpe', 'random', 'gp', 'qmc', 'cmaes' or 'nsga2'",
+        ),
+        ('search.objectives=["circuits"]', "search: allowed: objectives: quality first, each once; got circuits"),
+        ('search.objectives=["quality","quality"]', "search: allowed: objectives: quality first, each once; got qual"),
+        ("search.tolerance=0.1", "search: allowed: tolerance: 0 with quality as the only objective; got 0.1"),
+        (
+            'search={"trials_per_arm":1,"epochs":2,"objectives":["quality","circuits"],"sampler":"cmaes"}',
+            "search: allowed: sampler: any other than cmaes with several objectives; got 'cmaes'",
+        ),
+        ("confirm.seeds=[1,1]", "confirm.seeds: allowed: each seed once"),
+        ("baseline=sgd", "baseline: one of the arms (adamw, sine); got 'sgd'"),
+        ('arms=[{"name":"a"},{"name":"a"}]', "arms: each name once; got a, a"),
+        ("workload.model.d_model=63", "workload.model: allowed: d_model divisible by n_heads; got 63 and 2"),
+        ("workload.model.attention=4", "workload.model.attention: got 4; allowed: an object"),
+        (
+            'workload.model.attention={"n_qubits":13}',
+            "workload.model.attention.n_qubits: got 13; allowed: less than or equal to 12",
+        ),
+        ('workload.model.attention={"depth":0}', "workload.model.attention.depth: got 0; allowed: greater than or equ"),
+        (
+            'workload.model.attention={"entangle":"star"}',
+            "workload.model.attention.entangle: got 'star'; allowed: 'chain', 'ring', 'all' or 'none'",
+        ),
+        ('workload.model.attention={"rotations":[]}', "workload.model.attention.rotations: got []; allowed: "),
+        (
+            'workload.model.attention={"rotations":["ry","rq"]}',
+            "workload.model.attention.rotations.1: got 'rq'; allowed: 'rx', 'ry' or 'rz'",
+        ),
+        (
+            'workload.model.attention={"readout":"z"}',
+            "workload.model.attention.readout: got 'z'; allowed: 'amplitude' or 'probability'",
+        ),
+        ('workload.model.attention={"phi":"maybe"}', "workload.model.attention.phi: got 'maybe'; allowed: a valid boo"),
+        ('workload.model.attention={"qubits":2}', "workload.model.attention.qubits: got 2; allowed: no field of this"),
+        (
+            "workload.model.attention.n_qubits=2",
+            "--set workload.model.attention.n_qubits: got 'n_qubits'; allowed in workload.model.attention: nothing "
+            "below null; a part is switched on whole, workload.model.attention={...}",
+        ),
+        ("workload.difficulty=2", "workload.difficulty: got 2; allowed: less than or equal to 1"),
+        ("workload.kind=audio", "workload: allowed: kind 'text' or 'llm'; got 'audio'"),
+        ("workload=3", "workload: got 3; allowed: a TextTask or a LanguageTask"),
+        ('workload={"train_size":9}', "workload: allowed: batch_size <= train_size; got 32 and 9"),
+        ('workload={"kind":"llm","lora":{"rank":2}}', "workload.lora.rank: got 2; allowed: no field of this name"),
+        ('workload={"kind":"llm","difficulty":0.1}', "workload.difficulty: got 0.1; allowed: no field of this name"),
+        (
+            'workload={"kind":"llm","n_answers":2000}',
+            "workload: allowed: n_answers at most data.test_size (1319); got ",
+        ),
+        (
+            'workload={"kind":"llm","batch_size":9000}',
+            "workload: allowed: batch_size at most data.train_size (7000); got 9000",
+        ),
+        ('workload={"kind":"llm"}', "confirm.workers: a divisor of workload.batch_size (1); got 2"),
+        ("resources.circuit_nodes=CPU", "resources.circuit_nodes: got 'CPU'; allowed: "),
+        (
+            'resources={"circuit_actors": 3, "max_circuit_actors": 2}',
+            "resources: allowed: max_circuit_actors at least 3; got 2",
+        ),
+        (
+            'resources={"circuit_actors": null, "max_circuit_actors": 2}',
+            "resources: allowed: max_circuit_actors with circuit_actors; got 2",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_with_field_value_and_what_is_allowed(assignment, said):
+    with pytest.raises(StudyError) as error:
+        with_overrides(a_study(), [assignment])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_only_auto_answers_sampled_and_noisy_circuits_on_the_pool():
+    drawing = ["arms.sine.perturbation.source=sampled", "arms.sine.perturbation.shots=10"]
+    with pytest.raises(StudyError, match=r"circuit_engine: auto with the source sampled of arm sine; got 'aer'"):
+        with_overrides(a_study(), [*drawing, "resources.circuit_engine=aer"])
+    with pytest.raises(StudyError, match=r"circuit_engine: auto with the source sampled of arm sine; got 'torch'"):
+        with_overrides(a_study(), [*drawing, "resources.circuit_actors=null", "resources.circuit_engine=torch"])
+
+
+def test_a_missing_field_is_named():
+    tree = a_study().model_dump(mode="json")
+    del tree["question"]
+    with pytest.raises(StudyError, match="question: got nothing; allowed: a value, this field is required"):
+        study_from_tree(tree)
+
+
+def test_a_part_built_in_a_study_file_names_its_class():
+    with pytest.raises(ValidationError) as error:
+        Perturbation(source="sine", lambda_=-1)
+    assert one_line(error.value).startswith("Perturbation.lambda_: got -1; allowed: a number >= 0")
+
+
+@pytest.mark.parametrize("space", [LogUniform, Uniform])
+def test_a_space_is_ordered(space):
+    with pytest.raises(ValidationError, match="low < high"):
+        space(low=2.0, high=1.0)
+
+
+def test_a_space_below_the_allowed_is_refused():
+    with pytest.raises(ValidationError, match="a number >= 0"):
+        Perturbation(source="sine", lambda_=Uniform(low=-1.0, high=1.0))
+    with pytest.raises(ValidationError, match="a Choice of such"):
+        Perturbation(source="sine", n_qubits=Uniform(low=1.0, high=4.0))
+
+
+def test_overrides_reach_arms_by_name_and_by_index_and_take_json():
+    study = with_overrides(
+        a_study(), ["arms.sine.learning_rate=0.5", "arms.0.eps=1e-6", "resources.circuit_actors=null"]
+    )
+    assert study.arm("sine").learning_rate == 0.5
+    assert study.arm("adamw").eps == 1e-6
+    assert study.resources.circuit_actors is None
+
+
+ATTENTIONS = st.builds(
+    QuantumAttention,
+    n_qubits=st.integers(1, 12),
+    depth=st.integers(1, 64),
+    entangle=ENTANGLEMENTS,
+    rotations=st.lists(st.sampled_from(["rx", "ry", "rz"]), min_size=1, max_size=4).map(tuple),
+    readout=st.sampled_from(["amplitude", "probability"]),
+    per_head=st.booleans(),
+    phi=st.booleans(),
+    compiled=st.booleans(),
+)
+
+
+@given(st.none() | ATTENTIONS)
+def test_a_study_of_quantum_attention_round_trips_through_json(attention):
+    study = a_study(workload=TextTask(model=Transformer(attention=attention)))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+    assert study.workload.model.attention == attention
+
+
+LANGUAGE_TASKS = st.builds(
+    LanguageTask,
+    data=st.builds(WordProblems, source=st.just("gsm8k"), train_size=st.none() | st.integers(8, 9)),
+    form=st.builds(ChatFormat, loss_on=st.sampled_from(["answer", "all"]), pack=st.booleans()),
+    lora=st.none() | st.builds(Lora, r=st.integers(1, 9)),
+    attention=st.none() | ATTENTIONS,
+    batch_size=st.sampled_from([2, 4]),
+    steps_per_epoch=st.none() | st.integers(1, 9),
+    decay=st.sampled_from(["constant", "linear"]),
+    clip_norm=st.none() | st.floats(0.1, 10),
+)
+
+
+@given(LANGUAGE_TASKS)
+def test_a_study_of_a_language_model_round_trips_through_json(task):
+    study = a_study(workload=task)
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
+def test_a_workload_without_a_kind_is_a_text_task():
+    tree = a_study().model_dump(mode="json")
+    del tree["workload"]["kind"]
+    assert study_from_tree(tree) == a_study()
+
+
+def test_quantum_attention_is_off_and_otherwise_the_papers():
+    assert Transformer().attention is None
+    assert QuantumAttention() == QuantumAttention(n_qubits=4, depth=2, entangle=True, rotations=("ry", "rz"))
+    assert (QuantumAttention().readout, QuantumAttention().phi) == ("amplitude", True)
+
+
+def test_overrides_switch_quantum_attention_on_change_it_and_switch_it_off():
+    on = with_overrides(a_study(), ['workload.model.attention={"n_qubits":2}'])
+    assert on.workload.model.attention == QuantumAttention(n_qubits=2)
+    assert with_overrides(a_study(), ["workload.model.attention={}"]).workload.model.attention == QuantumAttention()
+    changed = with_overrides(on, ["workload.model.attention.n_qubits=3", "workload.model.attention.entangle=ring"])
+    assert changed.workload.model.attention == QuantumAttention(n_qubits=3, entangle="ring")
+    assert with_overrides(on, ["workload.model.attention=null"]) == a_study()
+
+
+def test_an_arm_takes_a_point_of_exactly_its_spaces():
+    arm = Arm(
+        name="q",
+        learning_rate=LogUniform(low=1e-4, high=1e-2),
+        perturbation=Perturbation(source="circuit", n_qubits=Choice(options=(2, 4))),
+    )
+    assert list(arm.spaces()) == ["learning_rate", "perturbation.n_qubits"]
+    resolved = arm.at({"learning_rate": 1e-3, "perturbation.n_qubits": 2})
+    assert (resolved.learning_rate, resolved.perturbation.n_qubits) == (1e-3, 2)
+    assert resolved.spaces() == {}
+    with pytest.raises(StudyError, match="arm q: a point must set"):
+        arm.at({"learning_rate": 1e-3})
+
+
+def test_a_field_is_asked_for_only_where_it_has_an_effect():
+    def asked(source: str, scope: str) -> str:
+        there = {"perturbation.source": source, "perturbation.scope": scope}
+        if source == "zero":
+            del there["perturbation.scope"]
+        return " ".join(path.rpartition(".")[2] for path in CONDITIONAL.asked(there))
+
+    assert list(CONDITIONAL.asked({})) == ["perturbation.source"]
+    assert list(CONDITIONAL.asked({"perturbation.source": "sine"})) == ["perturbation.source", "perturbation.scope"]
+    assert asked("circuit", "all") == "learning_rate source lambda_ n_qubits depth entangle scope"
+    assert asked("sine", "all") == "learning_rate source lambda_ scope"
+    assert asked("sine", "tensor") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("random_sign", "all") == "learning_rate source lambda_ n_qubits scope"
+    assert asked("zero", "all") == "learning_rate source"
+
+
+def test_every_point_that_can_be_reached_is_an_arm_and_takes_what_its_source_takes():
+    points = reachable(CONDITIONAL)
+    assert len(points) == 2 * (2 * 2 * 16 + (4 + 2) + 1 + 2 * 4)
+    arms = [CONDITIONAL.at(point) for point in points]
+    assert not any(arm.spaces() for arm in arms)
+    for arm in arms:
+        assert (arm.perturbation.shots is not None) == (arm.perturbation.source == "sampled")
+    assert len({arm.model_dump_json() for arm in arms}) == len(arms), "no two points are the same training"
+    with pytest.raises(StudyError, match=r"arm q: a point must set .*'perturbation.scope'.*, got .*n_qubits"):
+        CONDITIONAL.at({"learning_rate": 1e-3, "perturbation.source": "sine", "perturbation.n_qubits": 2})
+
+
+def test_a_conditional_study_round_trips_through_json():
+    study = a_study(arms=(Arm(name="adamw"), CONDITIONAL))
+    assert study_from_tree(json.loads(study.model_dump_json())) == study
+
+
+def test_a_search_with_several_trials_at_once_says_that_it_is_not_deterministic():
+    assert a_study().search.deterministic
+    assert not with_overrides(a_study(), ["search.trials_at_once_per_arm=2"]).search.deterministic
+
+
+def test_neither_is_one_that_looks_at_seconds():
+    assert not with_overrides(a_study(), ['search.objectives=["quality","step_time"]']).search.deterministic
+    assert with_overrides(a_study(), ['search.objectives=["quality","circuits"]']).search.deterministic
+
+
+def test_a_study_of_the_time_of_one_search_seed_is_read():
+    tree = a_study().model_dump(mode="json")
+    del tree["search"]["seeds"]
+    assert study_from_tree(tree | {"search": tree["search"] | {"seed": 7}}).search.seeds == (7,)
+
+
+def test_fewer_workers_go_on_from_a_checkpoint_and_so_want_one():
+    with pytest.raises(StudyError, match=r"least_workers with checkpoint_steps; got 2 without"):
+        with_overrides(a_study(), ["resources.least_workers=2"])
+    kept = with_overrides(a_study(), ["resources.checkpoint_steps=5", "resources.least_workers=2"])
+    assert kept.resources.least_workers == 2

@@ -1,0 +1,157 @@
+"""kill -9 of the driver amid the search and amid the confirmation: the same command ends with every row once.
+
+With one trial at a time, and checkpoints, they are the rows of an undisturbed study without. Of a killed driver nothing
+is left.
+"""
+
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from support.command_line import command
+from support.processes import lives, name_of, wait_until
+from support.sites import timeless
+
+from qsgd_ray.execution.scratch import PREFIX
+from qsgd_ray.results import read
+
+pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1200)]
+
+# A worker goes on for two or three seconds after its driver was killed: the confirmation is to last longer than that.
+STUDY = """
+from support.small_study import a_study
+from qsgd_ray.config import Confirm, Search
+
+STUDY = a_study(
+    search=Search(trials_per_arm=4, epochs=60, grace_epochs=20, reduction_factor=2),
+    confirm=Confirm(seeds=(11, 12, 13, 14), epochs=170, workers=1),
+)
+"""
+CHECKPOINTED = ("--set", "resources.checkpoint_steps=50")
+SEVERAL = ("--set", "search.trials_at_once_per_arm=2")
+# These two tell the driver first that its node is gone, for a minute, and do nothing else (Ray 2.60).
+LAST_TO_GO = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+LAST_GONE_S = 90
+
+
+@dataclass
+class Run:
+    """A study that was run to its end, after so many kills."""
+
+    results: Path
+    kept: list[dict[str, bytes]] = field(default_factory=list)  # the files of trials' rows after each kill, by name
+    scratch: list[set[str]] = field(default_factory=list)  # the scratch folders after each kill and at the end
+
+
+@contextmanager
+def started(words: dict) -> Iterator[subprocess.Popen]:
+    with subprocess.Popen(**words) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def run(study_file: Path, storage: Path, kills: tuple[str, ...] = (), overrides: tuple[str, ...] = ()) -> Run:
+    """Start the command, kill it in each of these stages and start it again; in the end let it finish."""
+    done = Run(storage / "small")
+    trials = done.results / "trials"
+    first, first_killed_at = [], time.monotonic()
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="k-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        words = command("run", study_file, "--storage", storage, *overrides)
+        words["env"] |= {"TMPDIR": temporary}
+        for stage in kills:
+            with started(words) as running:
+
+                def has_begun(stage=stage, running=running):
+                    return any(trials.glob(f"{stage}-*")) or running.poll() is not None
+
+                wait_until(has_begun, 200, f"{stage} did not begin")
+                assert running.poll() is None, running.stdout.read()
+                family = {p: name_of(p) for p in psutil.Process(running.pid).children(recursive=True)}
+                running.kill()
+            if not first:
+                first, first_killed_at = [*family], time.monotonic()
+            working = [process for process, name in family.items() if name not in LAST_TO_GO]
+            assert len(working) > 3
+            wait_until(lambda gone=working: not any(map(lives, gone)), 30, "a killed driver's Ray still works")
+            done.kept.append({file.name: file.read_bytes() for file in trials.glob("[!.]*")})
+            done.scratch.append({path.name for path in Path(temporary).glob(f"{PREFIX}*")})
+        with started(words) as running:
+            told, _ = running.communicate(timeout=300)
+        assert running.returncode == 0, told
+        done.scratch.append({path.name for path in Path(temporary).glob(f"{PREFIX}*")})
+    left_s = LAST_GONE_S - (time.monotonic() - first_killed_at)
+    wait_until(lambda: not any(map(lives, first)), left_s, "a part of a killed driver's Ray stays")
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Iterator[dict[str, Future[Run]]]:
+    """One at a time: beside other tests, two would not begin a stage in the time that one does."""
+    folder = tmp_path_factory.mktemp("killed")
+    study_file = folder / "small.py"
+    study_file.write_text(STUDY)
+    kills = ("search", "confirm")
+    with ThreadPoolExecutor(1) as pool:
+        yield {
+            "one": pool.submit(run, study_file, folder / "one", kills, CHECKPOINTED),
+            "several": pool.submit(run, study_file, folder / "several", kills, SEVERAL),
+            "undisturbed": pool.submit(run, study_file, folder / "undisturbed"),
+        }
+
+
+@pytest.fixture(params=["one", "several"])
+def killed(runs, request) -> Run:
+    return runs[request.param].result()
+
+
+def test_each_kill_comes_amid_its_stage_and_what_was_finished_stays_as_it_was(killed):
+    amid_search, amid_confirmation = ([name.split("-")[0] for name in kept] for kept in killed.kept)
+    assert 0 < amid_search.count("search") < 8
+    assert amid_search.count("confirm") == 0
+    assert amid_confirmation.count("search") == 8
+    assert 0 < amid_confirmation.count("confirm") < 8
+    for kept in killed.kept:
+        assert kept == {name: (killed.results / "trials" / name).read_bytes() for name in kept}
+
+
+def test_of_each_killed_driver_one_folder_is_left_and_only_until_the_next_begins(killed):
+    first, second, at_the_end = killed.scratch
+    assert (len(first), len(second), len(at_the_end)) == (1, 1, 0)
+    assert first != second
+
+
+def test_with_one_trial_at_a_time_the_rows_are_those_of_an_undisturbed_study(runs):
+    there, here = read(runs["undisturbed"].result().results), read(runs["one"].result().results)
+    for table in ("trials", "measurements"):
+        rows = [timeless(row) for row in getattr(here, table).to_pylist()]
+        assert rows
+        assert rows == [timeless(row) for row in getattr(there, table).to_pylist()]
+
+
+def test_with_several_at_once_every_planned_trial_has_its_rows_once_and_no_other_has(runs):
+    tables = read(runs["several"].result().results)
+    trials = tables.trials.to_pylist()
+    planned = [("search", arm, number, 0) for arm in ("adamw", "sine") for number in range(4)]
+    planned += [("confirm", arm, n, seed) for arm in ("adamw", "sine") for n, seed in enumerate((11, 12, 13, 14))]
+    assert sorted((row["stage"], row["arm"], row["number"], row["seed"]) for row in trials) == sorted(planned)
+    assert {row["ending"] for row in trials} <= {"completed", "stopped_early"}
+    for arm in ("adamw", "sine"):
+        rates = {row["learning_rate"] for row in trials if (row["stage"], row["arm"]) == ("search", arm)}
+        chosen = {row["learning_rate"] for row in trials if (row["stage"], row["arm"]) == ("confirm", arm)}
+        assert len(rates) == 4, "no point is tried twice"
+        assert len(chosen) == 1
+        assert chosen < rates
+    epochs = Counter((row["trial_id"], row["epoch"]) for row in tables.measurements.to_pylist())
+    assert set(epochs.values()) == {1}
+    assert set(epochs) == {(row["trial_id"], epoch) for row in trials for epoch in range(1, row["epochs_run"] + 1)}

@@ -1,0 +1,188 @@
+"""The report in a real browser: quiet, offline, readable in both themes, on a phone and without a mouse."""
+
+import pytest
+from support.browser import browser
+from support.pages import FIGURES, whole_study
+from support.synthetic_limits import made
+from support.synthetic_results import CHOSEN, Made, Run, outcome_of
+
+from qsgd_ray.config import Map
+from qsgd_ray.config.trial import map_trials
+from qsgd_ray.limits.page import section
+from qsgd_ray.reporting.page import SECTIONS, write_report
+
+THEMES = ("light", "dark")
+# WCAG 2: relative luminance of every text's colour and of the first opaque background behind it.
+CONTRASTS = """
+(() => {
+  const parse = (told) => told.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  document.querySelectorAll("details").forEach((node) => (node.open = true));
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text; (text = walker.nextNode()); ) {
+    const node = text.parentElement;
+    // Numbers on a map's cells have a halo of their own.
+    if (node.matches(".bartext")) continue;
+    if (!text.data.trim() || ["SCRIPT", "STYLE"].includes(node.tagName) || !node.getClientRects().length) continue;
+    const style = getComputedStyle(node), inPlot = node instanceof SVGElement;
+    const [a, b] = [light(parse(inPlot ? style.fill : style.color)), light(behind(node))];
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.data.trim().slice(0, 40)]);
+  }
+  return found;
+})()
+"""
+NAMELESS = """
+[...document.querySelectorAll("figure, [role=region], [role=img], nav, button, section, main h2")].filter((node) => {
+  const by = node.getAttribute("aria-labelledby");
+  const name = by ? document.getElementById(by)?.textContent : node.getAttribute("aria-label") || node.textContent;
+  return !name?.trim();
+}).map((node) => node.outerHTML.slice(0, 80))
+"""
+TOO_WIDE = """
+[...document.querySelectorAll("body *")].filter((node) => node.getBoundingClientRect().right > innerWidth + 1
+  && !node.closest(".scroll, pre, .plot, .skip")).map((node) => node.outerHTML.slice(0, 80))
+"""
+REACHABLE = "[...document.querySelectorAll('figure, .scroll, summary, nav a')].filter(n => n.checkVisibility()).length"
+DESCRIBED = """
+[...document.querySelectorAll("figure")].every((figure) =>
+  document.getElementById(figure.getAttribute("aria-describedby")).tagName === "FIGCAPTION")
+"""
+FOCUSED = (
+    "(node => node.id || node.className || node.getAttribute('aria-label') || node.tagName)(document.activeElement)"
+)
+
+
+def full_study() -> Made:
+    """With everything that rows can give a page: a map and the paper's claims, too."""
+    design = Map(
+        arm="gain",
+        axes={"perturbation.lambda_": (0.5, 5.0), "perturbation.n_qubits": (2, 4)},
+        seeds=(301, 302),
+        epochs=4,
+    )
+    study = whole_study(map=design, claims={"C1": "gain", "C6": "wild"})
+    points = {arm.name: {path: CHOSEN[path] for path in arm.spaces()} for arm in study.study.arms}
+    mapped = [(trial, outcome_of(trial, Run(0.9))) for trial in map_trials(study.study, points)]
+    return Made(study.study, [*study.trials, *mapped])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    limits = made(tmp_path_factory.mktemp("limits"), scatter=0.02)
+    scaling = section(limits, "../scaling_limits/limits.html")
+    return write_report(full_study().write(tmp_path_factory.mktemp("study")), scaling=scaling)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_page_draws_every_figure_without_a_complaint_or_a_request(page, report, theme):
+    page.said.clear()
+    page.asked.clear()
+    page.open(report, theme=theme)
+    assert page.tell("document.querySelectorAll('.plot .main-svg').length") >= len(FIGURES)
+    assert page.said == []
+    assert {address.split(":")[0] for address in page.asked} <= {"file", "data", "blob"}
+    assert page.asked.count(report.as_uri()) == 1 == len([a for a in page.asked if a.startswith("file")])
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+def test_no_part_of_the_page_is_wider_than_it(page, report, width):
+    page.open(report, width=width, height=800)
+    assert page.tell("document.documentElement.scrollWidth") <= width
+    page.tell("document.querySelectorAll('details').forEach((node) => (node.open = true))")
+    assert page.tell("document.documentElement.scrollWidth") <= width
+    assert page.tell(TOO_WIDE) == []
+    assert page.tell("document.querySelector('.plot svg').getBoundingClientRect().width") <= width
+
+
+@pytest.mark.parametrize("toggled", [False, True])
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_text_stands_out_from_what_is_behind_it(page, report, theme, toggled):
+    page.open(report, theme=theme)
+    if toggled:
+        page.tell("document.getElementById('theme').click()")
+    found = page.tell(CONTRASTS)
+    assert len(found) > 200
+    assert [text for text in found if text[0] < 4.5] == []
+    page.tell("localStorage.clear()")
+
+
+def test_the_theme_changes_by_the_keyboard_and_is_kept(page, report):
+    page.open(report, theme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    before = page.tell(background)
+    page.press("Tab")
+    assert page.tell(FOCUSED) == "skip"
+    assert page.tell("document.activeElement.getBoundingClientRect().top") >= 0
+    page.press("Tab")
+    assert page.tell(FOCUSED) == "theme"
+    assert page.tell("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.press(" ", "Space", " ")
+    assert page.tell(background) != before
+    assert page.tell("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+    dark = page.tell(background)
+    page.open(report, theme="light")
+    assert page.tell(background) == dark
+    page.tell("document.getElementById('theme').click()")
+    assert page.tell(background) == before
+    page.tell("localStorage.clear()")
+
+
+def test_the_skip_link_leads_to_the_verdict(page, report):
+    page.open(report)
+    page.press("Tab")
+    page.press("Enter", text="\r")
+    assert page.tell(FOCUSED) == "main"
+
+
+def test_the_keyboard_reaches_every_figure_and_every_table(page, report):
+    page.open(report)
+    wanted = page.tell(REACHABLE)
+    seen, figures = 0, []
+    for _ in range(wanted + 60):
+        page.press("Tab")
+        tag = page.tell("document.activeElement.tagName")
+        if tag == "BODY":
+            break
+        seen += page.tell("document.activeElement.matches('figure, .scroll, summary, nav a')")
+        if tag == "FIGURE":
+            figures.append(page.tell("document.activeElement.id"))
+    assert figures == page.tell("[...document.querySelectorAll('figure')].map(figure => figure.id)")
+    assert set(FIGURES) < set(figures)
+    assert seen == wanted
+
+
+def test_landmarks_figures_and_tables_have_names(page, report):
+    page.open(report)
+    assert page.tell(NAMELESS) == []
+    assert page.tell("['header', 'nav', 'main', 'footer'].map(tag => document.querySelectorAll(tag).length)") == [1] * 4
+    assert page.tell("document.querySelectorAll('h1').length") == 1
+    assert page.tell("document.querySelectorAll('main > section').length") == len(SECTIONS)
+    links = page.tell("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
+    assert links == ["H2"] * len(SECTIONS)
+    assert page.tell(DESCRIBED) is True
+    assert page.tell("[...document.querySelectorAll('table:not(.facts)')].every(t => t.caption && t.tHead)")
+
+
+def test_who_wants_less_motion_gets_none(page, report):
+    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+    page.open(report, motion="reduce")
+    assert page.tell(behaviour) == "auto"
+    assert page.tell("document.getAnimations().length") == 0
+    page.open(report)
+    assert page.tell(behaviour) == "smooth"

@@ -1,0 +1,98 @@
+"""Claims, ladder and map as a reader meets them: on a terminal, and as a figure with its numbers."""
+
+import io
+
+import pytest
+from rich.console import Console
+from support.planted_effects import a_map_of, planted
+
+from qsgd_ray.analysis.claims import Claim, Finding
+from qsgd_ray.analysis.effect_map import effect_map
+from qsgd_ray.analysis.ladder import ladders
+from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.reporting.figures_map import drawn_map, is_grid
+from qsgd_ray.reporting.terminal import claims_table, interval_told, ladders_told, map_told, told
+
+
+def printed(what) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(what)
+    return " ".join(console.export_text().split())
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.023, "points", "+2.30"),
+        (-0.378, "share", "−37.8 %"),
+        (-0.0091, "nats", "−0.0091"),
+        (None, "share", "–"),
+    ],
+)
+def test_a_number_is_told_in_its_unit(value, unit, text):
+    assert told(value, unit) == text
+
+
+def test_every_claim_is_told_with_its_reason():
+    found = (
+        Claim(
+            "C1", "it is better", "sine", Finding.CONTRADICTED, "It is not.", "points", 0.023, 0.001, Interval(0, 0.002)
+        ),
+        Claim("C3", "the loss falls", "sine", Finding.NOT_MEASURED, "No model.", "nats", -0.0091),
+    )
+    text = printed(claims_table(found))
+    for word in ("C1", "+2.30", "+0.10", "+0.00 to +0.20", "contradicted", "It is better. It is not.", "not measured"):
+        assert word in text
+    assert interval_told(found[1]) == "–"
+
+
+def test_the_ladder_says_what_the_study_has_no_control_for():
+    text = printed(ladders_told(ladders(a_map_of(planted))))
+    assert "The ladder of controls" in text
+    assert "Not in the study: lambda = 0, the plain gradient on the same coordinates" in text
+
+
+def test_the_map_is_counted_in_a_line():
+    text = printed(map_told(effect_map(a_map_of(planted))))
+    assert "sine at 8 settings of n_qubits and lambda and learning_rate against adam: 6 equivalent, 2 worse." in text
+
+
+def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
+    found = effect_map(a_map_of(planted))
+    assert is_grid(found)
+    drawn = drawn_map(found)
+    slices = drawn.figure.data
+    assert [bar.name for bar in slices] == ["learning_rate 0.001", "learning_rate 0.01"]
+    assert [bar.visible for bar in slices] == [True, False]
+    for bar in slices:
+        hatched = dict(zip(bar.hovertext, bar.marker.pattern.shape, strict=True))
+        assert sorted(hatched.values()) == ["", "/", "/", "/"]
+        [plain] = [text for text, shape in hatched.items() if shape == ""]
+        assert plain.startswith("n_qubits 8, lambda 50")
+        assert "worse" in plain
+    assert len(drawn.figure.layout.updatemenus[0].buttons) == 2
+    assert "not beyond chance (6 of 8)" in drawn.caption
+    assert len(drawn.numbers.rows) == 8
+
+
+def test_one_axis_is_a_row_of_cells():
+    axes = {"perturbation.n_qubits": (2, 8)}
+    drawn = drawn_map(effect_map(a_map_of(planted, axes=axes)))
+    assert len(drawn.figure.data) == 1
+    assert list(drawn.figure.data[0].base) == [-0.5, -0.5]
+
+
+def test_points_that_fill_a_space_are_dots():
+    found = effect_map(a_map_of(planted))
+    sparse = type(found)(found.arm, found.baseline, found.axes, found.cells[:3])
+    assert not is_grid(sparse)
+    drawn = drawn_map(sparse)
+    assert sum(len(dots.x) for dots in drawn.figure.data) == 3
+    assert "hollow" in drawn.caption
+
+
+def test_before_the_first_pair_there_is_nothing_to_draw():
+    drawn = drawn_map(effect_map(a_map_of(planted, keep=lambda trial: False)))
+    assert drawn.figure is None
+    assert "Without a complete pair of runs: 8" in drawn.caption
+    assert len(drawn.numbers.rows) == 8

@@ -1,0 +1,35 @@
+"""A study with all that a page shows, and the names of its figures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qsgd_ray.outcome import Ending
+from support.synthetic_results import Run, lost, made, runs
+
+BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
+
+
+FIGURES = (
+    "paired-differences",
+    "final-accuracy",
+    "performance-profiles",
+    "learning-curves",
+    "time-to-target",
+    "step-ratio",
+    "search",
+    "costs-by-arm",
+)
+
+
+def whole_study(**fields):
+    return made(
+        {
+            "adamw": runs(BASE),
+            "same": [Run(float(x), ratio=0.001) for x in BASE],
+            "gain": [Run(float(x) + 0.05, ratio=0.3) for x in BASE],
+            "wild": [Run(0.91, ratio=2.0), Run(0.6), lost(), lost(), lost(Ending.FAILED), lost(Ending.LOST)],
+        },
+        searched=True,
+        **fields,
+    )

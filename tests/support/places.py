@@ -1,0 +1,8 @@
+"""Where the project's folders lie."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+DOCS = ROOT / "docs"
+STUDIES = ROOT / "studies"

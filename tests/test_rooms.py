@@ -1,0 +1,162 @@
+"""The house: imports run strictly downwards, the mathematics never imports Ray, importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.places import ROOT, TESTS
+
+PACKAGE = ROOT / "qsgd_ray"
+# From the ground up: a room may use every room before it, and its own files without a cycle.
+ROOMS = (
+    "outcome",
+    "random_keys",
+    "paths",
+    "config",
+    "storage",
+    "results",
+    "circuits",
+    "analysis",
+    "models",
+    "reporting",
+    "optimizer",
+    "pool",
+    "workloads",
+    "training",
+    "execution",
+    "tracking",
+    "search",
+    "study",
+    "bench",
+    "limits",
+    "commands",
+    "cli",
+)
+WITH_RAY = {"pool", "execution", "search", "study", "bench", "limits", "commands"}
+MOST_FILES_IN_THE_ROOT = 6
+MOST_LINES = 350
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; the package itself is the empty name."""
+
+    def name(path: Path) -> str:
+        words = path.relative_to(PACKAGE).with_suffix("").parts
+        return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+    return {name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> set[str]:
+    """Every dotted name that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def used(module: str) -> set[str]:
+    """The modules of the package that a module imports; the more exact name where a package and its file are meant."""
+    names = {name.removeprefix("qsgd_ray").lstrip(".") for name in imported(MODULES[module]) if _is_ours(name)}
+    known = {name for name in names if name in MODULES and name}
+    return {name for name in known if not any(other.startswith(f"{name}.") for other in known)} - {module}
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] == "qsgd_ray"
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def folder(module: str) -> str:
+    """The folder of a file; a package stands for itself."""
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0] or module
+
+
+def cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Every cycle that a walk in depth meets first."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> Iterator[list[str]]:
+        if node in path:
+            yield [*path[path.index(node) :], node]
+        elif node not in done:
+            for target in sorted(edges.get(node, ())):
+                yield from walk(target, [*path, node])
+            done.add(node)
+
+    for node in sorted(edges):
+        yield from walk(node, [])
+
+
+def test_every_module_has_a_room():
+    assert {room(module) for module in MODULES if module} == set(ROOMS)
+
+
+def test_the_root_has_few_files():
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= MOST_FILES_IN_THE_ROOT
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module])
+def test_imports_run_strictly_downwards(module):
+    below = ROOMS[: ROOMS.index(room(module)) + 1]
+    for target in used(module):
+        assert room(target) in below, f"{module} imports {target}, which is not below it"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert not list(cycles({module: used(module) for module in MODULES if module}))
+
+
+def test_no_folder_imports_itself_by_way_of_others():
+    edges: dict[str, set[str]] = {}
+    for module in MODULES:
+        # A package that offers its own files' names, or a file beside its own subfolders, is no way round.
+        targets = {folder(target) for target in used(module)} if module else set()
+        inside = {target for target in targets if target.startswith(f"{folder(module)}.")} if module else set()
+        edges.setdefault(folder(module) if module else "", set()).update(targets - inside - {folder(module)})
+    assert not list(cycles(edges))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in WITH_RAY])
+def test_the_mathematics_knows_no_ray(module):
+    assert not {name for name in imported(MODULES[module]) if name.split(".")[0] == "ray"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in ("analysis", "reporting")])
+def test_analysis_and_reporting_see_tables_and_never_the_trainer(module):
+    trainer = {"models", "optimizer", "pool", "workloads", "training", "execution", "search", "study"}
+    assert not {target for target in used(module) if room(target) in trainer}
+
+
+@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]), ids=lambda path: path.name)
+def test_a_file_is_short(path):
+    assert len(path.read_text().splitlines()) <= MOST_LINES, f"{path}: split it by idea"
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_file_imports_another(path):
+    names = {word for name in imported(path) for word in name.split(".")[:-1] or [name]}
+    assert not {word for word in names if word.startswith("test_")}
+
+
+def test_importing_the_package_and_its_mathematics_loads_nothing_heavy():
+    script = (
+        "import sys, qsgd_ray, qsgd_ray.config, qsgd_ray.cli\n"
+        "assert not {'torch', 'ray', 'qiskit', 'transformers', 'plotly'} & set(sys.modules), sorted(sys.modules)\n"
+        "import qsgd_ray.optimizer, qsgd_ray.training.loop\n"
+        "assert not {'ray', 'qiskit', 'transformers', 'plotly'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
