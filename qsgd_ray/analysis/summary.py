@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis._throughput import Throughput, throughput
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.analysis.throughput import Throughput, throughput
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget, saved, time_to_target
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending

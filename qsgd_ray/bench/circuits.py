@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qsgd_ray.bench import peers
+from qsgd_ray.bench import _peers as peers
 from qsgd_ray.bench.rows import Timing, timings
 from qsgd_ray.bench.timing import interleaved
 from qsgd_ray.circuits.aer.backend import AerBackend

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from qsgd_ray.bench.large_study import write_large_study
+from qsgd_ray.bench._large_study import write_large_study
 from qsgd_ray.bench.rows import Timing, timings
 
 FULL, QUICK = (10_000, 100), (300, 30)

@@ -107,7 +107,7 @@ def _run(
 
     settle()
     from qsgd_ray.circuits.errors import CircuitError
-    from qsgd_ray.commands.progress import Progress
+    from qsgd_ray.commands._progress import Progress
     from qsgd_ray.execution.events import Bulletin
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance

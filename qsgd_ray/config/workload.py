@@ -34,8 +34,8 @@ class Lora(Frozen):
 class WordProblems(Frozen):
     """Grade-school word problems with worked answers, in three splits that share no question.
 
-    `gsm-symbolic`: drawn from templates by `data_seed` (workloads/gsm_symbolic.py). `gsm8k`: GSM8K, from the hub or
-    from `path`, a folder with a copy of it (workloads/gsm8k.py); its test split is theirs, validation is taken out of
+    `gsm-symbolic`: drawn from templates by `data_seed` (workloads/_gsm_symbolic.py). `gsm8k`: GSM8K, from the hub or
+    from `path`, a folder with a copy of it (workloads/_gsm8k.py); its test split is theirs, validation is taken out of
     its training split by `data_seed`, and `train_size` None is all that is left. `annotations` False takes GSM8K's
     <<48/2=24>> out.
 

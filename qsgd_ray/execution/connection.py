@@ -27,7 +27,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
-from qsgd_ray.execution.scratch import scratch_folder
+from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.storage import Storage
 from qsgd_ray.workloads import make_workload
 

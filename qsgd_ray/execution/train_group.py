@@ -32,8 +32,8 @@ from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.config.trial import Trial
+from qsgd_ray.execution._private_ray import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.execution.connection import Cluster
-from qsgd_ray.execution.private_ray import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.pool.pending import longest_wait_s
 from qsgd_ray.results import Results

@@ -24,8 +24,8 @@ from qsgd_ray.analysis.objectives import RunResult, judged
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
-from qsgd_ray.execution.private_ray import groups_given_back
-from qsgd_ray.execution.stop_channel import Rung
+from qsgd_ray.execution._private_ray import groups_given_back
+from qsgd_ray.execution._stop_channel import Rung
 from qsgd_ray.execution.train_group import Site, checkpoints_of, run_trials
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.results import Results

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qsgd_ray.config import TextTask
-from qsgd_ray.limits.curves import SECONDS, FittedCurve, fitted_curves
-from qsgd_ray.limits.fits import ScalingError
-from qsgd_ray.limits.frontier import CircuitCosts, End, circuit_costs, fading, memory_ends, overhead_ends
+from qsgd_ray.limits._curves import SECONDS, FittedCurve, fitted_curves
+from qsgd_ray.limits._fits import ScalingError
+from qsgd_ray.limits._frontier import CircuitCosts, End, circuit_costs, fading, memory_ends, overhead_ends
 from qsgd_ray.limits.rows import LimitsResults, LimitsTables
 from qsgd_ray.reporting.formatting import flat
 from qsgd_ray.reporting.html import rendered, shown
@@ -58,7 +58,7 @@ def print_limits(results: LimitsResults, console: Console) -> None:
 
 def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
     """`limits.html` beside the rows, replaced whole."""
-    from qsgd_ray.limits.figures import fit_figure
+    from qsgd_ray.limits._figures import fit_figure
     from qsgd_ray.reporting.plot_style import Drawn
 
     fits = [
@@ -93,7 +93,7 @@ def section(results: LimitsResults, page: str) -> dict[str, Any]:
 
 def _told(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
     """What both pages show: where it ends, and how well that is known."""
-    from qsgd_ray.limits.figures import fading_figure, frontier_figure
+    from qsgd_ray.limits._figures import fading_figure, frontier_figure
 
     step = training_step(tables)
     memory = int(tables.provenance["hardware"]["memory_bytes"])
@@ -215,7 +215,7 @@ def _frontier(tables: LimitsTables, costs: CircuitCosts, step_s: float, n_circui
 
 
 def _column(one: FittedCurve) -> str:
-    from qsgd_ray.limits.figures import axis_of
+    from qsgd_ray.limits._figures import axis_of
 
     return axis_of(one)
 

@@ -1,6 +1,6 @@
 """What a cluster would take: a model, a circuit and nodes in; step time, memory, nodes and money, from fits, out.
 
-    circuits of a step, all actors:  calls, steps and multiplications of the engine (frontier.py) / actors
+    circuits of a step, all actors:  calls, steps and multiplications of the engine (_frontier.py) / actors
     asking, in the training process: a + b actors + c circuits, c in proportion to the numbers sent (the pool's curve)
     a step:                          training + asking + what of the circuits is not over when the training step is
 
@@ -23,9 +23,9 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import Scope, StudyError
 from qsgd_ray.config.circuit import Entangle
-from qsgd_ray.limits.curves import FittedCurve, fitted_curves
-from qsgd_ray.limits.fits import Prediction, ScalingError
-from qsgd_ray.limits.frontier import CircuitCosts, Engine, Standing, circuit_costs
+from qsgd_ray.limits._curves import FittedCurve, fitted_curves
+from qsgd_ray.limits._fits import Prediction, ScalingError
+from qsgd_ray.limits._frontier import CircuitCosts, Engine, Standing, circuit_costs
 from qsgd_ray.limits.rows import LimitsTables
 
 MOST_ACTORS = 2**20

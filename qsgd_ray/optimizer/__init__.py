@@ -1,7 +1,8 @@
 """The perturbed optimizer: the class that is torch.optim.AdamW plus lambda * Q, and what it is made of.
 
-A step's way: adamw.py asks layout.py which coordinates are perturbed, signals.py for their signal s, and lets
-gathered_step.py (few coordinates, circuits ahead of time) or chunked_step.py (all of them, in one pass) take the step.
+A step's way: adamw.py asks _layout.py which coordinates are perturbed, signals.py for their signal s, and lets
+_gathered_step.py (few coordinates, circuits ahead of time) or _chunked_step.py (all of them, in one pass) take the
+step.
 """
 
 from qsgd_ray.optimizer.adamw import SuperpositionalAdamW

@@ -20,15 +20,15 @@ from qsgd_ray import config
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
-from qsgd_ray.optimizer.adam import Moments, Piece, age_of, direction_norms, piece_of, take_steps
-from qsgd_ray.optimizer.chunked_step import Draws, step_by_runs
-from qsgd_ray.optimizer.fused_step import QuickStep
-from qsgd_ray.optimizer.gather import fit_native
-from qsgd_ray.optimizer.gathered_step import Prefetch, step_at_once
-from qsgd_ray.optimizer.layout import Layout, Model, Reading, layout_of
+from qsgd_ray.optimizer._adam import Moments, Piece, age_of, direction_norms, piece_of, take_steps
+from qsgd_ray.optimizer._chunked_step import Draws, step_by_runs
+from qsgd_ray.optimizer._fused_step import QuickStep
+from qsgd_ray.optimizer._gather import fit_native
+from qsgd_ray.optimizer._gathered_step import Prefetch, step_at_once
+from qsgd_ray.optimizer._layout import Layout, Model, Reading, layout_of
+from qsgd_ray.optimizer._one_pass import direction_squares
+from qsgd_ray.optimizer._shards import gradients_like_parameters, own
 from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
-from qsgd_ray.optimizer.one_pass import direction_squares
-from qsgd_ray.optimizer.shards import gradients_like_parameters, own
 from qsgd_ray.optimizer.signals import ClosedForm, make_signal
 from qsgd_ray.optimizer.telemetry import Means, Norms, Telemetry
 
@@ -61,14 +61,15 @@ class SuperpositionalAdamW(torch.optim.AdamW):
 
     Circuits depend on theta alone, so those for the next step are submitted at the end of this one and collected when
     the gradient is there. theta is compared then: had anything else moved it, the circuits are asked afresh
-    (gathered_step.py). Closed forms at scope `all` go run by run through the model (chunked_step.py).
+    (_gathered_step.py). Closed forms at scope `all` go run by run through the model (_chunked_step.py).
 
     Parameters may be sharded by rows (FSDP2's fully_shard): every process then steps what it holds, and takes the few
-    coordinates that a block needs besides from the others (shards.py). `capturable`, for CUDA graphs: the sources sine,
-    gradient and zero only, after a first step outside of it. A graph's replays keep the lambda of its capture, are not
-    counted as steps and not sampled for telemetry. Shards that are no DTensors (FSDP1, ZeRO) count as whole parameters.
+    coordinates that a block needs besides from the others (_shards.py). `capturable`, for CUDA graphs: the sources
+    sine, gradient and zero only, after a first step outside of it. A graph's replays keep the lambda of its capture,
+    are not counted as steps and not sampled for telemetry. Shards that are no DTensors (FSDP1, ZeRO) count as whole
+    parameters.
 
-    ValueError in one line: an option that config.Perturbation refuses, a parameter that shards.py refuses, a sparse
+    ValueError in one line: an option that config.Perturbation refuses, a parameter that _shards.py refuses, a sparse
     gradient, lr * weight_decay of 1 and more at scope `all`. CircuitError: what the circuits' backend raises.
     """
 
@@ -325,7 +326,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         self._quick = QuickStep()
         if "_means" not in state:
             self._means = Means()
-        # A state of channels_last parameters, say: Adam would take it as it is, chunked_step.py and the telemetry not.
+        # A state of channels_last parameters, say: Adam would take it as it is, _chunked_step.py and the telemetry not.
         for own_state in self.state.values():
             for name, value in own_state.items():
                 if isinstance(value, Tensor) and not own(value).is_contiguous():

@@ -41,7 +41,7 @@ class ClosedForm(ABC):
 
     keyed = False
     pointwise = False  # s_i depends on theta_i alone
-    kernel: KernelSignal = "given"  # what one_pass.py makes of it: it has this one's formula, or is handed s
+    kernel: KernelSignal = "given"  # what _one_pass.py makes of it: it has this one's formula, or is handed s
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
         # Where theta lies, so that no GPU is waited for.

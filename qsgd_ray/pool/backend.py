@@ -17,10 +17,10 @@ from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
-from qsgd_ray.pool.cache import AnswerCache
-from qsgd_ray.pool.metrics import PoolMetrics
+from qsgd_ray.pool._cache import AnswerCache
+from qsgd_ray.pool._metrics import PoolMetrics
+from qsgd_ray.pool._request import Asked
 from qsgd_ray.pool.pending import Part, longest_wait_s
-from qsgd_ray.pool.request import Asked
 from qsgd_ray.pool.router import Switchboard
 
 # A part is worth a call of its own from so much work on: there and back takes a millisecond or two.

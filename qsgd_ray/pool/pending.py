@@ -13,10 +13,10 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, Ray
 from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
-from qsgd_ray.pool.metrics import PoolMetrics
-from qsgd_ray.pool.request import Asked
+from qsgd_ray.pool._metrics import PoolMetrics
+from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._transport import Answer, AtWork, Line, LineBroken
 from qsgd_ray.pool.router import Member, Switchboard
-from qsgd_ray.pool.transport import Answer, AtWork, Line, LineBroken
 
 # A part whose actor hangs, or is gone for good, is asked again, this often in all.
 ATTEMPTS = 4

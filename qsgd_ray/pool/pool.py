@@ -15,13 +15,13 @@ from ray.exceptions import RayActorError
 
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool.actor import CircuitActor
-from qsgd_ray.pool.autoscaler import Keeper
-from qsgd_ray.pool.autoscaler_policy import PoolSize
+from qsgd_ray.pool._actor import CircuitActor
+from qsgd_ray.pool._autoscaler import Keeper
+from qsgd_ray.pool._autoscaler_policy import PoolSize
+from qsgd_ray.pool._membership import Roster
+from qsgd_ray.pool._request import Asked
 from qsgd_ray.pool.backend import PoolBackend
-from qsgd_ray.pool.membership import Roster
 from qsgd_ray.pool.pending import ATTEMPTS
-from qsgd_ray.pool.request import Asked
 from qsgd_ray.pool.router import Switchboard
 
 

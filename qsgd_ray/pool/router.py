@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from qsgd_ray.pool.membership import RosterView
-from qsgd_ray.pool.request import Asked
-from qsgd_ray.pool.transport import Line, LineBroken
+from qsgd_ray.pool._membership import RosterView
+from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._transport import Line, LineBroken
 
 # Calls under way to one actor, at most: two keep it busy, more only wait there.
 IN_FLIGHT = 4
@@ -43,10 +43,10 @@ class Member(NamedTuple):
 
 @dataclass
 class Switchboard:
-    """Reaches the actors of a pool, who may change at any time (membership.py); can be sent to other processes.
+    """Reaches the actors of a pool, who may change at any time (_membership.py); can be sent to other processes.
 
-    By a connection to each (transport.py), or by Ray's calls where there is none. `timeout_s`: how long an actor may be
-    at one call. `secret`: what opens the actors' doors.
+    By a connection to each (_transport.py), or by Ray's calls where there is none. `timeout_s`: how long an actor may
+    be at one call. `secret`: what opens the actors' doors.
     """
 
     roster: RosterView

@@ -97,10 +97,10 @@ def sections_of(told: dict[str, Any]) -> list[Section]:
 
 def context(tables: Tables) -> dict[str, Any]:
     """What the sections show."""
-    from qsgd_ray.reporting.figures_confirmation import draw
-    from qsgd_ray.reporting.figures_costs import cost_figure
-    from qsgd_ray.reporting.figures_map import drawn_map
-    from qsgd_ray.reporting.figures_search import search_map
+    from qsgd_ray.reporting._figures_confirmation import draw
+    from qsgd_ray.reporting._figures_costs import cost_figure
+    from qsgd_ray.reporting._figures_map import drawn_map
+    from qsgd_ray.reporting._figures_search import search_map
 
     verdicts, summaries = judge(tables), arm_summaries(tables)
     spent, lines = budgets(tables), ledger(tables)

@@ -1,12 +1,12 @@
 """A study's folder: append-only typed Parquet rows, one file a trial and table, whole files put into place.
 
     DIR/study.json            the study as it is now        DIR/trials/<trial_id>.parquet         one row
-    DIR/studies/              what it was (versions.py)     DIR/measurements/<trial_id>.parquet   one row an epoch
+    DIR/studies/              what it was (_versions.py)     DIR/measurements/<trial_id>.parquet   one row an epoch
     DIR/provenance.json       versions, commit, hardware
     DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
 DIR is a folder or the URI of an object store (storage/). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
-columns of docs/results.md. Finished trials are packed into larger files (parquet_files.py). Nothing here is unpickled.
+columns of docs/results.md. Finished trials are packed into larger files (_parquet_files.py). Nothing here is unpickled.
 A trial's row is written after its measurements, so a trial either is there whole or is run again; a repeated attempt
 replaces its own files.
 """
@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.results.membership import COLUMNS, Choices, belonging, choices_now
-from qsgd_ray.results.parquet_files import file_of, finished, pack, read_table, read_trial
+from qsgd_ray.results._membership import COLUMNS, Choices, belonging, choices_now
+from qsgd_ray.results._parquet_files import file_of, finished, pack, read_table, read_trial
+from qsgd_ray.results._versions import FOLDER as VERSIONS
+from qsgd_ray.results._versions import Version, keep_version, late_changes, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
-from qsgd_ray.results.versions import FOLDER as VERSIONS
-from qsgd_ray.results.versions import Version, keep_version, late_changes, versions
 from qsgd_ray.storage import Storage, storage_at
 
 

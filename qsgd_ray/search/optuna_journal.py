@@ -25,7 +25,7 @@ from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.search.arm_search import DIRECTIONS
+from qsgd_ray.search._arm_search import DIRECTIONS
 from qsgd_ray.search.observations import Tried, tried_points
 
 FILE = "optuna.log"

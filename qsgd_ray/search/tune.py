@@ -21,7 +21,7 @@ from qsgd_ray.execution.train_group import Site
 from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, through_tune
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.search.arm_search import ArmSearch
+from qsgd_ray.search._arm_search import ArmSearch
 from qsgd_ray.search.observations import tried_points
 from qsgd_ray.search.optuna_journal import FILE, TROUBLE, SearchView, view_of
 from qsgd_ray.storage import Folder

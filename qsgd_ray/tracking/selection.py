@@ -13,8 +13,8 @@ from pathlib import Path
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import Folder, Storage
-from qsgd_ray.tracking.mlflow import Mlflow
-from qsgd_ray.tracking.tensorboard import TensorBoard
+from qsgd_ray.tracking._mlflow import Mlflow
+from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.tracker import Tracker
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}

@@ -30,10 +30,10 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.storage import Storage, StorageError
+from qsgd_ray.training._checkpoint_store import reader_at, writer_at
+from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, forget, newest_step, step_names
-from qsgd_ray.training.checkpoint_store import reader_at, writer_at
 from qsgd_ray.training.replica import ALONE, Replica
-from qsgd_ray.training.state import Parts, Progress
 
 STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
 

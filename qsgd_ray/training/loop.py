@@ -24,9 +24,9 @@ from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, 
 from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
+from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.hardware import matmul_flops_per_s, peak_memory_bytes, reset_peak_memory
 from qsgd_ray.training.replica import ALONE, Replica, spread, whole, whole_weights
-from qsgd_ray.training.state import Parts, Progress
 from qsgd_ray.workloads import Workload
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Fine-tuning a language model on word problems: a `LanguageTask` comes in; its data, model, loss and metric go out.
 
 Every rank counts in the tokens of the whole step, so ranks and micro batches give the loss and the gradient of a single
-process (token_loss.py).
+process (_token_loss.py).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from qsgd_ray.models.flops import StepFlops, step_flops
 from qsgd_ray.models.pretrained import TORCH_DTYPES, load_pretrained, load_tokenizer
 from qsgd_ray.optimizer.schedules import RateShape
 from qsgd_ray.outcome import AnswerCounts, Evaluation, Work
-from qsgd_ray.workloads.chat import encode
-from qsgd_ray.workloads.generation import generate_answers
-from qsgd_ray.workloads.token_batches import TokenBatches, TokenStep
-from qsgd_ray.workloads.token_loss import backward_step, evaluate_tokens
-from qsgd_ray.workloads.word_problems import load_word_problems
+from qsgd_ray.workloads._chat import encode
+from qsgd_ray.workloads._generation import generate_answers
+from qsgd_ray.workloads._token_batches import TokenBatches, TokenStep
+from qsgd_ray.workloads._token_loss import backward_step, evaluate_tokens
+from qsgd_ray.workloads._word_problems import load_word_problems
 
 # Sequences of a forward pass without gradients.
 EVALUATION_BATCH = 8

@@ -5,7 +5,7 @@ import pytest
 from support.synthetic_results import Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.costs import COUNTS, SECONDS, budgets, ledger, verdict_on_budgets
-from qsgd_ray.bench.large_study import write_large_study
+from qsgd_ray.bench._large_study import write_large_study
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Tables, read
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.analysis.throughput import Throughput, throughput
+from qsgd_ray.analysis._throughput import Throughput, throughput
 
 ROW = {
     "n_tokens": 3000,

@@ -6,7 +6,7 @@ import torch
 from qsgd_ray.bench import attention
 from qsgd_ray.bench.attention import all_scores, run, training_step
 from qsgd_ray.bench.timing import interleaved
-from qsgd_ray.circuits.fourier import fused as compiled
+from qsgd_ray.circuits.fourier import _fused as compiled
 
 TINY_S = 1e-4
 SCORED = ["series", "series, compiled", "every score simulated, one batch", "every score simulated, in chunks"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsgd_ray.bench import peers
+from qsgd_ray.bench import _peers as peers
 from qsgd_ray.bench.circuits import some_angles
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec

@@ -1,7 +1,7 @@
 import pytest
 
 from qsgd_ray.bench import report
-from qsgd_ray.bench.large_study import large_study, write_large_study
+from qsgd_ray.bench._large_study import large_study, write_large_study
 from qsgd_ray.results import read
 
 

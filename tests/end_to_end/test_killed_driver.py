@@ -20,7 +20,7 @@ from support.command_line import command
 from support.processes import lives, name_of, wait_until
 from support.sites import timeless
 
-from qsgd_ray.execution.scratch import PREFIX
+from qsgd_ray.execution._scratch import PREFIX
 from qsgd_ray.results import read
 
 pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1200)]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from qsgd_ray.execution import scratch
-from qsgd_ray.execution.scratch import LONGEST_PLACE, PREFIX, scratch_folder
+from qsgd_ray.execution import _scratch as scratch
+from qsgd_ray.execution._scratch import LONGEST_PLACE, PREFIX, scratch_folder
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from qsgd_ray.execution.scratch import scratch_folder
+from qsgd_ray.execution._scratch import scratch_folder
 
 with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "below").mkdir()

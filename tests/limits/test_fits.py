@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.limits.fits import ScalingError, fit_log, fit_sum, held_out
+from qsgd_ray.limits._fits import ScalingError, fit_log, fit_sum, held_out
 
 QUBITS = np.arange(2, 21, dtype=float)
 STATE = np.column_stack((np.ones(19), QUBITS, QUBITS * 2**QUBITS))

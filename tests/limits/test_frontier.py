@@ -9,9 +9,9 @@ from support.synthetic_limits import COSTS, SIGNAL, a_limits, made
 
 from qsgd_ray.circuits.memory import needed_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.limits.curves import circuit_terms, fitted_curves
-from qsgd_ray.limits.fits import ScalingError
-from qsgd_ray.limits.frontier import (
+from qsgd_ray.limits._curves import circuit_terms, fitted_curves
+from qsgd_ray.limits._fits import ScalingError
+from qsgd_ray.limits._frontier import (
     INTERPOLATED,
     MEASURED,
     circuit_costs,

@@ -9,8 +9,8 @@ from support.synthetic_limits import PROVENANCE, a_limits
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations
 from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TrainingCurve
-from qsgd_ray.limits import timing as measure
-from qsgd_ray.limits.measure_training import EPS, trained
+from qsgd_ray.limits import _timing as measure
+from qsgd_ray.limits._measure_training import EPS, trained
 from qsgd_ray.limits.rows import SIZES, LimitsResults
 from qsgd_ray.limits.run import measured, run_limits
 from qsgd_ray.optimizer.signals import circuit_angles
@@ -84,7 +84,7 @@ def test_the_signal_is_that_of_the_circuit():
 
 
 def test_at_depth_one_the_signal_of_trained_weights_is_a_product_of_sines(monkeypatch):
-    monkeypatch.setattr("qsgd_ray.limits.measure_signal.MODELS", 1)
+    monkeypatch.setattr("qsgd_ray.limits._measure_signal.MODELS", 1)
     curve = SignalCurve(name="x", theta="trained", depth=1, n_qubits=8, steps=2, sizes=(0 + 1, 2, 3, 7))
     own = trained(LIMITS.seed, 2)
     sines = torch.sin(math.pi * own.theta[: len(own.theta) // 8 * 8].view(-1, 8)).cumprod(1)

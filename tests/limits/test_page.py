@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from qsgd_ray.cli import app
 from qsgd_ray.config import StudyError
-from qsgd_ray.limits.curves import SECONDS, fitted_curves
+from qsgd_ray.limits._curves import SECONDS, fitted_curves
 from qsgd_ray.limits.page import print_limits, sentences
 from qsgd_ray.limits.rows import sizes_of
 

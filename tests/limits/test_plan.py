@@ -9,7 +9,7 @@ from support.synthetic_limits import COSTS, POOL, a_limits, made
 
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError
-from qsgd_ray.limits.curves import circuit_terms
+from qsgd_ray.limits._curves import circuit_terms
 from qsgd_ray.limits.plan import Asked, _fewest, is_extrapolated, lines, parameters_of, plan, training_seconds
 
 

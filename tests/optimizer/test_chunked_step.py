@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.reference import flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW, adamw
-from qsgd_ray.optimizer import chunked_step as by_runs
+from qsgd_ray.optimizer import _chunked_step as by_runs
 from qsgd_ray.optimizer.native import compiler as native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import reference_circuits as reference
 
+from qsgd_ray.optimizer._gather import Times
+from qsgd_ray.optimizer._shards import HeldBlocks, shards_of
 from qsgd_ray.optimizer.coordinates import Shard, coordinates, cut_blocks
-from qsgd_ray.optimizer.gather import Times
-from qsgd_ray.optimizer.shards import HeldBlocks, shards_of
 
 scopes = st.sampled_from(["model", "tensor", "all"])
 sizes_lists = st.lists(st.integers(0, 9), min_size=1, max_size=6)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.optimizer.fused_step import QuickStep
+from qsgd_ray.optimizer._fused_step import QuickStep
 
 SHAPES = ((3, 5), (7,), (1,), (0,), (40, 3))
 

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.optimizer import SuperpositionalAdamW, layout
+from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.optimizer import _layout as layout
+from qsgd_ray.optimizer._gather import NativePlaces, Times, TorchPlaces, Where, fit_native, native_kernels
 from qsgd_ray.optimizer.coordinates import Part
-from qsgd_ray.optimizer.gather import NativePlaces, Times, TorchPlaces, Where, fit_native, native_kernels
 from qsgd_ray.optimizer.native import compiler as native
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")

@@ -8,7 +8,7 @@ import torch
 from support.fake_backends import CountingBackend
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.adam import rate
+from qsgd_ray.optimizer._adam import rate
 from qsgd_ray.optimizer.schedules import LambdaSchedule
 
 SCOPES = pytest.mark.parametrize("scope", ["model", "tensor", "all"])

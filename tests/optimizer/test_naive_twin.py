@@ -55,7 +55,7 @@ def test_closed_forms_are_the_naive_twin_s(
         draws=source in ("random_sign", "shuffled"),
         **options,
     )
-    with mock.patch("qsgd_ray.optimizer.chunked_step.CHUNK", chunk):
+    with mock.patch("qsgd_ray.optimizer._chunked_step.CHUNK", chunk):
         optimizer = SuperpositionalAdamW(
             parameters,
             lr=1e-3,

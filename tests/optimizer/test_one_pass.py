@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.optimizer.adam import Piece
+from qsgd_ray.optimizer._adam import Piece
+from qsgd_ray.optimizer._one_pass import Rule, Squares, direction_squares, fits, one_pass
 from qsgd_ray.optimizer.native import compiler as native
-from qsgd_ray.optimizer.one_pass import Rule, Squares, direction_squares, fits, one_pass
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
 

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
+from qsgd_ray.pool._transport import Address
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.pool.transport import Address
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
 

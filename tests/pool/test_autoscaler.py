@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
 SPEC = CircuitSpec(3, depth=2)
@@ -101,14 +101,14 @@ def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(made
     pool = made(n_actors=2, actor=SlowToStart)
     wait_until(lambda: pool.size() == 2, POOL_START_TIMEOUT_S)
     pid = ray.get(pool._roster.members[1].__ray_call__.remote(lambda _: os.getpid()))
-    monkeypatch.setattr("qsgd_ray.pool.autoscaler.LATE_S", 1.0)  # from now on, or a slow start would do
+    monkeypatch.setattr("qsgd_ray.pool._autoscaler.LATE_S", 1.0)  # from now on, or a slow start would do
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: list(pool._roster.members) == [0], 20)
     wait_until(lambda: list(pool._roster.members) == [0, 1], POOL_START_TIMEOUT_S)
 
 
 def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, caplog):
-    monkeypatch.setattr("qsgd_ray.pool.autoscaler.AGAIN_S", 0.1)
+    monkeypatch.setattr("qsgd_ray.pool._autoscaler.AGAIN_S", 0.1)
     pool = made()
     ray.kill(pool._roster.members[0])  # also from being started again
     wait_until(lambda: list(pool._roster.members) == [1], POOL_START_TIMEOUT_S)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.pool.autoscaler_policy import BUSY, PATIENCE_S, PoolSize
+from qsgd_ray.pool._autoscaler_policy import BUSY, PATIENCE_S, PoolSize
 
 IDLE_S = 10.0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.pool.load import Load, Presence, mean_requests
+from qsgd_ray.pool._load import Load, Presence, mean_requests
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.execution.train_group import group_timeout_s
-from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool._actor import CircuitActor
+from qsgd_ray.pool._transport import Line
 from qsgd_ray.pool.pending import Part, longest_wait_s
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.pool.transport import Line
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
 

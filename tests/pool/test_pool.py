@@ -16,9 +16,9 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool.actor import CircuitActor
+from qsgd_ray.pool._actor import CircuitActor
+from qsgd_ray.pool._request import Asked
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.pool.request import Asked
 from qsgd_ray.pool.router import Switchboard
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
@@ -112,7 +112,7 @@ ROOM = 5 * (2 * 3 * 2 + 3) * 8  # angles and answers of five circuits
 
 
 def test_the_cache_is_bounded_and_tells_circuits_apart(pool, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.cache.CACHE_BYTES", ROOM)
+    monkeypatch.setattr("qsgd_ray.pool._cache.CACHE_BYTES", ROOM)
     backend = pool.backend()
     for spec, seed, readout in ((SPEC, 0, "z"), (SPEC, 1, "z"), (replace(SPEC, entangle="ring"), 0, "z")):
         expected = TorchBackend().submit(spec, angles(5, seed), readout).result()

@@ -9,8 +9,8 @@ import torch
 from support.pool_requests import SPEC, angles
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
+from qsgd_ray.pool._transport import Line, LineBroken
 from qsgd_ray.pool.router import IN_FLIGHT, Member, Switchboard
-from qsgd_ray.pool.transport import Line, LineBroken
 
 
 @pytest.fixture(autouse=True)

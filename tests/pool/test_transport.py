@@ -13,8 +13,8 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings
-from qsgd_ray.pool.request import Asked
-from qsgd_ray.pool.transport import Door, Line, LineBroken, _decoded, _encoded
+from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._transport import Door, Line, LineBroken, _decoded, _encoded
 
 SECRET = b"s" * 32
 MAY_ANSWER = threading.Event()
@@ -166,8 +166,8 @@ def test_large_answers_do_not_block_large_questions(door):
 
 
 def test_too_many_strangers_are_sent_away_and_those_who_know_the_secret_come_in(door, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.transport.STRANGERS", 2)
-    monkeypatch.setattr("qsgd_ray.pool.transport.CONNECT_S", 60.0)
+    monkeypatch.setattr("qsgd_ray.pool._transport.STRANGERS", 2)
+    monkeypatch.setattr("qsgd_ray.pool._transport.CONNECT_S", 60.0)
     strangers = [socket.create_connection(door.address) for _ in range(2)]
     wait_until(lambda: len(door._strangers) == 2)
     asked = asked_of(1, CircuitSpec(1), False, None)
@@ -184,7 +184,7 @@ def collected(line, asked):
 
 
 def test_a_stranger_who_trickles_is_sent_away_in_time(door, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.transport.CONNECT_S", 0.3)
+    monkeypatch.setattr("qsgd_ray.pool._transport.CONNECT_S", 0.3)
     with socket.create_connection(door.address) as stranger:
         stranger.sendall(SECRET[:1])
         stranger.settimeout(5)
@@ -210,7 +210,7 @@ def wait_until(holds) -> None:
 
 
 def test_a_message_whose_rest_does_not_follow_breaks_the_line(monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.transport.REST_S", 0.2)
+    monkeypatch.setattr("qsgd_ray.pool._transport.REST_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         line = Line(listener.getsockname(), SECRET)
         other, _ = listener.accept()

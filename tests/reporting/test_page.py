@@ -11,8 +11,8 @@ from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import judge
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting.figures_confirmation import final_accuracy
-from qsgd_ray.reporting.figures_curves import learning_curves, step_ratios
+from qsgd_ray.reporting._figures_confirmation import final_accuracy
+from qsgd_ray.reporting._figures_curves import learning_curves, step_ratios
 from qsgd_ray.reporting.formatting import flat, points
 from qsgd_ray.reporting.page import headline, write_report
 from qsgd_ray.reporting.plot_style import MOST_ROWS, by_row

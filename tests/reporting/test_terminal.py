@@ -10,7 +10,7 @@ from qsgd_ray.analysis.claims import Claim, Finding
 from qsgd_ray.analysis.effect_map import effect_map
 from qsgd_ray.analysis.ladder import ladders
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.reporting.figures_map import drawn_map, is_grid
+from qsgd_ray.reporting._figures_map import drawn_map, is_grid
 from qsgd_ray.reporting.terminal import claims_table, interval_told, ladders_told, map_told, told
 
 

@@ -21,8 +21,8 @@ from qsgd_ray.config.trial import Trial, confirm_trials, map_trials, search_tria
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
-from qsgd_ray.results.membership import belonging, point_in
-from qsgd_ray.results.versions import differences, versions
+from qsgd_ray.results._membership import belonging, point_in
+from qsgd_ray.results._versions import differences, versions
 from qsgd_ray.study.run import chosen_points, unfinished
 
 RATES = (1e-3, 2e-3)

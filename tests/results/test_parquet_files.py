@@ -11,11 +11,11 @@ from support.reference_rows import read_slowly
 from support.stores import BUCKET, credentials, s3_server
 from support.synthetic_results import Run, lost, made, runs
 
-from qsgd_ray.bench.large_study import write_large_study
+from qsgd_ray.bench._large_study import write_large_study
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results, read
-from qsgd_ray.results.parquet_files import pack, read_table
+from qsgd_ray.results._parquet_files import pack, read_table
 from qsgd_ray.results.schema import SCHEMA_VERSION
 from qsgd_ray.storage import Folder
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from support.places import DOCS
 
-from qsgd_ray.bench.large_study import write_large_study
+from qsgd_ray.bench._large_study import write_large_study
 from qsgd_ray.results import read
 from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
 

@@ -12,7 +12,7 @@ from support.searches import CONDITIONAL, SAMPLERS
 from support.small_study import a_study
 
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Search, Uniform
-from qsgd_ray.search.arm_search import ArmSearch
+from qsgd_ray.search._arm_search import ArmSearch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -22,7 +22,7 @@ from qsgd_ray.config import Arm, LogUniform, Search, Study, StudyError
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search.arm_search import ArmSearch
+from qsgd_ray.search._arm_search import ArmSearch
 from qsgd_ray.search.optuna_journal import FILE, SearchView, is_readable, view_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

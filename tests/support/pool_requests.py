@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool.request import Asked
+from qsgd_ray.pool._request import Asked
 
 SPEC = CircuitSpec(3, depth=2)
 KIND = Asked(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind

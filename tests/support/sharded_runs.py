@@ -20,7 +20,7 @@ from torch.distributed.tensor import Shard as Sharded
 from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer import chunked_step as by_runs
+from qsgd_ray.optimizer import _chunked_step as by_runs
 
 STEPS = 20
 TIMEOUT = timedelta(seconds=180)  # a process that waits for ever is a failure

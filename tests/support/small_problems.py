@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from qsgd_ray.config import LanguageTask, WordProblems
-from qsgd_ray.workloads.problem import Problem
+from qsgd_ray.workloads._problem import Problem
 
 
 def some_problems(n: int) -> list[Problem]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from qsgd_ray.config import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
-from qsgd_ray.limits.curves import SECONDS, circuit_terms, spec_of, way_of
+from qsgd_ray.limits._curves import SECONDS, circuit_terms, spec_of, way_of
 from qsgd_ray.limits.rows import LimitsResults, sizes_of
 
 # Seconds a call, a step and a multiplication.

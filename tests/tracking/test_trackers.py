@@ -18,9 +18,9 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at
 from qsgd_ray.tracking import selection as asked
+from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.background import Tracking
 from qsgd_ray.tracking.selection import Asked, asked_tracker
-from qsgd_ray.tracking.tensorboard import TensorBoard
 from qsgd_ray.tracking.tracker import numbers, parameters, record, record_all
 
 STUDY = with_overrides(a_study(), ["arms.sine.perturbation.entangle=ring"])

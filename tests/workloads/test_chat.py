@@ -5,8 +5,8 @@ from support.small_problems import some_problems
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_tokenizer
-from qsgd_ray.workloads.chat import DATE, IGNORED, encode, encode_prompts, prompt_text
-from qsgd_ray.workloads.problem import Problem
+from qsgd_ray.workloads._chat import DATE, IGNORED, encode, encode_prompts, prompt_text
+from qsgd_ray.workloads._problem import Problem
 
 pytest.importorskip("transformers")
 PROBLEM = Problem("1+1?", "1+1=2\n#### 2", "2")

@@ -7,11 +7,11 @@ from support.small_problems import some_problems
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
-from qsgd_ray.workloads.chat import encode, encode_prompts
-from qsgd_ray.workloads.generation import end_tokens, generate_answers
-from qsgd_ray.workloads.problem import Problem
-from qsgd_ray.workloads.token_batches import TokenBatches
-from qsgd_ray.workloads.token_loss import backward_step
+from qsgd_ray.workloads._chat import encode, encode_prompts
+from qsgd_ray.workloads._generation import end_tokens, generate_answers
+from qsgd_ray.workloads._problem import Problem
+from qsgd_ray.workloads._token_batches import TokenBatches
+from qsgd_ray.workloads._token_loss import backward_step
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,11 +19,11 @@ from qsgd_ray.results.schema import trial_row
 from qsgd_ray.training.loop import fingerprint, run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import llm, make_workload
-from qsgd_ray.workloads.chat import encode
-from qsgd_ray.workloads.generation import Answer
-from qsgd_ray.workloads.token_batches import TokenBatches
-from qsgd_ray.workloads.token_loss import evaluate_tokens, token_loss
-from qsgd_ray.workloads.word_problems import load_word_problems
+from qsgd_ray.workloads._chat import encode
+from qsgd_ray.workloads._generation import Answer
+from qsgd_ray.workloads._token_batches import TokenBatches
+from qsgd_ray.workloads._token_loss import evaluate_tokens, token_loss
+from qsgd_ray.workloads._word_problems import load_word_problems
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.workloads.problem import final_number, question_key
+from qsgd_ray.workloads._problem import final_number, question_key
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from support.small_problems import some_problems
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
-from qsgd_ray.workloads.chat import IGNORED, Example, encode
-from qsgd_ray.workloads.token_batches import TokenBatches, collate, pack
+from qsgd_ray.workloads._chat import IGNORED, Example, encode
+from qsgd_ray.workloads._token_batches import TokenBatches, collate, pack
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

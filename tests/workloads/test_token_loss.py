@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import Evaluation
-from qsgd_ray.workloads.chat import IGNORED, encode
-from qsgd_ray.workloads.token_batches import TokenBatches
-from qsgd_ray.workloads.token_loss import backward_step, evaluate_tokens, token_loss
+from qsgd_ray.workloads._chat import IGNORED, encode
+from qsgd_ray.workloads._token_batches import TokenBatches
+from qsgd_ray.workloads._token_loss import backward_step, evaluate_tokens, token_loss
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

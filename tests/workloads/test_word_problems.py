@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import WordProblems
 from qsgd_ray.storage.cache import VARIABLE
-from qsgd_ray.workloads import gsm_symbolic, word_problems
-from qsgd_ray.workloads.gsm8k import read_gsm8k
-from qsgd_ray.workloads.gsm_symbolic import generate_gsm_symbolic, take_new
-from qsgd_ray.workloads.problem import Problem, final_number, question_key
-from qsgd_ray.workloads.word_problems import load_word_problems
+from qsgd_ray.workloads import _gsm_symbolic as gsm_symbolic
+from qsgd_ray.workloads import _word_problems as word_problems
+from qsgd_ray.workloads._gsm8k import read_gsm8k
+from qsgd_ray.workloads._gsm_symbolic import generate_gsm_symbolic, take_new
+from qsgd_ray.workloads._problem import Problem, final_number, question_key
+from qsgd_ray.workloads._word_problems import load_word_problems
 
 needs_generator = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the packages of `make llm`")
 SMALL = {"train_size": 60, "validation_size": 20, "test_size": 30}

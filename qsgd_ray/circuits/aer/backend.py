@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from qsgd_ray.circuits.aer._programs import Program, Runs, Saves, Trajectories, compiled
 from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, place
-from qsgd_ray.circuits.aer.programs import Program, Runs, Saves, Trajectories, compiled
 from qsgd_ray.circuits.backends.protocol import Pending, checked_angles
 from qsgd_ray.circuits.backends.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.errors import CircuitMemoryError
@@ -30,7 +30,7 @@ RESULT_BYTES = 2**26
 
 
 class AerBackend:
-    """Simulates on Aer, from submit on, in a thread of Aer's (see assembled.py for when not).
+    """Simulates on Aer, from submit on, in a thread of Aer's (see _assembled.py for when not).
 
     `method`: "statevector"; "density_matrix", exact with noise; "matrix_product_state"; "automatic": without noise the
     statevector where it fits in memory and the matrix-product state beyond; with noise the density matrix where it fits

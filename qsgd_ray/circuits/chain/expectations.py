@@ -1,7 +1,7 @@
 """Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> out.
 
-A CNOT hands one carry from its control to its target (cnot_tables.py), and all entangling layers reduce to CNOTs
-between neighbours, so a circuit is one sweep over its wires (transfer.py) with 4**(depth-1) real numbers in hand. The
+A CNOT hands one carry from its control to its target (_cnot_tables.py), and all entangling layers reduce to CNOTs
+between neighbours, so a circuit is one sweep over its wires (_transfer.py) with 4**(depth-1) real numbers in hand. The
 last entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a product of Zs before it.
 
 - chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. What stands to the right of k matters
@@ -23,9 +23,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
-from qsgd_ray.circuits.chain.cnot_tables import BLOCH
-from qsgd_ray.circuits.chain.transfer import (
+from qsgd_ray.circuits.chain._cnot_tables import BLOCH
+from qsgd_ray.circuits.chain._transfer import (
     PLUS,
     Vector,
     Wires,
@@ -38,6 +37,7 @@ from qsgd_ray.circuits.chain.transfer import (
     traced_layers,
     wire_layers,
 )
+from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Rotation
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qsgd_ray.circuits.fourier import evaluate as waves
-from qsgd_ray.circuits.fourier.bases import frequencies
-from qsgd_ray.circuits.fourier.dense import dense_series
+from qsgd_ray.circuits.fourier import _evaluate as waves
+from qsgd_ray.circuits.fourier._bases import frequencies
+from qsgd_ray.circuits.fourier._dense import dense_series
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import first_amplitudes, weight_of_first
 

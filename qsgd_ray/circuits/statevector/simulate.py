@@ -1,8 +1,8 @@
 """Exact simulation of many circuits at once in torch: a CircuitSpec and angles in; states, probabilities or <Z_i> out.
 
 Two ways to a final state, chosen by counting multiplications: contraction.py for shallow open chains (the paper's
-circuit), gates.py for every other circuit. Both keep amplitudes as real planes and simulate a batch in chunks that stay
-in the processor's cache; gradients flow backwards through both without keeping the states in between.
+circuit), _gates.py for every other circuit. Both keep amplitudes as real planes and simulate a batch in chunks that
+stay in the processor's cache; gradients flow backwards through both without keeping the states in between.
 
 Batching law: the bits of one circuit's answer do not depend on what else is in the batch, nor on chunks or threads.
 Every operation is elementwise along the batch, and the arithmetic is +, -, * and torch.addcmul, each of which rounds
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import contraction, gates
+from qsgd_ray.circuits.statevector import _gates as gates
+from qsgd_ray.circuits.statevector import contraction
 
 # Memory for one chunk, in bytes: its states, and what prepares them. More is not quicker: chunks that stay near the
 # cache are (0.25 to 16 MiB tried, 2026-11-22).

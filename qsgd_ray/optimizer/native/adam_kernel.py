@@ -1,7 +1,7 @@
-"""The C++ of optimizer/one_pass.py: Adam's step with a perturbation, seven floats of memory traffic a coordinate.
+"""The C++ of optimizer/_one_pass.py: Adam's step with a perturbation, seven floats of memory traffic a coordinate.
 
 Compiled with -D of the rule: PAPER (else adamw), MOMENTS (else update), PRECONDITIONED (else gradient), and of where
-s comes from: SINE, GIVEN (else s = 1). The structures are those that optimizer/one_pass.py packs.
+s comes from: SINE, GIVEN (else s = 1). The structures are those that optimizer/_one_pass.py packs.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ pytest.importorskip("qiskit_aer")
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
+from qsgd_ray.circuits.aer import _programs as aer_programs
 from qsgd_ray.circuits.aer import backend as aer_module
-from qsgd_ray.circuits.aer import programs as aer_programs
 from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
 from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError

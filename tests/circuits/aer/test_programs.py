@@ -11,8 +11,8 @@ pytest.importorskip("qiskit_aer")
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 
-from qsgd_ray.circuits.aer import assembled as aer_assembled
-from qsgd_ray.circuits.aer import programs as aer_programs
+from qsgd_ray.circuits.aer import _assembled as aer_assembled
+from qsgd_ray.circuits.aer import _programs as aer_programs
 from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
 from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.errors import CircuitError

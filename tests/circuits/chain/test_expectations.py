@@ -15,7 +15,7 @@ from support import reference_circuits as reference
 from support.circuits import angles_of, dtypes, rotation_tuples, seeds, specs
 from support.peak_memory import PeakMemory
 
-from qsgd_ray.circuits.chain.cnot_tables import AMPLITUDE, BLOCH, table_of
+from qsgd_ray.circuits.chain._cnot_tables import AMPLITUDE, BLOCH, table_of
 from qsgd_ray.circuits.chain.expectations import cost, expectations
 from qsgd_ray.circuits.spec import CircuitSpec
 

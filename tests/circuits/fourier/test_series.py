@@ -12,11 +12,11 @@ from support.circuits import specs
 from support.fake_backends import CountingBackend
 from support.reference import naive_response
 
-from qsgd_ray.circuits.fourier import evaluate as waves
-from qsgd_ray.circuits.fourier import fused as compiled
-from qsgd_ray.circuits.fourier import fused as fused_waves
+from qsgd_ray.circuits.fourier import _evaluate as waves
+from qsgd_ray.circuits.fourier import _fused as compiled
+from qsgd_ray.circuits.fourier import _fused as fused_waves
 from qsgd_ray.circuits.fourier import series
-from qsgd_ray.circuits.fourier.bases import frequencies
+from qsgd_ray.circuits.fourier._bases import frequencies
 from qsgd_ray.circuits.fourier.series import FourierSeries, fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import first_amplitudes, weight_of_first

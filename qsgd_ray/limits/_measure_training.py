@@ -1,0 +1,93 @@
+"""A training step of the paper's text task: seconds over lengths in; and the trained weights whose signal is looked at.
+
+What circuits cost is little or much beside this step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qsgd_ray.bench.timing import one_thread
+from qsgd_ray.config import Limits, TextTask
+from qsgd_ray.limits._timing import in_turns, spread
+from qsgd_ray.limits.rows import Row, Size
+from qsgd_ray.workloads import make_workload
+
+LEARNING_RATE = 1e-3  # the paper's
+BETAS, EPS = (0.9, 0.999), 1e-8
+
+
+class Trained(NamedTuple):
+    """Every coordinate of a model's matrices, flat: its value, its gradient, and the direction of Adam's next step."""
+
+    theta: Tensor
+    gradient: Tensor
+    adam: Tensor
+
+
+def measure(limits: Limits, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
+    """Steps of all lengths in turns, on one thread."""
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        stepping = {str(size): _stepping(int(str(size)), limits.seed) for size in sizes}
+        seconds = in_turns({name: step for name, (step, _) in stepping.items()}, limits.budget_s)
+    for size in sizes:
+        name = str(size)
+        model = stepping[name][1]
+        yield (
+            size,
+            {
+                "per": "step",
+                "engine": "AdamW",
+                "n_tokens": size,
+                "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "n_tensors": len(list(model.parameters())),
+                **spread(seconds[name]),
+            },
+        )
+
+
+def _stepping(length: int, seed: int) -> tuple[Callable[[], None], Any]:
+    """A call that takes a training step, and its model."""
+    workload = make_workload(TextTask(length=length), device="cpu")
+    model = workload.make_model(seed)
+    batches = list(workload.batches(seed, 1, 0, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, BETAS, EPS, fused=True)
+    taken = 0
+
+    def step() -> None:
+        nonlocal taken
+        optimizer.zero_grad()
+        workload.backward(model, batches[taken % len(batches)], world_size=1)
+        optimizer.step()
+        taken += 1
+
+    return step, model
+
+
+def trained(seed: int, steps: int) -> Trained:
+    """The text task's model after `steps` steps, with the gradient of one more."""
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        workload = make_workload(TextTask(), device="cpu")
+        model = workload.make_model(seed)
+        batches = list(workload.batches(seed, 1, 0, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, BETAS, EPS)
+        for number in range(steps):
+            optimizer.zero_grad()
+            workload.backward(model, batches[number % len(batches)], world_size=1)
+            before = [parameter.detach().clone() for parameter in model.parameters()]
+            optimizer.step()
+    found: list[list[Tensor]] = [[], [], []]
+    for parameter, value in zip(model.parameters(), before, strict=True):
+        if parameter.ndim < 2:  # biases of 0 and norms of 1 have no signal at all: sin(0) = sin(pi) = 0
+            continue
+        state = optimizer.state[parameter]
+        t = float(state["step"])
+        m, v = state["exp_avg"] / (1 - BETAS[0] ** t), state["exp_avg_sq"] / (1 - BETAS[1] ** t)
+        assert parameter.grad is not None
+        for part, one in zip(found, (value, parameter.grad, m / (v.sqrt() + EPS)), strict=True):
+            part.append(one.detach().double().reshape(-1))
+    return Trained(*(torch.cat(part) for part in found))

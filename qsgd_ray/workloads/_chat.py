@@ -1,0 +1,110 @@
+"""Word problems as tokens: problems, a tokenizer and a `ChatFormat` come in; token ids and what is learned of them out.
+
+Prompt and answer are taken apart where generation starts and tokenized each by itself, so a model is trained on the
+very tokens that it is later asked to continue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qsgd_ray.config import StudyError
+from qsgd_ray.config.workload import ChatFormat
+from qsgd_ray.workloads._problem import Problem
+
+# torch's and transformers' label of a token that is not learned.
+IGNORED = -100
+# Llama 3's template writes today's date into the system message; this is the date that it falls back to.
+DATE = "26 Jul 2024"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """`ids` and `labels`, (tokens,) int64: labels are ids where the loss counts, else -100, as at the start."""
+
+    ids: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Examples in the order of their problems; how many problems were too long and are left out, or cut off."""
+
+    examples: tuple[Example, ...]
+    n_dropped: int
+    n_truncated: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [len(example.ids) for example in self.examples]
+
+    @property
+    def n_loss_tokens(self) -> int:
+        """Tokens on which the loss counts."""
+        return sum(int((example.labels != IGNORED).sum()) for example in self.examples)
+
+
+def encode(problems: Sequence[Problem], tokenizer: Any, form: ChatFormat) -> Encoded:
+    """Each problem as one turn of a chat: the question, then the worked answer and the end of the turn.
+
+    An example cut off before its answer is dropped. StudyError, one line: the tokenizer has no chat template, or one
+    that puts an answer elsewhere than behind its prompt.
+    """
+    prompts, answers = [], []
+    for problem in problems:
+        prompt = prompt_text(problem.question, tokenizer, form)
+        whole = _rendered(tokenizer, form, problem.question, problem.worked)
+        if not whole.startswith(prompt):
+            raise StudyError("model: got a tokenizer whose chat template changes the prompt once there is an answer")
+        prompts.append(prompt)
+        # Templates end a turn with a line break that no model ever has to generate.
+        answers.append(whole[len(prompt) :].rstrip())
+    examples, n_truncated = [], 0
+    for prompt_ids, answer_ids in zip(_ids(prompts, tokenizer), _ids(answers, tokenizer), strict=True):
+        too_long = len(prompt_ids) + len(answer_ids) > form.context
+        if too_long and (form.too_long == "drop" or len(prompt_ids) >= form.context):
+            continue
+        n_truncated += too_long
+        ids = torch.tensor((prompt_ids + answer_ids)[: form.context])
+        labels = ids.clone()
+        labels[: len(prompt_ids) if form.loss_on == "answer" else 1] = IGNORED
+        examples.append(Example(ids, labels))
+    return Encoded(tuple(examples), n_dropped=len(problems) - len(examples), n_truncated=n_truncated)
+
+
+def encode_prompts(questions: Iterable[str], tokenizer: Any, form: ChatFormat) -> list[list[int]]:
+    """Token ids of each question as the model is asked it: an answer would come next. StudyError as `encode`."""
+    return _ids([prompt_text(question, tokenizer, form) for question in questions], tokenizer)
+
+
+def prompt_text(question: str, tokenizer: Any, form: ChatFormat) -> str:
+    """The question by the chat template, up to where the answer starts."""
+    return _rendered(tokenizer, form, question, None)
+
+
+def _rendered(tokenizer: Any, form: ChatFormat, question: str, answer: str | None) -> str:
+    if not tokenizer.chat_template:
+        raise StudyError(
+            "model: got a tokenizer without a chat template; allowed: a model tuned to chat, e.g. "
+            "meta-llama/Llama-3.2-1B-Instruct"
+        )
+    turns = [] if form.system is None else [{"role": "system", "content": form.system}]
+    turns.append({"role": "user", "content": question})
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    text: str = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=answer is None, date_string=DATE
+    )
+    return text
+
+
+def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    # The template has written all special tokens.
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return ids
