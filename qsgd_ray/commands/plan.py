@@ -65,7 +65,7 @@ def plan(
         told = f"6 x {parameters:.3g} x {tokens} FLOP at {100 * utilisation:g} % of {flops:.3g} a second{where}"
     else:
         training_s, told = step_seconds, "given"
-    asked = planning.Asked(
+    asked = planning.PlannedRun(
         qubits=qubits,
         parameters=parameters,
         scope=scope,  # type: ignore[arg-type]

@@ -113,10 +113,10 @@ def _run(
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study.run import StudyUnfinished, run_study
     from qsgd_ray.tracking.background import Tracking
-    from qsgd_ray.tracking.selection import asked_tracker
+    from qsgd_ray.tracking.selection import choose_tracker
 
     console = Console()
-    asked = [asked_tracker(word, "--track", study.name, place) for word in track]
+    asked = [choose_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
     counts = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}

@@ -25,12 +25,12 @@ def track(
     """Show the trials of a study that has run by TensorBoard or MLflow; those that are there already stay."""
     place = storage_at(where, "DIR")
     from qsgd_ray.results import Results
-    from qsgd_ray.tracking.selection import asked_tracker
+    from qsgd_ray.tracking.selection import choose_tracker
     from qsgd_ray.tracking.tracker import record_all
 
     results = Results(place)
     study = results.read_study().study
-    for asked in [asked_tracker(word, "--to", study.name, place) for word in to]:
+    for asked in [choose_tracker(word, "--to", study.name, place) for word in to]:
         try:
             tracker = asked.open()
             n_new = record_all(tracker, results)

@@ -32,7 +32,7 @@ MOST_ACTORS = 2**20
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlannedRun:
     """What is planned. `training_s`: a step without circuits; `training_told`: where that is from."""
 
     qubits: int
@@ -67,7 +67,7 @@ class Plan:
     """`circuits_s`: until the slowest actor is done. `asking_s`: the training process's own part. `nodes_needed`: for
     at most the overhead that was asked for; None: no number of nodes is enough. `cost`: None without a price."""
 
-    asked: Asked
+    asked: PlannedRun
     engine: Engine
     actors: int
     circuits_s: Prediction
@@ -106,7 +106,7 @@ class Plan:
         return None if price is None else self.node_hours * price
 
 
-def plan(asked: Asked, tables: LimitsTables) -> Plan:
+def plan(asked: PlannedRun, tables: LimitsTables) -> Plan:
     """StudyError in one line: circuits that no node could hold; rows from which nothing can be predicted."""
     costs, pool = circuit_costs(tables), _pool(tables)
     try:

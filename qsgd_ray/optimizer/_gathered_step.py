@@ -25,7 +25,7 @@ from qsgd_ray.optimizer.signals import CircuitSignal, Signal
 from qsgd_ray.optimizer.telemetry import Norms
 
 
-class Asked(NamedTuple):
+class PendingSignals(NamedTuple):
     """Signals asked for at `theta` for one step, of use only where theta and the step are still these; `pending`: one
     for each width of blocks; `n_circuits` are asked for in all."""
 
@@ -48,7 +48,7 @@ class Prefetch:
         self.n_circuits = 0
         self._signal = signal
         self._seed = seed
-        self._asked: Asked | None = None
+        self._asked: PendingSignals | None = None
 
     @property
     def n_under_way(self) -> int:
@@ -71,7 +71,7 @@ class Prefetch:
         with suppress(CircuitError):
             self._asked = self._ask(layout.blocks, theta, step)
 
-    def asked(self, held: HeldBlocks, step: int) -> Asked:
+    def asked(self, held: HeldBlocks, step: int) -> PendingSignals:
         """What is under way for these blocks, asked now where it was not or theta is another."""
         asked, self._asked = self._asked, None
         if asked is not None and asked.step != step and self._signal.keyed:
@@ -82,7 +82,7 @@ class Prefetch:
         assert asked is not None
         return asked
 
-    def collect(self, asked: Asked) -> Tensor:
+    def collect(self, asked: PendingSignals) -> Tensor:
         """The signals of all blocks, end to end."""
         started = time.perf_counter()
         found = [pending.result().reshape(-1) for pending in asked.pending]
@@ -93,7 +93,7 @@ class Prefetch:
                 self.busy_s = None if self.busy_s is None or worked_s is None else self.busy_s + worked_s
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _ask(self, held: HeldBlocks, theta: Tensor, step: int) -> Asked:
+    def _ask(self, held: HeldBlocks, theta: Tensor, step: int) -> PendingSignals:
         started = time.perf_counter()
         pending, n_circuits = [], 0
         for alike, theta_bw in zip(held.blocks, held.by_width(theta), strict=True):
@@ -103,7 +103,7 @@ class Prefetch:
                 n_circuits += len(theta_bw)
         self.n_circuits += n_circuits
         self._waited(started)
-        return Asked(theta, step, pending, n_circuits)
+        return PendingSignals(theta, step, pending, n_circuits)
 
     def _waited(self, started: float) -> None:
         if isinstance(self._signal, CircuitSignal):

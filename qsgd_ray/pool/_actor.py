@@ -17,7 +17,7 @@ from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import AutoBackend, make_backend
 from qsgd_ray.pool._load import Load, Presence
 from qsgd_ray.pool._metrics import PoolMetrics
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._transport import Address, AtWork, Door
 
 
@@ -42,7 +42,7 @@ class CircuitActor:
         options: dict[str, Any] = {"threads": threads} if engine == "aer" else {}
         return make_backend(engine, memory_bytes=memory, **options)
 
-    def answer(self, asked: Asked) -> tuple[NDArray[np.float64], float]:
+    def answer(self, asked: CircuitRequest) -> tuple[NDArray[np.float64], float]:
         """(batch, spec.answer_width(readout)), and the seconds that took. CircuitError: refused; `CircuitMemoryError`
         where this node can hold none of it (who asked hears of it as CircuitError)."""
         arrived = time.monotonic()
@@ -57,7 +57,7 @@ class CircuitActor:
             PoolMetrics.here().simulated(len(values), began - arrived, self._busy_s / (time.monotonic() - self._born))
             return values, busy_s
 
-    def _answer(self, asked: Asked) -> NDArray[np.float64]:
+    def _answer(self, asked: CircuitRequest) -> NDArray[np.float64]:
         backend = self._backends.get(asked.sampling)
         if backend is None:
             exact = self._backends[None]

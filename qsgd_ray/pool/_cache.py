@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 
 CACHE_BYTES = 2**26
 
@@ -33,7 +33,7 @@ class AnswerCache:
         self.n_bytes = 0
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
 
-    def get(self, asked: Asked) -> Tensor | None:
+    def get(self, asked: CircuitRequest) -> Tensor | None:
         """What was answered to these very circuits."""
         kept = self._kept.get(asked.key)
         if kept is None or not np.array_equal(kept.angles_bdnr.view(np.int64), asked.angles_bdnr.view(np.int64)):
@@ -41,7 +41,7 @@ class AnswerCache:
         self._kept.move_to_end(asked.key)
         return torch.from_numpy(kept.answer.copy())
 
-    def put(self, asked: Asked, answer: Tensor) -> None:
+    def put(self, asked: CircuitRequest, answer: Tensor) -> None:
         """Another question that begins alike makes room."""
         key = asked.key
         if key in self._kept:

@@ -18,7 +18,7 @@ FIRST = 8
 
 
 @dataclass(frozen=True)
-class Asked:
+class CircuitRequest:
     """As `CircuitBackend.submit` takes them; `of`: how many circuits these are a part of."""
 
     spec: CircuitSpec
@@ -38,7 +38,7 @@ class Asked:
         """What tells this question from most others at a glance: its kind, how many they are and its first angles."""
         return self.kind, len(self.angles_bdnr), self.angles_bdnr.reshape(-1)[:FIRST].tobytes()
 
-    def parts(self, n: int) -> list[Asked]:
+    def parts(self, n: int) -> list[CircuitRequest]:
         """In n parts that differ by one circuit at most."""
         if n == 1:
             return [self]

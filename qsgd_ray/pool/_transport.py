@@ -31,7 +31,7 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings, Readout
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 
 # Bytes of the header, of the angles and of the keys, circuits, and of how many they are a part; and back: what it is,
 # seconds at work, rows, columns.
@@ -74,7 +74,7 @@ class LineBroken(Exception):
 class Door:
     """The actor's side: a listening socket, and a thread for each who comes in."""
 
-    def __init__(self, answer: Callable[[Asked], Answer], secret: bytes, host: str) -> None:
+    def __init__(self, answer: Callable[[CircuitRequest], Answer], secret: bytes, host: str) -> None:
         self._answer = answer
         self._secret = secret
         self._closed = False
@@ -192,7 +192,7 @@ class Line:
         """Answers not here yet that will be collected."""
         return len(self._waiting) - len(self._unwanted)
 
-    def send(self, asked: Asked) -> int:
+    def send(self, asked: CircuitRequest) -> int:
         """A ticket for the answer. LineBroken."""
         header, angles, keys = _encoded(asked)
         sizes = REQUEST.pack(len(header), len(angles), len(keys), len(asked.angles_bdnr), asked.of)
@@ -288,7 +288,7 @@ def _read(from_: socket.socket, size: int) -> bytearray:
     return buffer
 
 
-def _encoded(asked: Asked) -> tuple[bytes, memoryview, memoryview]:
+def _encoded(asked: CircuitRequest) -> tuple[bytes, memoryview, memoryview]:
     keys = NO_KEYS if asked.keys_b is None else _bytes(asked.keys_b)
     return asked.kind, _bytes(asked.angles_bdnr), keys
 
@@ -297,10 +297,10 @@ def _bytes(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _decoded(header: bytearray, angles: bytearray, keys: bytearray, batch: int, of: int) -> Asked:
+def _decoded(header: bytearray, angles: bytearray, keys: bytearray, batch: int, of: int) -> CircuitRequest:
     spec, readout, sampling, has_keys = _about(bytes(header))
     keys_b = np.frombuffer(keys, dtype=np.int64) if has_keys else None
-    return Asked(spec, np.frombuffer(angles).reshape(spec.angles_shape(batch)), readout, keys_b, sampling, of)
+    return CircuitRequest(spec, np.frombuffer(angles).reshape(spec.angles_shape(batch)), readout, keys_b, sampling, of)
 
 
 @lru_cache(maxsize=256)

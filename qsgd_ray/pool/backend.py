@@ -19,7 +19,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 from qsgd_ray.pool._cache import AnswerCache
 from qsgd_ray.pool._metrics import PoolMetrics
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.pending import Part, longest_wait_s
 from qsgd_ray.pool.router import Switchboard
 
@@ -56,7 +56,7 @@ class PoolBackend:
         # Copies of our own: they are kept for the cache, and for actors that are lost.
         angles = np.array(angles_bdnr.to(torch.float64).numpy(force=True), order="C")
         keys = None if keys_b is None else np.array(keys_b.cpu().numpy(), dtype=np.int64)
-        asked = Asked(spec, angles, readout, keys, self.sampling, len(angles))
+        asked = CircuitRequest(spec, angles, readout, keys, self.sampling, len(angles))
         kept = None if self.sampling is not None else self._cache.get(asked)
         PoolMetrics.here().asked(len(angles), kept=kept is not None)
         if kept is not None:
@@ -76,7 +76,7 @@ class PoolBackend:
         self._cache.clear()
         return self
 
-    def answered(self, asked: Asked, parts: Sequence[Part], answer: Tensor) -> None:
+    def answered(self, asked: CircuitRequest, parts: Sequence[Part], answer: Tensor) -> None:
         """All of it is here: how long it took says how the next is cut, and whoever asks the same again gets it."""
         for part in parts:
             measured = part.busy_s / max(1, len(part.asked.angles_bdnr))
@@ -84,7 +84,7 @@ class PoolBackend:
         if self.sampling is None:
             self._cache.put(asked, answer)
 
-    def _n_parts(self, asked: Asked) -> int:
+    def _n_parts(self, asked: CircuitRequest) -> int:
         batch = len(asked.angles_bdnr)
         if batch <= 1:
             return 1
@@ -104,7 +104,7 @@ class PoolBackend:
 class PoolPending:
     """Answers on their way."""
 
-    def __init__(self, pool: PoolBackend, asked: Asked, parts: Sequence[Part]) -> None:
+    def __init__(self, pool: PoolBackend, asked: CircuitRequest, parts: Sequence[Part]) -> None:
         self._pool = pool
         self._asked = asked
         self._parts = parts

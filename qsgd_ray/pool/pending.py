@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.pool._metrics import PoolMetrics
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._transport import Answer, AtWork, Line, LineBroken
 from qsgd_ray.pool.router import Member, Switchboard
 
@@ -36,7 +36,7 @@ class Part:
     """Circuits asked of one actor, and of others after it where it is lost. `busy_s`: how long the one that answered
     worked."""
 
-    def __init__(self, actors: Switchboard, asked: Asked) -> None:
+    def __init__(self, actors: Switchboard, asked: CircuitRequest) -> None:
         self._actors = actors
         self.asked = asked
         self.busy_s = 0.0

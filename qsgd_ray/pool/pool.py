@@ -19,7 +19,7 @@ from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._autoscaler import Keeper
 from qsgd_ray.pool._autoscaler_policy import PoolSize
 from qsgd_ray.pool._membership import Roster
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.pending import ATTEMPTS
 from qsgd_ray.pool.router import Switchboard
@@ -67,7 +67,7 @@ class CircuitPool:
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when every actor of the smallest pool answers; `CircuitsLost` where they did not start in time."""
-        one_qubit = Asked(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
+        one_qubit = CircuitRequest(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
         # One that is lost at its first answer starts again, as any later one does.
         calls = [
             actor.answer.options(max_task_retries=ATTEMPTS).remote(one_qubit) for actor in self._roster.members.values()

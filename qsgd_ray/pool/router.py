@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from qsgd_ray.pool._membership import RosterView
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._transport import Line, LineBroken
 
 # Calls under way to one actor, at most: two keep it busy, more only wait there.
@@ -149,7 +149,7 @@ class Switchboard:
         self._shut[member.number] = time.monotonic()
         log.warning("no direct line to circuit actor %d %s; Ray's calls do", member.number, why)
 
-    def call(self, asked: Asked, member: Member) -> ray.ObjectRef:
+    def call(self, asked: CircuitRequest, member: Member) -> ray.ObjectRef:
         """Ask by Ray; waits for an answer to come where too many are under way."""
         if len(self._in_flight) >= IN_FLIGHT * len(self.roster.members()) and not self._is_late:
             ready, self._in_flight = ray.wait(self._in_flight, num_returns=1, timeout=min(ROOM_S, self.timeout_s))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
-from qsgd_ray.tracking.selection import Asked
+from qsgd_ray.tracking.selection import TrackerChoice
 from qsgd_ray.tracking.tracker import Tracker, numbers, record, record_all
 
 # A tracker that is silent for so long at the end of a study is left behind.
@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 class _Tracked:
     """A tracker and how many epochs it was told of the trials under way. None: it is not open, or is given up."""
 
-    asked: Asked
+    asked: TrackerChoice
     tracker: Tracker | None = None
     told: dict[str, int] = field(default_factory=dict)
 
@@ -32,7 +32,7 @@ class _Tracked:
 class Tracking:
     """`tell` it events, `finish` it after the last; then every trial of the study is with every tracker."""
 
-    def __init__(self, asked: list[Asked], results: Results, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, asked: list[TrackerChoice], results: Results, patience_s: float = PATIENCE_S) -> None:
         self._results, self._patience_s = results, patience_s
         self._all = [_Tracked(one) for one in asked]
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()

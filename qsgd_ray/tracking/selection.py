@@ -21,14 +21,14 @@ PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrackerChoice:
     """A tracker that somebody wants; `open` may take seconds."""
 
     name: str
     open: Callable[[], Tracker]
 
 
-def asked_tracker(word: str, option: str, study: str, place: Storage) -> Asked:
+def choose_tracker(word: str, option: str, study: str, place: Storage) -> TrackerChoice:
     """`word`: NAME or NAME=WHERE, as `option` got it; `study`: its name; `place`: where its results lie."""
     name, _, where = word.partition("=")
     if name not in PACKAGES:
@@ -49,4 +49,4 @@ def asked_tracker(word: str, option: str, study: str, place: Storage) -> Asked:
     def open_it() -> Tracker:
         return TensorBoard(Path(where)) if name == "tensorboard" else Mlflow(where, study)
 
-    return Asked(name, open_it)
+    return TrackerChoice(name, open_it)

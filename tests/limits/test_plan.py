@@ -10,7 +10,7 @@ from support.synthetic_limits import COSTS, POOL, a_limits, made
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import StudyError
 from qsgd_ray.limits._curves import circuit_terms
-from qsgd_ray.limits.plan import Asked, _fewest, is_extrapolated, lines, parameters_of, plan, training_seconds
+from qsgd_ray.limits.plan import PlannedRun, _fewest, is_extrapolated, lines, parameters_of, plan, training_seconds
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def tables(tmp_path_factory):
 
 def asked(**fields):
     common = {"qubits": 24, "parameters": 1_200_000_000, "scope": "all", "training_s": 10.0, "training_told": "given"}
-    return Asked(**common | fields)
+    return PlannedRun(**common | fields)
 
 
 @pytest.mark.parametrize(("scope", "circuits"), [("model", 1), ("tensor", 146), ("all", 50_000_000)])

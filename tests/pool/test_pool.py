@@ -17,7 +17,7 @@ from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool._actor import CircuitActor
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.pool.router import Switchboard
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
@@ -69,7 +69,7 @@ def test_keys_that_change_after_they_were_asked_change_no_draw(pool):
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():
     actor = CircuitActor(torch.get_num_threads(), "auto", b"secret")
     with pytest.raises(CircuitError, match="bytes"):
-        actor.answer(Asked(CircuitSpec(60, depth=30), np.zeros((1, 30, 60, 2)), "z", None, None, 1))
+        actor.answer(CircuitRequest(CircuitSpec(60, depth=30), np.zeros((1, 30, 60, 2)), "z", None, None, 1))
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(30, None)])
@@ -78,7 +78,7 @@ def test_a_batch_is_cut_over_the_actors_and_the_bits_stay(made, sampling):
     keys_b = torch.arange(50)
     near = AutoBackend() if sampling is None else AutoBackend().sampled(sampling)
     far = backend if sampling is None else backend.sampled(sampling)
-    kind = Asked(SPEC, angles(50).numpy(), "z", keys_b.numpy(), sampling, 50).kind
+    kind = CircuitRequest(SPEC, angles(50).numpy(), "z", keys_b.numpy(), sampling, 50).kind
     far._seconds[kind] = 0.1  # so long a circuit, that every actor gets its share
     pending = far.submit(SPEC, angles(50), "z", keys_b)
     assert len(pending._parts) == 3

@@ -13,7 +13,7 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._transport import Door, Line, LineBroken, _decoded, _encoded
 
 SECRET = b"s" * 32
@@ -25,7 +25,7 @@ TWO = CircuitSpec(2)
 
 def asked_of(batch=3, spec=TWO, keys=False, sampling=None):
     angles = np.random.default_rng(batch).normal(size=spec.angles_shape(batch))
-    return Asked(spec, angles, "z", np.arange(batch) if keys else None, sampling, batch + 1)
+    return CircuitRequest(spec, angles, "z", np.arange(batch) if keys else None, sampling, batch + 1)
 
 
 @pytest.fixture

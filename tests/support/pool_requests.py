@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.pool._request import Asked
+from qsgd_ray.pool._request import CircuitRequest
 
 SPEC = CircuitSpec(3, depth=2)
-KIND = Asked(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind
+KIND = CircuitRequest(SPEC, np.zeros(SPEC.angles_shape(1)), "z", None, None, 1).kind
 
 
 def angles(n: int, seed: int = 0) -> torch.Tensor:

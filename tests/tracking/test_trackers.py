@@ -20,7 +20,7 @@ from qsgd_ray.storage import storage_at
 from qsgd_ray.tracking import selection as asked
 from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.background import Tracking
-from qsgd_ray.tracking.selection import Asked, asked_tracker
+from qsgd_ray.tracking.selection import TrackerChoice, choose_tracker
 from qsgd_ray.tracking.tracker import numbers, parameters, record, record_all
 
 STUDY = with_overrides(a_study(), ["arms.sine.perturbation.entangle=ring"])
@@ -144,7 +144,7 @@ def test_a_study_that_has_run_is_shown_whole_and_once(shown, results, monkeypatc
 
 def test_events_of_a_running_study_show_the_same_though_some_are_lost_and_some_come_twice(shown, results):
     name, read_back = shown
-    tracking = Tracking([asked_tracker(name, "--track", "small", results.storage)], results)
+    tracking = Tracking([choose_tracker(name, "--track", "small", results.storage)], results)
     for event in (
         Event.of(CONFIRMED, measurement=CURVE[0]),
         Event.of(SEARCHED, measurement=CURVE[0]),
@@ -160,11 +160,11 @@ def test_events_of_a_running_study_show_the_same_though_some_are_lost_and_some_c
 
 def test_what_a_killed_study_left_of_a_trial_goes_when_it_is_run_again(shown, results):
     name, read_back = shown
-    killed = asked_tracker(name, "--track", "small", results.storage).open()
+    killed = choose_tracker(name, "--track", "small", results.storage).open()
     killed.begin(CONFIRMED)
     killed.measured(CONFIRMED, 1, {"validation_accuracy": 0.125, "gone": 1.0})
     killed.close()
-    tracking = Tracking([asked_tracker(name, "--track", "small", results.storage)], results)
+    tracking = Tracking([choose_tracker(name, "--track", "small", results.storage)], results)
     tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
     tracking.tell(Event.of(CONFIRMED, ending=Ending.COMPLETED))
     assert tracking.finish() == []
@@ -207,7 +207,10 @@ class Fragile:
 @pytest.mark.parametrize("at", ["open", "has", "begin", "measured", "ended", "close"])
 def test_a_tracker_that_raises_is_one_line_at_the_end_and_the_others_go_on(results, at):
     fragile, sound = Fragile(at), Fragile("never")
-    both = [Asked("fragile", (lambda: fragile) if at != "open" else lambda: 1 / 0), Asked("sound", lambda: sound)]
+    both = [
+        TrackerChoice("fragile", (lambda: fragile) if at != "open" else lambda: 1 / 0),
+        TrackerChoice("sound", lambda: sound),
+    ]
     tracking = Tracking(both, results)
     tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
     tracking.tell(Event.of(CONFIRMED, ending=Ending.COMPLETED))
@@ -220,7 +223,7 @@ def test_a_tracker_that_raises_is_one_line_at_the_end_and_the_others_go_on(resul
 
 def test_a_tracker_that_never_answers_is_left_behind(results):
     waits = threading.Event()
-    tracking = Tracking([Asked("mute", lambda: Fragile("begin", waits=waits))], results, patience_s=0.3)
+    tracking = Tracking([TrackerChoice("mute", lambda: Fragile("begin", waits=waits))], results, patience_s=0.3)
     tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
     assert tracking.finish() == ["--track mute: no answer for 0.3 s; no row is missing for that"]
     waits.set()
@@ -246,7 +249,7 @@ def test_a_tracker_that_is_none_or_has_no_place_is_one_line(monkeypatch, word, p
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(asked, "find_spec", lambda _: object())
     with pytest.raises(StudyError) as error:
-        asked_tracker(word, "--track", "small", storage_at(place))
+        choose_tracker(word, "--track", "small", storage_at(place))
     assert str(error.value) == said
 
 
@@ -269,7 +272,7 @@ def test_a_place_that_cannot_be_written_is_one_line(results, monkeypatch, capsys
 def test_mlflow_takes_its_uri_from_where_its_own_tools_do(monkeypatch, tmp_path):
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/own.db")
-    asked_tracker("mlflow", "--track", "small", storage_at("s3://b/x")).open()
+    choose_tracker("mlflow", "--track", "small", storage_at("s3://b/x")).open()
     assert (tmp_path / "own.db").exists()
 
 
