@@ -124,7 +124,7 @@ def _run(
     failures: list[BaseException] = []
     refuse_what_cannot_run(study, address)
     results.open(study, provenance(study, study_file, overrides, address))
-    results.write_text("study/run.py", study_file.read_text())
+    results.write_text("study.py", study_file.read_text())
     tracking = Tracking(asked, results)
     try:
         # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
@@ -191,7 +191,7 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
     measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
     results.open(limits, made_with(study_file, overrides) | {"measured": measured})
-    results.storage.put("study/run.py", study_file.read_bytes())
+    results.storage.put("study.py", study_file.read_bytes())
     try:
         with _sigterm_as_ctrl_c():
             for done in run_limits(limits, results):

@@ -49,7 +49,7 @@ def allocation(tmp_path):
 
 
 def test_slurm_runs_one_study_on_all_nodes_and_ends_as_it_ended(allocation, tmp_path):
-    done = allocation("studies/a study/run.py", "s3://bucket/results", "--set", "confirm.epochs=2")
+    done = allocation("studies/a study.py", "s3://bucket/results", "--set", "confirm.epochs=2")
     assert done.returncode == 7, done.stderr
     told = (tmp_path / "ray").read_text().splitlines()
     address = told[told.index("--address") + 1]
@@ -60,7 +60,7 @@ def test_slurm_runs_one_study_on_all_nodes_and_ends_as_it_ended(allocation, tmp_
     check_ray_start([*starts, "--disable-usage-stats"])
     assert '--resources={"sim": 6, "train": 6}' in starts
     asked = (tmp_path / "qsgd-ray").read_text().splitlines()
-    assert asked[:2] == ["run", "studies/a study/run.py"]
+    assert asked[:2] == ["run", "studies/a study.py"]
     assert asked[asked.index("--address") + 1] == address
     assert asked[asked.index("--storage") + 1] == "s3://bucket/results"
     assert asked[-2:] == ["--set", "confirm.epochs=2"]

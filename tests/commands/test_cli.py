@@ -285,7 +285,7 @@ def test_one_command_runs_a_study_to_its_verdict_and_its_report(whole):
     kept = json.loads((folder / "provenance.json").read_text())
     assert kept["search_is_deterministic"] is True
     assert kept["packages"]["torch"]
-    assert (folder / "study/run.py").read_text() == STUDY
+    assert (folder / "study.py").read_text() == STUDY
 
 
 @pytest.mark.parametrize("trial", ["search-circuit-000", "confirm-circuit-s11"])

@@ -151,7 +151,7 @@ def test_limits_run_to_their_page_and_go_on(tmp_path):
     again = CliRunner().invoke(app, words)
     assert "5 there already" in again.output
     assert (tmp_path / "out" / "tiny" / "limits.html").is_file()
-    assert (tmp_path / "out" / "tiny" / "study/run.py").read_text() == study.read_text()
+    assert (tmp_path / "out" / "tiny" / "study.py").read_text() == study.read_text()
 
 
 def test_limits_are_not_measured_on_a_cluster(tmp_path):

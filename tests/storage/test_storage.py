@@ -136,7 +136,7 @@ def test_a_bucket_holds_the_files_of_a_folder_and_nothing_else(results, s3, tmp_
     local.open(a_study(), {"commit": None})
     for place in (results, local):
         place.write(TRIAL, OUTCOME)
-        place.write_text("study/run.py", STUDY)
+        place.write_text("study.py", STUDY)
     here = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert set(keys(s3, results.path)) == here
 
@@ -405,7 +405,7 @@ def test_a_study_runs_into_a_bucket_and_the_same_command_does_nothing_anew(s3, s
     tables = read(place)
     assert [row["ending"] for row in tables.trials.to_pylist()] == ["completed"] * 6
     assert json.loads(storage_at(place).read("chosen.json")).keys() == {"adamw", "circuit"}
-    assert storage_at(place).read("study/run.py") == study.read_bytes()
+    assert storage_at(place).read("study.py") == study.read_bytes()
     prefix = place.removeprefix(f"s3://{BUCKET}/")
 
     def put_at():
