@@ -38,7 +38,7 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.pool.pending import longest_wait_s
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
-from qsgd_ray.training.checkpoint_index import WRITE_TIMEOUT_S, forget, newest_step
+from qsgd_ray.training.checkpoint_index import WRITE_TIMEOUT_S, newest_step, remove_checkpoints
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
@@ -122,7 +122,7 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
             given_up.add(culprit.trial_id)
             _conclude(culprit, outcome, site, started_at or began)
             if outcome.ending is not Ending.LOST:
-                forget(site.results.storage, culprit.trial_id)
+                remove_checkpoints(site.results.storage, culprit.trial_id)
 
 
 def group_timeout_s(resources: Resources) -> int:
@@ -186,7 +186,7 @@ def _work(config: dict[str, Any]) -> None:
     workload = make_workload(trials[0].workload, device=replica.device)
     for trial in trials:
         # A group that Ray made larger or smaller begins its list again.
-        if replica.first_decides(replica.rank == 0 and site.results.has(trial.trial_id)):
+        if replica.broadcast(replica.rank == 0 and site.results.has(trial.trial_id)):
             continue
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
@@ -212,7 +212,7 @@ def _work(config: dict[str, Any]) -> None:
             _conclude(trial, outcome, site, started_at)
             if checkpoints is not None:
                 checkpoints.remove()
-        replica.sums(0.0)  # no replica runs ahead of the row
+        replica.all_reduce_sum(0.0)  # no replica runs ahead of the row
 
 
 def checkpoints_of(
@@ -228,7 +228,7 @@ def checkpoints_of(
         site.results.storage,
         trial.trial_id,
         every=every,
-        kept=site.resources.checkpoints_kept,
+        keep=site.resources.checkpoints_kept,
         replica=replica,
         group=group,
         started_at=started_at,
@@ -253,7 +253,7 @@ def _first_reports(
 def require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
     """Every replica must have ended with the same bits; a study on drifting replicas would measure the drift."""
     mine = float(int((outcome.parameters_sha256 or "0")[:10], 16))  # sums of 40 bits are exact in a float64
-    if replica.sums(mine)[0] != mine * replica.world_size:
+    if replica.all_reduce_sum(mine)[0] != mine * replica.world_size:
         raise RuntimeError(f"replica {replica.rank} ended with parameters that differ from another replica's")
 
 

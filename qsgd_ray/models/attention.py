@@ -67,7 +67,7 @@ class QuantumAttention(nn.Module):
             self.angles = nn.Parameter(torch.randn(self.spec.angles_shape(n_heads or 1)) * self.INITIAL_STD)
 
     def series(self) -> FourierSeries:
-        """The response Phi of the circuits as they are now; this is where they run, unless `ask_together` was."""
+        """The response Phi of the circuits as they are now; this is where they run, unless `run_circuits_together` was."""
         asked, self._asked = self._asked, None
         return asked or fourier_series(self.spec, self.angles, self.readout, backend=self.backend)
 
@@ -118,7 +118,7 @@ class QuantumAttention(nn.Module):
         return weights.to(value.dtype) @ value
 
 
-def ask_together(attentions: Sequence[QuantumAttention]) -> None:
+def run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
     """Run the circuits of several layers as one batch; the next call of each finds its own there.
 
     Small circuits cost what their operations cost to start, so two layers take little longer than one. Layers whose

@@ -18,7 +18,7 @@ TIMEOUT_S = 3.0
 T = TypeVar("T")
 
 
-def loaded(field: str, name: str, get: Callable[[bool], T], instead: str) -> T:
+def load_from_hub(field: str, name: str, get: Callable[[bool], T], instead: str) -> T:
     """What `get(local_files_only)` returns: with True first, and with False where that fails and the hub answers.
 
     `get` raises OSError for what is not there. StudyError, one line: `field` got `name`, which is missing, and how to

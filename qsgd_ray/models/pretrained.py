@@ -22,7 +22,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
 from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
-from qsgd_ray.models.hub import loaded
+from qsgd_ray.models.hub import load_from_hub
 from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.models.smollm2 import smollm2_folder
@@ -106,7 +106,7 @@ def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch
 
     if isinstance(where, Path):
         return get(True)
-    return loaded("model", name, get, instead=ALLOWED)
+    return load_from_hub("model", name, get, instead=ALLOWED)
 
 
 def _place(name: str) -> tuple[Path | str, str]:

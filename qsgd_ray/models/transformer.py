@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from qsgd_ray import config
 from qsgd_ray.circuits.fourier.series import SeriesReadout
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.models.attention import QuantumAttention, ask_together
+from qsgd_ray.models.attention import QuantumAttention, run_circuits_together
 
 if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
@@ -114,7 +114,9 @@ class TransformerClassifier(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
-        ask_together([layer.attention for layer in self.layers if isinstance(layer.attention, QuantumAttention)])
+        run_circuits_together(
+            [layer.attention for layer in self.layers if isinstance(layer.attention, QuantumAttention)]
+        )
         for layer in self.layers:
             x = layer(x)
         return self.head(self.norm(x).mean(dim=1))

@@ -32,8 +32,8 @@ from qsgd_ray.outcome import Measurement
 from qsgd_ray.storage import Storage, StorageError
 from qsgd_ray.training._checkpoint_store import reader_at, writer_at
 from qsgd_ray.training._state import Parts, Progress
-from qsgd_ray.training.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, forget, newest_step, step_names
-from qsgd_ray.training.replica import ALONE, Replica
+from qsgd_ray.training.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, newest_step, remove_checkpoints, step_names
+from qsgd_ray.training.replica import SINGLE_PROCESS, Replica
 
 STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
 
@@ -44,7 +44,7 @@ warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
 
 
 class Checkpoints:
-    """The checkpoints of one trial below `storage`, one after each `every` steps, of which the newest `kept` stay.
+    """The checkpoints of one trial below `storage`, one after each `every` steps, of which the newest `keep` stay.
 
     `group`: a process group on the CPU that nobody else uses, for more than one replica. All replicas call the same
     methods in the same order. `started_at`: when the trial began, in whichever process that was. `n_failed`: how many
@@ -57,15 +57,15 @@ class Checkpoints:
         trial_id: str,
         *,
         every: int,
-        kept: int = 2,
-        replica: Replica = ALONE,
+        keep: int = 2,
+        replica: Replica = SINGLE_PROCESS,
         group: dist.ProcessGroup | None = None,
         started_at: datetime | None = None,
     ) -> None:
         self.started_at = started_at or datetime.now(UTC)
         self._storage, self._trial_id, self._folder = storage, trial_id, f"{FOLDER}/{trial_id}"
         self.n_failed = 0
-        self._every, self._kept = every, kept
+        self._every, self._keep = every, keep
         self._replica, self._group = replica, group
         self._writing: Future[None] | None = None
 
@@ -133,7 +133,7 @@ class Checkpoints:
         """
         # The replicas look one after the other, while a write of a group that died may just end: the first decides.
         own = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
-        newest = int(self._replica.sums(own)[0])
+        newest = int(self._replica.all_reduce_sum(own)[0])
         if not newest:
             return None
         name = f"{newest:08d}"
@@ -183,9 +183,9 @@ class Checkpoints:
         )
 
     def remove(self) -> None:
-        """See `forget`; by one process, after what is being written."""
+        """See `remove_checkpoints`; by one process, after what is being written."""
         self.finish()
-        forget(self._storage, self._trial_id)
+        remove_checkpoints(self._storage, self._trial_id)
 
     def _share(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """What this replica copies and writes: of what all have whole, its part of the names."""
@@ -195,7 +195,7 @@ class Checkpoints:
         return {kind: dict(list(named.items())[rank::world_size]) for kind, named in tensors.items()}
 
     def _prune(self) -> None:
-        for name in step_names(self._storage, self._folder)[: -self._kept]:
+        for name in step_names(self._storage, self._folder)[: -self._keep]:
             self._storage.remove(f"{self._folder}/{name}.json")
             self._storage.remove(f"{self._folder}/{name}")
 

@@ -26,7 +26,7 @@ from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.hardware import matmul_flops_per_s, peak_memory_bytes, reset_peak_memory
-from qsgd_ray.training.replica import ALONE, Replica, spread, whole, whole_weights
+from qsgd_ray.training.replica import SINGLE_PROCESS, Replica, distribute, full_tensor, full_weights
 from qsgd_ray.workloads import Workload
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def train(
     trial: Trial,
     workload: Workload,
     circuits: CircuitBackend | None,
-    replica: Replica = ALONE,
+    replica: Replica = SINGLE_PROCESS,
     checkpoints: Checkpoints | None = None,
 ) -> Training:
     """Train as `trial` says: yields after each epoch, takes True to stop there, returns the outcome.
@@ -58,7 +58,7 @@ def train(
     torch.manual_seed(_keyed("dropout", trial.seed, replica.rank))
     reset_peak_memory(replica.device)
     model = workload.make_model(trial.seed)
-    network = spread(model, replica)
+    network = distribute(model, replica)
     if replica.world_size > 1:
         circuits = ReplicatedBackend(circuits) if circuits is not None else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -79,7 +79,7 @@ def train(
         torch.manual_seed(_keyed("dropout", trial.seed, replica.rank, progress.step))
     for measurement in progress.measurements:
         stop = yield measurement
-        if replica.first_decides(bool(stop)) and measurement.epoch < trial.epochs:
+        if replica.broadcast(bool(stop)) and measurement.epoch < trial.epochs:
             # The parameters of that epoch are gone.
             return Outcome(Ending.STOPPED_EARLY, progress.measurements[: measurement.epoch])
 
@@ -110,7 +110,7 @@ def train(
         mean_loss = progress.loss_sum.item() / workload.steps_per_epoch
         progress.wall_s += time.perf_counter() - began
 
-        train_loss = replica.sums(mean_loss)[0] / replica.world_size
+        train_loss = replica.all_reduce_sum(mean_loss)[0] / replica.world_size
         began = time.perf_counter()
         validation_loss, validation_accuracy = _evaluate(workload, model, "validation", replica)
         progress.evaluation_s += time.perf_counter() - began
@@ -137,12 +137,12 @@ def train(
             peak_flops_per_s=matmul_flops_per_s(replica.device, workload.matmul_dtype)
             if progress.model_flops
             else None,
-            peak_memory_bytes=int(replica.largest(peak_bytes)[0]),
+            peak_memory_bytes=int(replica.all_reduce_max(peak_bytes)[0]),
         )
         progress.measurements = (*progress.measurements, measurement)
         progress.loss_sum = _zero(replica)
         stop = yield measurement
-        if replica.first_decides(bool(stop)) and epoch < trial.epochs:
+        if replica.broadcast(bool(stop)) and epoch < trial.epochs:
             _finish(checkpoints)
             return _ended(Ending.STOPPED_EARLY, progress, model, replica)
 
@@ -191,17 +191,17 @@ def _evaluate(
 ) -> tuple[float, float]:
     """Mean loss and accuracy over a split, each replica taking its share."""
     share = workload.evaluate(model, split, replica.rank, replica.world_size)
-    loss_sum, n_correct, n = replica.sums(share.loss_sum, share.n_correct, share.n)
+    loss_sum, n_correct, n = replica.all_reduce_sum(share.loss_sum, share.n_correct, share.n)
     return loss_sum / n, n_correct / n
 
 
 def _answers(workload: Workload, model: nn.Module, replica: Replica) -> AnswerCounts | None:
     """What the model answers at the end, each replica taking its share; None where nothing is asked."""
-    with whole_weights(model):
+    with full_weights(model):
         share = workload.answers(model, replica.rank, replica.world_size)
     if share is None:
         return None
-    return AnswerCounts(*map(int, replica.sums(share.n_right, share.n_without_number, share.n)))
+    return AnswerCounts(*map(int, replica.all_reduce_sum(share.n_right, share.n_without_number, share.n)))
 
 
 def _schedules(
@@ -229,6 +229,6 @@ def fingerprint(model: nn.Module) -> str:
     Of a model in shards, every replica must ask."""
     digest = hashlib.sha256()
     for parameter in model.parameters():
-        flat = whole(parameter.detach()).cpu().contiguous().view(-1).view(torch.uint8)
+        flat = full_tensor(parameter.detach()).cpu().contiguous().view(-1).view(torch.uint8)
         digest.update(flat.numpy().tobytes())
     return digest.hexdigest()

@@ -28,11 +28,11 @@ class Replica:
     device: str = "cpu"
     sharding: Sharding = "ddp"
 
-    def sums(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """Each value summed over the replicas, in float64; the same bits on all of them."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def largest(self, *values: float) -> list[float]:
+    def all_reduce_max(self, *values: float) -> list[float]:
         """The largest of each value over the replicas."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
@@ -44,19 +44,19 @@ class Replica:
         dist.all_reduce(totals, op=how)
         return totals.tolist()
 
-    def first_decides(self, stop: bool) -> bool:
+    def broadcast(self, stop: bool) -> bool:
         """What rank 0 decided, on every replica."""
-        return bool(self.sums(float(stop and self.rank == 0))[0])
+        return bool(self.all_reduce_sum(float(stop and self.rank == 0))[0])
 
     @property
     def device_type(self) -> str:
         return torch.device(self.device).type
 
 
-ALONE = Replica()
+SINGLE_PROCESS = Replica()
 
 
-def spread(model: nn.Module, replica: Replica) -> nn.Module:
+def distribute(model: nn.Module, replica: Replica) -> nn.Module:
     """What to call in a training step in place of `model`, whose gradients are then means over the replicas.
 
     `model` is on the CPU and goes to the device. Under `fsdp` only its shards do: its parameters become DTensors, and
@@ -88,7 +88,7 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def whole_weights(model: nn.Module) -> Iterator[None]:
+def full_weights(model: nn.Module) -> Iterator[None]:
     """Within it every process holds all weights, so that each may call the model, or parts of it, as often as it likes.
 
     To write one token, no process then waits for the others; it takes the memory of the weights.
@@ -105,6 +105,6 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor of which this process may have a share; every replica must ask."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # DTensor

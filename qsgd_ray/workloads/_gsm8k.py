@@ -16,7 +16,7 @@ import numpy as np
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import Split, WordProblems
-from qsgd_ray.models.hub import loaded
+from qsgd_ray.models.hub import load_from_hub
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads._problem import Problem, final_number, question_key
 
@@ -97,7 +97,7 @@ def _from_hub(name: str) -> Path:
         return Path(hf_hub_download(HUB_ID, name, repo_type="dataset", local_files_only=local_files_only))
 
     instead = "path: a folder with its train and test files (parquet or jsonl)"
-    return loaded("source", f"gsm8k: {HUB_ID}/{name}", get, instead)
+    return load_from_hub("source", f"gsm8k: {HUB_ID}/{name}", get, instead)
 
 
 def _table(file: Path) -> list[Any]:

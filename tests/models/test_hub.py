@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.models.hub import loaded
+from qsgd_ray.models.hub import load_from_hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -47,20 +47,20 @@ def nowhere(local_files_only):
 @pytest.mark.usefixtures("_no_network")
 def test_what_the_cache_has_needs_no_network():
     asked = []
-    assert loaded("model", "owner/name", lambda local: asked.append(local) or "here", "a folder") == "here"
+    assert load_from_hub("model", "owner/name", lambda local: asked.append(local) or "here", "a folder") == "here"
     assert asked == [True]
 
 
 @pytest.mark.usefixtures("_a_hub_that_answers")
 def test_what_it_has_not_comes_from_a_hub_that_answers_whatever_it_says():
-    assert loaded("model", "owner/name", only_online, "a folder") == "from the network"
+    assert load_from_hub("model", "owner/name", only_online, "a folder") == "from the network"
 
 
 @pytest.mark.usefixtures("_no_network")
 def test_without_a_network_one_line_comes_at_once():
     began = time.perf_counter()
     with pytest.raises(StudyError) as told:
-        loaded("model", "owner/name", only_online, "a folder")
+        load_from_hub("model", "owner/name", only_online, "a folder")
     assert time.perf_counter() - began < 3
     words = str(told.value)
     assert "\n" not in words
@@ -72,7 +72,7 @@ def test_without_a_network_one_line_comes_at_once():
 @pytest.mark.usefixtures("_a_hub_that_answers")
 def test_what_the_hub_refuses_is_told_in_one_short_line():
     with pytest.raises(StudyError, match="You are trying to access a gated repo") as told:
-        loaded("model", "owner/name", nowhere, "a folder")
+        load_from_hub("model", "owner/name", nowhere, "a folder")
     assert "\n" not in str(told.value)
     assert len(str(told.value)) < 600
 
@@ -81,4 +81,4 @@ def test_what_the_hub_refuses_is_told_in_one_short_line():
 def test_the_offline_switch_is_named(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(StudyError, match="HF_HUB_OFFLINE is set"):
-        loaded("model", "owner/name", only_online, "a folder")
+        load_from_hub("model", "owner/name", only_online, "a folder")

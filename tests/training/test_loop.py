@@ -142,6 +142,6 @@ def test_a_fingerprint_sees_one_bit():
 
 
 def test_a_single_replica_sums_to_itself_and_decides_for_itself():
-    assert Replica().sums(1.5, 2.0) == [1.5, 2.0]
-    assert Replica().first_decides(True)
-    assert not Replica().first_decides(False)
+    assert Replica().all_reduce_sum(1.5, 2.0) == [1.5, 2.0]
+    assert Replica().broadcast(True)
+    assert not Replica().broadcast(False)
