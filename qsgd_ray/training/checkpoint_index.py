@@ -24,7 +24,7 @@ def step_names(storage: Storage, folder: str) -> list[str]:
     return [name.removesuffix(".json") for name in storage.names(folder, ".json")]
 
 
-def forget(storage: Storage, trial_id: str) -> None:
+def remove_checkpoints(storage: Storage, trial_id: str) -> None:
     """Remove all of a trial's: it has its row. What cannot be removed is logged."""
     folder = f"{FOLDER}/{trial_id}"
     try:
