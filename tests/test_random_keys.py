@@ -1,4 +1,6 @@
-"""Draws are named: by seed, step and coordinate, and by nothing else."""
+"""Draws are named: by a purpose, or by seed, step and coordinate, and by nothing else."""
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 from support import reference_circuits as reference
 from support.fake_backends import CountingBackend
 
-from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.circuits.errors import CircuitError
@@ -16,20 +17,66 @@ from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.config import NoiseSettings, Perturbation
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.signals import make_signal
+from qsgd_ray.random_keys import block_keys, derived_keys, named_entropy, named_seed, random_words, text_seed
 
 whole = st.integers(0, 2**62)
 NOISE = NoiseSettings(depolarizing_1q=0.01, depolarizing_2q=0.02, p01=0.01)
 
 
+purposes = st.lists(st.text() | st.integers(), max_size=4)
+keys = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20, unique=True)
+
+
+def sha256_bits(text: str) -> str:
+    return "".join(f"{byte:08b}" for byte in hashlib.sha256(text.encode("utf-8")).digest())
+
+
+@given(purposes)
+def test_a_purpose_names_the_first_bits_of_its_digest(purpose):
+    bits = sha256_bits(repr(tuple(purpose)))
+    assert named_seed(*purpose) == int(bits[:63], 2)
+    assert named_entropy(*purpose) == int(bits, 2)
+
+
+@given(st.text())
+def test_a_text_names_the_first_bits_of_its_digest(text):
+    assert text_seed(text) == int(sha256_bits(text)[:63], 2)
+
+
+def test_named_seeds_are_those_of_all_studies_so_far():
+    """Other ones would void every stored result: weights, data order, dropout and searches follow from them."""
+    assert named_seed("order of training", 7, 0) == 3166853914397160647
+    assert named_entropy("initial weights", 7) % 2**63 == 4953847600990661746
+    assert text_seed("dropout 7 0") == 5730353107937121732
+
+
 @given(st.integers(0, 2**64 - 1), whole, st.lists(whole, min_size=1, max_size=20), st.integers(1, 7))
 def test_words_are_those_of_the_naive_twin(seed, step, starts, n):
-    keys_b = draws.keys(seed, step, np.array(starts))
-    assert draws.words(keys_b, n).tolist() == [reference.drawn(seed, step, start, n) for start in starts]
+    keys_b = block_keys(seed, step, np.array(starts))
+    assert random_words(keys_b, n).tolist() == [reference.drawn(seed, step, start, n) for start in starts]
+
+
+@given(keys, st.integers(1, 50))
+def test_derived_keys_are_those_of_the_naive_twin(keys, n):
+    twins = [
+        reference.mixed((reference.mixed(key % 2**64) + index) % 2**64) for key in keys for index in range(1, n + 1)
+    ]
+    assert [key % 2**64 for key in derived_keys(torch.tensor(keys), n).tolist()] == twins
+
+
+@given(keys, st.integers(1, 50))
+def test_derived_keys_are_all_different_and_each_key_s_own(keys, n):
+    together = derived_keys(torch.tensor(keys), n)
+    assert together.dtype == torch.int64
+    assert len({*together.tolist(), *keys}) == len(keys) * (n + 1)
+    apart = [derived_keys(torch.tensor([key]), n) for key in keys]
+    assert torch.equal(torch.cat(apart), together)
+    assert torch.equal(derived_keys(torch.tensor(keys), n + 1).view(len(keys), -1)[:, :-1].reshape(-1), together)
 
 
 def test_signs_are_even_and_no_two_steps_alike():
-    keys = [draws.keys(3, step, np.arange(0, 40_000, 4)) for step in range(2)]
-    signs = [draws.words(keys_b, 4) >> np.uint64(63) for keys_b in keys]
+    keys = [block_keys(3, step, np.arange(0, 40_000, 4)) for step in range(2)]
+    signs = [random_words(keys_b, 4) >> np.uint64(63) for keys_b in keys]
     assert abs(signs[0].mean() - 0.5) < 0.01
     assert abs((signs[0] == signs[1]).mean() - 0.5) < 0.01
     assert abs((signs[0][1:] == signs[0][:-1]).mean() - 0.5) < 0.01
@@ -77,7 +124,7 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(options):
 
 def test_many_shots_come_near_the_exact_circuit():
     theta = torch.rand(20, 3, dtype=torch.float64)
-    keys_b = draws.keys(0, 0, np.arange(20))
+    keys_b = block_keys(0, 0, np.arange(20))
     exact = make_signal(Perturbation(source="circuit"), None).submit(theta).result()
     sampled = make_signal(Perturbation(source="sampled", shots=100_000), None).submit(theta, keys_b).result()
     assert 0 < (sampled - exact).abs().max() < 0.02

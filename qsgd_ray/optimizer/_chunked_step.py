@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray import random_keys as draws
 from qsgd_ray.optimizer._adam import CHUNK, Piece, next_direction, rate, subtract, take_steps
 from qsgd_ray.optimizer._layout import Model, Reading, Run
 from qsgd_ray.optimizer._one_pass import Rule, fits, one_pass
 from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm
 from qsgd_ray.optimizer.telemetry import Norms
+from qsgd_ray.random_keys import block_keys
 
 # What this process holds of a parameter, and where that is in the model.
 Work = list[tuple[Run, Piece]]
@@ -170,4 +170,4 @@ class _Signals:
         return signals[0] if len(signals) == 1 and low < high else torch.cat(signals)
 
     def _keys(self, starts_b: NDArray[np.int64]) -> Tensor | None:
-        return draws.keys(self._named.seed, self._named.step, starts_b) if self._signal.keyed else None
+        return block_keys(self._named.seed, self._named.step, starts_b) if self._signal.keyed else None

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.backends.protocol import Pending, busy_s
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.optimizer._adam import age_of, direction_of, rate
@@ -23,6 +22,7 @@ from qsgd_ray.optimizer._layout import Group, Layout, Model, Reading
 from qsgd_ray.optimizer._shards import HeldBlocks, own
 from qsgd_ray.optimizer.signals import CircuitSignal, Signal
 from qsgd_ray.optimizer.telemetry import Norms
+from qsgd_ray.random_keys import block_keys
 
 
 class PendingSignals(NamedTuple):
@@ -97,7 +97,7 @@ class Prefetch:
         started = time.perf_counter()
         pending, n_circuits = [], 0
         for alike, theta_bw in zip(held.blocks, held.by_width(theta), strict=True):
-            keys_b = draws.keys(self._seed, step, alike.starts()) if self._signal.keyed else None
+            keys_b = block_keys(self._seed, step, alike.starts()) if self._signal.keyed else None
             pending.append(self._signal.submit(theta_bw, keys_b))
             if isinstance(self._signal, CircuitSignal):
                 n_circuits += len(theta_bw)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from qsgd_ray import config
-from qsgd_ray import random_keys as draws
 from qsgd_ray.circuits.backends.protocol import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle, Rotation
+from qsgd_ray.random_keys import random_words
 
 KernelSignal = Literal["sine", "gradient", "given"]
 
@@ -99,7 +99,7 @@ class RandomSignSignal(ClosedForm):
         for square in squares[1:]:  # in order, so that its bits do not depend on the batch
             total = total + square
         r_b1 = (total / len(squares)).sqrt_()[:, None]
-        negative = torch.from_numpy(draws.words(keys_b, theta_bn.shape[1]) >> np.uint64(63) != 0)
+        negative = torch.from_numpy(random_words(keys_b, theta_bn.shape[1]) >> np.uint64(63) != 0)
         return torch.where(negative.to(theta_bn.device), -r_b1, r_b1)
 
 
@@ -117,7 +117,7 @@ class ShuffledSignal(ClosedForm):
         s_bn = torch.mul(theta_bn, math.pi).sin_()
         if n == 1:
             return s_bn
-        turns_b1 = 1 + draws.words(keys_b, 1) % np.uint64(n - 1)
+        turns_b1 = 1 + random_words(keys_b, 1) % np.uint64(n - 1)
         index = (turns_b1 + np.arange(n, dtype=np.uint64)) % np.uint64(n)
         return s_bn.gather(1, torch.from_numpy(index.astype(np.int64)).to(s_bn.device))
 

@@ -24,6 +24,7 @@ from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW, Telemetry, 
 from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
+from qsgd_ray.random_keys import text_seed
 from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.hardware import matmul_flops_per_s, peak_memory_bytes, reset_peak_memory
 from qsgd_ray.training.replica import SINGLE_PROCESS, Replica, distribute, full_tensor, full_weights
@@ -55,7 +56,7 @@ def train(
     With `checkpoints` it goes on where the newest one was made, and first yields what was measured before. Parameters
     and measurements are then, but for their seconds, those of a training that was never cut off.
     """
-    torch.manual_seed(_keyed("dropout", trial.seed, replica.rank))
+    torch.manual_seed(text_seed(f"dropout {trial.seed} {replica.rank}"))
     reset_peak_memory(replica.device)
     model = workload.make_model(trial.seed)
     network = distribute(model, replica)
@@ -76,7 +77,7 @@ def train(
     if progress is None:
         progress = Progress(_zero(replica))
     elif progress.moved:
-        torch.manual_seed(_keyed("dropout", trial.seed, replica.rank, progress.step))
+        torch.manual_seed(text_seed(f"dropout {trial.seed} {replica.rank} {progress.step}"))
     for measurement in progress.measurements:
         stop = yield measurement
         if replica.broadcast(bool(stop)) and measurement.epoch < trial.epochs:
@@ -215,12 +216,6 @@ def _schedules(
     if (perturbation := trial.arm.perturbation) is not None:
         schedules.append(LambdaSchedule(optimizer, perturbation.schedule, total_steps))
     return schedules
-
-
-def _keyed(*purpose: str | int) -> int:
-    """63 bits that name a draw by its purpose."""
-    digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def fingerprint(model: nn.Module) -> str:

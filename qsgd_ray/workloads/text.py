@@ -16,7 +16,6 @@ match  The first n_classes tokens are distinct keys, drawn without replacement. 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice, permutations
@@ -33,6 +32,7 @@ from qsgd_ray.config import StudyError, TextTask
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import Evaluation, Work
+from qsgd_ray.random_keys import named_entropy
 
 Tokens = NDArray[np.int64]
 MOTIF_LENGTH = 3
@@ -47,15 +47,10 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-def _key(*purpose: str | int) -> int:
-    """256 bits that name a draw: the same for the same purpose in every process, unrelated for any other."""
-    return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest(), "big")
-
-
 def motifs(settings: TextTask) -> Tokens:
     """The motif of each class (n_classes, 3): the same for every split of a data seed."""
     half = settings.vocabulary // 2
-    rng = np.random.default_rng(_key("motifs", settings.data_seed))
+    rng = np.random.default_rng(named_entropy("motifs", settings.data_seed))
     codes = rng.choice(half**MOTIF_LENGTH, size=settings.n_classes, replace=False)
     return np.stack(np.unravel_index(codes, (half,) * MOTIF_LENGTH), axis=1)
 
@@ -107,7 +102,7 @@ FAMILIES = {"motif": _motif, "order": _order, "match": _match}
 def make_split(settings: TextTask, split: Literal["train", "validation", "test"]) -> tuple[Tokens, Tokens]:
     """Tokens (n, length) and labels (n): a pure function of the data seed, the split and its own size."""
     n = getattr(settings, f"{split}_size")
-    rng = np.random.default_rng(_key("text", settings.data_seed, settings.family, split))
+    rng = np.random.default_rng(named_entropy("text", settings.data_seed, settings.family, split))
     labels = rng.permutation(np.arange(n) % settings.n_classes)
     n_redrawn = round(settings.difficulty * n)
     shift = np.zeros(n, dtype=np.int64)
@@ -145,7 +140,7 @@ class TextWorkload:
         """
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the generators of the devices too, which are not forked here.
-            torch.default_generator.manual_seed(_key("initial weights", seed) % 2**63)
+            torch.default_generator.manual_seed(named_entropy("initial weights", seed) % 2**63)
             return _classifier(self.settings)
 
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
@@ -156,7 +151,7 @@ class TextWorkload:
         return self._batches(seed, epoch, rank, world_size, start)
 
     def _batches(self, seed: int, epoch: int, rank: int, world_size: int, start: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(_key("order of training", seed, epoch) % 2**63)
+        generator = torch.Generator().manual_seed(named_entropy("order of training", seed, epoch) % 2**63)
         order = torch.randperm(self.settings.train_size, generator=generator)
         whole = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
         tokens, labels = self._splits["train"]

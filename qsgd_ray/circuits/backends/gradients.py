@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -19,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from qsgd_ray.circuits.backends.protocol import CircuitBackend, checked_angles
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
+from qsgd_ray.random_keys import derived_keys
 
 
 @runtime_checkable
@@ -64,24 +64,6 @@ def shifted_angles(angles_bdnr: Tensor) -> Tensor:
     return (angles_bdnr[:, None] + both).view(batch * 2 * angles, *one)
 
 
-def shifted_keys(keys_b: Tensor, shifts: int) -> Tensor:
-    """Keys of `shifts` circuits for each circuit, (batch * shifts,) int64: a hash of its key and the shift's index.
-
-    SplitMix64's finalizer (Steele et al., OOPSLA 2014) twice. Among a billion circuits, two share a key with
-    odds of about 3 %.
-    """
-    key = keys_b.detach().cpu().contiguous().numpy().view(np.uint64)
-    index = np.arange(1, shifts + 1, dtype=np.uint64)
-    return torch.from_numpy(_mixed(_mixed(key)[:, None] + index).reshape(-1).view(np.int64))
-
-
-def _mixed(x: Any) -> Any:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 class _ParameterShift(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -102,7 +84,7 @@ class _ParameterShift(torch.autograd.Function):
         (angles_bdnr,) = ctx.saved_tensors
         backend, spec, readout, keys_b = ctx.asked
         batch, angles = angles_bdnr.shape[0], math.prod(angles_bdnr.shape[1:])
-        keys = None if keys_b is None else shifted_keys(keys_b, 2 * angles)
+        keys = None if keys_b is None else derived_keys(keys_b, 2 * angles)
         shifted = shifted_angles(checked_angles(spec, angles_bdnr))
         shape = (batch, angles, 2, spec.answer_width(readout))
         answer_bp2w = backend.submit(spec, shifted, readout, keys).result().view(shape)

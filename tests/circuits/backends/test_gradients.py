@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_backends import CountingBackend
 
-from qsgd_ray.circuits.backends.gradients import answer, shifted_angles, shifted_keys
+from qsgd_ray.circuits.backends.gradients import answer, shifted_angles
 from qsgd_ray.circuits.backends.in_process import ChainBackend
 from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.errors import CircuitError
@@ -157,16 +157,6 @@ def test_every_angle_is_shifted_both_ways_once():
     difference = shifted - asked.view(2, 1, 1, 12)
     expected = torch.stack((torch.eye(12), -torch.eye(12)), 1).double() * (math.pi / 2)
     torch.testing.assert_close(difference, expected.expand(2, -1, -1, -1))
-
-
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20, unique=True), st.integers(1, 50))
-def test_shifted_keys_are_all_different_and_each_key_s_own(keys, shifts):
-    together = shifted_keys(torch.tensor(keys), shifts)
-    assert together.dtype == torch.int64
-    assert len({*together.tolist(), *keys}) == len(keys) * (shifts + 1)
-    apart = [shifted_keys(torch.tensor([key]), shifts) for key in keys]
-    assert torch.equal(torch.cat(apart), together)
-    assert torch.equal(shifted_keys(torch.tensor(keys), shifts + 1).view(len(keys), -1)[:, :-1].reshape(-1), together)
 
 
 def test_an_empty_batch_has_no_gradient():
