@@ -1,6 +1,159 @@
-"""Does a quantum-circuit perturbation of Adam's update pay off? Studies that end in a verdict.
+"""Studies of quantum-circuit perturbations of AdamW that end in a verdict, and the parts they are made of.
 
-Importing the package loads nothing heavy: each module imports what it needs (docs in README.md).
+Every public name is imported from here. Importing the package loads nothing heavy: a name loads its module when it is
+used for the first time (PEP 562).
+
+- A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`, `TextTask`,
+  `LanguageTask` and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
+- A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
+- Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.
+- A model gets quantum attention from `QuantumAttention` or `add_quantum_attention`.
+
+`QuantumAttention` is here the torch module, a drop-in for `scaled_dot_product_attention` (models/attention.py). The
+settings of the same name, which switch it on in a study's model, are `qsgd_ray.config.QuantumAttention`.
+
+Example:
+    >>> import qsgd_ray as q
+    >>> q.Arm(name="sine", perturbation=q.Perturbation(source="sine", lambda_=0.5)).perturbation.source
+    'sine'
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
+    from qsgd_ray.circuits.backends.gradients import answer
+    from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.circuits.select.auto import make_backend
+    from qsgd_ray.circuits.spec import CircuitSpec
+    from qsgd_ray.config import (
+        Arm,
+        ChatFormat,
+        Choice,
+        CircuitCurve,
+        Confirm,
+        Decision,
+        LanguageTask,
+        Limits,
+        LogUniform,
+        Lora,
+        Map,
+        NoiseSettings,
+        OptimizerCurve,
+        Perturbation,
+        PoolCurve,
+        Resources,
+        Search,
+        SignalCurve,
+        Study,
+        StudyError,
+        TextTask,
+        TrainingCurve,
+        Transformer,
+        Uniform,
+        WordProblems,
+    )
+    from qsgd_ray.config.loading import load_study
+    from qsgd_ray.models.attention import QuantumAttention
+    from qsgd_ray.models.huggingface import add_quantum_attention
+    from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW
+    from qsgd_ray.storage import StorageError
+
 __version__ = "0.1.0"
+
+# Each public name and the module that it is loaded from; in the order of the imports above, which mypy reads.
+_MODULES = {
+    "ArmVerdict": "qsgd_ray.analysis.verdict",
+    "Verdict": "qsgd_ray.analysis.verdict",
+    "answer": "qsgd_ray.circuits.backends.gradients",
+    "CircuitError": "qsgd_ray.circuits.errors",
+    "make_backend": "qsgd_ray.circuits.select.auto",
+    "CircuitSpec": "qsgd_ray.circuits.spec",
+    "Arm": "qsgd_ray.config",
+    "ChatFormat": "qsgd_ray.config",
+    "Choice": "qsgd_ray.config",
+    "CircuitCurve": "qsgd_ray.config",
+    "Confirm": "qsgd_ray.config",
+    "Decision": "qsgd_ray.config",
+    "LanguageTask": "qsgd_ray.config",
+    "Limits": "qsgd_ray.config",
+    "LogUniform": "qsgd_ray.config",
+    "Lora": "qsgd_ray.config",
+    "Map": "qsgd_ray.config",
+    "NoiseSettings": "qsgd_ray.config",
+    "OptimizerCurve": "qsgd_ray.config",
+    "Perturbation": "qsgd_ray.config",
+    "PoolCurve": "qsgd_ray.config",
+    "Resources": "qsgd_ray.config",
+    "Search": "qsgd_ray.config",
+    "SignalCurve": "qsgd_ray.config",
+    "Study": "qsgd_ray.config",
+    "StudyError": "qsgd_ray.config",
+    "TextTask": "qsgd_ray.config",
+    "TrainingCurve": "qsgd_ray.config",
+    "Transformer": "qsgd_ray.config",
+    "Uniform": "qsgd_ray.config",
+    "WordProblems": "qsgd_ray.config",
+    "load_study": "qsgd_ray.config.loading",
+    "QuantumAttention": "qsgd_ray.models.attention",
+    "add_quantum_attention": "qsgd_ray.models.huggingface",
+    "LambdaSchedule": "qsgd_ray.optimizer",
+    "SuperpositionalAdamW": "qsgd_ray.optimizer",
+    "StorageError": "qsgd_ray.storage",
+}
+
+__all__ = [
+    "Arm",
+    "ArmVerdict",
+    "ChatFormat",
+    "Choice",
+    "CircuitCurve",
+    "CircuitError",
+    "CircuitSpec",
+    "Confirm",
+    "Decision",
+    "LambdaSchedule",
+    "LanguageTask",
+    "Limits",
+    "LogUniform",
+    "Lora",
+    "Map",
+    "NoiseSettings",
+    "OptimizerCurve",
+    "Perturbation",
+    "PoolCurve",
+    "QuantumAttention",
+    "Resources",
+    "Search",
+    "SignalCurve",
+    "StorageError",
+    "Study",
+    "StudyError",
+    "SuperpositionalAdamW",
+    "TextTask",
+    "TrainingCurve",
+    "Transformer",
+    "Uniform",
+    "Verdict",
+    "WordProblems",
+    "add_quantum_attention",
+    "answer",
+    "load_study",
+    "make_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, once."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'qsgd_ray' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})
