@@ -4,6 +4,7 @@ arms' searches had the same budget, out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -67,7 +68,7 @@ def budgets(tables: Tables) -> list[Budget]:
     return found
 
 
-def verdict_on_budgets(found: list[Budget]) -> str:
+def verdict_on_budgets(found: Sequence[Budget]) -> str:
     """Whether the arms were tuned alike, in a sentence (protocol 2)."""
     if not found:
         return "No arm is searched."

@@ -8,11 +8,12 @@ are told too, as they could.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from qsgd_ray.analysis.summary import confirm_rows
-from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide, judge, pair
+from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide, pair
 from qsgd_ray.config.arm import Arm, Perturbation
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.results import Tables
@@ -68,11 +69,16 @@ class Ladder:
         return next((rung for rung in self.rungs if rung.answer is Answer.EXPLAINS), None)
 
 
-def ladders(tables: Tables) -> tuple[Ladder, ...]:
-    """One for each arm with a sine or a circuit, in the study's order."""
+def ladders(tables: Tables, verdicts: Sequence[ArmVerdict]) -> tuple[Ladder, ...]:
+    """Return the ladder of each arm with a sine or a circuit, in the study's order.
+
+    Args:
+        tables: the study and its rows.
+        verdicts: those of `judge` on these tables.
+    """
     return tuple(
         _ladder(tables, gain)
-        for gain in judge(tables)
+        for gain in verdicts
         if (perturbation := tables.study.arm(gain.arm).perturbation) is not None and rung_of(perturbation) in QUANTUM
     )
 

@@ -45,9 +45,7 @@ def report(
 
 def print_report(place: Storage, console: Console, limits: Storage | None = None) -> None:
     """The page into its place; tables and verdict on `console`. `limits`: for its section on scaling."""
-    from qsgd_ray.analysis.claims import claims
-    from qsgd_ray.analysis.effect_map import effect_map
-    from qsgd_ray.analysis.ladder import ladders
+    from qsgd_ray.analysis.study_analysis import analyse
     from qsgd_ray.reporting.page import write_report
     from qsgd_ray.reporting.terminal import (
         claims_table,
@@ -61,24 +59,24 @@ def print_report(place: Storage, console: Console, limits: Storage | None = None
 
     results = Results(place)
     results.pack()
-    tables = results.read_study()
+    analysis = analyse(results.read_study())
     try:
-        page = write_report(place, tables, _scaling(place, limits))
+        page = write_report(place, analysis, _scaling(place, limits))
     except StorageError:
         raise
     except OSError as error:
         raise StudyError(f"DIR: got {place}; allowed: a folder in which report.html can be written ({error})") from None
-    console.print(summary_table(tables))
-    if tables.study.workload.kind == "llm":
-        console.print(throughput_table(tables))
-    console.print(verdict_table(tables))
-    if found := ladders(tables):
-        console.print(ladders_told(found), "")
-    if found_claims := claims(tables):
-        console.print(claims_table(found_claims))
-    if (found_map := effect_map(tables)) is not None:
-        console.print(map_told(found_map), "")
-    for note in tables.notes:
+    console.print(summary_table(analysis))
+    if analysis.study.workload.kind == "llm":
+        console.print(throughput_table(analysis))
+    console.print(verdict_table(analysis))
+    if analysis.ladders:
+        console.print(ladders_told(analysis.ladders), "")
+    if analysis.claims:
+        console.print(claims_table(analysis.claims))
+    if analysis.effect_map is not None:
+        console.print(map_told(analysis.effect_map), "")
+    for note in analysis.notes:
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)
 

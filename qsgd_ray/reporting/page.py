@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsgd_ray.analysis.claims import claims
-from qsgd_ray.analysis.costs import budgets, ledger, verdict_on_budgets
-from qsgd_ray.analysis.effect_map import effect_map
-from qsgd_ray.analysis.importance import importances
-from qsgd_ray.analysis.ladder import WORDS, ladders
-from qsgd_ray.analysis.summary import arm_summaries
-from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
+from qsgd_ray.analysis.costs import verdict_on_budgets
+from qsgd_ray.analysis.ladder import WORDS
+from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
+from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
 from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting.formatting import FILTERS, SIGNS, flat
@@ -70,17 +67,30 @@ class EndingsRow:
 
 
 def write_report(
-    where: str | Path | Storage, tables: Tables | None = None, scaling: dict[str, Any] | None = None
+    where: str | Path | Storage, analysis: StudyAnalysis | None = None, scaling: dict[str, Any] | None = None
 ) -> Path | str:
-    """`report.html` in the study's folder, replaced whole; StudyError where the folder holds no study. `tables`: what
-    is there, where it was read already. `scaling`: a study of limits, as its section shows it."""
+    """Write `report.html` into a study's folder, replaced whole, and return where it is.
+
+    Args:
+        where: the study's folder or URI.
+        analysis: the study's analysis, where there is one already; default: that of the rows in the folder.
+        scaling: a study of limits, as the page's section on scaling shows it.
+
+    Raises:
+        StudyError: the folder holds no study.
+    """
     results = Results(where)
-    return results.write_text("report.html", page(tables or results.read_study(), scaling))
+    return results.write_text("report.html", page(analysis or analyse(results.read_study()), scaling))
 
 
-def page(tables: Tables, scaling: dict[str, Any] | None = None) -> str:
-    """The whole page as text."""
-    told = context(tables) | {"scaling": scaling}
+def page(analysis: StudyAnalysis, scaling: dict[str, Any] | None = None) -> str:
+    """Return the whole page as text.
+
+    Args:
+        analysis: the study's analysis.
+        scaling: a study of limits, as the page's section on scaling shows it.
+    """
+    told = context(analysis) | {"scaling": scaling}
     return rendered("report.html.j2", told | {"sections": sections_of(told)}, FILTERS | CLAIMS_TOLD)
 
 
@@ -95,36 +105,34 @@ def sections_of(told: dict[str, Any]) -> list[Section]:
     return [section for section in SECTIONS if optional.get(section.name, True)]
 
 
-def context(tables: Tables) -> dict[str, Any]:
-    """What the sections show."""
-    from qsgd_ray.reporting._figures_confirmation import draw
-    from qsgd_ray.reporting._figures_costs import cost_figure
-    from qsgd_ray.reporting._figures_map import drawn_map
-    from qsgd_ray.reporting._figures_search import search_map
+def context(analysis: StudyAnalysis) -> dict[str, Any]:
+    """Return the values that the sections show, by the names that the templates use."""
+    from qsgd_ray.reporting.figures import captioned_figures
 
-    verdicts, summaries = judge(tables), arm_summaries(tables)
-    spent, lines = budgets(tables), ledger(tables)
+    tables, verdicts = analysis.tables, analysis.verdicts
+    figures = {name: shown(drawn) for name, drawn in captioned_figures(analysis).items()}
+    elsewhere = {name: figures.pop(name, None) for name in ("search", "effect-map", "costs-by-arm")}
     return {
         "study": tables.study,
         "headline": headline(verdicts),
         "notes": tables.notes,
         "changed": bool(tables.changes),
-        "ladders": ladders(tables),
+        "ladders": analysis.ladders,
         "rung_words": WORDS,
-        "claims": claims(tables),
-        "map_figure": shown(drawn_map(found_map)) if (found_map := effect_map(tables)) is not None else None,
+        "claims": analysis.claims,
+        "map_figure": elsewhere["effect-map"],
         "verdicts": verdicts,
         "signs": SIGNS,
-        "summaries": summaries,
+        "summaries": analysis.summaries,
         "improvements": {v.arm: v.improvement for v in verdicts},
-        "figures": [shown(drawn) for drawn in draw(tables, verdicts, summaries)],
-        "search_figure": shown(search_map(tables)),
+        "figures": list(figures.values()),
+        "search_figure": elsewhere["search"],
         "searched": list(dict.fromkeys(path for arm in tables.study.arms for path in arm.spaces())),
-        "importances": importances(tables),
-        "budgets": spent,
-        "budget_told": verdict_on_budgets(spent),
-        "ledger": lines,
-        "cost_figure": shown(cost_figure(lines)),
+        "importances": analysis.importances,
+        "budgets": analysis.budgets,
+        "budget_told": verdict_on_budgets(analysis.budgets),
+        "ledger": analysis.ledger,
+        "cost_figure": elsewhere["costs-by-arm"],
         "endings": [*Ending],
         "endings_rows": endings_rows(tables),
         "errors": errors(tables),

@@ -12,8 +12,8 @@ from rich.text import Text
 from qsgd_ray.analysis.claims import Claim, Finding
 from qsgd_ray.analysis.effect_map import EffectMap
 from qsgd_ray.analysis.ladder import WORDS, Ladder
-from qsgd_ray.analysis.summary import arm_summaries
-from qsgd_ray.analysis.verdict import Verdict, judge
+from qsgd_ray.analysis.study_analysis import StudyAnalysis
+from qsgd_ray.analysis.verdict import Verdict
 from qsgd_ray.reporting.formatting import (
     SIGNS,
     digits,
@@ -27,7 +27,6 @@ from qsgd_ray.reporting.formatting import (
     share,
     span,
 )
-from qsgd_ray.results import Tables
 
 NONE = "–"
 FINDING_STYLES = {
@@ -111,37 +110,35 @@ VERDICT_STYLES = {
 }
 
 
-def verdict_table(tables: Tables) -> RenderableType:
+def verdict_table(analysis: StudyAnalysis) -> RenderableType:
     """The verdicts for a terminal: word, difference in percentage points, chance to win, and a reason for each."""
-    rule = tables.study.decision
-    table = Table(
-        title=Text(tables.study.question, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
+    study, verdicts = analysis.study, analysis.verdicts
+    rule = study.decision
+    table = Table(title=Text(study.question, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in (
         "arm",
         "verdict",
-        f"difference\nto {tables.study.baseline}",
+        f"difference\nto {study.baseline}",
         f"{100 * (1 - rule.alpha):g} % interval",
         "P(improvement)",
     ):
         table.add_column(column, overflow="fold")
-    verdicts = judge(tables)
     for v in verdicts:
         word = Text(f"{SIGNS[v.verdict]} {v.verdict}", style=VERDICT_STYLES[v.verdict], no_wrap=True)
         difference = (points(v.difference), span(v.interval, sign=True))
         table.add_row(Text(v.arm), word, *difference, improvement(v.improvement))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
-    accuracy = tables.study.workload.accuracy_name
+    accuracy = study.workload.accuracy_name
     scale = f"Differences in points of test {accuracy}; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
     return Group(table, *reasons, Text(scale, style="dim"))
 
 
-def summary_table(tables: Tables) -> Table:
+def summary_table(analysis: StudyAnalysis) -> Table:
     """What the confirmation shows of every arm, for a terminal; times are medians, misses later than every hit."""
-    target = f"{100 * tables.study.workload.target_accuracy:g} %"
+    target = f"{100 * analysis.study.workload.target_accuracy:g} %"
     table = Table(title="Confirmation", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    accuracy = tables.study.workload.accuracy_name.replace(" of ", "\nof ")
+    accuracy = analysis.study.workload.accuracy_name.replace(" of ", "\nof ")
     table.add_column(f"test {accuracy} %", justify="right", no_wrap=True)
     for column in (
         f"missed\n{target}",
@@ -151,7 +148,7 @@ def summary_table(tables: Tables) -> Table:
         "over-\nhead",
     ):
         table.add_column(column, justify="right")
-    for s in arm_summaries(tables):
+    for s in analysis.summaries:
         table.add_row(
             Text(s.arm),
             interquartile_mean(s).replace(" (", "\n("),
@@ -164,13 +161,13 @@ def summary_table(tables: Tables) -> Table:
     return table
 
 
-def throughput_table(tables: Tables) -> Table:
+def throughput_table(analysis: StudyAnalysis) -> Table:
     """How the confirmation's runs went through their data, for a terminal; medians over the runs."""
     table = Table(title="Throughput", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
     for column in ("tokens\nper s", "FLOP\nutilisation", "waiting\nfor circuits", "peak memory\nof a worker"):
         table.add_column(column, justify="right")
-    for s in arm_summaries(tables):
+    for s in analysis.summaries:
         t = s.throughput
         table.add_row(
             Text(s.arm),

@@ -5,7 +5,7 @@ import pytest
 from support.synthetic_results import RATE, a_study, lost, made, runs
 
 from qsgd_ray.analysis.ladder import ORDER, RUNGS, Answer, ladders, rung_of
-from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.analysis.verdict import Verdict, judge
 from qsgd_ray.config import Arm, Choice, LogUniform, NoiseSettings, Perturbation
 
 NAMES = ("zero", "gradient", "random_sign", "shuffled", "sine", "flat_circuit", "circuit")
@@ -31,10 +31,14 @@ def study_with(gains: dict[str, float | None], spread: float = 0.001, **fields):
     return made(told, study=study).tables()
 
 
+def ladders_of(tables):
+    return ladders(tables, judge(tables))
+
+
 @pytest.mark.parametrize("first", NAMES[:-1])
 def test_the_lowest_control_that_gains_as_much_is_named(first):
     gains = {name: 0.04 if ORDER[name] >= ORDER[first] else 0.0 for name in NAMES}
-    circuit = ladders(study_with(gains))[-1]
+    circuit = ladders_of(study_with(gains))[-1]
     assert circuit.arm == "circuit"
     assert circuit.gain.verdict is Verdict.BETTER
     assert circuit.explained_by.name == first
@@ -44,44 +48,44 @@ def test_the_lowest_control_that_gains_as_much_is_named(first):
 
 
 def test_a_gain_that_no_control_has_is_told_as_such():
-    found = ladders(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
+    found = ladders_of(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
     assert found.explained_by is None
     assert {rung.answer for rung in found.rungs} == {Answer.FALLS_SHORT}
     assert found.told == "No control of the study explains the gain of circuit: it is better than every one of them."
 
 
 def test_a_control_that_gains_more_explains_it_too():
-    found = ladders(study_with({"gradient": 0.09, "circuit": 0.04}))[0]
+    found = ladders_of(study_with({"gradient": 0.09, "circuit": 0.04}))[0]
     assert found.explained_by.name == "gradient"
     assert set(found.missing) == {"zero", "random_sign", "shuffled", "sine", "flat_circuit"}
 
 
 @pytest.mark.parametrize(("gain", "told"), [(0.0, "is equivalent to adam"), (-0.04, "is worse than adam")])
 def test_without_a_gain_there_is_nothing_to_explain(gain, told):
-    found = ladders(study_with({"zero": 0.0, "circuit": gain}))[0]
+    found = ladders_of(study_with({"zero": 0.0, "circuit": gain}))[0]
     assert found.told == f"There is no gain to explain: circuit {told}."
     assert found.explained_by is None
 
 
 def test_a_gain_that_is_not_shown_is_not_explained_yet():
-    found = ladders(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
+    found = ladders_of(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
     assert found.gain.verdict is Verdict.INCONCLUSIVE
     assert found.told == "No gain of circuit is shown, so there is none to explain yet."
 
 
 def test_controls_that_cannot_be_told_apart_are_named():
-    found = ladders(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
+    found = ladders_of(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
     assert {rung.name: rung.answer for rung in found.rungs} == {"zero": Answer.FALLS_SHORT, "sine": Answer.OPEN}
     assert found.told == ("No control is shown to explain the gain of circuit, but these seeds cannot tell for sine.")
 
 
 def test_a_control_whose_runs_diverge_explains_nothing():
-    found = ladders(study_with({"gradient": None, "circuit": 0.04}))[0]
+    found = ladders_of(study_with({"gradient": None, "circuit": 0.04}))[0]
     assert found.rungs[0].answer is Answer.FALLS_SHORT
 
 
 def test_a_study_without_controls_says_that_nothing_can_be_said():
-    found = ladders(study_with({"circuit": 0.04}))[0]
+    found = ladders_of(study_with({"circuit": 0.04}))[0]
     assert found.told == "The study has no control below circuit, so what its gain comes from cannot be said."
 
 
@@ -96,14 +100,14 @@ def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():
         arm_of("random_sign", lambda_=LogUniform(low=0.1, high=1)),
     )
     tables = made({}, study=a_study(["adam"], N, arms=arms)).tables()
-    assert [rung.name for rung in ladders(tables)[1].rungs] == ["zero", "sine"]
+    assert [rung.name for rung in ladders_of(tables)[1].rungs] == ["zero", "sine"]
     searched = (
         Arm(name="adam", learning_rate=RATE),
         arm_of("random_sign", lambda_=LogUniform(low=0.1, high=1)),
         arm_of("circuit", lambda_=LogUniform(low=0.1, high=1), n_qubits=Choice(options=(2, 4))),
     )
     tables = made({}, study=a_study(["adam"], N, arms=searched)).tables()
-    assert [rung.name for rung in ladders(tables)[0].rungs] == ["random_sign"]
+    assert [rung.name for rung in ladders_of(tables)[0].rungs] == ["random_sign"]
 
 
 def test_every_source_has_its_rung():

@@ -7,6 +7,7 @@ from support.pages import BASE, FIGURES, whole_study
 from support.synthetic_results import Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.statistics import interquartile_mean
+from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.analysis.summary import arm_summaries
 from qsgd_ray.analysis.verdict import judge
 from qsgd_ray.config import StudyError
@@ -163,8 +164,8 @@ def test_a_study_is_reported_as_far_as_it_went(case, tmp_path):
     assert text.count("<figure id=") == len(FIGURES)
     assert all(arm.name in text for arm in unfinished.study.arms)
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
-    console = Console(width=160, record=True)
-    console.print(verdict_table(unfinished.tables()), summary_table(unfinished.tables()))
+    console, analysis = Console(width=160, record=True), analyse(unfinished.tables())
+    console.print(verdict_table(analysis), summary_table(analysis))
 
 
 def test_the_same_rows_give_the_same_page(tmp_path):
@@ -179,9 +180,9 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 
 
 def test_terminal_tables_hold_verdict_reason_and_numbers():
-    tables = whole_study().tables()
+    analysis = analyse(whole_study().tables())
     console = Console(width=200, record=True, force_terminal=False)
-    console.print(verdict_table(tables), summary_table(tables))
+    console.print(verdict_table(analysis), summary_table(analysis))
     text = console.export_text()
     for word in (
         "▲ better",

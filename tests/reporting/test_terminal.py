@@ -8,8 +8,8 @@ from support.planted_effects import a_map_of, planted
 
 from qsgd_ray.analysis.claims import Claim, Finding
 from qsgd_ray.analysis.effect_map import effect_map
-from qsgd_ray.analysis.ladder import ladders
 from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.reporting._figures_map import drawn_map, is_grid
 from qsgd_ray.reporting.terminal import claims_table, interval_told, ladders_told, map_told, told
 
@@ -47,7 +47,7 @@ def test_every_claim_is_told_with_its_reason():
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
-    text = printed(ladders_told(ladders(a_map_of(planted))))
+    text = printed(ladders_told(analyse(a_map_of(planted)).ladders))
     assert "The ladder of controls" in text
     assert "Not in the study: lambda = 0, the plain gradient on the same coordinates" in text
 

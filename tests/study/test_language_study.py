@@ -8,6 +8,7 @@ from support.places import STUDIES
 from support.small_problems import a_language_task
 from support.small_study import a_study
 
+from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError
 from qsgd_ray.config.loading import load_study
 from qsgd_ray.execution.connection import refuse_what_cannot_run
@@ -75,7 +76,8 @@ def test_its_report_speaks_of_tokens_losses_and_answers(finished):
     for told in ("test accuracy of answer tokens", "training loss", "without a number", "<td>6</td>"):
         assert told in page, told
     console = Console(width=160, record=True)
-    console.print(verdict_table(read(finished)), summary_table(read(finished)))
+    analysis = analyse(read(finished))
+    console.print(verdict_table(analysis), summary_table(analysis))
     assert "points of test accuracy of answer tokens" in console.export_text()
 
 
