@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 from support.fake_backends import CountingBackend
 
 from qsgd_ray.circuits.backends.protocol import Sampling
@@ -53,13 +53,15 @@ def test_named_seeds_are_those_of_all_studies_so_far():
 @given(st.integers(0, 2**64 - 1), whole, st.lists(whole, min_size=1, max_size=20), st.integers(1, 7))
 def test_words_are_those_of_the_naive_twin(seed, step, starts, n):
     keys_b = block_keys(seed, step, np.array(starts))
-    assert random_words(keys_b, n).tolist() == [reference.drawn(seed, step, start, n) for start in starts]
+    assert random_words(keys_b, n).tolist() == [reference.keyed_words(seed, step, start, n) for start in starts]
 
 
 @given(keys, st.integers(1, 50))
 def test_derived_keys_are_those_of_the_naive_twin(keys, n):
     twins = [
-        reference.mixed((reference.mixed(key % 2**64) + index) % 2**64) for key in keys for index in range(1, n + 1)
+        reference.splitmix64((reference.splitmix64(key % 2**64) + index) % 2**64)
+        for key in keys
+        for index in range(1, n + 1)
     ]
     assert [key % 2**64 for key in derived_keys(torch.tensor(keys), n).tolist()] == twins
 

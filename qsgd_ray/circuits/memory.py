@@ -26,7 +26,7 @@ def needed_bytes(n_qubits: int, dtype: torch.dtype = torch.complex128) -> int:
     return statevector_bytes(n_qubits, dtype) * int(2 * STATES_AT_ONCE) // 2  # in integers: no float is as large
 
 
-def told(n_bytes: int) -> str:
+def format_bytes(n_bytes: int) -> str:
     """So many bytes in words; those that no machine has as a power of two."""
     return f"{n_bytes:,} bytes" if n_bytes < 2**60 else f"2^{n_bytes.bit_length() - 1} bytes"
 
@@ -64,6 +64,6 @@ def require_memory(n_qubits: int, available: int, dtype: torch.dtype = torch.com
         largest += 1
     states = f"{kept_states} states" if kept_states > 1 else "a simulation"
     raise CircuitMemoryError(
-        f"n_qubits: got {n_qubits}, {states} that needs {told(needed(n_qubits))} with {available:,} there; "
+        f"n_qubits: got {n_qubits}, {states} that needs {format_bytes(needed(n_qubits))} with {available:,} there; "
         f"allowed: at most {largest}"
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qsgd_ray.circuits.chain import blocks as chain_blocks
+from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.select.costs import load
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -127,11 +127,11 @@ def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
     one = load(engine, spec, batch)
     values = (one.calls * batch, one.steps * batch, one.work * batch)
     if engine == "torch":
-        chunk = min(batch, statevector.circuits_at_once(spec.n_qubits))
+        chunk = min(batch, statevector.circuits_per_chunk(spec.n_qubits))
         return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
     numbers = 16 * len(spec.rotations) * spec.depth + 6 * (16.0 if spec.entangle == "ring" else 4.0) ** (spec.depth - 1)
-    most = chain_blocks.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
-    return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain_blocks.CHUNK_CIRCUITS)))
+    most = chain.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
+    return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain.CHUNK_CIRCUITS)))
 
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from qsgd_ray.circuits.chain import blocks as chain_blocks
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import needed_bytes
@@ -143,7 +142,7 @@ def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
 def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int) -> tuple[Prediction, Standing]:
     """Of one actor. An engine works through a batch chunk by chunk, so no more than a chunk has to be measured."""
     chunk = min(
-        batch, chain_blocks.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_at_once(spec.n_qubits)
+        batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_per_chunk(spec.n_qubits)
     )
     try:
         of_chunk = costs.seconds(engine, spec, chunk)
@@ -175,7 +174,7 @@ def _pool(tables: LimitsTables) -> FittedCurve:
 def _memory(engine: Engine, spec: CircuitSpec, batch: int) -> int:
     """Bytes of an actor beside its process: what the engine works in, angles and answers."""
     working = needed_bytes(spec.n_qubits) if engine == "torch" else chain.needed_bytes(spec)
-    chunk = statevector.CHUNK_BYTES if engine == "torch" else chain_blocks.CHUNK_BYTES
+    chunk = statevector.CHUNK_BYTES if engine == "torch" else chain.CHUNK_BYTES
     return max(working, chunk) + 8 * batch * spec.n_qubits * (2 * spec.depth + 1)
 
 

@@ -110,7 +110,7 @@ class QuantumAttention(nn.Module):
             # The lowest number, not -inf: a row that is masked throughout must not become nan on its way to zero.
             logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min)
         weights = torch.softmax(logits, -1)
-        weights = weights + self.series()(scores, times=1 / folded, compiled=self.compiled).to(weights.dtype)
+        weights = weights + self.series()(scores, scale=1 / folded, compiled=self.compiled).to(weights.dtype)
         if masked is not None:
             weights = weights.masked_fill(masked, 0)
         if dropout_p > 0:

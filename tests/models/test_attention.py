@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_backends import CountingBackend
-from support.reference import naive_quantum_attention
+from support.reference_attention import naive_quantum_attention
 from torch.nn import functional as F
 
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -54,7 +54,7 @@ def test_with_phi_off_it_is_torchs_function_bit_for_bit(options):
 def silenced(**fields):
     """With Phi = 0, but by the path that computes it."""
     attention = an_attention(**fields)
-    attention.series = lambda: lambda scores, times, compiled: torch.zeros_like(scores)
+    attention.series = lambda: lambda scores, scale, compiled: torch.zeros_like(scores)
     return attention
 
 

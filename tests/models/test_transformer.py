@@ -1,6 +1,6 @@
 import pytest
 import torch
-from support.reference import naive_attention
+from support.reference_attention import naive_attention
 from torch.nn import functional as F
 
 from qsgd_ray.circuits.fourier import series

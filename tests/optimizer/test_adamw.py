@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 from support.fake_backends import CountingBackend, LateBackend
-from support.optimizers import KERNELS, parameters_of, run, set_gradients, twin_of
-from support.reference import flat
+from support.optimizers import KERNELS, flat, parameters_of, run, set_gradients, twin_of
 
 from qsgd_ray.config import Arm, LogUniform, Perturbation, StudyError
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer

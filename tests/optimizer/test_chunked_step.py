@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.reference import flat
+from support.optimizers import flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW, adamw
 from qsgd_ray.optimizer import _chunked_step as by_runs

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 
 from qsgd_ray.optimizer._gather import Times
 from qsgd_ray.optimizer._shards import HeldBlocks, shards_of

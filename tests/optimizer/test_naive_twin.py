@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 from support.fake_backends import CountingBackend
-from support.optimizers import KERNELS, parameters_of, run, set_gradients, twin_of
-from support.reference import flat
+from support.optimizers import KERNELS, flat, parameters_of, run, set_gradients, twin_of
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 

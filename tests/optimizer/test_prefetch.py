@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 from support.fake_backends import FlakyBackend, LateBackend
-from support.optimizers import parameters_of, run, set_gradients
-from support.reference import flat
+from support.optimizers import flat, parameters_of, run, set_gradients
 
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.optimizer import SuperpositionalAdamW

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 from support.fake_backends import CountingBackend
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend

@@ -6,8 +6,7 @@ import io
 import pytest
 import torch
 from support.fake_backends import LateBackend
-from support.optimizers import parameters_of, run
-from support.reference import flat
+from support.optimizers import flat, parameters_of, run
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.adamw import STEPS

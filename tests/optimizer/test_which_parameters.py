@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 from support.client_training import (
     SINES,
     Twin,
@@ -13,8 +13,7 @@ from support.client_training import (
     some_batches,
 )
 from support.fake_backends import CountingBackend
-from support.optimizers import parameters_of, run, set_gradients, twin_of
-from support.reference import flat
+from support.optimizers import flat, parameters_of, run, set_gradients, twin_of
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from support import reference_circuits as reference
+from support import reference_optimizer as reference
 
 # Dynamo's import; of torch, not of what it compiles.
 QUIET_DYNAMO = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")

@@ -2,8 +2,7 @@
 
 import torch
 
-from support import reference_circuits as reference
-from support.reference import flat
+from support import reference_optimizer as reference
 
 SHAPES = ((3, 4), (5,), (2, 1), (1,))
 KERNELS = ({"fused": True}, {"foreach": True}, {"foreach": False})
@@ -14,6 +13,11 @@ def parameters_of(shapes=SHAPES, seed=0, dtype=torch.float64):
     return [
         torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)) for shape in shapes
     ]
+
+
+def flat(parameters) -> torch.Tensor:
+    """All coordinates in one row, in the order of the parameters."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
 
 
 def set_gradients(parameters, step):

@@ -16,7 +16,7 @@ from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, place
 from qsgd_ray.circuits.backends.protocol import Pending, checked_angles
 from qsgd_ray.circuits.backends.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory, told
+from qsgd_ray.circuits.memory import available_bytes, format_bytes, needed_bytes, require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
@@ -167,7 +167,7 @@ def require_density_matrix(n_qubits: int, there: int) -> None:
     if needed > there:
         largest = max(0, math.floor(math.log2(max(1, there / needed_bytes(0))) / 2))
         raise CircuitMemoryError(
-            f"n_qubits: got {n_qubits}, a density matrix that needs {told(needed)} with {there:,} there; "
+            f"n_qubits: got {n_qubits}, a density matrix that needs {format_bytes(needed)} with {there:,} there; "
             f"allowed: at most {largest}"
         )
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angles
-from qsgd_ray.circuits.chain import blocks as chain_blocks
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.memory import require_memory, told
+from qsgd_ray.circuits.memory import format_bytes, require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config.circuit import Readout
@@ -65,7 +64,7 @@ class ChainBackend(InProcess):
             raise CircuitError(f"backend chain: got readout {readout!r}; allowed: z")
         if (needed := chain.needed_bytes(spec)) > self.memory_bytes:
             raise CircuitMemoryError(
-                f"depth: got {spec.depth}, a chain that needs {told(needed)} with {self.memory_bytes:,} there; "
+                f"depth: got {spec.depth}, a chain that needs {format_bytes(needed)} with {self.memory_bytes:,} there; "
                 f"allowed: less depth"
             )
-        return chain.expectations(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, chain_blocks.CHUNK_BYTES))
+        return chain.expectations(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, chain.CHUNK_BYTES))

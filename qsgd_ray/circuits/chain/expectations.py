@@ -23,6 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qsgd_ray.circuits.chain._blocks import CHUNK_BYTES, CHUNK_CIRCUITS, Run, added, by_blocks, checked
 from qsgd_ray.circuits.chain._cnot_tables import BLOCH
 from qsgd_ray.circuits.chain._transfer import (
     PLUS,
@@ -37,9 +38,10 @@ from qsgd_ray.circuits.chain._transfer import (
     traced_layers,
     wire_layers,
 )
-from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Rotation
+
+__all__ = ["CHUNK_BYTES", "CHUNK_CIRCUITS", "cost", "expectations", "needed_bytes"]
 
 # Bloch vectors (I, X, Y, Z), and observables as row vectors in the same order.
 ZERO: Vector = (1, 0, 0, 1)

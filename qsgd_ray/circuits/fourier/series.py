@@ -50,8 +50,8 @@ class FourierSeries:
 
     coefficients: Tensor
 
-    def __call__(self, x: Tensor, *, times: float = 1.0, compiled: bool = False) -> Tensor:
-        """f(times * x), elementwise; x is (..., n_heads, i, j) in radians, or anything at all where there is one head.
+    def __call__(self, x: Tensor, *, scale: float = 1.0, compiled: bool = False) -> Tensor:
+        """f(scale * x), elementwise; x is (..., n_heads, i, j) in radians, or anything at all where there is one head.
 
         float32 and float64 are computed as such, x of lower precision in float32, which is then what comes out.
         Differentiable in x and in the coefficients (once); between the passes cos x and sin x are kept. `compiled`: by
@@ -66,7 +66,7 @@ class FourierSeries:
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float()
         shape = (1, 1, -1) if n_heads == 1 else (math.prod(x.shape[:-3]), n_heads, x.shape[-2] * x.shape[-1])
-        return waves.evaluate(self.coefficients, x.reshape(shape), times, compiled).view(x.shape)
+        return waves.evaluate(self.coefficients, x.reshape(shape), scale, compiled).view(x.shape)
 
 
 def fourier_series(

@@ -23,7 +23,7 @@ from qsgd_ray.circuits.backends.protocol import CircuitBackend, Pending, Samplin
 from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
-from qsgd_ray.circuits.memory import needed_bytes, told
+from qsgd_ray.circuits.memory import format_bytes, needed_bytes
 from qsgd_ray.circuits.select.costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
@@ -133,7 +133,7 @@ class AutoBackend:
 
 
 def _too_large(needed: int, there: int) -> str:
-    return f"needs {told(needed)} with {there:,} there" if needed > there else ""
+    return f"needs {format_bytes(needed)} with {there:,} there" if needed > there else ""
 
 
 class _Kind(NamedTuple):

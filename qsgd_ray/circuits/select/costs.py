@@ -16,10 +16,8 @@ from torch import Tensor
 from qsgd_ray.circuits.aer.backend import AerBackend
 from qsgd_ray.circuits.backends.in_process import ChainBackend, TorchBackend
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
-from qsgd_ray.circuits.chain import blocks as chain_blocks
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import contraction
 from qsgd_ray.circuits.statevector import simulate as statevector
 
 
@@ -82,12 +80,12 @@ def load(name: str, spec: CircuitSpec, batch: int) -> Load:
         gates = n * (1 + depth * len(spec.rotations)) + depth * len(spec.cnots())
         return Load("aer", 1 / batch, 1, gates * (states + 200))  # a gate takes its time before it touches a state
     if name == "chain":
-        shared = min(batch, chain_blocks.CHUNK_CIRCUITS)
+        shared = min(batch, chain.CHUNK_CIRCUITS)
         sweeps = {"none": depth, "chain": 4 * depth**2, "all": 4 * depth**2, "ring": 6 * depth**2}[spec.entangle]
         steps = sweeps + (0 if spec.entangle == "none" else n / 4)
         return Load("chain", 1 / shared, steps / shared, chain.cost(spec) * (1 + depth / n))
-    shared = min(batch, statevector.circuits_at_once(n))
-    if contraction.contracts(spec):
+    shared = min(batch, statevector.circuits_per_chunk(n))
+    if statevector.prefers_contraction(spec):
         bond = 2 ** (depth - 1) if spec.entangle == "chain" and n > 1 else 1
         work = 4 * bond * states + 4 * bond**2 * (SITE * n + 4 * 2 ** ((n + 1) // 2))
         return Load("contraction", 1 / shared, depth * n / shared, work)

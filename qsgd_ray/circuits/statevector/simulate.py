@@ -20,8 +20,20 @@ from torch import Tensor
 
 from qsgd_ray.circuits.memory import available_bytes, needed_bytes, require_memory
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import _contraction as contraction
 from qsgd_ray.circuits.statevector import _gates as gates
-from qsgd_ray.circuits.statevector import contraction
+from qsgd_ray.circuits.statevector._contraction import prefers_contraction
+
+__all__ = [
+    "CHUNK_BYTES",
+    "circuits_per_chunk",
+    "expectations",
+    "first_amplitudes",
+    "prefers_contraction",
+    "probabilities",
+    "statevector",
+    "weight_of_first",
+]
 
 # Memory for one chunk, in bytes: its states, and what prepares them. More is not quicker: chunks that stay near the
 # cache are (0.25 to 16 MiB tried, 2026-11-22).
@@ -49,7 +61,7 @@ def first_amplitudes(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:
 
     As `statevector`, and far cheaper where the state contracts: the other amplitudes are never made.
     """
-    if not contraction.contracts(spec):
+    if not prefers_contraction(spec):
         return statevector(spec, angles_bdnr)[:, : spec.n_qubits]
     angles_bdnr = _checked(spec, angles_bdnr)
     return torch.complex(*contraction.first_planes(spec, _half(angles_bdnr)).unbind(0)).t()
@@ -97,11 +109,11 @@ def _checked(spec: CircuitSpec, angles_bdnr: Tensor, kept: int = 0) -> Tensor:
 
 
 def _chunks(spec: CircuitSpec, angles_bdnr: Tensor, memory_bytes: int) -> Iterator[Tensor]:
-    circuits = circuits_at_once(spec.n_qubits, memory_bytes, angles_bdnr.element_size())
+    circuits = circuits_per_chunk(spec.n_qubits, memory_bytes, angles_bdnr.element_size())
     return iter((angles_bdnr,) if angles_bdnr.shape[0] <= circuits else angles_bdnr.split(circuits))
 
 
-def circuits_at_once(n_qubits: int, memory_bytes: int = CHUNK_BYTES, element_size: int = 8) -> int:
+def circuits_per_chunk(n_qubits: int, memory_bytes: int = CHUNK_BYTES, element_size: int = 8) -> int:
     """How many circuits a chunk holds: one at least."""
     return max(1, memory_bytes // ((2 * element_size << n_qubits) + PREPARING_BYTES_A_QUBIT * n_qubits))
 
@@ -114,7 +126,7 @@ def _half(angles_bdnr: Tensor) -> Tensor:
 def _planes(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[Tensor, bool]:
     """Final states on planes, (plane, batch, 2**n) where the second says so, else (plane, 2**n, batch)."""
     half_rdnb = _half(angles_bdnr)
-    if not contraction.contracts(spec):
+    if not prefers_contraction(spec):
         return gates.final_planes(spec, half_rdnb), False
     batch_first = spec.n_qubits >= BATCH_FIRST_FROM
     return contraction.final_planes(spec, half_rdnb, batch_first=batch_first), batch_first

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from qiskit.quantum_info import Statevector
 from support.circuits import angles_of, dtypes, seeds, specs
 
-from qsgd_ray.circuits.chain._amplitudes import amplitudes
 from qsgd_ray.circuits.chain._cnot_tables import table_of
+from qsgd_ray.circuits.chain.amplitudes import amplitudes
 from qsgd_ray.circuits.spec import CircuitSpec
 
 ENTANGLE = ("chain", "ring", "all", "none")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.circuits import specs
 from support.fake_backends import CountingBackend
-from support.reference import naive_response
+from support.reference_attention import naive_response
 
 from qsgd_ray.circuits.fourier import _evaluate as waves
 from qsgd_ray.circuits.fourier import _fused as compiled

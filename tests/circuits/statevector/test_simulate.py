@@ -14,8 +14,8 @@ from support.peak_memory import PeakMemory
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.circuits.statevector import _contraction as contraction
 from qsgd_ray.circuits.statevector import _gates as gates
-from qsgd_ray.circuits.statevector import contraction
 from qsgd_ray.circuits.statevector.simulate import (
     expectations,
     first_amplitudes,

@@ -35,7 +35,7 @@ _TURNS = {
 }
 
 
-def contracts(spec: CircuitSpec) -> bool:
+def prefers_contraction(spec: CircuitSpec) -> bool:
     """Is contraction the cheaper way to the final state? Counted in multiplications."""
     if spec.entangle not in ("chain", "none"):
         return False

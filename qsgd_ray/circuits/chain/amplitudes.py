@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from qsgd_ray.circuits.chain._blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.chain._cnot_tables import AMPLITUDE
 from qsgd_ray.circuits.chain._transfer import (
     Vector,
@@ -23,7 +24,6 @@ from qsgd_ray.circuits.chain._transfer import (
     sweep,
     wire_layers,
 )
-from qsgd_ray.circuits.chain.blocks import CHUNK_BYTES, Run, added, by_blocks, checked
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Rotation
 

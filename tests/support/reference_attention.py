@@ -1,4 +1,4 @@
-"""Naive twins of the fast paths: loops that a reader checks at a glance, in float64."""
+"""Naive twins of attention: one query, one score and one circuit at a time, in float64."""
 
 import math
 
@@ -45,8 +45,3 @@ def naive_quantum_attention(query: Tensor, key: Tensor, value: Tensor, allowed, 
                     softmax = math.exp(score / math.sqrt(d_head)) / total
                     mixed[b, h, i] += (softmax + naive_response(spec, angles, readout, score)) * value[b, h, j]
     return mixed
-
-
-def flat(parameters) -> Tensor:
-    """All coordinates in one row, in the order of the parameters."""
-    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
