@@ -28,7 +28,7 @@ from qsgd_ray.config import ClaimId
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.map import name_of, of_baseline
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 QUBITS = "perturbation.n_qubits"
 # A large lambda is this many times the one that the claim is about, a small one at most half of it.
@@ -61,12 +61,12 @@ class Claim:
     n_pairs: int = 0
 
 
-def claims(tables: Tables) -> tuple[Claim, ...]:
+def claims(tables: StudyTables) -> tuple[Claim, ...]:
     """In the paper's order."""
     return tuple(CHECKS[name](tables, tables.study.claims[name]) for name in CHECKS if name in tables.study.claims)
 
 
-def _accuracy(tables: Tables, arm: str) -> Claim:
+def _accuracy(tables: StudyTables, arm: str) -> Claim:
     differences = pair(*_rows(tables, arm), tables.study.confirm.seeds).differences
     interval = statistics.difference_interval(differences)
     change = Change(float(np.mean(differences)), interval) if len(differences) else None
@@ -74,13 +74,13 @@ def _accuracy(tables: Tables, arm: str) -> Claim:
     return _judged(Claim("C1", text, arm, Finding.NOT_MEASURED, "", "points", 0.023), change, len(differences))
 
 
-def _epochs(tables: Tables, arm: str) -> Claim:
+def _epochs(tables: StudyTables, arm: str) -> Claim:
     text = "lambda = 0.5 needs 37.8 % fewer epochs to the target (4.6 against 7.4)"
     change, n = _restricted(tables, arm, "epochs_to_target", lambda row: float(row["epochs_planned"]))
     return _judged(Claim("C2", text, arm, Finding.NOT_MEASURED, "", claimed=-0.378), change, n)
 
 
-def _training_loss(tables: Tables, arm: str) -> Claim:
+def _training_loss(tables: StudyTables, arm: str) -> Claim:
     text = "mean training loss on GSM8K after an epoch falls from 0.2188 to 0.2097"
     draft = Claim("C3", text, arm, Finding.NOT_MEASURED, "", "nats", -0.0091)
     if tables.study.workload.kind != "llm":
@@ -92,21 +92,21 @@ def _training_loss(tables: Tables, arm: str) -> Claim:
     return _judged(draft, change, len(differences))
 
 
-def _epoch_time(tables: Tables, arm: str) -> Claim:
+def _epoch_time(tables: StudyTables, arm: str) -> Claim:
     text = "an epoch takes about 35 % longer than Adam's"
     mine, its = _both(tables, arm, "wall_s", per="epochs_run")
     change = statistics.relative_change(mine, its)
     return _judged(Claim("C4", text, arm, Finding.NOT_MEASURED, "", claimed=0.35), change, len(mine))
 
 
-def _total_time(tables: Tables, arm: str) -> Claim:
+def _total_time(tables: StudyTables, arm: str) -> Claim:
     text = "the total time to the target is 16 % lower"
     # A miss has taken at least its whole run.
     change, n = _restricted(tables, arm, "seconds_to_target", lambda row: float(row["wall_s"]))
     return _judged(Claim("C5", text, arm, Finding.NOT_MEASURED, "", claimed=-0.16), change, n)
 
 
-def _lambdas(tables: Tables, arm: str) -> Claim:
+def _lambdas(tables: StudyTables, arm: str) -> Claim:
     """Taken to say three things, each by its own interval: (a) a small lambda spreads the final accuracy over seeds
     no more than Adam does; (b) at 0.5 the target comes sooner, and the spread is larger than Adam's; (c) a very large
     lambda leaves runs without a result, or lowers accuracy. All shown: supported. One excluded, which for (b) is a gain
@@ -136,7 +136,7 @@ def _lambdas(tables: Tables, arm: str) -> Claim:
     return replace(found_so, measured=change.value, interval=change.interval) if change else found_so
 
 
-def _little_noise(tables: Tables, small: str) -> tuple[Finding, str]:
+def _little_noise(tables: StudyTables, small: str) -> tuple[Finding, str]:
     change = statistics.relative_spread(*_accuracies(tables, small))
     if change is None or change.interval is None:
         return Finding.INCONCLUSIVE, f"{small}: no spread to compare"
@@ -146,7 +146,7 @@ def _little_noise(tables: Tables, small: str) -> tuple[Finding, str]:
     return (Finding.SUPPORTED if change.interval.high < 1 else Finding.INCONCLUSIVE), told
 
 
-def _faster_with_variance(tables: Tables, arm: str) -> tuple[Finding, str]:
+def _faster_with_variance(tables: StudyTables, arm: str) -> tuple[Finding, str]:
     epochs, _ = _restricted(tables, arm, "epochs_to_target", lambda row: float(row["epochs_planned"]))
     spread = statistics.relative_spread(*_accuracies(tables, arm))
     if epochs is None or spread is None or epochs.interval is None or spread.interval is None:
@@ -158,7 +158,7 @@ def _faster_with_variance(tables: Tables, arm: str) -> tuple[Finding, str]:
     return (Finding.SUPPORTED if shown else Finding.INCONCLUSIVE), told
 
 
-def _destabilises(tables: Tables, large: str) -> tuple[Finding, str]:
+def _destabilises(tables: StudyTables, large: str) -> tuple[Finding, str]:
     pairs = pair(*_rows(tables, large), tables.study.confirm.seeds)
     bad = pairs.arm_lost - pairs.baseline_lost
     interval = statistics.difference_interval(pairs.differences)
@@ -175,7 +175,7 @@ def _destabilises(tables: Tables, large: str) -> tuple[Finding, str]:
     return (Finding.CONTRADICTED if steady else Finding.INCONCLUSIVE), told
 
 
-def _qubits(tables: Tables, arm: str) -> Claim:
+def _qubits(tables: StudyTables, arm: str) -> Claim:
     """Taken to say that a step's time over the baseline's grows with the number of qubits, as a rate a qubit: the slope
     of its logarithm over the runs of a map, with heteroscedasticity-robust errors (HC3)."""
     draft = Claim("C7", "more qubits cost more", arm, Finding.NOT_MEASURED, "")
@@ -208,7 +208,7 @@ def _qubits(tables: Tables, arm: str) -> Claim:
     return replace(draft, finding=finding, why=why, measured=rate, interval=interval, n_pairs=len(points))
 
 
-CHECKS: dict[ClaimId, Callable[[Tables, str], Claim]] = {
+CHECKS: dict[ClaimId, Callable[[StudyTables, str], Claim]] = {
     "C1": _accuracy,
     "C2": _epochs,
     "C3": _training_loss,
@@ -247,17 +247,17 @@ def _not(draft: Claim, why: str) -> Claim:
     return replace(draft, why=why)
 
 
-def _rows(tables: Tables, arm: str) -> tuple[list[Row], list[Row]]:
+def _rows(tables: StudyTables, arm: str) -> tuple[list[Row], list[Row]]:
     return confirm_rows(tables, arm), confirm_rows(tables, tables.study.baseline)
 
 
-def _paired(tables: Tables, arm: str) -> list[tuple[Row, Row]]:
+def _paired(tables: StudyTables, arm: str) -> list[tuple[Row, Row]]:
     """Of the seeds that have ended in both arms."""
     mine, its = ({row["seed"]: row for row in rows if row["ending"] != Ending.LOST} for rows in _rows(tables, arm))
     return [(mine[seed], its[seed]) for seed in mine if seed in its]
 
 
-def _both(tables: Tables, arm: str, column: str, per: str | None = None) -> tuple[list[float], list[float]]:
+def _both(tables: StudyTables, arm: str, column: str, per: str | None = None) -> tuple[list[float], list[float]]:
     """A column of both arms, over another, of the pairs in which both are there."""
     found = [
         [float(row[column]) / (float(row[per]) if per else 1.0) for row in rows]
@@ -267,13 +267,15 @@ def _both(tables: Tables, arm: str, column: str, per: str | None = None) -> tupl
     return [mine for mine, _ in found], [its for _, its in found]
 
 
-def _accuracies(tables: Tables, arm: str) -> tuple[list[float], list[float]]:
+def _accuracies(tables: StudyTables, arm: str) -> tuple[list[float], list[float]]:
     values = [(result(mine), result(its)) for mine, its in _paired(tables, arm)]
     known = [(mine, its) for mine, its in values if mine is not None and its is not None]
     return [mine for mine, _ in known], [its for _, its in known]
 
 
-def _restricted(tables: Tables, arm: str, column: str, budget: Callable[[Row], float]) -> tuple[Change | None, int]:
+def _restricted(
+    tables: StudyTables, arm: str, column: str, budget: Callable[[Row], float]
+) -> tuple[Change | None, int]:
     """Mean times to the target over the baseline's, a miss counted with its budget; None where none reached it."""
     pairs = [rows for rows in _paired(tables, arm) if all(row["wall_s"] is not None for row in rows)]
     if not any(row[column] is not None for rows in pairs for row in rows):
@@ -282,7 +284,7 @@ def _restricted(tables: Tables, arm: str, column: str, budget: Callable[[Row], f
     return statistics.relative_change([mine for mine, _ in times], [its for _, its in times]), len(pairs)
 
 
-def _other_lambda(tables: Tables, arm: str, factor: float, *, below: bool) -> str | None:
+def _other_lambda(tables: StudyTables, arm: str, factor: float, *, below: bool) -> str | None:
     """The arm that differs in lambda alone, the nearest that is small or large enough."""
     mine = tables.study.arm(arm)
     assert mine.perturbation is not None

@@ -16,7 +16,7 @@ from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, median, result, seconds_a_step
 from qsgd_ray.paths import leaves
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 # Of provenance: when and how often something ran differs always, and says nothing.
 PASSING = ("started_at", "resumed")
@@ -68,7 +68,7 @@ class Comparison:
     only_right: tuple[str, ...]
 
 
-def compare(left: Tables, right: Tables) -> Comparison:
+def compare(left: StudyTables, right: StudyTables) -> Comparison:
     """`left` is what came before, `right` what came of it."""
     names = [[arm.name for arm in tables.study.arms] for tables in (left, right)]
     both = [name for name in names[0] if name in names[1]]
@@ -83,13 +83,15 @@ def compare(left: Tables, right: Tables) -> Comparison:
     )
 
 
-def _settings(tables: Tables, arms: list[str]) -> dict[str, Any]:
+def _settings(tables: StudyTables, arms: list[str]) -> dict[str, Any]:
     """Of the study, with these arms alone: an arm that the other lacks differs as a whole, and is named as one."""
     tree = tables.study.model_dump(mode="json")
     return tree | {"arms": [arm for arm in tree["arms"] if arm["name"] in arms]}
 
 
-def _same_arm(arm: str, left: Tables, right: Tables, left_summary: ArmSummary, right_summary: ArmSummary) -> SameArm:
+def _same_arm(
+    arm: str, left: StudyTables, right: StudyTables, left_summary: ArmSummary, right_summary: ArmSummary
+) -> SameArm:
     before, after = ({row["seed"]: row for row in confirm_rows(tables, arm)} for tables in (left, right))
     seeds = [seed for seed in before if seed in after]
     results = [(result(before[seed]), result(after[seed])) for seed in seeds]

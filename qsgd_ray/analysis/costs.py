@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 SECONDS = ("train_s", "circuit_wait_s", "evaluation_s", "idle_s", "elapsed_s", "circuit_s")
 COUNTS = ("n_circuits", "n_tokens", "epochs_run", "steps")
@@ -43,7 +43,7 @@ class Budget:
     elapsed_s: float | None
 
 
-def ledger(tables: Tables) -> list[Cost]:
+def ledger(tables: StudyTables) -> list[Cost]:
     """A line for every stage and arm that has trials, in the study's order; the last is the sum of all."""
     lines = []
     for stage in (*STAGES, *_other_stages(tables)):
@@ -54,7 +54,7 @@ def ledger(tables: Tables) -> list[Cost]:
     return [*lines, _cost(None, None, tables.trials)]
 
 
-def budgets(tables: Tables) -> list[Budget]:
+def budgets(tables: StudyTables) -> list[Budget]:
     """The searches side by side, arms without one left out."""
     found = []
     for arm in tables.study.arms:
@@ -85,7 +85,7 @@ def verdict_on_budgets(found: Sequence[Budget]) -> str:
     return f"Equal: every arm was given {gift}, and spent them."
 
 
-def _other_stages(tables: Tables) -> list[str]:
+def _other_stages(tables: StudyTables) -> list[str]:
     return sorted(set(tables.trials["stage"].unique().to_pylist()) - set(STAGES))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qsgd_ray.analysis.summary import Row, median, seconds_a_step, step_ratio
 from qsgd_ray.analysis.verdict import ArmVerdict, decide, pair
 from qsgd_ray.config.map import Setting, name_of, of_baseline
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 METRIC = "validation_accuracy"
 
@@ -42,7 +42,7 @@ class EffectMap:
     cells: tuple[MapCell, ...]
 
 
-def effect_map(tables: Tables) -> EffectMap | None:
+def effect_map(tables: StudyTables) -> EffectMap | None:
     """None where the study has no map."""
     study = tables.study
     if study.map is None:

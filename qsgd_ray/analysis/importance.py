@@ -15,7 +15,7 @@ import numpy as np
 from qsgd_ray.config import Arm, Choice, LogUniform
 from qsgd_ray.config.base import Space
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 # Below that the best tenth is a single trial, and what it shows is chance.
 MIN_TRIALS = 10
@@ -33,12 +33,12 @@ class Importance:
     why: str | None
 
 
-def importances(tables: Tables) -> tuple[Importance, ...]:
+def importances(tables: StudyTables) -> tuple[Importance, ...]:
     """Every arm of the study, in its order."""
     return tuple(_importance(tables, arm) for arm in tables.study.arms)
 
 
-def _importance(tables: Tables, arm: Arm) -> Importance:
+def _importance(tables: StudyTables, arm: Arm) -> Importance:
     rows = tables.rows("search", arm.name)
     spaces = {path: space for path, space in arm.spaces().items() if column_of(path) in tables.trials.column_names}
     usable = [row for row in rows if _accuracy(row) is not None and _inside(row, spaces)]

@@ -16,7 +16,7 @@ from qsgd_ray.analysis.summary import confirm_rows
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide, pair
 from qsgd_ray.config.arm import Arm, Perturbation
 from qsgd_ray.config.base import SPACES
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 # From nothing to everything: each has something that those before it lack.
 RUNGS = (
@@ -69,7 +69,7 @@ class Ladder:
         return next((rung for rung in self.rungs if rung.answer is Answer.EXPLAINS), None)
 
 
-def ladders(tables: Tables, verdicts: Sequence[ArmVerdict]) -> tuple[Ladder, ...]:
+def ladders(tables: StudyTables, verdicts: Sequence[ArmVerdict]) -> tuple[Ladder, ...]:
     """Return the ladder of each arm with a sine or a circuit, in the study's order.
 
     Args:
@@ -91,7 +91,7 @@ def rung_of(perturbation: Perturbation) -> str | None:
     return "flat_circuit" if flat else perturbation.source
 
 
-def controls(tables: Tables, arm: Arm) -> list[tuple[str, Arm]]:
+def controls(tables: StudyTables, arm: Arm) -> list[tuple[str, Arm]]:
     """The arms of the study that stand on lower rungs and differ from `arm` in nothing else, from the lowest."""
     height = ORDER[_rung(arm)]
     below = [
@@ -121,7 +121,7 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     return alike and (b.source == "zero" or searched or a.lambda_ == b.lambda_)
 
 
-def _ladder(tables: Tables, gain: ArmVerdict) -> Ladder:
+def _ladder(tables: StudyTables, gain: ArmVerdict) -> Ladder:
     study = tables.study
     arm = study.arm(gain.arm)
     below = controls(tables, arm)

@@ -17,7 +17,7 @@ from qsgd_ray.analysis.ladder import Ladder, ladders
 from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
 from qsgd_ray.analysis.verdict import ArmVerdict, judge
 from qsgd_ray.config import Study
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StudyAnalysis:
         budgets: what each arm's search was given and took.
     """
 
-    tables: Tables = field(repr=False)
+    tables: StudyTables = field(repr=False)
     verdicts: tuple[ArmVerdict, ...]
     summaries: tuple[ArmSummary, ...]
     ladders: tuple[Ladder, ...]
@@ -65,7 +65,7 @@ class StudyAnalysis:
         return importances(self.tables)
 
 
-def analyse(tables: Tables) -> StudyAnalysis:
+def analyse(tables: StudyTables) -> StudyAnalysis:
     """Return the analysis of a study.
 
     Args:

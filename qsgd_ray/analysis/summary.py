@@ -17,7 +17,7 @@ from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget, saved, time_to_target
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 METRIC = "test_accuracy"
 
@@ -63,7 +63,7 @@ class ArmSummary:
     throughput: Throughput
 
 
-def confirm_rows(tables: Tables, arm: str) -> list[Row]:
+def confirm_rows(tables: StudyTables, arm: str) -> list[Row]:
     """The confirmation's rows of `arm` in the order of the seeds, one a seed; StudyError where there are two."""
     seeds = tables.study.confirm.seeds
     rows = tables.rows("confirm", arm)
@@ -81,7 +81,7 @@ def result(row: Row, metric: str = METRIC) -> float | None:
     return float(value)
 
 
-def arm_summaries(tables: Tables) -> tuple[ArmSummary, ...]:
+def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
     """The confirmation of every arm, the baseline included, in the study's order.
 
     A target that was reached counts as a hit however the run ended: the clock stopped when it was reached.

@@ -36,7 +36,7 @@ from qsgd_ray.analysis.statistics import Floats, Interval
 from qsgd_ray.analysis.summary import METRIC, ArmSummary, Row, arm_summaries, confirm_rows, result
 from qsgd_ray.config import Decision
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 # Protocol 5: five seeds explore. Below that a t interval is wider than any margin worth the name.
 MIN_PAIRS = 5
@@ -120,7 +120,7 @@ def pair(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int], metr
     return Pairs(statistics.paired_differences(values[:, 0], values[:, 1]), **counts)
 
 
-def judge(tables: Tables) -> tuple[ArmVerdict, ...]:
+def judge(tables: StudyTables) -> tuple[ArmVerdict, ...]:
     """A verdict for every arm but the baseline, in the study's order, from the confirmation's rows alone."""
     study = tables.study
     baseline = confirm_rows(tables, study.baseline)
@@ -142,7 +142,7 @@ def _ended(rows: Sequence[Row]) -> list[float | None]:
     return [result(row) for row in rows if row["ending"] != Ending.LOST]
 
 
-def _explained(verdict: ArmVerdict, tables: Tables) -> ArmVerdict:
+def _explained(verdict: ArmVerdict, tables: StudyTables) -> ArmVerdict:
     """Where an arm's whole search left nothing to confirm, waiting for its confirmation would be in vain: say so."""
     for name in (verdict.baseline, verdict.arm):
         ended = [row for row in tables.rows("search", name) if row["ending"] != Ending.LOST]

@@ -98,7 +98,7 @@ def _searched(study: Study, cluster: Cluster, folder: Path) -> tuple[float, floa
     began = time.perf_counter()
     run_search(study, site)
     stage_s = time.perf_counter() - began
-    rows = results.read().trials.to_pylist()
+    rows = results.all_tables().trials.to_pylist()
     return stage_s, sum(row["wall_s"] + row["evaluation_s"] for row in rows)
 
 

@@ -39,7 +39,7 @@ class Progress:
     def __init__(self, console: Console, planned: dict[tuple[Stage, str], int], results: Results) -> None:
         self._console = console
         self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(count) for key, count in planned.items()}
-        for row in results.read_study().trials.to_pylist():
+        for row in results.tables().trials.to_pylist():
             if (row["stage"], row["arm"]) in self._tallies:
                 self._count(row["stage"], row["arm"], row["ending"])
         self._running: dict[tuple[str, str, int, int], tuple[Event, Measurement]] = {}

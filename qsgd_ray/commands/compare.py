@@ -15,7 +15,7 @@ from qsgd_ray.storage import StorageError, storage_at
 
 if TYPE_CHECKING:
     from qsgd_ray.analysis.comparison import Comparison
-    from qsgd_ray.results import Tables
+    from qsgd_ray.results import StudyTables
 
 # A list of seeds would push the rest of the table off the screen.
 LONGEST = 40
@@ -37,7 +37,7 @@ def compare(
             console.print(Text(f"Only in {where}: {', '.join(names)}."), soft_wrap=True)
 
 
-def _read(where: str, option: str) -> Tables:
+def _read(where: str, option: str) -> StudyTables:
     from qsgd_ray.results import read
 
     place = storage_at(where, option)

@@ -45,7 +45,7 @@ def shown(where: str, scratch: Path) -> Path:
     from qsgd_ray.study.run import unfinished
 
     results = Results(storage_at(where, "DIR"))
-    study = results.read().study
+    study = results.all_tables().study
     in_folder = isinstance(results.storage, Folder)
     path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
     # Of a search that may be running, its own process keeps the journal.

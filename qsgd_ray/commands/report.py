@@ -59,7 +59,7 @@ def print_report(place: Storage, console: Console, limits: Storage | None = None
 
     results = Results(place)
     results.pack()
-    analysis = analyse(results.read_study())
+    analysis = analyse(results.tables())
     try:
         page = write_report(place, analysis, _scaling(place, limits))
     except StorageError:

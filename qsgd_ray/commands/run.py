@@ -163,7 +163,7 @@ def _run(
     print_report(place, console)
     for complaint in complaints:
         complain(StorageError(complaint))
-    failed = sum(row["checkpoints_failed"] or 0 for row in results.read_study().trials.to_pylist())
+    failed = sum(row["checkpoints_failed"] or 0 for row in results.tables().trials.to_pylist())
     if failed:
         complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
     if failures:

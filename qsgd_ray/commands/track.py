@@ -29,7 +29,7 @@ def track(
     from qsgd_ray.tracking.tracker import record_all
 
     results = Results(place)
-    study = results.read_study().study
+    study = results.tables().study
     for asked in [choose_tracker(word, "--to", study.name, place) for word in to]:
         try:
             tracker = asked.open()

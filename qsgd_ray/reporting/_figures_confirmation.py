@@ -40,10 +40,10 @@ from qsgd_ray.reporting.plot_style import (
     violin,
     whisker,
 )
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 
-def draw(tables: Tables, verdicts: Sequence[ArmVerdict], summaries: Sequence[ArmSummary]) -> list[Drawn]:
+def draw(tables: StudyTables, verdicts: Sequence[ArmVerdict], summaries: Sequence[ArmSummary]) -> list[Drawn]:
     """Every figure of the report, in reading order."""
     return [
         paired_differences(tables, verdicts),
@@ -55,7 +55,7 @@ def draw(tables: Tables, verdicts: Sequence[ArmVerdict], summaries: Sequence[Arm
     ]
 
 
-def paired_differences(tables: Tables, verdicts: Sequence[ArmVerdict]) -> Drawn:
+def paired_differences(tables: StudyTables, verdicts: Sequence[ArmVerdict]) -> Drawn:
     """Each seed's difference in test accuracy, the mean with its intervals, the margin of equivalence as a band."""
     study, look = tables.study, looks(tables.study)
     figure = lanes([v.arm for v in verdicts])
@@ -92,7 +92,7 @@ def paired_differences(tables: Tables, verdicts: Sequence[ArmVerdict]) -> Drawn:
     )
 
 
-def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
+def final_accuracy(tables: StudyTables, summaries: Sequence[ArmSummary]) -> Drawn:
     """Test accuracy of every seed, seeds joined across arms, and the interquartile mean with its interval."""
     names, look = [s.arm for s in summaries], looks(tables.study)
     figure, values = lanes(names), {name: _accuracies(tables, name) for name in names}
@@ -128,7 +128,7 @@ def final_accuracy(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
     )
 
 
-def performance_profiles(tables: Tables) -> Drawn:
+def performance_profiles(tables: StudyTables) -> Drawn:
     """The share of each arm's runs that reach an accuracy, over the accuracies, with a band at each."""
     scores = {
         arm.name: [result(row) for row in confirm_rows(tables, arm.name) if row["ending"] != Ending.LOST]
@@ -162,7 +162,7 @@ def performance_profiles(tables: Tables) -> Drawn:
     )
 
 
-def time_to_target(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
+def time_to_target(tables: StudyTables, summaries: Sequence[ArmSummary]) -> Drawn:
     """Epochs and seconds until the target: hits as points, misses as crosses at the end of their run (censored)."""
     names, look = [s.arm for s in summaries], looks(tables.study)
     target, accuracy = 100 * tables.study.workload.target_accuracy, tables.study.workload.accuracy_name
@@ -213,7 +213,7 @@ def time_to_target(tables: Tables, summaries: Sequence[ArmSummary]) -> Drawn:
     )
 
 
-def _accuracies(tables: Tables, arm: str) -> dict[int, float]:
+def _accuracies(tables: StudyTables, arm: str) -> dict[int, float]:
     """Test accuracy in percent by seed, of the runs that have one."""
     return {row["seed"]: 100 * value for row in confirm_rows(tables, arm) if (value := result(row)) is not None}
 

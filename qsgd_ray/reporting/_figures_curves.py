@@ -26,10 +26,10 @@ from qsgd_ray.reporting.plot_style import (
     thin,
     trajectories,
 )
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 
-def learning_curves(tables: Tables) -> Drawn:
+def learning_curves(tables: StudyTables) -> Drawn:
     """Validation accuracy by epoch: interquartile mean and band over completed runs, thin lines for single runs."""
     figure, drawn, incomplete, empty, lines = dress(go.Figure(), 440), 0, 0, 0, 0
     target = 100 * tables.study.workload.target_accuracy
@@ -69,7 +69,7 @@ def learning_curves(tables: Tables) -> Drawn:
     )
 
 
-def step_ratios(tables: Tables) -> Drawn:
+def step_ratios(tables: StudyTables) -> Drawn:
     """|lambda * Q| over |Adam step| by epoch, for every arm that is perturbed."""
     figure, drawn, left_out, lines = dress(go.Figure(), 380), 0, 0, 0
     perturbed = {arm.name for arm in tables.study.arms if arm.perturbation is not None}

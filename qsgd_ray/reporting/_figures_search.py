@@ -23,7 +23,7 @@ from qsgd_ray.reporting.plot_style import (
     powers,
     silent,
 )
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 # From blue over green to amber: neither end vanishes in a white or a black page.
 SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
@@ -31,7 +31,7 @@ SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
 MANY_TRIALS = 400
 
 
-def search_map(tables: Tables) -> Drawn:
+def search_map(tables: StudyTables) -> Drawn:
     """Learning rate, lambda and validation accuracy of every search trial; trials without lambda in a strip below."""
     by_arm = {arm.name: tables.rows("search", arm.name) for arm in tables.study.arms}
     rows = [r for mine in by_arm.values() for r in mine]
@@ -85,7 +85,7 @@ def search_map(tables: Tables) -> Drawn:
     )
 
 
-def _numbers(tables: Tables, by_arm: Mapping[str, Sequence[Row]]) -> Numbers:
+def _numbers(tables: StudyTables, by_arm: Mapping[str, Sequence[Row]]) -> Numbers:
     """The best trials of the arms, as many of each."""
     most, rows = max(1, MOST_ROWS // len(by_arm)), []
     for arm, mine in by_arm.items():

@@ -22,7 +22,7 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting.formatting import FILTERS, SIGNS, flat
 from qsgd_ray.reporting.html import rendered, shown
 from qsgd_ray.reporting.terminal import FILTERS as CLAIMS_TOLD
-from qsgd_ray.results import Results, Tables
+from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.storage import Storage
 
 MOST_ERRORS = 20
@@ -80,7 +80,7 @@ def write_report(
         StudyError: the folder holds no study.
     """
     results = Results(where)
-    return results.write_text("report.html", page(analysis or analyse(results.read_study()), scaling))
+    return results.write_text("report.html", page(analysis or analyse(results.tables()), scaling))
 
 
 def page(analysis: StudyAnalysis, scaling: dict[str, Any] | None = None) -> str:
@@ -151,7 +151,7 @@ def headline(verdicts: Sequence[ArmVerdict]) -> str:
     return f"Of {arms} against {verdicts[0].baseline}: {', '.join(told)}."
 
 
-def endings_rows(tables: Tables) -> list[EndingsRow]:
+def endings_rows(tables: StudyTables) -> list[EndingsRow]:
     """A row for every stage and arm, search first; only the confirmation is counted by test data."""
     study = tables.study
     rows = []
@@ -173,7 +173,7 @@ def endings_rows(tables: Tables) -> list[EndingsRow]:
     return rows
 
 
-def errors(tables: Tables) -> list[dict[str, Any]]:
+def errors(tables: StudyTables) -> list[dict[str, Any]]:
     """The trials that say what went wrong, by stage and arm."""
     arms = [arm.name for arm in tables.study.arms]
     return [row for stage in STAGES for arm in arms for row in tables.rows(stage, arm) if row["error"]]

@@ -20,7 +20,7 @@ from qsgd_ray.analysis.profile import Profile
 from qsgd_ray.analysis.statistics import Floats, Interval
 from qsgd_ray.analysis.summary import Row, confirm_rows
 from qsgd_ray.config import Study
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 T = TypeVar("T")
 
@@ -314,7 +314,7 @@ def whisker(
     )
 
 
-def trajectories(tables: Tables, arm: str, value: Callable[[pa.Table], Floats]) -> list[tuple[Row, Points]]:
+def trajectories(tables: StudyTables, arm: str, value: Callable[[pa.Table], Floats]) -> list[tuple[Row, Points]]:
     """Every confirmation run of `arm` with `value` (a number a measurement) by epoch, in the order of the seeds; epochs
     without a finite value are left out."""
     found = []

@@ -3,7 +3,9 @@
 `read(where)` gives the tables of a folder or of an object store; docs/results.md explains every column.
 """
 
-from qsgd_ray.results.results import Results, Tables, read
+from qsgd_ray.results.results import Results, StudyTables, read_results
 from qsgd_ray.results.schema import TIME_COLUMNS
 
-__all__ = ["TIME_COLUMNS", "Results", "Tables", "read"]
+read = read_results
+
+__all__ = ["TIME_COLUMNS", "Results", "StudyTables", "read", "read_results"]

@@ -37,7 +37,7 @@ from qsgd_ray.storage import Storage, storage_at
 
 
 @dataclass(frozen=True)
-class Tables:
+class StudyTables:
     """A study as read back: the study itself, its provenance, and the two tables sorted by trial and epoch.
 
     `n_others`: how many trials lie there that do not belong to the study as it is now. `changes`: what was changed of
@@ -189,9 +189,9 @@ class Results:
         """The points at which the arms of `study` are confirmed."""
         return choices_now(study, self.read_json("chosen.json"))
 
-    def read_study(self, study: Study | None = None) -> Tables:
+    def tables(self, study: Study | None = None) -> StudyTables:
         """What belongs to `study` (None: to the study as it is now)."""
-        tables = self.read()
+        tables = self.all_tables()
         study = study or tables.study
         ids = belonging(study, tables.trials.select(COLUMNS).to_pylist(), self.choices(study))
         trials, measurements = (
@@ -199,9 +199,11 @@ class Results:
             for table in (tables.trials, tables.measurements)
         )
         changes = late_changes(versions(self.storage))
-        return Tables(study, tables.provenance, trials, measurements, tables.trials.num_rows - trials.num_rows, changes)
+        return StudyTables(
+            study, tables.provenance, trials, measurements, tables.trials.num_rows - trials.num_rows, changes
+        )
 
-    def read(self) -> Tables:
+    def all_tables(self) -> StudyTables:
         """All that lies here. Measurements without their trial's row (a kill came between) are left out."""
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
@@ -215,7 +217,7 @@ class Results:
         measurements = measurements.append_column("place", place).filter(pc.is_valid(place))
         place, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("place", "epoch"))
         order = np.argsort((place << 32) + epoch, kind="stable")
-        return Tables(study, provenance, trials, measurements.drop_columns("place").take(order))
+        return StudyTables(study, provenance, trials, measurements.drop_columns("place").take(order))
 
     def pack(self) -> int:
         """Put the files of finished trials together, where they are many; how many trials were packed."""
@@ -228,6 +230,6 @@ class Results:
         return rows
 
 
-def read(where: str | Path | Storage) -> Tables:
+def read_results(where: str | Path | Storage) -> StudyTables:
     """The study in a folder or at a URI (`.trials.to_pandas()` is a data frame)."""
-    return Results(where).read_study()
+    return Results(where).tables()

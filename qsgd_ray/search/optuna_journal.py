@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def view_of(study: Study, results: Results, path: Path) -> SearchView:
     """The view at `path`, brought up to the rows."""
-    tables = results.read_study(study)
+    tables = results.tables(study)
     tried = tried_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float]] = {}
     for row in tables.measurements.to_pylist():

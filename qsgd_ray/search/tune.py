@@ -155,5 +155,5 @@ class ArmHalvings(FIFOScheduler):
 
 def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
-    tried = tried_points(study, results.read_study(study).trials.to_pylist())
+    tried = tried_points(study, results.tables(study).trials.to_pylist())
     return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}

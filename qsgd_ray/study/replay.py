@@ -79,7 +79,7 @@ class StopAt:
 
 def kept_trial(results: Results, name: str) -> Kept:
     """The trial of this name, or of the one that begins so; StudyError where there is none, or there are several."""
-    tables = results.read()
+    tables = results.all_tables()
     ids = [trial_id for trial_id in tables.trials["trial_id"].to_pylist() if trial_id.startswith(name)]
     if name in ids:
         ids = [name]
@@ -126,7 +126,7 @@ def replay(kept: Kept) -> Replay:
             _on_workers(kept.trial, study, results, stop)
         else:
             _here(kept.trial, study.resources, results, stop)
-        now = results.read()
+        now = results.all_tables()
     (row,), measurements = now.trials.to_pylist(), now.measurements.to_pylist()
     return Replay(
         kept.trial,

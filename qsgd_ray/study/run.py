@@ -103,7 +103,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
 
 def unfinished(study: Study, results: Results) -> dict[str, int]:
     """How many points each arm's search has still to try, arms without any left out."""
-    tried = tried_points(study, results.read_study(study).trials.to_pylist())
+    tried = tried_points(study, results.tables(study).trials.to_pylist())
     left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 
@@ -113,7 +113,7 @@ def chosen_points(study: Study, results: Results) -> dict[str, Point]:
     are left out. Of an arm that the study no longer has, the choice stays."""
     points = {name: point for name, point in results.choices(study).items() if point is not None}
     missing = [arm for arm in study.arms if arm.name not in points]
-    rows = results.read_study(study).trials.to_pylist() if missing else []
+    rows = results.tables(study).trials.to_pylist() if missing else []
     best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
     if best:
         new = {name: {"search": choice_key(study, name), "point": point} for name, point in best.items()}

@@ -67,7 +67,7 @@ def record(tracker: Tracker, row: Row, measurements: list[Row], told: int = 0) -
 def record_all(tracker: Tracker, results: Results) -> int:
     """Every trial of the study that the tracker does not have; how many those were. Rows that do not tell their trial
     are passed over."""
-    tables = results.read_study()
+    tables = results.tables()
     missing = [r for r in tables.trials.to_pylist() if r["trial"] is not None and not tracker.has(r["trial_id"])]
     by_trial: dict[str, list[Row]] = {row["trial_id"]: [] for row in missing}
     for measurement in tables.measurements.to_pylist() if missing else []:

@@ -11,7 +11,7 @@ from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis.claims import Finding, claims
 from qsgd_ray.config import Arm, Confirm, LanguageTask, LogUniform, Map, Perturbation, WordProblems
 from qsgd_ray.config.trial import map_trials
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 from qsgd_ray.results.schema import TRIALS, trial_row
 
 N = 20
@@ -34,7 +34,7 @@ def noise(arm: str, n: int = N, spread: float = 0.003) -> np.ndarray:
     return np.random.default_rng([7, *arm.encode()]).normal(0, spread, n)
 
 
-def changed(tables: Tables, arm: str, **columns) -> Tables:
+def changed(tables: StudyTables, arm: str, **columns) -> StudyTables:
     """With columns of an arm's confirmation set to what a function makes of its rows."""
     rows = [
         row | {name: new(row) for name, new in columns.items()}
@@ -42,10 +42,10 @@ def changed(tables: Tables, arm: str, **columns) -> Tables:
         else row
         for row in tables.trials.to_pylist()
     ]
-    return Tables(tables.study, {}, pa.Table.from_pylist(rows, schema=TRIALS), tables.measurements)
+    return StudyTables(tables.study, {}, pa.Table.from_pylist(rows, schema=TRIALS), tables.measurements)
 
 
-def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = N, **fields) -> Tables:
+def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = N, **fields) -> StudyTables:
     """Adam and the sines with the gain, and times to the target in ratio to Adam's."""
     study = study_of(n, **fields)
     told = {"adam": runs(0.85 + noise("adam", n))}
@@ -68,7 +68,7 @@ def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = 
     )
 
 
-def by_id(tables: Tables) -> dict:
+def by_id(tables: StudyTables) -> dict:
     return {claim.id: claim for claim in claims(tables)}
 
 
@@ -159,7 +159,7 @@ def test_without_the_other_lambdas_the_words_are_not_decided_for_good():
     assert by_id(made({}, study=searched).tables())["C6"].finding is Finding.INCONCLUSIVE
 
 
-def qubits(rate: float, keep=lambda trial: True) -> Tables:
+def qubits(rate: float, keep=lambda trial: True) -> StudyTables:
     """A map over qubits in which each of them adds a share of a step's time."""
     design = Map(arm="sine", axes={"perturbation.n_qubits": (2, 4, 8)}, seeds=(300, 301, 302), epochs=8)
     study = study_of(map=design)
@@ -172,7 +172,7 @@ def qubits(rate: float, keep=lambda trial: True) -> Tables:
         wall_s = 2.0 * slower * (1 + 0.01 * np.sin(17.0 * trial.seed * trial.number))
         rows.append(row | {"wall_s": float(wall_s)})
     table = pa.Table.from_pylist(rows, schema=TRIALS)
-    return Tables(study, {}, table, made({}, study=study).tables().measurements)
+    return StudyTables(study, {}, table, made({}, study=study).tables().measurements)
 
 
 def test_the_cost_of_a_qubit_is_the_slope_over_the_map():

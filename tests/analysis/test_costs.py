@@ -7,7 +7,7 @@ from support.synthetic_results import Run, a_study, lost, made, runs
 from qsgd_ray.analysis.costs import COUNTS, SECONDS, budgets, ledger, verdict_on_budgets
 from qsgd_ray.bench._large_study import write_large_study
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables, read
+from qsgd_ray.results import StudyTables, read
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def tables(tmp_path_factory):
 
 
 def with_rows(tables, rows):
-    return Tables(tables.study, {}, pa.Table.from_pylist(rows, schema=tables.trials.schema), tables.measurements)
+    return StudyTables(tables.study, {}, pa.Table.from_pylist(rows, schema=tables.trials.schema), tables.measurements)
 
 
 def test_every_line_is_the_sum_of_its_rows(tables):

@@ -6,7 +6,7 @@ from support.synthetic_results import Run, a_study, lost
 
 from qsgd_ray.analysis.effect_map import effect_map
 from qsgd_ray.analysis.verdict import Verdict
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 
 def test_an_effect_is_found_where_it_is_and_nowhere_else():
@@ -46,4 +46,4 @@ def test_before_the_first_row_every_setting_is_open_and_without_a_map_there_is_n
     for cell in effect_map(a_map_of(planted, keep=lambda trial: False)).cells:
         assert (cell.effect.verdict, cell.significant, cell.overhead) == (Verdict.INCONCLUSIVE, False, None)
     tables = a_map_of(planted)
-    assert effect_map(Tables(a_study(["adam", "sine"], 2), {}, tables.trials, tables.measurements)) is None
+    assert effect_map(StudyTables(a_study(["adam", "sine"], 2), {}, tables.trials, tables.measurements)) is None

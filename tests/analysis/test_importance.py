@@ -8,7 +8,7 @@ from support.synthetic_results import RATE, a_study
 from qsgd_ray.analysis.importance import MIN_TRIALS, importances
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Study
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 ARMS = (
@@ -44,7 +44,7 @@ def searched(n, accuracy, **fields):
 
 def told(rows):
     study = Study.model_validate(a_study(["adamw"], 5).model_dump() | {"arms": ARMS})
-    tables = Tables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
+    tables = StudyTables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
     return {found.arm: found for found in importances(tables)}
 
 

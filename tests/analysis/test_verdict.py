@@ -10,7 +10,7 @@ from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, decide, judge
 from qsgd_ray.config import Decision, StudyError
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 
 RULE = Decision(margin=0.01)
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5, -6, 1, -4, 2]) / 1000
@@ -253,7 +253,9 @@ def test_the_order_of_rows_changes_nothing(random):
     tables = made({"adamw": runs(BASE), "sine": runs([None, *BASE[1:] + 0.004])}, searched=True).tables()
     rows = tables.trials.to_pylist()
     random.shuffle(rows)
-    shuffled = Tables(tables.study, {}, pa.Table.from_pylist(rows, schema=tables.trials.schema), tables.measurements)
+    shuffled = StudyTables(
+        tables.study, {}, pa.Table.from_pylist(rows, schema=tables.trials.schema), tables.measurements
+    )
     assert judge(shuffled) == judge(tables)
     assert arm_summaries(shuffled) == arm_summaries(tables)
 

@@ -16,7 +16,7 @@ from support.local_cluster import LocalCluster, Seen, local_cluster
 from support.processes import name_of, wait_until
 from support.sites import timeless
 
-from qsgd_ray.results import Tables, read
+from qsgd_ray.results import StudyTables, read
 
 pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(1500)]
 
@@ -52,7 +52,7 @@ class Ended:
     """A study that ended: what it said, what it left, and what there was of the cluster until it had shrunk again."""
 
     said: str
-    tables: Tables
+    tables: StudyTables
     seen: list[Seen]
 
 

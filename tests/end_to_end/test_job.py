@@ -239,7 +239,7 @@ def test_the_same_submission_goes_on_and_neither_loses_nor_doubles_a_row(stopped
     code, said = resumed
     assert code == 0, said
     assert f"Report: {STORAGE}/small/report.html" in said
-    rows = results.read().trials.to_pylist()
+    rows = results.all_tables().trials.to_pylist()
     planned = [("search", arm, 0) for arm in ("adamw", "sine")]
     planned += [("confirm", arm, seed) for arm in ("adamw", "sine") for seed in SEEDS]
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(planned)

@@ -74,7 +74,7 @@ def test_a_killed_worker_costs_the_steps_since_the_checkpoint_and_no_bit(cluster
     rows = rows_of(site)
     assert [row["ending"] for row in rows.values()] == ["completed", "completed"]
     assert settled(rows[killed.trial_id]) == settled(rows[quiet.trial_id])
-    measured = site.results.read().measurements.to_pylist()
+    measured = site.results.all_tables().measurements.to_pylist()
     curves = [[settled(row) for row in measured if row["trial_id"] == trial.trial_id] for trial in (quiet, killed)]
     assert curves[0]
     assert curves[0] == curves[1]

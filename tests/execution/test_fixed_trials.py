@@ -90,7 +90,7 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     results = Results(tmp_path)
     results.open(study, {})
     run_study(study, results, cluster)
-    tables = results.read()
+    tables = results.all_tables()
     mapped = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
     assert len(mapped) == 6 == len({row["trial_id"] for row in mapped})
     assert {row["setting"] for row in mapped if row["arm"] == "adamw"} == {'{"workload.length": 8}'}
@@ -104,6 +104,6 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     gone = mapped[0]["trial_id"]
     (tmp_path / "trials" / f"{gone}.parquet").unlink()
     run_study(study, results, cluster)
-    after = {row["trial_id"]: row for row in results.read().trials.to_pylist()}
+    after = {row["trial_id"]: row for row in results.all_tables().trials.to_pylist()}
     assert timeless(after[gone]) == timeless(before[gone])
     assert {k: v for k, v in after.items() if k != gone} == {k: v for k, v in before.items() if k != gone}

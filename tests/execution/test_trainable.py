@@ -44,7 +44,7 @@ def gone_through(site, config: dict = CONFIG) -> list[dict]:
 
 
 def rows_by_id(site) -> dict[str, dict]:
-    return {row["trial_id"]: timeless(row) for row in site.results.read().trials.to_pylist()}
+    return {row["trial_id"]: timeless(row) for row in site.results.all_tables().trials.to_pylist()}
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def results(tmp_path) -> Results:
 
 
 def rows(results: Results) -> list[tuple]:
-    return sorted((r["stage"], r["arm"], r["number"], r["seed"]) for r in results.read_study().trials.to_pylist())
+    return sorted((r["stage"], r["arm"], r["number"], r["seed"]) for r in results.tables().trials.to_pylist())
 
 
 def reopened(results: Results, *changes: str) -> list[str]:
@@ -166,7 +166,7 @@ def test_search_rows_stay_valid_where_a_larger_budget_tries_the_same_points(tmp_
     for one in tried:
         results.write(search_trial(small, "sine", one["number"], one["point"]), OUTCOME)
     results.open(large, {})
-    valid = {row["trial_id"] for row in results.read_study().trials.to_pylist()}
+    valid = {row["trial_id"] for row in results.tables().trials.to_pylist()}
     again = simulated(large, results, random.Random(0))["sine"]
     assert len(again) == many
     wanted = {search_trial(large, "sine", one["number"], one["point"]).trial_id for one in again}
@@ -195,7 +195,7 @@ def test_another_space_is_another_search_though_a_point_lies_in_both(results):
 
 
 def test_of_two_points_tried_under_one_number_the_later_one_counts(results):
-    (old,) = [r for r in results.read_study().trials.to_pylist() if r["trial_id"].startswith("search-sine-001")]
+    (old,) = [r for r in results.tables().trials.to_pylist() if r["trial_id"].startswith("search-sine-001")]
     other = search_trial(a_study(), "sine", 1, {"learning_rate": 7e-3})
     results.write(other, OUTCOME, started_at=datetime.now(UTC))
     ids = {row["trial_id"] for row in read(results.path).trials.to_pylist()}
@@ -360,12 +360,12 @@ def test_whatever_a_study_went_through_its_rows_are_those_of_one_that_never_chan
     fresh.open(studies[-1], {})
     run_through(studies[-1], fresh)
     assert len(set(ran)) == len(ran) == changed.count(), "nothing is run twice"
-    there, here = (r.read_study().trials.sort_by("trial_id") for r in (fresh, changed))
+    there, here = (r.tables().trials.sort_by("trial_id") for r in (fresh, changed))
     assert here["trial_id"].to_pylist() == there["trial_id"].to_pylist()
 
 
 def test_many_rows_belong_or_not_by_their_content_alone(results):
-    tables = results.read()
+    tables = results.all_tables()
     order = tables.trials.to_pylist()
     random.Random(0).shuffle(order)
     everything = {row["trial_id"] for row in order}

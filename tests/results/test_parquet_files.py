@@ -136,7 +136,7 @@ def test_packings_killed_anywhere_neither_lose_nor_double_a_row(tmp_path_factory
 def test_a_reader_sees_every_row_though_they_are_packed_meanwhile(tmp_path):
     path = STUDY.write(tmp_path)
     before = read(path)
-    same(Results(PackedUnderTheHand(path)).read(), before)
+    same(Results(PackedUnderTheHand(path)).all_tables(), before)
 
 
 def test_rows_in_an_object_store_are_packed_alike(tmp_path, monkeypatch):

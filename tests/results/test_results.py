@@ -138,7 +138,7 @@ def test_a_folder_without_a_study_is_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["study.json", "provenance.json"])
 def test_a_broken_file_is_one_line_that_names_it(results, name):
     (results.path / name).write_text("{")
-    for use in (results.read, lambda: results.open(a_study(), {})):
+    for use in (results.all_tables, lambda: results.open(a_study(), {})):
         with pytest.raises(StudyError, match=f"whose {name} is broken"):
             use()
 
@@ -147,7 +147,7 @@ def test_a_broken_row_is_one_line_that_names_it(results):
     results.write(TRIAL, OUTCOME)
     (results.path / "trials" / f"{TRIAL.trial_id}.parquet").write_bytes(b"PAR1")
     with pytest.raises(StudyError, match=f"{TRIAL.trial_id}.parquet, which cannot be read"):
-        results.read()
+        results.all_tables()
 
 
 def test_a_resumed_study_keeps_what_it_was_begun_with(results):

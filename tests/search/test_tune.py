@@ -28,7 +28,7 @@ from qsgd_ray.training.loop import run
 
 
 def rows_of(results: Results) -> list[dict]:
-    return [timeless(row) for row in results.read().trials.to_pylist()]
+    return [timeless(row) for row in results.all_tables().trials.to_pylist()]
 
 
 @settings(max_examples=10, deadline=None)
@@ -138,7 +138,7 @@ def test_a_search_is_shown_as_its_rows_say(searched):
 def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
     """A site with the rows of the first `keep` trials of each arm, and of one that was cut off between its rows."""
     site = site_of(folder / "small", cluster, circuits=Broken(), resources=resources)
-    for row in searched.results.read().trials.to_pylist():
+    for row in searched.results.all_tables().trials.to_pylist():
         if row["number"] < keep or (row["arm"], row["number"], row["seed"]) == ("adamw", keep, 0):
             for table in ("trials", "measurements"):
                 name = f"{row['trial_id']}.parquet"
@@ -168,7 +168,7 @@ def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exa
         )
     kept = set((site.results.path / "trials").iterdir())
     run_search(study, site)
-    rows = site.results.read().trials.to_pylist()
+    rows = site.results.all_tables().trials.to_pylist()
     assert sorted((row["arm"], row["number"]) for row in rows) == [
         (arm, number) for arm in ("adamw", "broken", "far") for number in range(3) for _ in range(2)
     ]

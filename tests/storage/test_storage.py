@@ -123,7 +123,7 @@ def test_a_study_in_a_bucket_comes_back_as_from_a_folder(results, tmp_path):
         assert place.has(TRIAL.trial_id)
         assert place.ending(TRIAL.trial_id) is Ending.COMPLETED
         assert place.count() == 1
-    there, here = results.read(), local.read()
+    there, here = results.all_tables(), local.all_tables()
     assert there.study == here.study
     assert there.provenance == here.provenance
     assert there.trials.equals(here.trials)
@@ -153,7 +153,7 @@ def test_a_repeated_attempt_in_a_bucket_replaces_its_rows(results):
     assert not results.has(TRIAL.trial_id)
     results.write(TRIAL, OUTCOME)
     assert results.has(TRIAL.trial_id)
-    assert (results.read().trials.num_rows, results.read().measurements.num_rows) == (1, 2)
+    assert (results.all_tables().trials.num_rows, results.all_tables().measurements.num_rows) == (1, 2)
 
 
 KILLED = """
@@ -183,9 +183,9 @@ def test_a_kill_between_two_writes_leaves_no_half_trial_and_the_next_attempt_no_
     assert killed.returncode == -signal.SIGKILL
     assert len([key for key in keys(s3, results.path) if key.endswith(".parquet")]) == puts
     assert not results.has(TRIAL.trial_id)
-    assert (results.read().trials.num_rows, results.read().measurements.num_rows) == (0, 0)
+    assert (results.all_tables().trials.num_rows, results.all_tables().measurements.num_rows) == (0, 0)
     results.write(TRIAL, OUTCOME)
-    assert (results.read().trials.num_rows, results.read().measurements.num_rows) == (1, 2)
+    assert (results.all_tables().trials.num_rows, results.all_tables().measurements.num_rows) == (1, 2)
 
 
 def test_a_study_in_a_bucket_is_gone_on_with_and_may_change(results):
@@ -193,9 +193,9 @@ def test_a_study_in_a_bucket_is_gone_on_with_and_may_change(results):
     again = Results(results.path)
     again.open(a_study(), {"commit": "second"})
     assert again.has(TRIAL.trial_id)
-    assert [run["commit"] for run in again.read().provenance["resumed"]] == ["second"]
+    assert [run["commit"] for run in again.all_tables().provenance["resumed"]] == ["second"]
     again.open(with_overrides(a_study(), ["arms.sine.learning_rate=0.5"]), {})
-    tables = again.read_study()
+    tables = again.tables()
     assert (tables.trials.num_rows, tables.n_others, len(tables.changes)) == (0, 1, 1)
 
 
@@ -231,7 +231,7 @@ def test_many_trials_are_read_in_their_order(results):
     trials = confirm_trials(study, "sine", {"learning_rate": 1e-3})
     for trial in reversed(trials):
         results.write(trial, OUTCOME)
-    tables = results.read()
+    tables = results.all_tables()
     assert tables.trials["trial_id"].to_pylist() == sorted(trial.trial_id for trial in trials)
     assert tables.measurements.num_rows == 80
 
@@ -248,13 +248,13 @@ def test_the_report_is_written_where_the_rows_are(results, s3, monkeypatch, caps
 def test_a_broken_row_in_a_bucket_is_one_line_that_names_it(results):
     results.storage.put("trials/bad.parquet", b"PAR1")
     with pytest.raises(StudyError, match=rf"DIR: got {results.path}/trials/bad.parquet, which cannot be read \("):
-        results.read()
+        results.all_tables()
 
 
 def test_a_broken_note_in_a_bucket_is_one_line_that_names_it(results):
     results.storage.put("study.json", b"{")
     with pytest.raises(StudyError, match=rf"DIR: got {results.path}, whose study.json is broken \(") as error:
-        results.read()
+        results.all_tables()
     assert str(error.value).endswith("; allowed: a study's URI")
     assert "\n" not in str(error.value)
 
@@ -274,7 +274,7 @@ def test_a_store_that_is_no_bucket_has_its_files_moved_into_place(tmp_path, monk
     results.write(TRIAL, OUTCOME)
     assert re.fullmatch(r"001-\w{10}\.json", moved.pop(0))
     assert moved == ["study.json", "provenance.json", *[f"{TRIAL.trial_id}.parquet"] * 2]
-    assert results.read().trials.num_rows == 1
+    assert results.all_tables().trials.num_rows == 1
     assert not list(tmp_path.rglob(".*"))
     results.storage.require()
 

@@ -153,11 +153,13 @@ def test_a_whole_name_is_that_trial_though_another_begins_with_it(tmp_path):
     results.open(a_study(), {})
     trial = SEARCHED
     results.write(trial, OUTCOME)
-    (row,) = results.read().trials.to_pylist()
+    (row,) = results.all_tables().trials.to_pylist()
     longer = pq.read_table(results.path / "trials" / f"{trial.trial_id}.parquet").to_pylist()
     longer[0]["trial_id"] += "x"
-    schema = results.read().trials.schema
-    pq.write_table(results.read().trials.from_pylist(longer, schema=schema), results.path / "trials" / "x.parquet")
+    schema = results.all_tables().trials.schema
+    pq.write_table(
+        results.all_tables().trials.from_pylist(longer, schema=schema), results.path / "trials" / "x.parquet"
+    )
     assert kept_trial(results, row["trial_id"]).row["trial_id"] == trial.trial_id
 
 

@@ -31,7 +31,7 @@ def write(results: Results, number: int, rate: float, ending: Ending, *accuracie
 
 
 def chosen(results: Results) -> float | None:
-    point = best_point(a_study(), a_study().arm("sine"), results.read().trials.to_pylist())
+    point = best_point(a_study(), a_study().arm("sine"), results.all_tables().trials.to_pylist())
     return point and point["learning_rate"]
 
 

@@ -5,20 +5,20 @@ import pyarrow as pa
 
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, trial_row
 from support.synthetic_results import CHOSEN, Run, a_study, outcome_of
 
 AXES = {"perturbation.n_qubits": (2, 8), "perturbation.lambda_": (0.5, 50.0), "learning_rate": (1e-3, 1e-2)}
 
 
-def a_map_of(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> Tables:
+def a_map_of(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> StudyTables:
     """Tables of a study whose map shows `run(trial)`."""
     design = Map(arm="sine", axes=axes, seeds=tuple(range(300, 300 + n_seeds)), epochs=8)
     study = a_study(["adam", "sine"], 2, map=design)
     points = {arm.name: {path: CHOSEN[path] for path in arm.spaces()} for arm in study.arms}
     rows = [trial_row(t, outcome_of(t, run(t))) for t in map_trials(study, points) if keep(t)]
-    return Tables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
+    return StudyTables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
 
 
 def scattered(trial, effect: float) -> Run:

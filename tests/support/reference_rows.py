@@ -1,4 +1,4 @@
-"""The slow, obvious reader of a study's rows: file after file, row after row; and the same `Tables` out."""
+"""The slow, obvious reader of a study's rows: file after file, row after row; and the same `StudyTables` out."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qsgd_ray.config import study_from_tree
-from qsgd_ray.results import Results, Tables
+from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 
-def read_slowly(path: Path) -> Tables:
+def read_slowly(path: Path) -> StudyTables:
     """A trial's own file first, then the packs from the newest on; measurements of trials that have a row."""
     trials = {row["trial_id"]: row for row in reversed(_rows(path / "trials"))}
     measurements = {(row["trial_id"], row["epoch"]): row for row in reversed(_rows(path / "measurements"))}
     kept = [row for row in measurements.values() if row["trial_id"] in trials]
-    return Tables(
+    return StudyTables(
         study_from_tree(Results(path).read_json("study.json")),
         Results(path).read_json("provenance.json"),
         pa.Table.from_pylist(sorted(trials.values(), key=lambda r: (r["stage"], r["trial_id"])), schema=TRIALS),

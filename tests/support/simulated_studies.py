@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import Decision
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Tables
+from qsgd_ray.results import StudyTables
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from support.synthetic_results import a_study, made, runs
 
@@ -82,7 +82,7 @@ def simulated(scatter: Scatter, n_studies: int, seed: int) -> Iterator[tuple[Arm
             at = names.index(row["arm"]), row["number"]
             row["ending"] = str(endings[at] if lost[at] else Ending.COMPLETED)
             row["test_accuracy"] = None if lost[at] else float(accuracies[at])
-        yield judge(Tables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table()))
+        yield judge(StudyTables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table()))
 
 
 def drawn(scatter: Scatter, rng: np.random.Generator) -> np.ndarray:

@@ -54,7 +54,7 @@ def site_of(folder: Path, cluster, **parts) -> Site:
 
 
 def rows_of(site: Site) -> dict[str, dict]:
-    return {row["trial_id"]: row for row in site.results.read().trials.to_pylist()}
+    return {row["trial_id"]: row for row in site.results.all_tables().trials.to_pylist()}
 
 
 def timeless(row: dict) -> dict:

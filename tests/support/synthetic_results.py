@@ -11,7 +11,7 @@ import pyarrow as pa
 from qsgd_ray.config import Arm, Confirm, Decision, LogUniform, Perturbation, Search, Study, TextTask
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.results import Results, Tables
+from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
 
 RATE = LogUniform(low=1e-4, high=1e-1)
@@ -33,10 +33,10 @@ class Made:
     study: Study
     trials: list[tuple[Trial, Outcome]] = field(default_factory=list)
 
-    def tables(self, provenance: dict[str, Any] | None = None) -> Tables:
+    def tables(self, provenance: dict[str, Any] | None = None) -> StudyTables:
         trials = [trial_row(trial, outcome) for trial, outcome in self.trials]
         measurements = [row for trial, outcome in self.trials for row in measurement_rows(trial, outcome)]
-        return Tables(
+        return StudyTables(
             self.study,
             provenance or {},
             pa.Table.from_pylist(trials, schema=TRIALS),
