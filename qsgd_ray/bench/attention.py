@@ -20,6 +20,7 @@ from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.circuits.fourier.series import fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import CHUNK_BYTES, statevector
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 from qsgd_ray.optimizer import make_optimizer
 
@@ -157,8 +158,7 @@ def _compiler_trouble() -> str | None:
     try:
         torch.compile(_doubled)(torch.ones(8))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()
-        return f"torch.compile has no compiler: {reason[0] if reason else type(error).__name__}"
+        return f"torch.compile has no compiler: {one_line(error, part='first')}"
     return None
 
 

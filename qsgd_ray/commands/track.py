@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.storage import storage_at
 
 
@@ -38,7 +39,7 @@ def track(
         except StudyError:
             raise
         except Exception as error:  # of a package that is none of ours
-            told = " ".join(f"{type(error).__name__}: {error}".split())
+            told = one_line(f"{type(error).__name__}: {error}")
             raise StudyError(f"--to {asked.name}: allowed: a place that can be written ({told})") from None
         trials = "1 trial is" if n_new == 1 else f"{n_new} trials are"
         Console().print(f"{trials} new in {asked.name}.", soft_wrap=True, highlight=False)

@@ -13,8 +13,9 @@ from qsgd_ray.config.arm import Source as Source
 from qsgd_ray.config.base import Choice, LogUniform, Uniform
 from qsgd_ray.config.base import Name as Name
 from qsgd_ray.config.circuit import NoiseSettings
+from qsgd_ray.config.errors import InvalidSettings as InvalidSettings
 from qsgd_ray.config.errors import StudyError as StudyError
-from qsgd_ray.config.errors import one_line as one_line
+from qsgd_ray.config.errors import validation_message as validation_message
 from qsgd_ray.config.limits import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.config.limits import Curve as Curve
 from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE

@@ -19,12 +19,11 @@ from qsgd_ray.config.base import (
     Point,
     Space,
     options,
-    refuse,
     searchable,
     searchable_word,
 )
 from qsgd_ray.config.circuit import Entangle, NoiseSettings, Rotation, entangle_by_name
-from qsgd_ray.config.errors import StudyError
+from qsgd_ray.config.errors import StudyError, refusal
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
@@ -99,11 +98,11 @@ class Perturbation(Frozen):
     def _sampled_and_noisy(self) -> Self:
         sources = options(self.source)
         if "sampled" in sources and self.shots is None:
-            raise refuse("shots, with source sampled")
+            raise refusal("shots, with source sampled")
         if self.shots is not None and not {"sampled", "noisy"} & {*sources}:
-            raise refuse("shots with the sources sampled and noisy only")
+            raise refusal("shots with the sources sampled and noisy only")
         if ("noisy" in sources) != (self.noise is not None):
-            raise refuse("noise with the source noisy, and with it only")
+            raise refusal("noise with the source noisy, and with it only")
         return self
 
 

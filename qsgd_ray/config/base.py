@@ -14,17 +14,28 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+
+from qsgd_ray.config.errors import invalid_settings, refusal
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
 class Frozen(BaseModel):
+    """Base of all settings: immutable, checked when constructed, without unknown fields.
+
+    A wrong value raises `InvalidSettings` with its one line, without pydantic's text.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise invalid_settings(error) from None
 
-def refuse(allowed: str) -> PydanticCustomError:
-    return PydanticCustomError("allowed", "{allowed}", {"allowed": allowed})
+    # Else pydantic would call it for settings within others too, and their errors would lose the path to them.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class _Range(Frozen):
@@ -34,7 +45,7 @@ class _Range(Frozen):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low >= self.high:
-            raise refuse("low < high")
+            raise refusal("low < high")
         return self
 
     def edges(self) -> tuple[float, ...]:
@@ -77,15 +88,15 @@ def searchable(allowed: str, holds: Callable[[float], bool], *, whole: bool = Fa
         try:
             parsed = handler(value)
         except ValidationError:
-            raise refuse(f"{allowed}, or a space of such") from None
+            raise refusal(f"{allowed}, or a space of such") from None
         asked = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
         edges = [edge for edge in asked if not isinstance(edge, str)]
         if len(edges) < len(asked):
-            raise refuse(f"{allowed}, or a space of such")
+            raise refusal(f"{allowed}, or a space of such")
         if whole and (isinstance(parsed, LogUniform | Uniform) or any(edge != int(edge) for edge in edges)):
-            raise refuse(f"{allowed}, or a Choice of such")
+            raise refusal(f"{allowed}, or a Choice of such")
         if not all(holds(edge) for edge in edges):
-            raise refuse(f"{allowed}, or a space of such")
+            raise refusal(f"{allowed}, or a space of such")
         return parsed
 
     return WrapValidator(check)
@@ -102,7 +113,7 @@ def searchable_word(words: tuple[str, ...]) -> WrapValidator:
             parsed = None
         asked = parsed.options if isinstance(parsed, Choice) else (parsed,)
         if any(word not in words for word in asked):
-            raise refuse(f"{', '.join(others)} or {last}, or a Choice of such")
+            raise refusal(f"{', '.join(others)} or {last}, or a Choice of such")
         return parsed
 
     return WrapValidator(check)

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config.base import Frozen, refuse
+from qsgd_ray.config.base import Frozen
+from qsgd_ray.config.errors import refusal
 
 Rotation = Literal["rx", "ry", "rz"]
 # CNOTs between neighbours; those and one from the last qubit to the first; between every pair; none. circuits/spec.py
@@ -43,7 +44,7 @@ class NoiseSettings(Frozen):
     @model_validator(mode="after")
     def _physical(self) -> Self:
         if (self.t1_us is None) != (self.t2_us is None):
-            raise refuse("t1_us and t2_us together")
+            raise refusal("t1_us and t2_us together")
         if self.t1_us is not None and self.t2_us is not None and self.t2_us > 2 * self.t1_us:
-            raise refuse("t2_us <= 2 * t1_us")
+            raise refusal("t2_us <= 2 * t1_us")
         return self

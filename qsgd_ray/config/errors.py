@@ -1,50 +1,109 @@
-"""Bad input, told in one line: which field, what came, what is allowed.
+"""Bad input in one line: the field, the value that came and the values that are allowed.
 
-In: what pydantic found wrong. Out: a `StudyError`, or its one line.
+`StudyError` is the error that users see, and `InvalidSettings` the one that a wrong `Arm(...)` or `Study(...)` raises.
+`validation_message` puts what pydantic found into words; `one_line` brings the text of any error to one line.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from qsgd_ray.config.workload import KINDS
+# The kinds of tasks. pydantic puts the kind into the location of a task's fields, from where it is taken out again.
+TASK_KINDS = ("text", "llm")
+# The type of the problems that this package finds itself; all others are pydantic's.
+_REFUSED = "allowed"
 
 
 class StudyError(ValueError):
     """Bad input, told in one line: which field, what came, what is allowed."""
 
 
-def one_line(error: ValidationError, tree: Any = None) -> str:
-    """The first thing wrong in one line: field, what came, what is allowed; and how many more there are.
+class InvalidSettings(StudyError, ValidationError):
+    """Settings that cannot be constructed, in one line.
 
-    `tree`: the data that was refused; list items with a name are then called by it.
+    A `StudyError` for users, and still the `ValidationError` that pydantic promises: `title` and `errors()` are there.
+    Raised by a direct construction. Studies that are read from JSON or changed by `--set` raise a plain `StudyError`.
+
+    Example:
+        >>> from qsgd_ray.config import Arm
+        >>> Arm(name="sine", weight_decay=-1)
+        Traceback (most recent call last):
+            ...
+        qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: greater than or equal to 0
+    """
+
+    def __str__(self) -> str:
+        return validation_message(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., InvalidSettings], tuple[str, Sequence[Any]]]:
+        # pydantic restores no error of a type that is not its own (2.14).
+        return _invalid_settings, (self.title, self.errors(include_url=False))
+
+
+def invalid_settings(error: ValidationError) -> InvalidSettings:
+    """Return the problems of `error` as `InvalidSettings`."""
+    return _invalid_settings(error.title, error.errors(include_url=False))
+
+
+def _invalid_settings(title: str, problems: Sequence[Any]) -> InvalidSettings:
+    details = [
+        {"type": _problem_type(problem), "loc": problem["loc"], "input": problem["input"]}
+        | ({"ctx": problem["ctx"]} if "ctx" in problem else {})
+        for problem in problems
+    ]
+    return InvalidSettings.from_exception_data(title, cast(list[InitErrorDetails], details))
+
+
+def _problem_type(problem: dict[str, Any]) -> str | PydanticCustomError:
+    return refusal(problem["ctx"]["allowed"]) if problem["type"] == _REFUSED else problem["type"]
+
+
+def refusal(allowed: str) -> PydanticCustomError:
+    """Return the error that a validator raises; `allowed` says what would be right, in words."""
+    return PydanticCustomError(_REFUSED, "{allowed}", {"allowed": allowed})
+
+
+def validation_message(error: ValidationError, tree: Any = None) -> str:
+    """Return the first problem of a validation in one line, and the number of the others.
+
+    Args:
+        error: pydantic's error of a settings class. Fields of `Study` and `Limits` go by their path alone, fields of
+            other classes by class and path.
+        tree: the JSON data that was refused. List items in it that have a name are called by their name, not by their
+            index. None: all go by their index.
+
+    Returns:
+        `PATH: got VALUE; allowed: VALUES (and N more)`.
     """
     problems = error.errors(include_url=False)
     first = problems[0]
-    place = _place(first["loc"], tree)
+    path = _path(first["loc"], tree)
     if error.title not in ("Study", "Limits"):
-        place = f"{error.title}.{place}".rstrip(".")
-    came = first["input"]
-    if first["type"] == "allowed" and not first["loc"]:
-        return f"{place}: {first['msg']}".removeprefix(": ")
+        path = f"{error.title}.{path}".rstrip(".")
+    value = first["input"]
+    if first["type"] == _REFUSED and not first["loc"]:
+        return f"{path}: {first['msg']}".removeprefix(": ")
     if first["type"] == "missing":
-        told = "got nothing; allowed: a value, this field is required"
+        reason = "got nothing; allowed: a value, this field is required"
     elif first["type"] == "extra_forbidden":
-        told = f"got {came!r}; allowed: no field of this name"
-    elif isinstance(came, int | float | str | bool | None):
-        told = f"got {came!r}; allowed: {_allowed(first['msg'])}"
-    elif first["type"] == "allowed":
-        told = f"allowed: {first['msg']}"
+        reason = f"got {value!r}; allowed: no field of this name"
+    elif first["type"] == _REFUSED and not isinstance(value, int | float | str | bool | None):
+        reason = f"allowed: {first['msg']}"  # it was an object, and would be long
     else:
-        told = f"got {came!r}; allowed: {_allowed(first['msg'])}"
-    return f"{place}: {told}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+        reason = f"got {value!r}; allowed: {_allowed(first['msg'])}"
+    return f"{path}: {reason}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
 
 
-def _place(location: tuple[str | int, ...], tree: Any) -> str:
-    if location[:1] == ("workload",) and location[1:2] and location[1] in KINDS:
-        location = ("workload", *location[2:])  # pydantic names there which kind of task it took it for
+def _path(location: tuple[str | int, ...], tree: Any) -> str:
+    if location[:1] == ("workload",) and location[1:2] and location[1] in TASK_KINDS:
+        location = ("workload", *location[2:])
     words = []
     for part in location:
         tree = tree[part] if isinstance(tree, dict) and part in tree else tree
@@ -57,3 +116,27 @@ def _place(location: tuple[str | int, ...], tree: Any) -> str:
 
 def _allowed(message: str) -> str:
     return message.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def one_line(
+    error: BaseException | object, *, part: Literal["all", "first", "last"] = "all", limit: int | None = None
+) -> str:
+    """Return the text of an error, or any text, as one line.
+
+    Args:
+        error: an exception, or what another program said.
+        part: `all` joins the lines, every run of white space being one space. `first` and `last` return that line of
+            those that are not blank: of long texts the first often says what failed, Ray's last says why.
+        limit: the most characters; what is longer is cut and ends in " ...". None: no limit.
+
+    Returns:
+        The line. An exception without a text goes by the name of its class where a part is asked for.
+    """
+    text = str(error).strip()
+    if part == "all":
+        text = " ".join(text.split())
+    elif text:
+        text = text.splitlines()[0 if part == "first" else -1].strip()
+    elif isinstance(error, BaseException):
+        text = type(error).__name__
+    return text if limit is None or len(text) <= limit else f"{text[:limit]} ..."

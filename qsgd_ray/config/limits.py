@@ -11,8 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from qsgd_ray.config.arm import Scope
-from qsgd_ray.config.base import Frozen, Name, refuse
+from qsgd_ray.config.base import Frozen, Name
 from qsgd_ray.config.circuit import Entangle, NoiseSettings
+from qsgd_ray.config.errors import refusal
 from qsgd_ray.config.workload import Seed
 
 FEWEST_SIZES = 4  # three to fit, one to predict
@@ -27,7 +28,7 @@ class _Curve(Frozen):
     def _growing(self) -> Self:
         sizes = getattr(self, "sizes", None)
         if sizes is not None and any(low >= high for low, high in pairwise(sizes)):
-            raise refuse(f"sizes: growing ones; got {', '.join(map(str, sizes))}")
+            raise refusal(f"sizes: growing ones; got {', '.join(map(str, sizes))}")
         return self
 
 
@@ -54,11 +55,11 @@ class CircuitCurve(_Curve):
     def _consistent(self) -> Self:
         sampled = self.shots is not None or self.along == "shots"
         if self.engine in ("torch", "chain") and sampled:
-            raise refuse(f"shots: none with the engine {self.engine}")
+            raise refusal(f"shots: none with the engine {self.engine}")
         if self.engine == "shots" and not sampled:
-            raise refuse("shots: a number with the engine shots")
+            raise refusal("shots: a number with the engine shots")
         if (self.engine == "noise") != (self.noise is not None):
-            raise refuse("noise: some with the engine noise, and with no other")
+            raise refusal("noise: some with the engine noise, and with no other")
         return self
 
 
@@ -116,7 +117,7 @@ class SignalCurve(_Curve):
     @model_validator(mode="after")
     def _inside(self) -> Self:
         if self.sizes[-1] >= self.n_qubits:
-            raise refuse(f"sizes: positions below n_qubits ({self.n_qubits}); got {self.sizes[-1]}")
+            raise refusal(f"sizes: positions below n_qubits ({self.n_qubits}); got {self.sizes[-1]}")
         return self
 
 
@@ -142,5 +143,5 @@ class Limits(Frozen):
     def _named(self) -> Self:
         names = [curve.name for curve in self.curves]
         if len(set(names)) != len(names):
-            raise refuse(f"curves: each name once; got {', '.join(names)}")
+            raise refusal(f"curves: each name once; got {', '.join(names)}")
         return self

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from qsgd_ray.config.errors import StudyError, one_line
+from qsgd_ray.config.errors import StudyError, one_line, validation_message
 from qsgd_ray.config.limits import Limits
 from qsgd_ray.config.study import Study, from_tree
 
@@ -22,10 +22,9 @@ def load_study(path: Path, scale: str | None = None) -> Study | Limits:
     try:
         names = runpy.run_path(str(path))
     except ValidationError as error:
-        raise StudyError(f"{path}, line {_line_in(path, error)}: {one_line(error)}") from None
+        raise StudyError(f"{path}, line {_line_in(path, error)}: {validation_message(error)}") from None
     except (Exception, SystemExit) as error:  # a study file is the user's code: whatever it raises is bad input
-        told = " ".join(str(error).split())
-        raise StudyError(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {told}") from None
+        raise StudyError(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {one_line(error)}") from None
     if scale is None:
         return _a_study(names.get("STUDY"), f"{path}: STUDY")
     scales = names.get("SCALES")

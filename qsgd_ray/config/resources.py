@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config.base import Frozen, refuse
+from qsgd_ray.config.base import Frozen
+from qsgd_ray.config.errors import refusal
 
 # Ray's own resources are capitalised, and `node:...`; what marks nodes here is a word of a cluster's own.
 NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -54,9 +55,9 @@ class Resources(Frozen):
     def _grows(self) -> Self:
         if self.max_circuit_actors is not None and self.max_circuit_actors < (self.circuit_actors or math.inf):
             at_least = "with circuit_actors" if self.circuit_actors is None else f"at least {self.circuit_actors}"
-            raise refuse(f"max_circuit_actors {at_least}; got {self.max_circuit_actors}")
+            raise refusal(f"max_circuit_actors {at_least}; got {self.max_circuit_actors}")
         if self.least_workers is not None and self.checkpoint_steps is None:
-            raise refuse(f"least_workers with checkpoint_steps; got {self.least_workers} without")
+            raise refusal(f"least_workers with checkpoint_steps; got {self.least_workers} without")
         return self
 
     def on_worker_nodes(self) -> dict[str, float]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from qsgd_ray.config.base import Frozen, LogUniform, Name, Uniform, refuse
+from qsgd_ray.config.base import Frozen, LogUniform, Name, Uniform
+from qsgd_ray.config.errors import refusal
 from qsgd_ray.config.workload import Seed
 
 Stage = Literal["search", "confirm", "map"]
@@ -15,13 +16,13 @@ STAGES: tuple[Stage, ...] = ("search", "confirm", "map")
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) != len(seeds):
-        raise refuse("each seed once")
+        raise refusal("each seed once")
     return seeds
 
 
 def _distinct_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
     if len({(type(value), value) for value in values}) != len(values):
-        raise refuse("each value once")
+        raise refusal("each value once")
     return values
 
 
@@ -69,13 +70,13 @@ class Search(Frozen):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.objectives[:1] != ("quality",) or len(set(self.objectives)) != len(self.objectives):
-            raise refuse(f"objectives: quality first, each once; got {', '.join(self.objectives) or 'none'}")
+            raise refusal(f"objectives: quality first, each once; got {', '.join(self.objectives) or 'none'}")
         if len(self.objectives) > 1 and self.sampler == "cmaes":
-            raise refuse("sampler: any other than cmaes with several objectives; got 'cmaes'")
+            raise refusal("sampler: any other than cmaes with several objectives; got 'cmaes'")
         if len(self.objectives) == 1 and self.tolerance:
-            raise refuse(f"tolerance: 0 with quality as the only objective; got {self.tolerance:g}")
+            raise refusal(f"tolerance: 0 with quality as the only objective; got {self.tolerance:g}")
         if len(self.seeds) > 1 and self.workers > 1:
-            raise refuse(f"workers: 1 with several seeds, which are trained side by side; got {self.workers}")
+            raise refusal(f"workers: 1 with several seeds, which are trained side by side; got {self.workers}")
         return self
 
     @property
@@ -140,7 +141,7 @@ class Map(Frozen):
     def _ranges_are_filled(self) -> Self:
         ranges = [path for path, axis in self.axes.items() if not isinstance(axis, tuple)]
         if ranges and self.n_points is None:
-            raise refuse(f"axes.{ranges[0]}: a list of values, or a range together with n_points")
+            raise refusal(f"axes.{ranges[0]}: a list of values, or a range together with n_points")
         return self
 
 

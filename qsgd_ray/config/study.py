@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from qsgd_ray.config.arm import Arm
-from qsgd_ray.config.base import Frozen, Name, options, refuse
-from qsgd_ray.config.errors import StudyError, one_line
+from qsgd_ray.config.base import Frozen, Name, options
+from qsgd_ray.config.errors import StudyError, refusal, validation_message
 from qsgd_ray.config.map import Setting, name_of, of_baseline, placed, settings
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import WORKLOAD, ClaimId, Confirm, Decision, Map, Search, Stage
@@ -45,20 +45,20 @@ class Study(Frozen):
     def _consistent(self) -> Study:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
-            raise refuse(f"arms: each name once; got {', '.join(names)}")
+            raise refusal(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
-            raise refuse(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
+            raise refusal(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
         if both := sorted({*self.search.seeds} & {*self.confirm.seeds}):
-            raise refuse(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
+            raise refusal(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
         if self.search.grace_epochs > self.search.epochs:
-            raise refuse(
+            raise refusal(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
         if self.resources.circuit_engine != "auto":
             for arm in self.arms:
                 sources = options(arm.perturbation.source) if arm.perturbation is not None else ()
                 if drawing := [source for source in sources if source in ("sampled", "noisy")]:
-                    raise refuse(
+                    raise refusal(
                         f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
@@ -69,10 +69,10 @@ class Study(Frozen):
         for claim, name in self.claims.items():
             if name not in names or name == self.baseline:
                 others = ", ".join(other for other in names if other != self.baseline)
-                raise refuse(f"claims.{claim}: an arm beside the baseline ({others}); got {name!r}")
+                raise refusal(f"claims.{claim}: an arm beside the baseline ({others}); got {name!r}")
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
-                raise refuse(
+                raise refusal(
                     f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
                 )
         return self
@@ -80,22 +80,24 @@ class Study(Frozen):
     def _check_map(self, design: Map) -> None:
         others = [arm.name for arm in self.arms if arm.name != self.baseline]
         if design.arm not in others:
-            raise refuse(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
+            raise refusal(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
         if shared := set(self.search.seeds) & set(design.seeds):
-            raise refuse(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
+            raise refusal(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
         for setting in settings(design):
             try:
                 _, workload = placed(self.arm(design.arm), self.workload, setting)
                 placed(self.arm(self.baseline), self.workload, of_baseline(setting))
             except KeyError as error:
-                raise refuse(
+                raise refusal(
                     f"map.axes: fields of the arm {design.arm} or, below {WORKLOAD[:-1]}, of the workload; "
                     f"got {error.args[0]}"
                 ) from None
             except ValidationError as error:
-                raise refuse(f"map.axes: settings that a trial can have; of {setting} {one_line(error)}") from None
+                raise refusal(
+                    f"map.axes: settings that a trial can have; of {setting} {validation_message(error)}"
+                ) from None
             if workload.batch_size % design.workers:
-                raise refuse(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
+                raise refusal(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
@@ -132,4 +134,4 @@ def from_tree(tree: Any, kind: type[S]) -> S:
     try:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise StudyError(one_line(error, tree)) from None
+        raise StudyError(validation_message(error, tree)) from None

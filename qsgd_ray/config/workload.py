@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from qsgd_ray.config.base import Frozen, refuse
+from qsgd_ray.config.base import Frozen
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
+from qsgd_ray.config.errors import TASK_KINDS, refusal
 
 LossOn = Literal["answer", "all"]
 Split = Literal["train", "validation", "test"]
@@ -54,9 +55,9 @@ class WordProblems(Frozen):
     def _fits_the_source(self) -> Self:
         if self.source == "gsm-symbolic":
             if self.path is not None:
-                raise refuse("path with source gsm8k only")
+                raise refusal("path with source gsm8k only")
             if self.train_size is None:
-                raise refuse("train_size, with source gsm-symbolic")
+                raise refusal("train_size, with source gsm-symbolic")
         return self
 
 
@@ -77,7 +78,6 @@ class ChatFormat(Frozen):
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Decay = Literal["constant", "linear"]
-KINDS = ("text", "llm")
 
 
 class QuantumAttention(Frozen):
@@ -115,7 +115,7 @@ class Transformer(Frozen):
     @model_validator(mode="after")
     def _heads_divide(self) -> Transformer:
         if self.d_model % self.n_heads:
-            raise refuse(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
+            raise refusal(f"d_model divisible by n_heads; got {self.d_model} and {self.n_heads}")
         return self
 
 
@@ -148,9 +148,9 @@ class TextTask(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> TextTask:
         if self.batch_size > self.train_size:
-            raise refuse(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
+            raise refusal(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
         if self.family == "match" and self.n_classes > min(self.vocabulary, self.length - 1):
-            raise refuse(
+            raise refusal(
                 f"n_classes at most vocabulary and length - 1 for family match; got {self.n_classes} with vocabulary "
                 f"{self.vocabulary} and length {self.length}"
             )
@@ -203,11 +203,11 @@ class LanguageTask(Frozen):
     @model_validator(mode="after")
     def _enough_problems(self) -> Self:
         if self.n_answers > self.data.test_size:
-            raise refuse(f"n_answers at most data.test_size ({self.data.test_size}); got {self.n_answers}")
+            raise refusal(f"n_answers at most data.test_size ({self.data.test_size}); got {self.n_answers}")
         if self.data.train_size is not None and self.batch_size > self.data.train_size:
-            raise refuse(f"batch_size at most data.train_size ({self.data.train_size}); got {self.batch_size}")
+            raise refusal(f"batch_size at most data.train_size ({self.data.train_size}); got {self.batch_size}")
         if self.autocast is not None and self.dtype != "float32":
-            raise refuse(f"autocast with dtype float32 only; got {self.autocast} and {self.dtype}")
+            raise refusal(f"autocast with dtype float32 only; got {self.autocast} and {self.dtype}")
         return self
 
 
@@ -218,9 +218,9 @@ def _kind(task: Any) -> Any:
 def _known(task: Any) -> Any:
     """pydantic's own message would name neither the field nor what came."""
     if not isinstance(task, dict | BaseModel):
-        raise refuse("a TextTask or a LanguageTask")
-    if _kind(task) not in KINDS:
-        raise refuse(f"kind 'text' or 'llm'; got {_kind(task)!r}")
+        raise refusal("a TextTask or a LanguageTask")
+    if _kind(task) not in TASK_KINDS:
+        raise refusal(f"kind 'text' or 'llm'; got {_kind(task)!r}")
     return task
 
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from qsgd_ray.config import Curve, Limits, StudyError, one_line
+from qsgd_ray.config import Curve, Limits, StudyError, validation_message
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.storage import Storage, StorageError, storage_at
 
 SCHEMA_VERSION = "2"
@@ -147,7 +148,7 @@ class LimitsResults:
         try:
             limits, made_with = Limits.model_validate_json(told), json.loads(provenance)
         except ValidationError as error:
-            raise StudyError(f"{self.path}: {one_line(error)}") from None
+            raise StudyError(f"{self.path}: {validation_message(error)}") from None
         except json.JSONDecodeError as error:
             raise StudyError(
                 f"DIR: got {self.path}, whose provenance.json is broken ({error}); allowed: a study's "
@@ -172,9 +173,8 @@ class LimitsResults:
         except StorageError:
             raise
         except (pa.ArrowInvalid, OSError, IndexError) as error:
-            told = " ".join(str(error).split())
             raise StudyError(
-                f"DIR: got {self.storage.place(f'sizes/{file}')}, which cannot be read ({told}); "
+                f"DIR: got {self.storage.place(f'sizes/{file}')}, which cannot be read ({one_line(error)}); "
                 "allowed: the row of a measured size"
             ) from None
 

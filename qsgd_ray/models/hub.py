@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import one_line
 
 TIMEOUT_S = 3.0
 
@@ -33,7 +34,7 @@ def load_from_hub(field: str, name: str, get: Callable[[bool], T], instead: str)
         try:
             return get(False)
         except OSError as error:
-            why_not = _one_line(error)
+            why_not = one_line(error, limit=200)
     raise StudyError(
         f"{field}: got {name!r}, which is not in the Hugging Face cache of this machine, and {endpoint} does not give "
         f"it ({why_not}); allowed: what `hf download` has fetched (gated: after `hf auth login`), or {instead}"
@@ -53,10 +54,5 @@ def _endpoint() -> tuple[str, str | None]:
     except urllib.error.HTTPError:
         pass  # Whatever it says, it answers.
     except OSError as error:
-        return constants.ENDPOINT, _one_line(getattr(error, "reason", error))
+        return constants.ENDPOINT, one_line(getattr(error, "reason", error), limit=200)
     return constants.ENDPOINT, None
-
-
-def _one_line(error: object) -> str:
-    told = " ".join(str(error).split())
-    return told if len(told) <= 200 else f"{told[:200]} ..."

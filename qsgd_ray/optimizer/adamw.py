@@ -119,7 +119,7 @@ class SuperpositionalAdamW(torch.optim.AdamW):
                 noise=noise,
             )
         except ValidationError as error:
-            raise ValueError(config.one_line(error)) from None
+            raise ValueError(config.validation_message(error)) from None
         for name in config.Perturbation.model_fields:
             if isinstance(getattr(perturbation, name), SPACES):
                 raise ValueError(f"Perturbation.{name}: got a space; allowed: a value")

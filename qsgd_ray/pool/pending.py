@@ -13,6 +13,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, Ray
 from torch import Tensor
 
 from qsgd_ray.circuits.errors import CircuitError, CircuitsLost
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.pool._metrics import PoolMetrics
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._transport import Answer, AtWork, Line, LineBroken
@@ -83,7 +84,7 @@ class Part:
                 self._actors.hang_up(self._member, self._line)
                 self._actors.lose(self._member)
                 # Ray's words may be pages long; the last line is the cause.
-                told = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+                told = one_line(error, part="last")
                 whys[f"a circuit actor was lost and could not be restarted: {told}"] = error
                 if isinstance(error, ActorUnavailableError | LineBroken):
                     lost_until = lost_until or time.monotonic() + self._actors.timeout_s

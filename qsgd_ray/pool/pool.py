@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._autoscaler import Keeper
 from qsgd_ray.pool._autoscaler_policy import PoolSize
@@ -82,7 +83,7 @@ class CircuitPool:
             ray.get(ready)
         except RayActorError as error:
             # Ray's words are pages long; the last line is the cause.
-            raise CircuitsLost(f"a circuit actor does not start: {str(error).strip().splitlines()[-1]}") from None
+            raise CircuitsLost(f"a circuit actor does not start: {one_line(error, part='last')}") from None
         self._keeper.all_answer()
 
     def backend(self) -> PoolBackend:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
 from qsgd_ray.storage import Storage, StorageError
@@ -109,9 +110,8 @@ def read_files(storage: Storage, table: str, names: Sequence[str]) -> pa.Table:
         except (StorageError, FileNotFoundError):
             raise
         except (pa.ArrowException, OSError) as error:
-            told = " ".join(str(error).split())
             raise StudyError(
-                f"DIR: got {storage.place(f'{table}/{name}')}, which cannot be read ({told}); "
+                f"DIR: got {storage.place(f'{table}/{name}')}, which cannot be read ({one_line(error)}); "
                 "allowed: the rows of a trial"
             ) from None
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import one_line
 
 # pyarrow's S3 client waits forever for a server that takes the connection and is silent (26.0.1, 2026-11-23).
 FIRST_ANSWER_TIMEOUT_S = 20
@@ -285,7 +286,7 @@ class ObjectStore:
         except TimeoutError:
             raise StorageError(f"{self}: no answer within {limit} s") from None
         except (OSError, ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
-            raise StorageError(_one_line(error)) from None
+            raise StorageError(_reason(error)) from None
         self._answered = True
         return found
 
@@ -301,8 +302,6 @@ class ObjectStore:
         return self._connected
 
 
-def _one_line(error: Exception) -> str:
-    """What went wrong, without the number of the request and without the lines after the first few words."""
-    told = " ".join(str(error).split())
-    told = re.sub(r" \(Request ID: [^)]*\)", "", told)
-    return told if len(told) <= 300 else f"{told[:300]} ..."
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the number of the request."""
+    return one_line(re.sub(r"\s+\(Request ID: [^)]*\)", "", str(error)), limit=300)

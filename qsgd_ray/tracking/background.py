@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
@@ -103,4 +104,4 @@ def _open(one: _Tracked) -> None:
 
 
 def _told(name: str, why: str) -> str:
-    return f"--track {name}: {' '.join(why.split())}; no row is missing for that"
+    return f"--track {name}: {one_line(why)}; no row is missing for that"

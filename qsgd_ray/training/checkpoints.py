@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.storage import Storage, StorageError
@@ -143,7 +144,7 @@ class Checkpoints:
         except (Exception, CheckpointException) as error:  # torch's is no Exception
             if self._replica.rank == 0:
                 self._mark_unread(name)
-            told = " ".join(str(error).split())[:300]
+            told = one_line(error)[:300]
             raise StorageError(
                 f"{self._storage.place(f'{self._folder}/{name}')}: broken checkpoint ({told})"
             ) from error

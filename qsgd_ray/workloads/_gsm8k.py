@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.workload import Split, WordProblems
 from qsgd_ray.models.hub import load_from_hub
 from qsgd_ray.random_keys import named_seed
@@ -108,4 +109,4 @@ def _table(file: Path) -> list[Any]:
 
         return list(parquet.read_table(file).to_pylist())
     except (ValueError, OSError) as error:  # ArrowInvalid and JSONDecodeError are ValueErrors
-        raise StudyError(f"path: {file} cannot be read ({' '.join(str(error).split())[:200]})") from None
+        raise StudyError(f"path: {file} cannot be read ({one_line(error)[:200]})") from None

@@ -23,7 +23,6 @@ from qsgd_ray.config import (
     Transformer,
     Uniform,
     WordProblems,
-    one_line,
     study_from_tree,
 )
 from qsgd_ray.config.loading import with_overrides
@@ -200,7 +199,7 @@ def test_a_missing_field_is_named():
 def test_a_part_built_in_a_study_file_names_its_class():
     with pytest.raises(ValidationError) as error:
         Perturbation(source="sine", lambda_=-1)
-    assert one_line(error.value).startswith("Perturbation.lambda_: got -1; allowed: a number >= 0")
+    assert str(error.value).startswith("Perturbation.lambda_: got -1; allowed: a number >= 0")
 
 
 @pytest.mark.parametrize("space", [LogUniform, Uniform])

@@ -26,6 +26,7 @@ from qsgd_ray.circuits.backends.shots import generator
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec, parameter_columns
 from qsgd_ray.config.circuit import Readout
+from qsgd_ray.config.errors import one_line
 
 # Of each circuit: the numbers that are asked for; the probabilities of all basis states; how often each was measured.
 Saves = Literal["answer", "weights", "counts"]
@@ -288,11 +289,10 @@ def _saved(job: Job) -> list[dict[str, Any]]:
     try:
         result = job.result()
     except Exception as error:
-        told = str(error).strip().splitlines()
-        raise CircuitError(f"backend aer: {type(error).__name__}: {told[0] if told else ''}") from error
+        raise CircuitError(f"backend aer: {type(error).__name__}: {one_line(str(error), part='first')}") from error
     # AerSimulator.run tells it in an object, Aer's C++ in a dictionary of the same names.
     output = result if isinstance(result, dict) else result.to_dict()
     if not output["success"]:
         told = next((one["status"] for one in output["results"] if not one["success"]), output["status"])
-        raise CircuitError(f"backend aer: {' '.join(str(told).split())}")
+        raise CircuitError(f"backend aer: {one_line(told)}")
     return [one["data"] for one in output["results"]]

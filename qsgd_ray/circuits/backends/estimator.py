@@ -18,6 +18,7 @@ from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angle
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec, parameter_columns
 from qsgd_ray.config.circuit import Readout
+from qsgd_ray.config.errors import one_line
 
 # The weight of the first basis states is a sum of 2**n Pauli strings, all measured in one basis.
 MOST_QUBITS_OF_A_WEIGHT = 12
@@ -120,8 +121,7 @@ class _Job:
 
 
 def _told(error: Exception) -> CircuitError:
-    lines = str(error).strip().splitlines()
-    return CircuitError(f"backend estimator: {type(error).__name__}: {lines[0] if lines else ''}")
+    return CircuitError(f"backend estimator: {type(error).__name__}: {one_line(str(error), part='first')}")
 
 
 def _observables(spec: CircuitSpec, readout: Readout) -> list[Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qsgd_ray.config.errors import one_line
+
 log = logging.getLogger(__name__)
 
 _kernels: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -24,8 +26,7 @@ def compiled_answer(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return _kernels[function](*arguments)
     except RuntimeError as error:  # a missing compiler shows itself at the first call, under several names
-        reason = str(error).strip().splitlines()
-        log.warning("torch.compile failed, evaluated without it: %s", reason[0] if reason else type(error).__name__)
+        log.warning("torch.compile failed, evaluated without it: %s", one_line(error, part="first"))
         _kernels[function] = lambda *_: None
         return None
 

@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from qsgd_ray.config.errors import one_line
+
 log = logging.getLogger(__name__)
 
 # Not -ffast-math: NaN and infinity are answers. Without errno and traps, sqrt and rint become single instructions.
@@ -73,5 +75,4 @@ def _compiler() -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    said = getattr(error, "stderr", None) or str(error)
-    return next((line for line in str(said).splitlines() if line.strip()), type(error).__name__)
+    return one_line(getattr(error, "stderr", None) or error, part="first")
