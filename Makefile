@@ -1,15 +1,19 @@
 # Two commands on a fresh machine: `make study` and `make test`. Each sets up .venv where it is missing or outdated.
+# `make check` is lint, types, documentation and the quick tests; `make test-all` is every test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test llm lint check format clean
+.PHONY: study test test-all llm lint docs check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
 
 test: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not ray and not kill and not slow and not bench"
+
+test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 # Fine-tuning on word problems, and what it wants: the data's generator (needs a C compiler) and a small model (98 MB).
@@ -23,13 +27,18 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/python tools/lint_docstrings.py
 
-check: lint
+docs: $(READY)
+	$(BIN)/python tools/file_index.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: lint docs
 	$(BIN)/mypy qsgd_ray
 	$(MAKE) --no-print-directory test
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python tools/file_index.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -39,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) results site .mypy_cache .pytest_cache .ruff_cache
