@@ -1,23 +1,50 @@
-"""What a training consists of, and how far it is."""
+"""State of a training: the parts that train, and the counts of its progress.
+
+A trial and a workload come in, the model, its optimizer and its schedules go out, as this process holds them.
+Checkpoints write both, `Parts` and `Progress`, and read them back.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
+from qsgd_ray.config.trial import Trial
+from qsgd_ray.optimizer import LambdaSchedule, make_optimizer
+from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import Measurement
+from qsgd_ray.random_keys import text_seed
+from qsgd_ray.training.hardware import reset_peak_memory
+from qsgd_ray.training.replica import Replica, distribute, full_tensor
+from qsgd_ray.workloads import Workload
 
 
 @dataclass
 class Progress:
-    """How far a training is. `loss_sum`: of this replica's losses since the last measurement, a float64 scalar."""
+    """Counts and sums of a training so far.
+
+    Attributes:
+        loss_sum: float64 scalar on the device, sum of this replica's losses since the last measurement, nats.
+        step: optimizer steps taken.
+        moved: True where the checkpoint was written by another number of processes.
+        wall_s: seconds of training, evaluation and the writing of checkpoints excluded.
+        evaluation_s: seconds of evaluation on the validation split.
+        n_tokens: tokens that went through the model, over all replicas; 0: not counted.
+        model_flops: floating point operations of the model's mathematics, over all replicas; 0: not counted.
+        measurements: one for each epoch that has ended.
+    """
 
     loss_sum: Tensor
     step: int = 0
-    moved: bool = False  # to another number of processes
+    moved: bool = False
     wall_s: float = 0.0
     evaluation_s: float = 0.0
     n_tokens: int = 0
@@ -27,9 +54,66 @@ class Progress:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training consists of; `restore` writes into these very objects."""
+    """Objects that a training consists of; a checkpoint restores into these very objects.
+
+    Attributes:
+        model: the bare model, its tensors whole or in shards.
+        network: the module that a step calls: `model` itself, or `model` in DistributedDataParallel.
+        trained: the parameters that the optimizer has, in the order of the model.
+        optimizer: the arm's.
+        schedules: of the learning rate and of lambda, stepped after the optimizer; with `state_dict` and
+            `load_state_dict`, as torch's schedulers have.
+        scaler: scales the loss where the workload asks for it (float16), else does nothing.
+    """
 
     model: nn.Module
+    network: nn.Module
+    trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
-    schedules: list[Any]  # with state_dict and load_state_dict, as torch's schedulers
+    schedules: list[Any]
     scaler: torch.amp.GradScaler
+
+
+def make_parts(trial: Trial, workload: Workload, circuits: CircuitBackend | None, replica: Replica) -> Parts:
+    """Build the parts of a training, and seed torch's global generator, which draws dropout.
+
+    Weights follow from the trial's seed alone. Dropout follows from the seed and the rank.
+    """
+    torch.manual_seed(text_seed(f"dropout {trial.seed} {replica.rank}"))
+    reset_peak_memory(replica.device)
+    model = workload.make_model(trial.seed)
+    network = distribute(model, replica)
+    if replica.world_size > 1:
+        circuits = ReplicatedBackend(circuits) if circuits is not None else None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # In every epoch, however short, the perturbation of some step is measured (protocol, rule 13).
+    telemetry_every = min(TELEMETRY_EVERY, workload.steps_per_epoch)
+    optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed, telemetry_every)
+    schedules = _schedules(trial, workload, optimizer)
+    scaler = torch.amp.GradScaler(replica.device_type, enabled=workload.scales_loss)
+    return Parts(model, network, trained, optimizer, schedules, scaler)
+
+
+def _schedules(
+    trial: Trial, workload: Workload, optimizer: torch.optim.Optimizer
+) -> list[LambdaSchedule | LRScheduler]:
+    """Return the schedules of a trial: the learning rate's, alike in all arms, and lambda's, where there is any."""
+    total_steps = trial.epochs * workload.steps_per_epoch
+    schedules: list[LambdaSchedule | LRScheduler] = []
+    if workload.rate != CONSTANT_RATE:
+        schedules.append(LambdaLR(optimizer, lambda step: workload.rate.factor(step, total_steps)))
+    if (perturbation := trial.arm.perturbation) is not None:
+        schedules.append(LambdaSchedule(optimizer, perturbation.schedule, total_steps))
+    return schedules
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 over the bytes of all parameters in their order: equal if and only if every bit is.
+
+    If the model is in shards, every replica must call it, as each gathers the others' shards.
+    """
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        flat = full_tensor(parameter.detach()).cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(flat.numpy().tobytes())
+    return digest.hexdigest()

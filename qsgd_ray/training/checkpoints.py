@@ -70,7 +70,7 @@ class Checkpoints:
         self._replica, self._group = replica, group
         self._writing: Future[None] | None = None
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Is there to be one after this step?"""
         return step % self._every == 0
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.workloads._chat import encode_prompts
 from qsgd_ray.workloads._problem import Problem, final_number
+from qsgd_ray.workloads.protocol import check_rank
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def generate_answers(
     batch, logits differ in their last bits from those of a prompt alone, which decides between two equally likely
     tokens. StudyError: a wrong rank, or as `encode_prompts`.
     """
-    if not 0 <= rank < world_size:
-        raise StudyError(f"rank: got {rank} of world_size {world_size}; allowed: 0 <= rank < world_size")
+    check_rank(rank, world_size)
     places = list(range(len(problems)))[rank::world_size]
     prompts = dict(zip(places, encode_prompts([problems[n].question for n in places], tokenizer, form), strict=True))
     by_length = sorted(places, key=lambda place: len(prompts[place]))

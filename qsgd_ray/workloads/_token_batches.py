@@ -16,6 +16,7 @@ from torch import Tensor
 from qsgd_ray.config import StudyError
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads._chat import IGNORED, Example
+from qsgd_ray.workloads.protocol import check_rank
 
 
 class TokenBatch(NamedTuple):
@@ -78,7 +79,7 @@ class TokenBatches:
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[TokenStep]:
         """This rank's part of each step of the epoch, from step `start` (from 0) on. StudyError: no such part."""
-        _check_rank(rank, world_size)
+        check_rank(rank, world_size)
         if world_size > self.batch_size:
             raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({self.batch_size})")
         if not 0 <= start <= self.steps_per_epoch:
@@ -99,7 +100,7 @@ class TokenBatches:
 
         All ranks get equally many batches; where there is nothing left for one, none of its tokens counts.
         """
-        _check_rank(rank, world_size)
+        check_rank(rank, world_size)
         return self._batches(range(len(self.sequences)), rank, world_size, batch_size)
 
     def _batches(self, places: Sequence[int], rank: int, world_size: int, size: int) -> Iterator[TokenBatch]:
@@ -151,8 +152,3 @@ def collate(sequences: Sequence[Sequence[Example]], *, pad_id: int, packed: bool
 
 def _n_tokens(sequence: Sequence[Example]) -> int:
     return sum(int((example.labels[1:] != IGNORED).sum()) for example in sequence)
-
-
-def _check_rank(rank: int, world_size: int) -> None:
-    if not 0 <= rank < world_size:
-        raise StudyError(f"rank: got {rank} of world_size {world_size}; allowed: 0 <= rank < world_size")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.places import ROOT
 from support.processes import STARTS_RAY_S
-from support.small_problems import a_language_task
+from support.small_tasks import a_language_task
 
 from qsgd_ray.bench import train
 

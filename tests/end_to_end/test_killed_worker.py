@@ -11,7 +11,7 @@ import pytest
 import ray
 from support.processes import name_of
 from support.sites import numbered_trial, rows_of, site_of, timeless
-from support.small_problems import a_language_task
+from support.small_tasks import a_language_task
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import Perturbation, Resources

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.places import STUDIES
-from support.small_problems import a_language_task
+from support.small_tasks import a_language_task
 from support.small_study import a_study
 
 from qsgd_ray.analysis.study_analysis import analyse

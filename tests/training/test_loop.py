@@ -11,7 +11,8 @@ from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.config import Perturbation
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.training.loop import fingerprint, run, train
+from qsgd_ray.training._state import fingerprint
+from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from support.small_problems import some_problems
+from support.small_tasks import some_problems
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat

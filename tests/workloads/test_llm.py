@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from support.small_problems import a_language_task
+from support.small_tasks import a_language_task
 from support.trainings import without_times
 from torch.nn.utils import clip_grad_norm_
 
@@ -16,7 +16,8 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import AnswerCounts, Ending, Outcome
 from qsgd_ray.results.schema import trial_row
-from qsgd_ray.training.loop import fingerprint, run, train
+from qsgd_ray.training._state import fingerprint
+from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import llm, make_workload
 from qsgd_ray.workloads._chat import encode

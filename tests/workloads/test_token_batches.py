@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_problems import some_problems
+from support.small_tasks import some_problems
 
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import ChatFormat

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from support.small_problems import some_problems
+from support.small_tasks import some_problems
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
