@@ -17,50 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsgd_ray.optimizer.coordinates import Part
-from qsgd_ray.optimizer.native.compiler import library
-
-SOURCE = r"""
-#include <cstdint>
-#include <cstring>
-
-#if defined(__x86_64__) && !defined(__FMA__)
-#error "a processor without fused multiplication and addition"
-#endif
-
-extern "C" void gather(const float *const *from, const int64_t *sizes, int64_t n, float *to) {
-  for (int64_t i = 0; i < n; to += sizes[i++])
-    if (from[i]) std::memcpy(to, from[i], 4 * sizes[i]);
-    else std::memset(to, 0, 4 * sizes[i]);
-}
-
-extern "C" void put(float *const *to, const int64_t *sizes, int64_t n, const float *values) {
-  for (int64_t i = 0; i < n; values += sizes[i++])
-    if (to[i]) std::memcpy(to[i], values, 4 * sizes[i]);
-}
-
-extern "C" int same(const float *const *here, const int64_t *sizes, int64_t n, const float *values) {
-  for (int64_t i = 0; i < n; values += sizes[i++])
-    if (here[i] && std::memcmp(here[i], values, 4 * sizes[i])) return 0;
-  return 1;
-}
-
-// As torch has it: one rounding.
-extern "C" void add(float *const *to, const int64_t *sizes, int64_t n, const float *values, const float *times) {
-  for (int64_t i = 0; i < n; values += sizes[i++])
-    if (to[i] && times[i] != 0)
-      for (int64_t j = 0; j < sizes[i]; j++) to[i][j] = __builtin_fmaf(times[i], values[j], to[i][j]);
-}
-
-// The product in double, rounded once to float, as torch has it of tensors of these types.
-extern "C" void add_product(float *const *to, const int64_t *sizes, int64_t n, const double *values,
-                            const float *const *by, const float *times) {
-  for (int64_t i = 0; i < n; values += sizes[i++])
-    if (to[i] && by[i] && times[i] != 0)
-      for (int64_t j = 0; j < sizes[i]; j++)
-        to[i][j] = __builtin_fmaf(times[i], (float)(values[j] * by[i][j]), to[i][j]);
-}
-"""
-
+from qsgd_ray.optimizer.native.compiler import library, source
 
 # Types whose memory is what it seems; others may be DTensors, or stand for something else.
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -202,7 +159,7 @@ def address(array: NDArray[Any]) -> int:
 
 
 class Kernels:
-    """What `SOURCE` has, of addresses as plain numbers."""
+    """The functions of native/gather.cpp; addresses go in as plain numbers."""
 
     def __init__(self, loaded: ctypes.CDLL) -> None:
         places = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
@@ -217,7 +174,7 @@ class Kernels:
 
 def native_kernels() -> Kernels | None:
     """What NativePlaces calls; None, and one line in the log, where they cannot be compiled."""
-    loaded = library(SOURCE)
+    loaded = library(source("gather.cpp"))
     return None if loaded is None else Kernels(loaded)
 
 

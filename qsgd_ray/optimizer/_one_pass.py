@@ -20,8 +20,7 @@ from torch.autograd.graph import increment_version
 
 from qsgd_ray.config import Direction, Formula, Placement
 from qsgd_ray.optimizer._adam import Piece
-from qsgd_ray.optimizer.native.adam_kernel import SOURCE
-from qsgd_ray.optimizer.native.compiler import library
+from qsgd_ray.optimizer.native.compiler import library, source
 from qsgd_ray.optimizer.signals import KernelSignal
 
 _PIECE = struct.Struct("@5P2q")
@@ -110,7 +109,7 @@ def _plain(x: Tensor, size: int) -> bool:
 
 
 def _kernel(name: str, rule: Rule) -> Callable[..., None] | None:
-    built = library(SOURCE, *sorted(word.upper() for word in rule))
+    built = library(source("adam_step.cpp"), *sorted(word.upper() for word in rule))
     return None if built is None else getattr(built, name)
 
 

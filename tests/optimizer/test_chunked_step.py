@@ -1,20 +1,18 @@
 """Every coordinate in one pass by the kernel: what goes chunk by chunk in float64, within float32's rounding."""
 
-import shutil
 from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.optimizers import flat
+from support.optimizers import NEEDS_COMPILER, flat
 
 from qsgd_ray.optimizer import SuperpositionalAdamW, adamw
 from qsgd_ray.optimizer import _chunked_step as by_runs
 from qsgd_ray.optimizer.native import compiler as native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
-compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def stepped(parameters, own=0.5, steps=10, **options):
 FLOAT32, FLOAT64 = [torch.float32] * len(SHAPES), [torch.float64] * len(SHAPES)
 
 
-@compiled
+@NEEDS_COMPILER
 @settings(max_examples=60)
 @given(
     source=st.sampled_from(["sine", "gradient", "random_sign", "shuffled"]),
@@ -75,14 +73,14 @@ def test_the_kernel_takes_the_chunks_step_within_rounding(chunk, own, **options)
         assert group == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-@compiled
+@NEEDS_COMPILER
 def test_all_pieces_of_a_step_go_in_one_call_but_those_without_perturbation(kernels):
     stepped(parameters_of(FLOAT32))
     stepped(parameters_of(FLOAT32), own=0.0)
     assert kernels == [4] * 10 + [3] * 10  # the empty parameter has no run
 
 
-@compiled
+@NEEDS_COMPILER
 def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
     mixed = [torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float32]
     found, _ = stepped(parameters_of(mixed), source="random_sign")

@@ -1,19 +1,16 @@
 """Coordinates here and there: the C++ loop does what torch's operations do, bit for bit."""
 
-import shutil
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.optimizers import NEEDS_COMPILER
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer import _layout as layout
 from qsgd_ray.optimizer._gather import NativePlaces, Times, TorchPlaces, Where, fit_native, native_kernels
 from qsgd_ray.optimizer.coordinates import Part
 from qsgd_ray.optimizer.native import compiler as native
-
-compiled = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
 
 
 @st.composite
@@ -32,7 +29,7 @@ def places(draw):
     return tensors, parts, place
 
 
-@compiled
+@NEEDS_COMPILER
 @given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)))
 def test_both_ways_read_add_and_put_the_same_bits(drawn, factor, which):
     tensors, parts, length = drawn
@@ -52,7 +49,7 @@ def test_both_ways_read_add_and_put_the_same_bits(drawn, factor, which):
         assert tensor is twin is None or torch.equal(tensor, twin)
 
 
-@compiled
+@NEEDS_COMPILER
 @given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)), st.data())
 def test_a_product_is_added_as_torch_adds_it_rounded(drawn, factor, which, data):
     tensors, parts, length = drawn
@@ -73,7 +70,7 @@ def test_a_product_is_added_as_torch_adds_it_rounded(drawn, factor, which, data)
         assert tensor is twin is None or torch.equal(tensor, twin)
 
 
-@compiled
+@NEEDS_COMPILER
 @given(places(), st.data())
 def test_what_lies_there_is_told_from_anything_else(drawn, data):
     tensors, parts, _ = drawn

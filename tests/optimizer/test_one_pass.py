@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.optimizers import NEEDS_COMPILER
 
 from qsgd_ray.optimizer._adam import Piece
 from qsgd_ray.optimizer._one_pass import Rule, Squares, direction_squares, fits, one_pass
 from qsgd_ray.optimizer.native import compiler as native
 
-pytestmark = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="there is no C++ compiler")
+pytestmark = NEEDS_COMPILER
 
 SINE = Rule("sine")
 FAR = Rule("sine", "adamw", "moments", "preconditioned")
@@ -250,9 +251,3 @@ def test_without_a_compiler_nothing_is_done_and_one_line_said(monkeypatch, caplo
     [line] = [record.message for record in caplog.records]
     assert line.startswith("no C++ kernel, done without it: ")
     assert said in line
-
-
-def test_what_the_compiler_says_is_told(monkeypatch, caplog):
-    monkeypatch.setattr(native, "_libraries", {})
-    assert native.library("nonsense") is None
-    assert "error" in caplog.text

@@ -1,9 +1,16 @@
 """Parameters and gradients for an optimizer, and its naive twin."""
 
+import shutil
+
+import pytest
 import torch
 
+from qsgd_ray.optimizer.native import compiler
 from support import reference_optimizer as reference
 
+NEEDS_COMPILER = pytest.mark.skipif(
+    not any(map(shutil.which, compiler._COMPILERS)), reason="there is no C++ compiler on the path"
+)
 SHAPES = ((3, 4), (5,), (2, 1), (1,))
 KERNELS = ({"fused": True}, {"foreach": True}, {"foreach": False})
 

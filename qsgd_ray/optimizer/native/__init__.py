@@ -1,1 +1,1 @@
-"""C++ kernels of the optimizer, compiled on first use."""
+"""C++ kernels of the optimizer: adam_step.cpp and gather.cpp, compiled on first use by compiler.py."""

@@ -1,7 +1,7 @@
-"""C++ in, a loaded library out, by the machine's own compiler; None where there is none.
+"""Compile C++ with the machine's own compiler and load it; do without where that fails.
 
-For what torch.compile does, at a twentieth of its time and of its cost a call. Nothing is kept on disk: a source of a
-hundred lines takes 0.4 s, and a cache would have to tell apart processors, compilers and owners.
+It does what torch.compile does, at a twentieth of its time and of its cost a call. Nothing is cached on disk: a source
+of a hundred lines compiles in 0.4 s, and a cache would have to tell processors, compilers and owners apart.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from qsgd_ray.config.errors import one_line
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Not -ffast-math: NaN and infinity are answers. Without errno and traps, sqrt and rint become single instructions.
 # Without contraction, a loop's rounding is as it is written: the same bits in every variant and on every processor.
-FLAGS = (
+_FLAGS = (
     "-O3",
     "-march=native",
     "-fno-math-errno",
@@ -32,47 +33,62 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-# Of a model, from so many coordinates on, a kernel is worth half a second of compiling: each saves 2 to 3 ns a step.
+# A model of this many coordinates is worth half a second of compiling: a kernel saves 2 to 3 ns a step for each.
 NATIVE_FROM = 2**20
-COMPILERS = ("c++", "g++", "clang++")
-TIMEOUT_S = 120
+_COMPILERS = ("c++", "g++", "clang++")
+_TIMEOUT_S = 120
 
 _libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
 
 
-def library(source: str, *definitions: str) -> ctypes.CDLL | None:
-    """The source as compiled with -D of the definitions; None, and one line in the log, where that fails.
+@cache
+def source(name: str) -> str:
+    """Return the text of a C++ file of this folder, as "gather.cpp"."""
+    return Path(__file__).with_name(name).read_text()
 
-    Once a process and set of definitions. $CXX names the compiler, else the first that is found of `COMPILERS`.
+
+def library(text: str, *definitions: str) -> ctypes.CDLL | None:
+    """Compile C++ and load it, once a process for each source and set of definitions.
+
+    Args:
+        text: the C++ source (see `source`). Its functions are `extern "C"`.
+        definitions: macros to define (`-D`), as "SINE".
+
+    Returns:
+        The loaded library; None, after one warning in the log, where it cannot be compiled. $CXX names the compiler;
+        without it the first of c++, g++ and clang++ that is on the path is taken.
     """
-    key = (source, definitions)
+    key = (text, definitions)
     if key not in _libraries:
         try:
-            _libraries[key] = _built(source, definitions)
+            _libraries[key] = _built(text, definitions)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            log.warning("no C++ kernel, done without it: %s", _reason(error))
+            _log.warning("no C++ kernel, done without it: %s", _reason(error))
             _libraries[key] = None
     return _libraries[key]
 
 
-def _built(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
+def _built(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="qsgd_ray_") as folder:
-        text, binary = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        text.write_text(source)
-        command = [*_compiler(), *FLAGS, *(f"-D{one}" for one in definitions), str(text), "-o", str(binary)]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
-        # Its OpenMP is torch's: what torch has loaded comes first when names are looked up.
+        source_file, binary = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
+        source_file.write_text(text)
+        macros = [f"-D{definition}" for definition in definitions]
+        command = [*_compiler(), *_FLAGS, *macros, str(source_file), "-o", str(binary)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        # Its OpenMP is torch's: libraries that torch has loaded come first when symbols are looked up.
         return ctypes.CDLL(str(binary))
 
 
 def _compiler() -> list[str]:
+    """Return the compiler's command, from $CXX or the path; FileNotFoundError where there is none."""
     if named := shlex.split(os.environ.get("CXX", "")):
         return named
-    found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
-    if found is None:
-        raise FileNotFoundError(f"none of {', '.join(COMPILERS)} is on the path")
-    return [found]
+    path = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
+    if path is None:
+        raise FileNotFoundError(f"none of {', '.join(_COMPILERS)} is on the path")
+    return [path]
 
 
 def _reason(error: Exception) -> str:
+    """Return the first line that the compiler wrote, or that the error says."""
     return one_line(getattr(error, "stderr", None) or error, part="first")

@@ -1,13 +1,8 @@
-"""The C++ of optimizer/_one_pass.py: Adam's step with a perturbation, seven floats of memory traffic a coordinate.
+// Adam's step with a perturbation, seven floats of memory traffic a coordinate (optimizer/_one_pass.py).
+//
+// Compiled with -D of the rule: PAPER (else adamw), MOMENTS (else update), PRECONDITIONED (else gradient), and of the
+// source of s: SINE, GIVEN (else s = 1). _one_pass.py packs Piece and Settings, and reads Squares.
 
-Compiled with -D of the rule: PAPER (else adamw), MOMENTS (else update), PRECONDITIONED (else gradient), and of where
-s comes from: SINE, GIVEN (else s = 1). The structures are those that optimizer/_one_pass.py packs.
-"""
-
-from __future__ import annotations
-
-# The polynomial is sin(pi r) / r in r^2 for |r| <= 1/2: interpolated at 200 Chebyshev points of r^2, off by 3e-11.
-SOURCE = r"""
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -36,7 +31,7 @@ struct Squares {
   double q, adam;
 };
 
-struct Run {  // what one thread does at once
+struct Run {  // the work that one thread takes at a time
   const Piece *piece;
   int64_t from, size;
 };
@@ -48,7 +43,8 @@ static const int64_t LANES = 1 << 10;  // summed in float32, 64 to a lane of 16,
 static inline float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 
 // sin(pi x) within 2e-7 for |x| < 8; torch.sin of the rounded pi * x is within 1.4e-6 there.
-// With x = k + r, k the nearest whole number, it is (-1)^k sin(pi r).
+// With x = k + r, k the nearest whole number, it is (-1)^k sin(pi r). The polynomial is sin(pi r) / r in r^2 for
+// |r| <= 1/2: interpolated at 200 Chebyshev points of r^2, off by 3e-11.
 static inline float sin_pi(float x) {
   const float k = std::rint(x), r = x - k, y = r * r, half = 0.5f * k;
   float p = -0.00702838644352765f;
@@ -134,7 +130,8 @@ static Squares in_lanes(int64_t size, F part) {
   return sum;
 }
 
-// f(piece, from, size) of every run, by so many threads; its answers added up for each piece, always in one order.
+// Calls f(piece, from, size) for every run on that many threads. The sums of a piece are added in the order of its runs,
+// so that they do not depend on the number of threads.
 template <class F>
 static void over_runs(const Piece *pieces, int64_t n, int threads, Squares *squares, F f) {
   std::vector<Run> runs;
@@ -145,8 +142,8 @@ static void over_runs(const Piece *pieces, int64_t n, int threads, Squares *squa
   std::vector<Squares> sums(squares ? n_runs : 0);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && n_runs > 1)
   for (int64_t i = 0; i < n_runs; i++) {
-    const Squares found = f(*runs[i].piece, runs[i].from, runs[i].size);
-    if (squares) sums[i] = found;
+    const Squares sum = f(*runs[i].piece, runs[i].from, runs[i].size);
+    if (squares) sums[i] = sum;
   }
   if (!squares) return;
   std::fill(squares, squares + n, Squares{0, 0});
@@ -157,7 +154,7 @@ static void over_runs(const Piece *pieces, int64_t n, int threads, Squares *squa
   }
 }
 
-// One step of every piece. squares: null, or n of them to be written.
+// Takes one step of every piece. squares: null, or room for n of them.
 extern "C" void step(const Piece *pieces, int64_t n, const Settings *settings, int threads, Squares *squares) {
   over_runs(pieces, n, threads, squares, [=](const Piece &p, int64_t from, int64_t size) -> Squares {
     const Settings &o = settings[p.settings];
@@ -166,11 +163,10 @@ extern "C" void step(const Piece *pieces, int64_t n, const Settings *settings, i
   });
 }
 
-// The direction as m and v stand; nothing is written but squares.
+// Sums the squares of Adam's direction as m and v stand; writes nothing but squares.
 extern "C" void directions(const Piece *pieces, int64_t n, const Settings *settings, int threads, Squares *squares) {
   over_runs(pieces, n, threads, squares, [=](const Piece &p, int64_t from, int64_t size) -> Squares {
     const Settings &o = settings[p.settings];
     return in_lanes(size, [&](int64_t at, int64_t lanes) { return direction_run(p, from + at, lanes, o); });
   });
 }
-"""

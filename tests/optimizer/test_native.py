@@ -1,0 +1,31 @@
+"""C++ sources: part of the package, compiled once, done without where they cannot be."""
+
+import tomllib
+
+from support.optimizers import NEEDS_COMPILER
+from support.places import ROOT
+
+from qsgd_ray.optimizer.native import compiler
+
+
+def test_every_cpp_file_is_package_data():
+    package = ROOT / "qsgd_ray"
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["qsgd_ray"]
+    files = set(package.rglob("*.cpp"))
+    assert len(files) >= 2
+    assert files <= {file for pattern in patterns for file in package.glob(pattern)}
+
+
+@NEEDS_COMPILER
+def test_what_the_compiler_says_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(compiler, "_libraries", {})
+    assert compiler.library("nonsense") is None
+    assert "error" in caplog.text
+
+
+@NEEDS_COMPILER
+def test_a_source_is_compiled_once_for_each_set_of_definitions(monkeypatch):
+    monkeypatch.setattr(compiler, "_libraries", {})
+    first, other = (compiler.library(compiler.source("gather.cpp"), *macros) for macros in ((), ("OTHER",)))
+    assert first is not other
+    assert compiler.library(compiler.source("gather.cpp")) is first
