@@ -141,6 +141,81 @@ def test_analysis_and_reporting_see_tables_and_never_the_trainer(module):
     assert not {target for target in used(module) if room(target) in trainer}
 
 
+def public_names(module: str) -> dict[str, ast.stmt]:
+    """The classes, functions and constants of a file that have no underscore; none where the file has one."""
+    if any(word.startswith("_") for word in module.split(".")):
+        return {}
+    names: dict[str, ast.stmt] = {}
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return {name: node for name, node in names.items() if not name.startswith("_")}
+
+
+def names_taken() -> dict[str, set[str]]:
+    """By module, the names that files of other folders or a package's own `__init__` take from it."""
+    taken: dict[str, set[str]] = {module: set() for module in MODULES}
+    for user, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        aliases: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
+                source = node.module.removeprefix("qsgd_ray").lstrip(".")
+                for alias in node.names:
+                    inner = f"{source}.{alias.name}".lstrip(".")
+                    if inner in MODULES:
+                        aliases[alias.asname or alias.name] = inner
+                    elif source in MODULES and (folder(source) != folder(user) or path.name == "__init__.py"):
+                        taken[source].add(alias.name)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+                source = aliases[node.value.id]
+                if folder(source) != folder(user):
+                    taken[source].add(node.attr)
+    return taken
+
+
+TAKEN = names_taken()
+# Offered lazily by the package itself, as "room.module", "name" pairs in its table.
+FRONT = (PACKAGE / "__init__.py").read_text()
+
+
+def words(node: ast.AST) -> set[str]:
+    """The names in annotations, bases, aliases and signatures: what a public name shows of others."""
+    if isinstance(node, ast.FunctionDef):
+        parts: list[ast.AST | None] = [node.args, node.returns]
+    elif isinstance(node, ast.ClassDef):
+        fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+        parts = [*node.bases, *fields, *(part for method in methods for part in (method.args, method.returns))]
+    else:
+        parts = [node]
+    return {inner.id for part in parts if part for inner in ast.walk(part) if isinstance(inner, ast.Name)}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if public_names(module)])
+def test_a_name_that_only_its_room_needs_has_an_underscore(module):
+    """Needed are names that other folders take, those of the front door, and those in the signatures of these."""
+    names = public_names(module)
+    needed = {name for name in names if name in TAKEN[module] or f'"{name}"' in FRONT or name == "main"}
+    waiting = set(needed)
+    while waiting:
+        shown = words(names[waiting.pop()]) & set(names)
+        waiting |= shown - needed
+        needed |= shown
+    assert not sorted(set(names) - needed), f"{module}: give them an underscore, or a private file"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module])
+def test_what_is_private_is_used_in_its_folder_alone(module):
+    for target in used(module):
+        if any(word.startswith("_") for word in target.split(".")):
+            assert folder(target) == folder(module), f"{module} imports {target}"
+
+
 @pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]), ids=lambda path: path.name)
 def test_a_file_is_short(path):
     assert len(path.read_text().splitlines()) <= MOST_LINES, f"{path}: split it by idea"

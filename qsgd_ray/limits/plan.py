@@ -141,9 +141,7 @@ def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
 
 def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int) -> tuple[Prediction, Standing]:
     """Of one actor. An engine works through a batch chunk by chunk, so no more than a chunk has to be measured."""
-    chunk = min(
-        batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_per_chunk(spec.n_qubits)
-    )
+    chunk = min(batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_per_chunk(spec.n_qubits))
     try:
         of_chunk = costs.seconds(engine, spec, chunk)
     except ScalingError as error:
