@@ -1,8 +1,11 @@
 """Quantum attention (arXiv 2511.01918, Eq. 3 to 5): query, key, value come in; (softmax(S / sqrt(d)) + Phi(S)) V out.
 
-S = Q K^T, unscaled, enters the circuit as an angle: a_di = theta_di + S on every qubit of every layer. The circuit's
-response to it is a short Fourier series (circuits/fourier/series.py), so a layer simulates 9 circuits of 4 qubits and
-depth 2 whatever the batch, the heads and the length.
+S = Q K^T, unscaled, enters the circuit as an angle: a_di = theta_di + S on every qubit i of every layer d. The
+circuit's response to it is a short Fourier series (circuits/fourier/series.py), so an attention layer simulates 9
+circuits of 4 qubits and depth 2 whatever the batch, the number of heads and the length.
+
+Letters in shapes: b batch (any leading dimensions), h heads, q queries, k keys, e width of a head, v width of a value;
+of angles c circuits, d depth, n qubits, r rotations.
 """
 
 from __future__ import annotations
@@ -24,16 +27,48 @@ if TYPE_CHECKING:
 class QuantumAttention(nn.Module):
     """A drop-in for torch.nn.functional.scaled_dot_product_attention with learned circuit angles.
 
-    `spec`: the ansatz; None is the paper's (4 qubits, depth 2, Ry and Rz, CNOT chain). `readout`: "amplitude", the real
-    part of psi_0 + ... + psi_{n-1} (Eq. 4; simulators only), or "probability", |psi_0|^2 + ... + |psi_{n-1}|^2, which
-    can be measured. `n_heads`: a circuit for each of so many heads; None: one circuit for all. `phi` False: no circuit
-    and no parameter; every call is torch's own function's, bit for bit. `backend` answers the circuits (probabilities
-    only); None simulates them exactly. `dropout`: what drops weights, (weights, p) -> weights. `compiled`: evaluate the
-    series by torch.compile (see `FourierSeries`).
+    It computes (arXiv 2511.01918, Eq. 3 to 5)
 
-    The angles, (circuits, depth, n_qubits, rotations) in radians, start as normal draws of standard deviation 0.1 from
-    torch's global generator: near the circuit without rotations, and no two alike. ValueError: an unknown readout, a
-    number of heads below one, or amplitudes asked of a backend.
+        out = ( softmax(S / sqrt(e)) + Phi(S) ) V,                     S = Q K^T
+        Phi(x) = Re( psi_0(x) + ... + psi_{n-1}(x) )                   readout "amplitude" (Eq. 4)
+        Phi(x) = |psi_0(x)|^2 + ... + |psi_{n-1}(x)|^2                 readout "probability"
+
+    psi_k(x) is the k-th amplitude of the circuit `spec` on |0...0>, whose first rotation of every layer d and qubit i
+    turns by angles[c, d, i, 0] + x, the others by their angles alone. The paper leaves open how x enters, how a complex
+    amplitude becomes a weight, and what happens at masked positions; here Phi is zero there, so a causal model stays
+    causal.
+
+    Args:
+        spec: ansatz of the circuit; None: the paper's (4 qubits, depth 2, Ry and Rz on each, CNOT chain).
+        readout: "amplitude" as in the paper, which simulators alone can read, or "probability", which can be measured.
+        n_heads: number of circuits, one for each head, >= 1; None: one circuit for all heads.
+        phi: False: no circuit and no parameter; every call is torch's own function, bit for bit.
+        backend: answers the circuits, with shots, noise or a QPU where it has them, for readout "probability"; None:
+            exact simulation on the device of the angles.
+        dropout: drops weights, (weights, p) -> weights; default: torch's.
+        compiled: True: evaluate the series by torch.compile, which takes seconds at first (see `FourierSeries`).
+
+    Attributes:
+        angles: parameter, shape (c, d, n, r) in radians, c = `n_heads` or 1; absent where `phi` is False. Drawn from
+            torch's global generator with mean 0 and standard deviation 0.1: near the circuit without rotations, and no
+            two alike.
+
+    Raises:
+        ValueError: an unknown readout, a number of heads below one, or a backend with readout "amplitude".
+
+    Example:
+        >>> import torch
+        >>> from torch.nn import functional as F
+        >>> from qsgd_ray.models.attention import QuantumAttention
+        >>> query, key, value = torch.randn(3, 2, 4, 16, 8)  # batch 2, 4 heads, 16 tokens, width 8
+        >>> attention = QuantumAttention(n_heads=4)
+        >>> attention.angles.shape
+        torch.Size([4, 2, 4, 2])
+        >>> attention(query, key, value, is_causal=True).shape
+        torch.Size([2, 4, 16, 8])
+        >>> plain = F.scaled_dot_product_attention(query, key, value)
+        >>> torch.equal(QuantumAttention(phi=False)(query, key, value), plain)
+        True
     """
 
     INITIAL_STD = 0.1
@@ -62,14 +97,18 @@ class QuantumAttention(nn.Module):
         self.backend = backend
         self.dropout = dropout
         self.compiled = compiled
-        self._asked: FourierSeries | None = None
+        # Left by `run_circuits_together` for the next call.
+        self._prepared_series: FourierSeries | None = None
         if phi:
             self.angles = nn.Parameter(torch.randn(self.spec.angles_shape(n_heads or 1)) * self.INITIAL_STD)
 
     def series(self) -> FourierSeries:
-        """The response Phi of the circuits as they are now; this is where they run, unless `run_circuits_together` was."""
-        asked, self._asked = self._asked, None
-        return asked or fourier_series(self.spec, self.angles, self.readout, backend=self.backend)
+        """Return the response Phi to the angles as they are now.
+
+        The circuits run here, unless `run_circuits_together` has run them; its result is used once.
+        """
+        prepared, self._prepared_series = self._prepared_series, None
+        return prepared or fourier_series(self.spec, self.angles, self.readout, backend=self.backend)
 
     def forward(
         self,
@@ -82,14 +121,26 @@ class QuantumAttention(nn.Module):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """The arguments of torch's function, (..., n_heads, length, d) each, and its meaning of them.
+        """Mix values by softmax weights plus Phi; arguments as torch's function has them.
 
-        `scale` (None: 1 / sqrt(d)) divides in the softmax only. `attn_mask`: bool, True where attention is allowed, or
-        added to the scaled scores. What is masked (False, or the lowest number of its type and below) has weight and
-        Phi zero; a query that may attend nowhere gets zeros. `dropout_p`: each weight, the sum of softmax and Phi, is
-        dropped as torch drops softmax's alone; as there, whoever calls passes 0 outside training. In half precision
-        Phi is computed in float32 and then rounded. ValueError: is_causal together with a mask; heads that are not
-        `n_heads`.
+        Args:
+            query: shape (b, h, q, e), any real floating type; any number of leading dimensions.
+            key: shape (b, h, k, e).
+            value: shape (b, h, k, v).
+            attn_mask: shape that broadcasts to (b, h, q, k). bool: True where a query may attend; float: added to
+                the scaled scores, where -inf or the lowest number of its type forbids. Weight and Phi are zero at
+                forbidden places, and a query that may attend nowhere gets zeros. None: no mask.
+            dropout_p: probability with which each weight, the sum of softmax and Phi, is dropped, 0 to 1. As with
+                torch's function, the caller passes 0 outside training.
+            is_causal: True: a query sees the keys up to its own position.
+            scale: factor of S in the softmax, not in Phi; None: 1 / sqrt(e).
+            enable_gqa: True: keys and values have fewer heads, each shared by h / h_key query heads.
+
+        Returns:
+            Shape (b, h, q, v), type of `value`. In half precision Phi is computed in float32 and then rounded.
+
+        Raises:
+            ValueError: `is_causal` together with a mask, or a number of heads that is not `n_heads`.
         """
         if not self.phi:
             return F.scaled_dot_product_attention(
@@ -119,16 +170,16 @@ class QuantumAttention(nn.Module):
 
 
 def run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
-    """Run the circuits of several layers as one batch; the next call of each finds its own there.
+    """Run the circuits of several layers as one batch; the next call of each layer uses the result.
 
-    Small circuits cost what their operations cost to start, so two layers take little longer than one. Layers whose
-    spec, readout or backend differ from the first one's are left to themselves.
+    The time of small circuits is that of starting their operations, so two layers take little longer than one. Layers
+    whose spec, readout or backend differ from the first one's run their circuits by themselves.
     """
     alike = [
         attention
         for attention in dict.fromkeys(attentions)
         if attention.phi
-        and not hasattr(attention.angles, "to_local")  # in shards, they are whole within the layer only
+        and not hasattr(attention.angles, "to_local")  # in shards (FSDP2), angles are whole within the layer only
         and (attention.spec, attention.readout) == (attentions[0].spec, attentions[0].readout)
         and attention.backend is attentions[0].backend
     ]
@@ -139,11 +190,11 @@ def run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
     series = fourier_series(first.spec, angles, first.readout, backend=first.backend)
     parts = series.coefficients.split([len(attention.angles) for attention in alike])
     for attention, part in zip(alike, parts, strict=True):
-        attention._asked = FourierSeries(part)
+        attention._prepared_series = FourierSeries(part)
 
 
 def _masked(logits: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor | None:
-    """True where a query must not see a key; None where all see all."""
+    """Return a bool mask, True where a query must not see a key; None: all see all."""
     if attn_mask is None:
         if not is_causal:
             return None

@@ -22,17 +22,8 @@ if TYPE_CHECKING:
 
 # The name of the submodule that an attention layer gets.
 SUBMODULE = "quantum_attention"
-# What some models ask of an attention besides a mask; silently leaving it out would be another model.
-UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")
-
-
-def register_quantum_attention(name: str = "quantum") -> None:
-    """Make `attn_implementation=name` known to transformers, with the masks that sdpa gets (bool, True: attend)."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(name, attend)
-    AttentionMaskInterface.register(name, sdpa_mask)
+# Some models want these of an attention besides a mask; without them it would silently be another model.
+_UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")
 
 
 def add_quantum_attention(
@@ -48,10 +39,39 @@ def add_quantum_attention(
 ) -> list[QuantumAttention]:
     """Give every attention layer of a transformers model a `QuantumAttention`, and let the model use them.
 
-    The layers are the innermost modules whose class is called ...Attention. `per_head`: a circuit for each of the
-    config's num_attention_heads. Returns what was added, in the order of the model. ValueError: no such layer.
+    Each layer then computes (softmax(S / sqrt(e)) + Phi(S)) V with S = Q K^T (arXiv 2511.01918, Eq. 3 to 5) in place of
+    softmax attention; `QuantumAttention` has the equations. The layers are the innermost modules whose class name
+    contains "Attention". The model is changed in place; its other weights stay as they are.
+
+    Args:
+        model: a transformers model whose attention goes through `attn_implementation`.
+        spec: ansatz of the circuits; None: the paper's (4 qubits, depth 2, Ry and Rz on each, CNOT chain).
+        readout: "amplitude" (Eq. 4, simulators only) or "probability", which can be measured.
+        per_head: True: a circuit for each of the config's `num_attention_heads`; False: one circuit a layer.
+        phi: False: no circuit and no angles; the model is then the one with torch's softmax attention.
+        backend: answers the circuits, for readout "probability"; None: exact simulation.
+        compiled: True: evaluate the response by torch.compile, which takes seconds at first.
+        name: the name under which transformers knows this attention; the model's `attn_implementation` from now on.
+
+    Returns:
+        The layers' new submodules in the order of the model; the angles of each are `quantum_attention.angles`, shape
+        (c, d, n, r) in radians: c circuits, d depth, n qubits, r rotations.
+
+    Raises:
+        ValueError: the model has no attention layer, or as `QuantumAttention`.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from qsgd_ray.models.huggingface import add_quantum_attention
+        >>> sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes))
+        >>> [attention.angles.shape for attention in add_quantum_attention(model, per_head=True)]
+        [torch.Size([4, 2, 4, 2]), torch.Size([4, 2, 4, 2])]
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 3, 20])
     """
-    layers = attention_layers(model)
+    layers = _attention_layers(model)
     if not layers:
         raise ValueError(f"model: got {type(model).__name__} without attention layers; allowed: a model that has some")
     n_heads = model.config.get_text_config().num_attention_heads if per_head else None
@@ -63,13 +83,22 @@ def add_quantum_attention(
         weight = next(layer.parameters(), None)
         layer.add_module(SUBMODULE, attention if weight is None else attention.to(weight.device))
         added.append(attention)
-    register_quantum_attention(name)
+    _register(name)
     model.set_attn_implementation(name)
     return added
 
 
-def attention_layers(model: nn.Module) -> list[nn.Module]:
-    """The innermost modules whose class name holds "Attention", in the order of the model."""
+def _register(name: str) -> None:
+    """Make `attn_implementation=name` known to transformers, with the masks that sdpa gets (bool, True: attend)."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(name, _attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def _attention_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the innermost modules whose class name contains "Attention", in the order of the model."""
 
     def named(module: nn.Module) -> bool:
         return "Attention" in type(module).__name__ and not isinstance(module, QuantumAttention)
@@ -77,7 +106,7 @@ def attention_layers(model: nn.Module) -> list[nn.Module]:
     return [m for m in model.modules() if named(m) and not any(named(inner) for inner in m.modules() if inner is not m)]
 
 
-def attend(
+def _attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -88,17 +117,18 @@ def attend(
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls: heads (batch, n_heads, tokens, d) in, (batch, tokens, n_heads, d) out.
+    """Answer transformers' call of an attention function: heads (b, h, tokens, e) in, (b, tokens, h, e) out.
 
-    ValueError: the layer has no quantum attention, or its model asks for something that it does not do.
+    Raises:
+        ValueError: the layer has no quantum attention, or its model wants something that it does not do.
     """
     attention = getattr(module, SUBMODULE, None)
     if attention is None:
         raise ValueError(f"{type(module).__name__} has no quantum attention: call add_quantum_attention(model) first")
-    unsupported = [name for name in UNSUPPORTED if others.get(name) is not None]
+    unsupported = [name for name in _UNSUPPORTED if others.get(name) is not None]
     if unsupported:
         raise ValueError(f"{type(module).__name__} asks for {', '.join(unsupported)}; quantum attention has none of it")
-    # As transformers' sdpa: a mask wins, and a single new token sees all of the cache.
+    # As in transformers' sdpa: a mask wins, and a single new token sees all of the cache.
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = bool(causal) and attention_mask is None and query.shape[2] > 1
     if causal and key.shape[2] > query.shape[2]:  # a cache of fixed size, still empty behind these tokens

@@ -1,4 +1,7 @@
+"""Quantum attention: its naive twin, the meaning of masks, gradients, and what it refuses."""
+
 import copy
+import doctest
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from support.reference_attention import naive_quantum_attention
 from torch.nn import functional as F
 
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.models import attention as attention_module
 from qsgd_ray.models.attention import QuantumAttention
 
 READOUTS = ("amplitude", "probability")
@@ -252,3 +256,8 @@ def test_heads_that_are_not_its_own_are_refused():
 def test_settings_that_mean_nothing_are_refused(fields, told):
     with pytest.raises(ValueError, match=told):
         QuantumAttention(**fields)
+
+
+def test_the_example_runs():
+    results = doctest.testmod(attention_module)
+    assert (results.failed, results.attempted > 0) == (0, True)

@@ -1,3 +1,7 @@
+"""Quantum attention in transformers models: logits, masks, caches, and what it refuses."""
+
+import doctest
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +9,7 @@ from torch import nn
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.models import huggingface
 from qsgd_ray.models.attention import QuantumAttention
-from qsgd_ray.models.huggingface import add_quantum_attention, attend, register_quantum_attention
+from qsgd_ray.models.huggingface import _attend, _register, add_quantum_attention
 
 transformers = pytest.importorskip("transformers")
 SMALL = CircuitSpec(2, 1)
@@ -113,14 +117,14 @@ def test_an_encoder_gets_it_in_its_innermost_attention_layers():
     torch.manual_seed(0)
     model = transformers.BertModel(config).eval()
     plain = model(some_tokens()).last_hidden_state
-    layers = huggingface.attention_layers(model)
+    layers = huggingface._attention_layers(model)
     assert [type(layer).__name__ for layer in layers] == ["BertSelfAttention"] * 2
     add_quantum_attention(model, SMALL)
     assert not torch.allclose(model(some_tokens()).last_hidden_state, plain, atol=1e-3)
 
 
 def test_a_model_without_circuits_says_what_to_call():
-    register_quantum_attention()
+    _register("quantum")
     with pytest.raises(ValueError, match=r"LlamaAttention has no quantum attention: call add_quantum_attention"):
         a_llama("quantum")(some_tokens())
 
@@ -135,15 +139,15 @@ def test_what_it_cannot_do_is_refused():
     layer.quantum_attention = QuantumAttention(SMALL)
     heads = [torch.randn(1, 2, 3, 4)] * 3
     with pytest.raises(ValueError, match="Module asks for softcap; quantum attention has none of it"):
-        attend(layer, *heads, None, softcap=30.0)
+        _attend(layer, *heads, None, softcap=30.0)
 
 
 def test_a_fixed_cache_that_is_empty_behind_the_prompt_is_cut_off():
     layer = nn.Module()
     layer.quantum_attention = QuantumAttention(SMALL)
     query, key, value = torch.randn(3, 1, 2, 6, 4).unbind(0)
-    cut, _ = attend(layer, query[:, :, :3], key, value, None)
-    whole, _ = attend(layer, query[:, :, :3], key[:, :, :3], value[:, :, :3], None)
+    cut, _ = _attend(layer, query[:, :, :3], key, value, None)
+    whole, _ = _attend(layer, query[:, :, :3], key[:, :, :3], value[:, :, :3], None)
     assert cut.shape == (1, 3, 2, 4)
     assert torch.equal(cut, whole)
 
@@ -152,6 +156,11 @@ def test_a_single_new_token_sees_all_of_the_cache():
     layer = nn.Module()
     layer.quantum_attention = QuantumAttention(SMALL)
     query, key, value = torch.randn(3, 1, 2, 6, 4).unbind(0)
-    one, _ = attend(layer, query[:, :, -1:], key, value, None)
-    every, _ = attend(layer, query, key, value, None)
+    one, _ = _attend(layer, query[:, :, -1:], key, value, None)
+    every, _ = _attend(layer, query, key, value, None)
     torch.testing.assert_close(one, every[:, -1:])
+
+
+def test_the_example_runs():
+    results = doctest.testmod(huggingface)
+    assert (results.failed, results.attempted > 0) == (0, True)
