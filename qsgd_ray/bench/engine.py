@@ -96,7 +96,7 @@ def _searched(study: Study, cluster: Cluster, folder: Path) -> tuple[float, floa
     results.open(study, {})
     site = Site(cluster, study.resources, None, results, _quiet, _ended)
     began = time.perf_counter()
-    run_search(study, site)
+    run_search(results.tables(study), site)
     stage_s = time.perf_counter() - began
     rows = results.all_tables().trials.to_pylist()
     return stage_s, sum(row["wall_s"] + row["evaluation_s"] for row in rows)

@@ -45,13 +45,13 @@ def shown(where: str, scratch: Path) -> Path:
     from qsgd_ray.study.run import unfinished
 
     results = Results(storage_at(where, "DIR"))
-    study = results.all_tables().study
+    tables = results.tables()
     in_folder = isinstance(results.storage, Folder)
     path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
     # Of a search that may be running, its own process keeps the journal.
-    if not (in_folder and unfinished(study, results) and is_readable(path)):
+    if not (in_folder and unfinished(tables) and is_readable(path)):
         try:
-            view_of(study, results, path)
+            view_of(tables, path)
         except OSError as error:
             raise StudyError(f"DIR: got {where}; allowed: a folder in which {FILE} can be written ({error})") from None
     return path

@@ -29,12 +29,11 @@ def track(
     from qsgd_ray.tracking.selection import choose_tracker
     from qsgd_ray.tracking.tracker import record_all
 
-    results = Results(place)
-    study = results.tables().study
-    for asked in [choose_tracker(word, "--to", study.name, place) for word in to]:
+    tables = Results(place).tables()
+    for asked in [choose_tracker(word, "--to", tables.study.name, place) for word in to]:
         try:
             tracker = asked.open()
-            n_new = record_all(tracker, results)
+            n_new = record_all(tracker, tables)
             tracker.close()
         except StudyError:
             raise

@@ -24,7 +24,7 @@ from qsgd_ray.analysis.objectives import RunResult, judged, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Results
+from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import DIRECTIONS
 from qsgd_ray.search.observations import Tried, tried_points
 
@@ -38,9 +38,14 @@ TROUBLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, optuna.except
 log = logging.getLogger(__name__)
 
 
-def view_of(study: Study, results: Results, path: Path) -> SearchView:
-    """The view at `path`, brought up to the rows."""
-    tables = results.tables(study)
+def view_of(tables: StudyTables, path: Path) -> SearchView:
+    """Bring the journal at `path` up to the rows, and return it.
+
+    Args:
+        tables: the study and its rows.
+        path: the journal's file.
+    """
+    study = tables.study
     tried = tried_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float]] = {}
     for row in tables.measurements.to_pylist():

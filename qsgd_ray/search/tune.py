@@ -20,7 +20,7 @@ from qsgd_ray.config.base import Point
 from qsgd_ray.execution.train_group import Site
 from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, through_tune
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Results
+from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
 from qsgd_ray.search.observations import tried_points
 from qsgd_ray.search.optuna_journal import FILE, TROUBLE, SearchView, view_of
@@ -29,15 +29,21 @@ from qsgd_ray.storage import Folder
 log = logging.getLogger(__name__)
 
 
-def run_search(study: Study, site: Site) -> None:
-    """Run, or go on with, the search of every arm."""
+def run_search(tables: StudyTables, site: Site) -> None:
+    """Run, or go on with, the search of every arm.
+
+    Args:
+        tables: the study and the rows that it has when the search begins.
+        site: the cluster, the circuits and the results of the study.
+    """
+    study = tables.study
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     through_tune(
         tune.with_parameters(TunedTrial, study=study, site=site),
         site,
         f"{study.name}-search",
         tune.TuneConfig(
-            search_alg=ArmSearches(study, site.results, _view(study, site)),
+            search_alg=ArmSearches(tables, _view(tables, site)),
             scheduler=ArmHalvings(study),
             num_samples=sum(study.points(arm) for arm in study.arms),
             reuse_actors=True,
@@ -46,13 +52,13 @@ def run_search(study: Study, site: Site) -> None:
     )
 
 
-def _view(study: Study, site: Site) -> SearchView | None:
+def _view(tables: StudyTables, site: Site) -> SearchView | None:
     """Where optuna-dashboard looks; an object store has no file that grows, and is shown by the command alone."""
     storage = site.results.storage
     if not isinstance(storage, Folder):
         return None
     try:
-        return view_of(study, site.results, storage.path / FILE)
+        return view_of(tables, storage.path / FILE)
     except TROUBLE as error:
         log.warning("%s cannot be written: %s", FILE, error)
         return None
@@ -61,12 +67,13 @@ def _view(study: Study, site: Site) -> SearchView | None:
 class ArmSearches(Searcher):
     """The arms' searches behind the single searcher that Tune knows, arms served in turn."""
 
-    def __init__(self, study: Study, results: Results, view: SearchView | None = None) -> None:
+    def __init__(self, tables: StudyTables, view: SearchView | None = None) -> None:
         super().__init__(metric=SCORE, mode="max")
+        study = tables.study
         self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.one_at_a_time else known_points(study, results)
+        known = {} if study.search.one_at_a_time else known_points(tables)
         self._searches = {
             arm.name: ArmSearch(study, index, known.get(arm.name, {}))
             for index, arm in enumerate(study.arms)
@@ -153,7 +160,7 @@ class ArmHalvings(FIFOScheduler):
         self._of(trial).on_trial_remove(tune_controller, trial)
 
 
-def known_points(study: Study, results: Results) -> dict[str, dict[int, Point]]:
+def known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
-    tried = tried_points(study, results.tables(study).trials.to_pylist())
+    tried = tried_points(tables.study, tables.trials.to_pylist())
     return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}

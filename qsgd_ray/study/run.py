@@ -21,7 +21,7 @@ from qsgd_ray.execution.fixed_trials import run_listed
 from qsgd_ray.execution.train_group import ATTEMPTS, Site
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.results import Results
+from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.search.observations import best_point, tried_points
 from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
@@ -33,7 +33,13 @@ class StudyUnfinished(RuntimeError):
     """What keeps a study from its verdict for now, in one line; its rows are kept."""
 
 
-def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bulletin | None = None) -> None:
+def run_study(
+    study: Study,
+    results: Results,
+    cluster: Cluster,
+    bulletin: Bulletin | None = None,
+    tables: StudyTables | None = None,
+) -> None:
     """Run what is missing of `study`; every trial that ends leaves its row at once."""
 
     def report(trial: Trial, measurement: Measurement) -> bool:
@@ -48,9 +54,9 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
     with _circuits(study) as circuits:
         site = Site(cluster, study.resources, circuits, results, report, ended)
         results.pack()  # what an earlier run left in single files
-        _search(study, site)
+        tables = _search(tables or results.tables(study), site)
         results.pack()
-        points = chosen_points(study, results)
+        points = chosen_points(tables, results)
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
@@ -63,18 +69,23 @@ def run_study(study: Study, results: Results, cluster: Cluster, bulletin: Bullet
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
 
 
-def _search(study: Study, site: Site) -> None:
-    """Spend every arm's search budget. A trial whose process was lost leaves no row, so the search goes on for it."""
+def _search(tables: StudyTables, site: Site) -> StudyTables:
+    """Spend every arm's search budget, and return the rows after it.
+
+    A trial whose process was lost leaves no row, so the search goes on for it.
+    """
     for _ in range(ATTEMPTS):
-        if not unfinished(study, site.results):
-            return
-        run_search(study, site)
-    if missing := unfinished(study, site.results):
+        if not unfinished(tables):
+            return tables
+        run_search(tables, site)
+        tables = site.results.tables(tables.study)
+    if missing := unfinished(tables):
         told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
         raise StudyUnfinished(
             f"search: trials lost their process or their circuits {ATTEMPTS} times ({told}); no arm is confirmed with "
             "less than its budget. The same command tries them again"
         )
+    return tables
 
 
 @contextmanager
@@ -101,19 +112,27 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
             pool.close()
 
 
-def unfinished(study: Study, results: Results) -> dict[str, int]:
-    """How many points each arm's search has still to try, arms without any left out."""
-    tried = tried_points(study, results.tables(study).trials.to_pylist())
+def unfinished(tables: StudyTables) -> dict[str, int]:
+    """Return how many points each arm's search has still to try; arms without any are left out."""
+    study = tables.study
+    tried = tried_points(study, tables.trials.to_pylist())
     left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 
 
-def chosen_points(study: Study, results: Results) -> dict[str, Point]:
-    """The point at which each arm is confirmed, chosen once for each search and kept beside the rows; arms without one
-    are left out. Of an arm that the study no longer has, the choice stays."""
+def chosen_points(tables: StudyTables, results: Results) -> dict[str, Point]:
+    """Return the point at which each arm is confirmed, chosen once for each search and kept beside the rows.
+
+    Arms without one are left out. Of an arm that the study no longer has, the choice stays.
+
+    Args:
+        tables: the study and its rows after the search.
+        results: where the choice is kept.
+    """
+    study = tables.study
     points = {name: point for name, point in results.choices(study).items() if point is not None}
     missing = [arm for arm in study.arms if arm.name not in points]
-    rows = results.tables(study).trials.to_pylist() if missing else []
+    rows = tables.trials.to_pylist() if missing else []
     best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
     if best:
         new = {name: {"search": choice_key(study, name), "point": point} for name, point in best.items()}

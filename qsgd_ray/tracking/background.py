@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending
-from qsgd_ray.results import Results
+from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.tracking.selection import TrackerChoice
 from qsgd_ray.tracking.tracker import Tracker, numbers, record, record_all
 
@@ -39,6 +39,7 @@ class Tracking:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._complaints: dict[str, str] = {}
         self._moved_at = time.monotonic()
+        self._tables: StudyTables | None = None
         self._thread = threading.Thread(target=self._work, name="trackers", daemon=True)
         if asked:
             self._thread.start()
@@ -48,8 +49,12 @@ class Tracking:
         if self._all:
             self._events.put(event)
 
-    def finish(self) -> list[str]:
-        """What went wrong, a line a tracker."""
+    def finish(self, tables: StudyTables | None = None) -> list[str]:
+        """Give every tracker the trials that it lacks, and return what went wrong, one line a tracker.
+
+        `tables`: the study's rows after its last trial; None: they are read again.
+        """
+        self._tables = tables
         self._events.put(None)
         self._moved_at = time.monotonic()
         while self._all and self._thread.is_alive():
@@ -95,7 +100,7 @@ class Tracking:
 
     def _complete(self, one: _Tracked) -> None:
         assert one.tracker is not None
-        record_all(one.tracker, self._results)
+        record_all(one.tracker, self._tables or self._results.tables())
         one.tracker.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.paths import leaves
-from qsgd_ray.results import Results
+from qsgd_ray.results import StudyTables
 
 Value = str | int | float | bool
 Row = dict[str, Any]
@@ -64,10 +64,9 @@ def record(tracker: Tracker, row: Row, measurements: list[Row], told: int = 0) -
     tracker.ended(trial, row["ending"], numbers(row, AT_THE_END))
 
 
-def record_all(tracker: Tracker, results: Results) -> int:
+def record_all(tracker: Tracker, tables: StudyTables) -> int:
     """Every trial of the study that the tracker does not have; how many those were. Rows that do not tell their trial
     are passed over."""
-    tables = results.tables()
     missing = [r for r in tables.trials.to_pylist() if r["trial"] is not None and not tracker.has(r["trial_id"])]
     by_trial: dict[str, list[Row]] = {row["trial_id"]: [] for row in missing}
     for measurement in tables.measurements.to_pylist() if missing else []:

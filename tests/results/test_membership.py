@@ -43,10 +43,10 @@ def run_through(study: Study, results: Results) -> list[str]:
             accuracy = 0.5 + 0.1 * (number % 2)
             point = {"learning_rate": RATES[number % 2]}
             finish(search_trial(study, arm.name, number, point), Outcome(Ending.COMPLETED, (measured(1, accuracy),)))
-    for arm, point in chosen_points(study, results).items():
+    for arm, point in chosen_points(results.tables(study), results).items():
         for trial in confirm_trials(study, arm, point):
             finish(trial, OUTCOME)
-    assert unfinished(study, results) == {}
+    assert unfinished(results.tables(study)) == {}
     return ran
 
 
@@ -129,7 +129,7 @@ def test_a_changed_search_chooses_anew_and_until_then_no_confirmation_counts(res
     before = results.read_json("chosen.json")
     study = with_overrides(a_study(), ["search.epochs=3"])
     results.open(study, {})
-    assert unfinished(study, results) == {"adamw": 2, "sine": 2}
+    assert unfinished(results.tables(study)) == {"adamw": 2, "sine": 2}
     assert rows(results) == []
     run_through(study, results)
     after = results.read_json("chosen.json")
@@ -141,14 +141,14 @@ def test_a_changed_search_chooses_anew_and_until_then_no_confirmation_counts(res
 def test_a_choice_of_another_search_is_not_used_and_one_of_an_arm_that_went_is_kept(results):
     one = a_study(arms=a_study().arms[:1])
     results.open(one, {})
-    assert chosen_points(one, results) == {"adamw": BEST}
+    assert chosen_points(results.tables(one), results) == {"adamw": BEST}
     assert results.read_json("chosen.json").keys() == {"adamw", "sine"}
     more = with_overrides(a_study(), ["search.trials_per_arm=3"])
     results.open(more, {})
     assert results.choices(more) == {"adamw": None, "sine": None}
     better = search_trial(more, "sine", 2, {"learning_rate": 3e-3})
     results.write(better, Outcome(Ending.COMPLETED, (measured(1, 0.9),)))
-    assert chosen_points(more, results) == {"adamw": BEST, "sine": {"learning_rate": 3e-3}}
+    assert chosen_points(results.tables(more), results) == {"adamw": BEST, "sine": {"learning_rate": 3e-3}}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_another_space_is_another_search_though_a_point_lies_in_both(results):
     wider = json.dumps({"kind": "log_uniform", "low": 1e-4, "high": 1e-1})
     study = with_overrides(a_study(), [f"arms.sine.learning_rate={wider}"])
     results.open(study, {})
-    assert unfinished(study, results) == {"sine": 2}
+    assert unfinished(results.tables(study)) == {"sine": 2}
 
 
 def test_of_two_points_tried_under_one_number_the_later_one_counts(results):
@@ -376,7 +376,7 @@ def test_many_rows_belong_or_not_by_their_content_alone(results):
 def test_a_map_belongs_while_its_setting_its_seeds_and_the_point_it_starts_from_stay(results):
     design = Map(arm="sine", axes={"perturbation.n_qubits": (1, 2)}, seeds=(21, 22), epochs=2)
     study = a_study(map=design)
-    points = chosen_points(study, results)
+    points = chosen_points(results.tables(study), results)
     for trial in map_trials(study, points):
         results.write(trial, OUTCOME)
     results.open(study, {})
@@ -404,4 +404,4 @@ def test_another_tolerance_is_another_choice_among_the_same_trials(tmp_path):
     run_through(study, results)
     tolerant = with_overrides(study, ["search.tolerance=0.1"])
     results.open(tolerant, {})
-    assert (unfinished(tolerant, results), results.choices(tolerant)) == ({}, {"adamw": None, "sine": None})
+    assert (unfinished(results.tables(tolerant)), results.choices(tolerant)) == ({}, {"adamw": None, "sine": None})

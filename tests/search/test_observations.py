@@ -75,7 +75,7 @@ def test_the_budget_counts_points_not_runs(tmp_path):
     for number in range(2):
         for trial in search_trials(STUDY, "sine", number, {"learning_rate": 0.001})[: 4 - number]:
             results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5),)))
-    assert unfinished(STUDY, results) == {"adamw": 2, "sine": 1}
+    assert unfinished(results.tables(STUDY)) == {"adamw": 2, "sine": 1}
     assert [STUDY.planned("search", STUDY.arm("sine")), STUDY.points(STUDY.arm("sine"))] == [8, 2]
 
 

@@ -85,7 +85,7 @@ def path(results) -> Path:
 
 
 def test_there_is_a_study_for_every_searched_arm_and_its_trials_end_as_the_rows_say(results, path):
-    told(results, view_of(STUDY, results, path))
+    told(results, view_of(results.tables(STUDY), path))
     seen = shown(path)
     assert set(seen) == {"adamw", "q"}
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
@@ -95,43 +95,43 @@ def test_there_is_a_study_for_every_searched_arm_and_its_trials_end_as_the_rows_
 
 
 def test_a_view_made_anew_from_the_rows_is_the_one_that_was_kept_live(results, path):
-    told(results, view_of(STUDY, results, path))
+    told(results, view_of(results.tables(STUDY), path))
     live = shown(path)
     path.unlink()
-    view_of(STUDY, results, path)
+    view_of(results.tables(STUDY), path)
     assert shown(path) == live
 
 
 @pytest.mark.parametrize("cut", [1, 7, 200])
 def test_a_torn_journal_is_made_anew(results, path, cut):
-    told(results, view_of(STUDY, results, path))
+    told(results, view_of(results.tables(STUDY), path))
     live = shown(path)
     content = path.read_bytes()
     path.write_bytes(content[:-cut])
-    view_of(STUDY, results, path)
+    view_of(results.tables(STUDY), path)
     assert shown(path) == live
     path.write_bytes(b"\x00 no journal\n" + content)
     assert not is_readable(path)
-    view_of(STUDY, results, path)
+    view_of(results.tables(STUDY), path)
     assert shown(path) == live
 
 
 def test_a_journal_that_contradicts_the_rows_is_made_anew(results, path, tmp_path):
     other = Results(tmp_path / "other")
     other.open(STUDY, {})
-    told(other, view_of(STUDY, other, path), until=2)
-    view_of(STUDY, results, path)
+    told(other, view_of(other.tables(STUDY), path), until=2)
+    view_of(results.tables(STUDY), path)
     assert shown(path) == {"adamw": [], "q": []}
 
 
 def test_a_search_that_was_cut_off_goes_on_in_the_same_journal(results, path):
-    told(results, view_of(STUDY, results, path), until=2)
-    view = view_of(STUDY, results, path)
+    told(results, view_of(results.tables(STUDY), path), until=2)
+    view = view_of(results.tables(STUDY), path)
     number, point = 2, ArmSearch(STUDY, 0, {}).ask()[1]
     view.began(STUDY.arm("adamw"), number, point)
     before = path.read_bytes()
 
-    again = view_of(STUDY, results, path)
+    again = view_of(results.tables(STUDY), path)
     again.began(STUDY.arm("adamw"), number, point)
     assert path.read_bytes() == before, "the same point is the same trial"
     again.began(STUDY.arm("adamw"), number, {"learning_rate": 0.05})
@@ -140,15 +140,15 @@ def test_a_search_that_was_cut_off_goes_on_in_the_same_journal(results, path):
 
 
 def test_a_trial_that_has_its_rows_and_was_not_told_of_is_added(results, path):
-    view = view_of(STUDY, results, path)
+    view = view_of(results.tables(STUDY), path)
     told(results, None)
-    view_of(STUDY, results, path)
+    view_of(results.tables(STUDY), path)
     assert [len(trials) for trials in shown(path).values()] == [4, 4]
     assert view is not None
 
 
 def test_a_view_that_cannot_be_written_is_given_up_and_the_search_goes_on(results, path, caplog, monkeypatch):
-    view = view_of(STUDY, results, path)
+    view = view_of(results.tables(STUDY), path)
 
     def full(*_: object) -> None:
         raise OSError("no space left")
@@ -165,7 +165,7 @@ def test_several_objectives_are_shown_with_their_names(results, path):
     for number in range(2):
         (trial,) = search_trials(study, "adamw", number, {"learning_rate": 0.01})
         results.write(trial, outcome((Ending.COMPLETED, Ending.FAILED)[number], 0))
-    view_of(study, results, path)
+    view_of(results.tables(study), path)
     assert [trial[1:4:2] for trial in shown(path)["adamw"]] == [
         (TrialState.COMPLETE, [0.5, 0.0]),
         (TrialState.FAIL, None),
@@ -210,7 +210,7 @@ def asked(address: str, what: str) -> dict:
 
 
 def test_the_dashboard_shows_a_running_search(results, path):
-    view = view_of(STUDY, results, path)
+    view = view_of(results.tables(STUDY), path)
     told(results, view, until=1)
     with served(path) as address:
         studies = {one["study_name"]: one["study_id"] for one in asked(address, "/api/studies")["study_summaries"]}
@@ -227,7 +227,7 @@ def test_the_dashboard_shows_a_running_search(results, path):
 
 
 def test_the_command_makes_a_missing_journal_anew_and_leaves_one_that_is_being_written(results, path, tmp_path):
-    told(results, view_of(STUDY, results, path), until=1)
+    told(results, view_of(results.tables(STUDY), path), until=1)
     before = path.read_bytes()
     assert command.shown(str(results.path), tmp_path) == path
     assert path.read_bytes() == before
@@ -237,7 +237,7 @@ def test_the_command_makes_a_missing_journal_anew_and_leaves_one_that_is_being_w
 
 
 def test_a_dashboard_that_cannot_be_is_one_line(results, path, tmp_path, monkeypatch):
-    view_of(STUDY, results, path)
+    view_of(results.tables(STUDY), path)
     with served(path) as address, pytest.raises(StudyError, match=r"^--port: got \d+; allowed: a free port \("):
         command.serve(path, int(address.rpartition(":")[2]), None)
     with pytest.raises(StudyError, match="DIR: got "):

@@ -75,7 +75,7 @@ def test_the_largest_seed_is_one_that_every_sampler_takes(tmp_path, sampler):
 def test_an_arm_that_lost_a_trial_rests_and_the_others_go_on(tmp_path):
     results = Results(tmp_path)
     results.open(THREE, {})
-    searches = ArmSearches(THREE, results)
+    searches = ArmSearches(results.tables(THREE))
     first, second = searches.suggest("a"), searches.suggest("b")
     assert (first["arm"], second["arm"]) == ("adamw", "sine")
     searches.on_trial_complete("a", error=True)
@@ -108,7 +108,7 @@ ALONE = Resources(cpus_per_worker=2.6)
 @pytest.fixture(scope="module")
 def searched(cluster, tmp_path_factory):
     site = site_of(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken(), resources=ALONE)
-    run_search(ENDINGS, site)
+    run_search(site.results.tables(ENDINGS), site)
     return site
 
 
@@ -122,7 +122,7 @@ def test_every_trial_has_its_row_whatever_its_ending(searched):
     assert set(endings["adamw"]) <= {Ending.COMPLETED, Ending.STOPPED_EARLY}
     errors = [row["error"] for row in rows_of(searched.results) if row["arm"] == "broken"]
     assert all("ZeroDivisionError: planted" in error and "in submit" in error for error in errors)
-    assert not unfinished(ENDINGS, searched.results)
+    assert not unfinished(searched.results.tables(ENDINGS))
 
 
 def test_a_search_is_shown_as_its_rows_say(searched):
@@ -151,8 +151,8 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
     site = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
     kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
     assert len(kept) == 7
-    assert unfinished(ENDINGS, site.results) == {"adamw": 2, "far": 2, "broken": 2}
-    run_search(ENDINGS, site)
+    assert unfinished(site.results.tables(ENDINGS)) == {"adamw": 2, "far": 2, "broken": 2}
+    run_search(site.results.tables(ENDINGS), site)
     assert [{**row, "error": None} for row in rows_of(site.results)] == [
         {**row, "error": None} for row in rows_of(searched.results)
     ]
@@ -167,8 +167,8 @@ def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exa
             search_trial(study, arm.name, 0, {path: s.edges()[0] for path, s in arm.spaces().items()}), OUTCOME
         )
     kept = set((site.results.path / "trials").iterdir())
-    run_search(study, site)
-    rows = site.results.all_tables().trials.to_pylist()
+    run_search(site.results.tables(study), site)
+    rows = site.results.read().trials.to_pylist()
     assert sorted((row["arm"], row["number"]) for row in rows) == [
         (arm, number) for arm in ("adamw", "broken", "far") for number in range(3) for _ in range(2)
     ]
@@ -196,7 +196,7 @@ def test_trials_that_tune_stops_early_give_their_workers_back(cluster, tmp_path)
     """Two workers a trial, stopped by asynchronous halving, one trial after the other on one cluster."""
     wait_until_all_cpus_are_free(deadline_s=60)
     site = site_of(tmp_path / "small", cluster)
-    run_search(CLEAR, site)
+    run_search(site.results.tables(CLEAR), site)
     first, second = sorted(rows_of(site.results), key=lambda row: row["number"])
     assert (first["ending"], first["epochs_run"], first["workers"]) == (Ending.COMPLETED, 2, 2)
     assert (second["ending"], second["epochs_run"], second["workers"]) == (Ending.STOPPED_EARLY, 1, 2)
@@ -211,7 +211,7 @@ def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_p
         time.sleep(12 if ending is Ending.STOPPED_EARLY else 0)
 
     site = site_of(tmp_path / "small", cluster, ended=slow)
-    run_search(CLEAR, site)
+    run_search(site.results.tables(CLEAR), site)
     assert [row["ending"] for row in rows_of(site.results)].count(Ending.STOPPED_EARLY) == 1
     wait_until_all_cpus_are_free(deadline_s=10)
 

@@ -203,8 +203,8 @@ def test_what_a_study_asks_of_its_results_it_may_ask_of_a_bucket(results):
     write = [search_trial(a_study(), "sine", number, {"learning_rate": 0.001}) for number in range(2)]
     results.write(write[0], OUTCOME)
     results.write(write[1], Outcome(Ending.LOST))
-    assert unfinished(a_study(), results) == {"adamw": 2, "sine": 1}
-    assert chosen_points(a_study(), results) == {"sine": {"learning_rate": 0.001}}
+    assert unfinished(results.tables(a_study())) == {"adamw": 2, "sine": 1}
+    assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
     assert results.read_json("chosen.json")["sine"]["point"] == {"learning_rate": 0.001}
 
 

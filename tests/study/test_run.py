@@ -69,16 +69,16 @@ def test_a_search_is_unfinished_until_every_arm_spent_its_budget_and_lost_trials
     write(results, 1, 0.002, Ending.LOST)
     for number in range(2):
         results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-    assert unfinished(a_study(), results) == {"sine": 1}
+    assert unfinished(results.tables(a_study())) == {"sine": 1}
     write(results, 1, 0.002, Ending.FAILED)
-    assert unfinished(a_study(), results) == {}
+    assert unfinished(results.tables(a_study())) == {}
 
 
 def test_points_are_chosen_once_and_kept(results):
     write(results, 0, 0.001, Ending.COMPLETED, 0.7)
-    assert chosen_points(a_study(), results) == {"sine": {"learning_rate": 0.001}}
+    assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
     write(results, 1, 0.002, Ending.COMPLETED, 0.9)
-    assert chosen_points(a_study(), results) == {"sine": {"learning_rate": 0.001}}
+    assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
 
 
 class Place:
@@ -91,7 +91,7 @@ class Place:
 def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results, monkeypatch):
     runs = []
 
-    def lose_one(study, site):
+    def lose_one(tables, site):
         runs.append(1)
         for number in range(2):
             site.results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
@@ -102,11 +102,11 @@ def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results,
     monkeypatch.setattr(stages, "run_search", lose_one)
     enough = 99
     with pytest.raises(StudyUnfinished, match=r"3 times \(1 of sine\); no arm is confirmed with less than its budget"):
-        stages._search(a_study(), Place(results))
+        stages._search(results.tables(a_study()), Place(results))
     assert len(runs) == 3
     enough = 4
-    stages._search(a_study(), Place(results))
-    stages._search(a_study(), Place(results))
+    stages._search(results.tables(a_study()), Place(results))
+    stages._search(results.tables(a_study()), Place(results))
     assert len(runs) == 4, "a search that is complete is not run again"
 
 

@@ -27,7 +27,7 @@ THREE = a_study(
 def simulated(study: Study, results: Results, order: random.Random) -> dict[str, list[dict]]:
     """The points that each arm is given where running trials end in a random order."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searches = ArmSearches(study, results)
+    searches = ArmSearches(results.tables(study))
     given_to: dict[str, list[dict]] = {arm.name: [] for arm in study.arms}
     running: dict[str, dict] = {}
     asked = 0

@@ -295,7 +295,7 @@ def test_rows_that_do_not_tell_their_trial_are_passed_over(tmp_path, results):
 
     for file in (results.path / "trials").iterdir():
         pq.write_table(pq.read_table(file).drop_columns(["trial"]), file)
-    assert record_all(TensorBoard(tmp_path / "none"), results) == 0
+    assert record_all(TensorBoard(tmp_path / "none"), results.tables()) == 0
 
 
 def test_a_record_goes_on_after_the_epochs_that_were_told(results):
