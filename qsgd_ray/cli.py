@@ -19,7 +19,7 @@ from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
 from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
-from qsgd_ray.storage import StorageError, is_hanging
+from qsgd_ray.storage import StorageError, has_open_request
 
 app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
@@ -39,7 +39,7 @@ def main() -> None:
     except (StudyError, StorageError) as error:
         complain(error)
         code = 2 if isinstance(error, StudyError) else 1
-        if is_hanging():
+        if has_open_request():
             os._exit(code)
         raise SystemExit(code) from None
 

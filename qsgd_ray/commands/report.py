@@ -104,4 +104,4 @@ def _link(place: Storage, limits: Storage) -> str:
     """To the page of the limits from that of the study: relative where both are folders."""
     if isinstance(place, Folder) and isinstance(limits, Folder):
         return os.path.relpath(limits.path.resolve() / "limits.html", place.path.resolve())
-    return str(limits.place("limits.html"))
+    return str(limits.location("limits.html"))

@@ -75,7 +75,7 @@ def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[Fitted
         },
     )
     results.storage.put("limits.html", page.encode())
-    return results.storage.place("limits.html")
+    return results.storage.location("limits.html")
 
 
 def section(results: LimitsResults, page: str) -> dict[str, Any]:

@@ -104,18 +104,18 @@ class LimitsResults:
 
     def __init__(self, where: str | Path | Storage) -> None:
         self.storage = storage_at(where)
-        self.path = self.storage.place()
+        self.path = self.storage.location()
 
     def open(self, limits: Limits, provenance: dict[str, Any]) -> None:
         """Make the place ready. A study that was changed goes on here: rows say themselves what they are of."""
         try:
-            self.storage.make_ready("sizes")
+            self.storage.create_folders("sizes")
             if self._text("study.json") is not None:
                 raise StudyError(
                     f"--storage: got {self.path}, which holds a study of another kind; allowed: a new "
                     f"{self.storage.kind}"
                 )
-            self.storage.require()
+            self.storage.check_exists()
             self.storage.put("limits.json", limits.model_dump_json(indent=2).encode())
             self.storage.put("provenance.json", json.dumps(provenance, indent=2).encode())
         except OSError as error:
@@ -161,7 +161,7 @@ class LimitsResults:
             for name in (size_id(limits, curve, size) for size in sizes_of(curve))
             if f"{name}.parquet" in there
         ]
-        with ThreadPoolExecutor(self.storage.reads_at_once) as readers:
+        with ThreadPoolExecutor(self.storage.concurrent_reads) as readers:
             rows = list(readers.map(self._row, (file for _, file in wanted)))
         named = [row | {"curve": curve} for row, (curve, _) in zip(rows, wanted, strict=True)]
         return LimitsTables(limits, made_with, pa.Table.from_pylist(named, schema=SIZES))
@@ -174,7 +174,7 @@ class LimitsResults:
             raise
         except (pa.ArrowInvalid, OSError, IndexError) as error:
             raise StudyError(
-                f"DIR: got {self.storage.place(f'sizes/{file}')}, which cannot be read ({one_line(error)}); "
+                f"DIR: got {self.storage.location(f'sizes/{file}')}, which cannot be read ({one_line(error)}); "
                 "allowed: the row of a measured size"
             ) from None
 

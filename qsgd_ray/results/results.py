@@ -106,7 +106,7 @@ class Results:
 
     def __init__(self, where: str | Path | Storage) -> None:
         self.storage = storage_at(where)
-        self.path = self.storage.place()
+        self.path = self.storage.location()
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
         """Make the place ready for `study`: new, or one that holds it, or another version of it, and is gone on with.
@@ -115,9 +115,9 @@ class Results:
         what was changed after trials had been run is told in the provenance.
         """
         try:
-            self.storage.make_ready("trials", "measurements", VERSIONS)
+            self.storage.create_folders("trials", "measurements", VERSIONS)
             if self.read_json("study.json") is None:
-                self.storage.require()
+                self.storage.check_exists()
             kept = keep_version(self.storage, study, self.count)
             self.write_text("study.json", study.model_dump_json(indent=2))
             provenance = provenance | {"study_version": kept[-1].name}
@@ -149,7 +149,7 @@ class Results:
     def write_text(self, name: str, text: str) -> Path | str:
         """A whole text file `name` beside the rows, put into place."""
         self.storage.put(name, text.encode())
-        return self.storage.place(name)
+        return self.storage.location(name)
 
     def read_json(self, name: str) -> Any:
         """The JSON file `name` beside the rows, None where there is none; StudyError where it is broken."""
@@ -207,7 +207,7 @@ class Results:
         """All that lies here. Measurements without their trial's row (a kill came between) are left out."""
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
-            self.storage.require()
+            self.storage.check_exists()
             raise StudyError(f"DIR: got {self.path}; allowed: a {self.storage.kind} that a study was run into")
         study = study_from_tree(tree)
         trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
@@ -226,7 +226,7 @@ class Results:
     def _rows(self, table: str, trial_id: str) -> pa.Table:
         rows = read_trial(self.storage, table, trial_id)
         if rows is None:
-            raise FileNotFoundError(self.storage.place(file_of(table, trial_id)))
+            raise FileNotFoundError(self.storage.location(file_of(table, trial_id)))
         return rows
 
 

@@ -7,7 +7,6 @@ missing, torn or contradicts them, it is made anew. A journal is appended to, so
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import DIRECTIONS
 from qsgd_ray.search.observations import Tried, tried_points
+from qsgd_ray.storage.atomic import replacing
 
 FILE = "optuna.log"
 # Of a writer that was killed; a write takes milliseconds.
@@ -56,10 +56,8 @@ def view_of(tables: StudyTables, path: Path) -> SearchView:
             view = SearchView(study, path)
             view.take(tried, curves)
         except TROUBLE:
-            unfinished = path.with_name(f"{path.name}.unfinished")
-            unfinished.unlink(missing_ok=True)
-            SearchView(study, unfinished).take(tried, curves)
-            os.replace(unfinished, path)
+            with replacing(path) as partial:
+                SearchView(study, partial).take(tried, curves)
             view = SearchView(study, path)
     return view
 

@@ -1,5 +1,11 @@
-"""Where a study's files lie: a folder, or an object store by its URI; whole files in, whole files out."""
+"""Storage of a study's files: a folder, or an object store by its URI; whole files in, whole files out.
 
-from qsgd_ray.storage.storage import Folder, ObjectStore, Storage, StorageError, is_hanging, storage_at
+`storage_at(where)` returns either. `storage/cache.py` keeps what is made once for all studies of a machine.
+"""
 
-__all__ = ["Folder", "ObjectStore", "Storage", "StorageError", "is_hanging", "storage_at"]
+from qsgd_ray.storage.base import Storage, StorageError
+from qsgd_ray.storage.folder import Folder
+from qsgd_ray.storage.location import storage_at
+from qsgd_ray.storage.object_store import ObjectStore, has_open_request
+
+__all__ = ["Folder", "ObjectStore", "Storage", "StorageError", "has_open_request", "storage_at"]

@@ -1,47 +1,55 @@
-"""What is made once and kept: a name and a function that fills a folder come in, the finished folder goes out.
+"""Cache of folders that are made once: data sets and models, for all studies of this machine.
 
 The cache is `$QSGD_RAY_CACHE`, else the platform's folder for caches (Linux: ~/.cache/qsgd-ray). A folder appears whole
-or not at all; of two processes that make the same one at once, the first to finish keeps its own.
+or not at all; of two processes that make the same one, the first to finish puts its own into place.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-VARIABLE = "QSGD_RAY_CACHE"
+from qsgd_ray.storage.atomic import replacing
+
+_VARIABLE = "QSGD_RAY_CACHE"
 
 
-def cache_folder() -> Path:
-    """Where things are kept; it need not exist yet."""
-    if named := os.environ.get(VARIABLE):
+def cache_root() -> Path:
+    """Return the folder of the cache; it need not exist yet."""
+    if named := os.environ.get(_VARIABLE):
         return Path(named).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("qsgd-ray", appauthor=False)
 
 
-def made_once(name: str, fill: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache, which `fill` has filled, now or in an earlier process.
+def cached_folder(name: str, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache, and fill it where it does not exist yet.
 
-    `name` says all that decides the content: a folder that is there is taken as it is. OSError: it cannot be written.
+    Args:
+        name: path of the folder below the cache. It says everything that decides the content: a folder that exists is
+            taken as it is.
+        fill: writes the content into the empty folder that it is given.
+
+    Returns:
+        The finished folder, made now or by an earlier process.
+
+    Raises:
+        OSError: the cache cannot be written. What `fill` raises is passed on, and nothing is left behind.
     """
-    target = cache_folder() / name
+    target = cache_root() / name
     if target.is_dir():
         return target
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    filled = False
     try:
-        fill(partial)
-        try:
-            partial.rename(target)
-        except OSError:
-            # Another process was quicker: a folder that is not empty is never replaced by a rename.
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with replacing(target) as partial:
+            partial.mkdir()
+            fill(partial)
+            filled = True
+    except OSError:
+        # Another process was quicker: a folder that is not empty is never replaced by a rename.
+        if not (filled and target.is_dir()):
+            raise
     return target

@@ -42,13 +42,13 @@ class StoreFiles(FileSystemBase):
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._files = store.ask(lambda files, _: files)
+        self._files = store.request(lambda files, _: files)
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
         place = os.fspath(path)
         if mode == "rb":
-            with self._store.ask(lambda files, _: files.open_input_file(place)) as stream:
+            with self._store.request(lambda files, _: files.open_input_file(place)) as stream:
                 yield StoreStream(self._store, stream)
         else:
             with self._files.open_output_stream(place) as stream:
@@ -74,7 +74,7 @@ class StoreFiles(FileSystemBase):
     def exists(self, path: str | os.PathLike[str]) -> bool:
         from pyarrow import fs
 
-        found = self._store.ask(lambda files, _: files.get_file_info(os.fspath(path)))
+        found = self._store.request(lambda files, _: files.get_file_info(os.fspath(path)))
         return bool(found.type != fs.FileType.NotFound)
 
     def rm_file(self, path: str | os.PathLike[str]) -> None:
@@ -95,7 +95,7 @@ class StoreStream(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         n_bytes = None if size is None or size < 0 else size
-        return bytes(self._store.ask(lambda *_: self._stream.read(n_bytes), READ_TIMEOUT_S))
+        return bytes(self._store.request(lambda *_: self._stream.read(n_bytes), READ_TIMEOUT_S))
 
     def readinto(self, buffer: Any) -> int:
         read = self.read(len(buffer))
@@ -109,7 +109,7 @@ class StoreWriter(FileSystemWriter):
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("", sync_files=False)
         self.fs = StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.ask(lambda _, root: root)
+        self.path = store.request(lambda _, root: root)
 
 
 class StoreReader(FileSystemReader):
@@ -118,7 +118,7 @@ class StoreReader(FileSystemReader):
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("")
         self.fs = StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.ask(lambda _, root: root)
+        self.path = store.request(lambda _, root: root)
 
     def _slice_file(self, file: Any, sinfo: Any) -> IO[bytes]:
         file.seek(sinfo.offset)

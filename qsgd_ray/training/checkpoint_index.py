@@ -30,4 +30,4 @@ def remove_checkpoints(storage: Storage, trial_id: str) -> None:
     try:
         storage.remove(folder)
     except OSError as error:
-        log.warning("%s: %s", storage.place(folder), error)
+        log.warning("%s: %s", storage.location(folder), error)

@@ -86,7 +86,7 @@ class Checkpoints:
             "started_at": self.started_at.isoformat(),
         }
         if self._replica.rank == 0:
-            self._storage.make_ready(self._folder)
+            self._storage.create_folders(self._folder)
         # Not by the writer's own stager, which leaves tensors of the CPU where the next step changes them.
         stager = DefaultStager(StagingOptions(False, False, False, False))
         written = async_save(
@@ -146,7 +146,7 @@ class Checkpoints:
                 self._mark_unread(name)
             told = one_line(error)[:300]
             raise StorageError(
-                f"{self._storage.place(f'{self._folder}/{name}')}: broken checkpoint ({told})"
+                f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({told})"
             ) from error
         if self._replica.rank == 0:
             self._storage.remove(f"{self._folder}/{name}.unread")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qsgd_ray.config.workload import SPLITS, Split, WordProblems
-from qsgd_ray.storage.cache import made_once
+from qsgd_ray.storage.cache import cached_folder
 from qsgd_ray.workloads._gsm8k import read_gsm8k
 from qsgd_ray.workloads._gsm_symbolic import PACKAGE, VERSION, generate_gsm_symbolic
 from qsgd_ray.workloads._problem import Problem
@@ -52,7 +52,7 @@ def load_word_problems(settings: WordProblems) -> Splits:
             _write(folder / f"{split}.parquet", problems)
         (folder / "definition.json").write_text(words)
 
-    folder = made_once(f"word-problems/gsm-symbolic-{digest}", fill)
+    folder = cached_folder(f"word-problems/gsm-symbolic-{digest}", fill)
     return _splits({split: _read(folder / f"{split}.parquet") for split in SPLITS})
 
 

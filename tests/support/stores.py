@@ -89,3 +89,10 @@ def closed_endpoint() -> str:
     """Nobody listens there."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def keys(s3, uri: str) -> list[str]:
+    """Return the names of all objects below a URI, hidden ones too."""
+    prefix = f"{uri.removeprefix(f's3://{BUCKET}/')}/"
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return [item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", [])]

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import WordProblems
-from qsgd_ray.storage.cache import VARIABLE
 from qsgd_ray.workloads import _gsm_symbolic as gsm_symbolic
 from qsgd_ray.workloads import _word_problems as word_problems
 from qsgd_ray.workloads._gsm8k import read_gsm8k
@@ -24,7 +23,7 @@ SMALL = {"train_size": 60, "validation_size": 20, "test_size": 30}
 
 @pytest.fixture(autouse=True)
 def _a_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path / "cache"))
 
 
 def symbolic(**fields):
