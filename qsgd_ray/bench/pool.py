@@ -33,7 +33,7 @@ from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.optimizer import SuperpositionalAdamW, make_optimizer
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.pool.router import Member, Switchboard
+from qsgd_ray.pool.router import Member, Router
 from qsgd_ray.workloads import make_workload
 
 PAPER = CircuitSpec(4)
@@ -76,7 +76,7 @@ def over_actors(batch: int, budget_s: float) -> list[Timing]:
     with _pool(2, "aer") as pool:
         calls = {
             "one process": lambda: alone.submit(WIDE, angles).result(),
-            "two actors": lambda: pool.forgetful().submit(WIDE, angles).result(),
+            "two actors": lambda: pool.clear_cache().submit(WIDE, angles).result(),
         }
         notes = _agree(calls, TorchBackend().submit(WIDE, angles).result())
         seconds = interleaved(calls, WIDE_BUDGETS * budget_s)
@@ -96,7 +96,7 @@ def against_tasks(batch: int, n_tasks: int, budget_s: float) -> list[Timing]:
 
     with _pool(1) as pool:
         calls = {
-            "pool, one actor": lambda: pool.forgetful().submit(PAPER, angles).result(),
+            "pool, one actor": lambda: pool.clear_cache().submit(PAPER, angles).result(),
             "a Ray task a circuit": by_tasks,
         }
         exact = TorchBackend().submit(PAPER, angles).result()
@@ -119,10 +119,10 @@ def one_message(budget_s: float) -> list[Timing]:
     above: dict[str, list[float]] = {"direct line": [], "Ray's call": []}
 
     with _pool(1) as pool, _pool(1) as plain:
-        by_calls = PoolBackend(_RaysCalls.of(plain.actors))
+        by_calls = PoolBackend(_RaysCalls.of(plain.router))
 
         def timed(name: str, asker: PoolBackend) -> Tensor:
-            asker.forgetful()
+            asker.clear_cache()
             began = time.perf_counter()
             pending = asker.submit(PAPER, angles)
             answer = pending.result()
@@ -230,7 +230,7 @@ def killed_actor(rounds: int) -> list[Timing]:
                 began = time.perf_counter()
                 pending = [pool.submit(PAPER, angles), pool.submit(PAPER, -angles)]
                 if name != "undisturbed":
-                    ray.kill(pool.actors.roster.members()[0], no_restart=False)
+                    ray.kill(pool.router.membership.members()[0], no_restart=False)
                 for own in pending:
                     own.result()
                 found.append(time.perf_counter() - began)
@@ -250,14 +250,14 @@ class AtOnce:
         return Answered(pending.result(), getattr(pending, "busy_s", None))
 
 
-class _RaysCalls(Switchboard):
+class _RaysCalls(Router):
     """Reaches actors by Ray's calls alone."""
 
     @classmethod
-    def of(cls, actors: Switchboard) -> _RaysCalls:
-        return cls(actors.roster, actors.timeout_s, actors.secret)
+    def of(cls, router: Router) -> _RaysCalls:
+        return cls(router.membership, router.timeout_s, router.secret)
 
-    def line(self, _: Member) -> None:
+    def connection(self, _: Member) -> None:
         return None
 
 

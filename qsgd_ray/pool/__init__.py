@@ -1,1 +1,1 @@
-"""Circuits on Ray actors: pool.py starts them, backend.py is what a training worker asks."""
+"""Circuits on Ray actors: pool.py starts the actors, backend.py is the backend that training workers use."""

@@ -1,7 +1,8 @@
-"""Keeps a pool as large as its work wants: a thread beside the study that starts actors, ends them, and says who is in.
+"""Keep a pool as large as its work needs: a thread beside the study starts actors, ends them and publishes the members.
 
-What it starts waits in Ray until a node can hold it, and waiting actors are what makes Ray's autoscaler add nodes. Ray
-restarts what dies. Who does not answer, as an actor on its way to another node, is off the roster until it does.
+An actor that it starts waits in Ray until a node can hold it; waiting actors are what makes Ray's autoscaler add nodes.
+Ray restarts an actor that dies. An actor that does not answer, such as one on its way to another node, is no member
+until it does.
 """
 
 from __future__ import annotations
@@ -16,129 +17,136 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from qsgd_ray.pool._autoscaler_policy import PoolSize
+from qsgd_ray.pool._autoscaler_policy import ScalingPolicy
 from qsgd_ray.pool._load import Load, mean_requests
-from qsgd_ray.pool._membership import REFRESH_S, Roster
-from qsgd_ray.pool._metrics import PoolMetrics
+from qsgd_ray.pool._membership import REFRESH_S, Membership
+from qsgd_ray.pool._metrics import pool_metrics
 
-LOOK_S = 0.5
-# Who has not answered for so long is off the roster. A process that simulates answers beside its work, if late where
-# there are more processes than cores; calls that meet one that is gone are asked again elsewhere until then.
-LATE_S = 20.0
-# Who leaves may still be asked by readers with an older list.
-LEAVE_S = 3 * REFRESH_S
+_PERIOD_S = 0.5
+# An actor that has not answered for so long is no member. One that simulates answers beside its work, though late where
+# there are more processes than cores; calls that meet one that is gone are sent elsewhere until then.
+_SILENT_S = 20.0
+# Readers with an older list may still send requests to an actor that leaves.
+_LEAVE_S = 3 * REFRESH_S
 # An actor that cannot even be made is replaced after so long, and after twice as long the next time.
-AGAIN_S, LONGEST_AGAIN_S = 2.0, 300.0
+_REPLACE_S, _MAX_REPLACE_S = 2.0, 300.0
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Known:
-    """An actor as the keeper sees it."""
+class _ActorRecord:
+    """An actor as the autoscaler sees it."""
 
     actor: Any
-    asked: ray.ObjectRef | None = None
+    load_call: ray.ObjectRef | None = None  # under way
     load: Load | None = None
-    requests: float = 0.0
+    requests: float = 0.0  # mean number between the last two readings
     answered_at: float | None = None  # None: it has not started yet
-    leaves_at: float | None = None
+    leaves_at: float | None = None  # None: it stays
 
 
 @dataclass
-class Keeper:
-    """`start` makes an actor. `members`: those that are there from the start, by number."""
+class Autoscaler:
+    """A thread that grows and shrinks a pool.
+
+    Attributes:
+        start: makes an actor and returns its handle.
+        policy: how many actors are wanted.
+        membership: where members are published.
+        members: actors that exist from the start, by number; later, the members last published.
+    """
 
     start: Callable[[], Any]
-    size: PoolSize
-    roster: Roster
+    policy: ScalingPolicy
+    membership: Membership
     members: dict[int, Any]
-    _known: dict[int, _Known] = field(default_factory=dict)
-    _next: int = 0
+    _actors: dict[int, _ActorRecord] = field(default_factory=dict)
+    _next_number: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
-    _looking: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         now = time.monotonic()
-        self._known = {number: _Known(actor) for number, actor in self.members.items()}
-        self._started_at, self._pause_s = now, 0.0
-        self._next = max(self._known, default=-1) + 1
-        self._thread = threading.Thread(target=self._keep, name="pool keeper", daemon=True)
+        self._actors = {number: _ActorRecord(actor) for number, actor in self.members.items()}
+        self._last_start_at, self._pause_s = now, 0.0
+        self._next_number = max(self._actors, default=-1) + 1
+        self._thread = threading.Thread(target=self._run, name="pool autoscaler", daemon=True)
         self._thread.start()
 
-    def all_answer(self) -> None:
-        """Whoever has waited for the members knows that they do."""
+    def mark_all_ready(self) -> None:
+        """Count all actors as answering now: the caller has waited for their first answers."""
         now = time.monotonic()
-        with self._looking:
-            for known in self._known.values():
-                known.answered_at = now
-            self._tell(self._known, now)
+        with self._lock:
+            for record in self._actors.values():
+                record.answered_at = now
+            self._publish(self._actors, now)
 
     def stop(self) -> list[Any]:
-        """No more starts and ends; every actor that there is, those that wait for a node included."""
+        """End the thread and return all actors, those that wait for a node included."""
         self._stopped.set()
         self._thread.join()
-        return [known.actor for known in self._known.values()]
+        return [record.actor for record in self._actors.values()]
 
-    def _keep(self) -> None:
-        while not self._stopped.wait(LOOK_S):
+    def _run(self) -> None:
+        while not self._stopped.wait(_PERIOD_S):
             try:
-                with self._looking:
-                    self.look(time.monotonic())
-            except RayError:  # Ray is on its way down, or busy with a node that was lost
+                with self._lock:
+                    self._update(time.monotonic())
+            except RayError:  # Ray is shutting down, or busy with a node that was lost
                 continue
 
-    def look(self, now_s: float) -> None:
-        """One round: who answers, how much there is to do, who is wanted."""
-        for number, known in list(self._known.items()):
-            if not _ask(known, now_s):
-                del self._known[number]
-                self._pause_s = min(LONGEST_AGAIN_S, max(AGAIN_S, 2 * self._pause_s))
-                log.warning("circuit actor %d ended for good; another one in %g s", number, self._pause_s)
-        staying = {number: known for number, known in self._known.items() if known.leaves_at is None}
-        wanted = self.size.wanted(now_s, sum(known.requests for known in self._known.values()))
-        may_start = now_s - self._started_at >= self._pause_s
+    def _update(self, now_s: float) -> None:
+        """Do one round: poll the actors, compare with the policy, start and end actors, publish the members."""
+        for number, record in list(self._actors.items()):
+            if not _poll(record, now_s):
+                del self._actors[number]
+                self._pause_s = min(_MAX_REPLACE_S, max(_REPLACE_S, 2 * self._pause_s))
+                _log.warning("circuit actor %d ended for good; another one in %g s", number, self._pause_s)
+        staying = {number: record for number, record in self._actors.items() if record.leaves_at is None}
+        wanted = self.policy.target(now_s, sum(record.requests for record in self._actors.values()))
+        may_start = now_s - self._last_start_at >= self._pause_s
         for _ in range((wanted - len(staying)) * may_start):
-            self._started_at = now_s
-            self._known[self._next] = staying[self._next] = _Known(self.start())
-            self._next += 1
-        # The newest first; those that wait for a node are newer than those that have one.
+            self._last_start_at = now_s
+            self._actors[self._next_number] = staying[self._next_number] = _ActorRecord(self.start())
+            self._next_number += 1
+        # The newest leave first: actors that wait for a node are newer than those that have one.
         for number in sorted(staying, reverse=True)[: max(0, len(staying) - wanted)]:
             staying.pop(number).leaves_at = now_s
-        self._tell(staying, now_s)
-        for number, known in list(self._known.items()):
-            if known.leaves_at is not None and _has_left(known, now_s):
-                ray.kill(known.actor)
-                del self._known[number]
-        PoolMetrics.here().sized(len(self.members), wanted)
+        self._publish(staying, now_s)
+        for number, record in list(self._actors.items()):
+            if record.leaves_at is not None and _may_end(record, now_s):
+                ray.kill(record.actor)
+                del self._actors[number]
+        pool_metrics().set_size(len(self.members), wanted)
 
-    def _tell(self, staying: dict[int, _Known], now_s: float) -> None:
-        started = {n: known for n, known in staying.items() if known.answered_at is not None}
-        there = {n: k.actor for n, k in started.items() if k.answered_at is not None and now_s - k.answered_at < LATE_S}
-        # Where none answers, they are all as likely to be back.
-        there = there or {number: known.actor for number, known in started.items()}
-        if there and there.keys() != self.members.keys():
-            self.members = there
-            self.roster.write(there)
+    def _publish(self, staying: dict[int, _ActorRecord], now_s: float) -> None:
+        answered = {n: (r.actor, r.answered_at) for n, r in staying.items() if r.answered_at is not None}
+        members = {n: actor for n, (actor, answered_at) in answered.items() if now_s - answered_at < _SILENT_S}
+        # Where none answers, all are equally likely to be back.
+        members = members or {n: actor for n, (actor, _) in answered.items()}
+        if members and members.keys() != self.members.keys():
+            self.members = members
+            self.membership.publish(members)
 
 
-def _ask(known: _Known, now_s: float) -> bool:
-    """Take its answer where there is one, and ask again; False: it will never answer."""
-    if known.asked is not None and ray.wait([known.asked], timeout=0)[0]:
+def _poll(record: _ActorRecord, now_s: float) -> bool:
+    """Read the actor's load where it has arrived, and ask for the next one. False: the actor has ended for good."""
+    if record.load_call is not None and ray.wait([record.load_call], timeout=0)[0]:
         try:
-            load: Load = ray.get(known.asked)
-            known.requests, known.load, known.answered_at = mean_requests(known.load, load), load, now_s
+            load: Load = ray.get(record.load_call)
+            record.requests, record.load, record.answered_at = mean_requests(record.load, load), load, now_s
         except ActorDiedError:
             return False
         except RayError:  # it starts again
-            known.requests = 0.0
-        known.asked = None
-    if known.asked is None:
-        known.asked = known.actor.load.remote()
+            record.requests = 0.0
+        record.load_call = None
+    if record.load_call is None:
+        record.load_call = record.actor.load.remote()
     return True
 
 
-def _has_left(known: _Known, now_s: float) -> bool:
-    """Is nobody served by it any more, or was nobody ever?"""
-    assert known.leaves_at is not None
-    return known.answered_at is None or (now_s - known.leaves_at > LEAVE_S and known.requests == 0)
+def _may_end(record: _ActorRecord, now_s: float) -> bool:
+    """Return True where an actor that leaves serves nobody any more, or never served anybody."""
+    assert record.leaves_at is not None
+    return record.answered_at is None or (now_s - record.leaves_at > _LEAVE_S and record.requests == 0)

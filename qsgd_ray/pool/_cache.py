@@ -1,7 +1,7 @@
-"""Exact answers by the content of their question: the least recently used go when they take too much memory.
+"""A cache of exact answers by the content of their request; the least recently used make room.
 
-A question is found by its circuit and its first angles, and is the same if all angles are, bit for bit. That takes less
-than a digest of 128 KB, and almost always the first angles tell.
+A request is looked up by its description and its first angles, then compared bit for bit. That is quicker than a digest
+of 128 KB, and the first angles almost always suffice.
 """
 
 from __future__ import annotations
@@ -16,51 +16,53 @@ from torch import Tensor
 
 from qsgd_ray.pool._request import CircuitRequest
 
-CACHE_BYTES = 2**26
+_CACHE_BYTES = 2**26
 
 
-class _Kept(NamedTuple):
+class _Entry(NamedTuple):
     angles_bdnr: NDArray[np.float64]
     answer: NDArray[np.float64]
     n_bytes: int
 
 
 class AnswerCache:
-    """Questions, which nobody else may change, and answers, up to `CACHE_BYTES`; what comes out is a copy. `n_bytes`:
-    what they take now."""
+    """Answers by request, in `_CACHE_BYTES` at most. `n_bytes`: memory that requests and answers take now.
+
+    The arrays of a request that is put in must not change afterwards. Answers are copied in and out.
+    """
 
     def __init__(self) -> None:
         self.n_bytes = 0
-        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        self._entries: OrderedDict[tuple[object, ...], _Entry] = OrderedDict()
 
-    def get(self, asked: CircuitRequest) -> Tensor | None:
-        """What was answered to these very circuits."""
-        kept = self._kept.get(asked.key)
-        if kept is None or not np.array_equal(kept.angles_bdnr.view(np.int64), asked.angles_bdnr.view(np.int64)):
+    def get(self, request: CircuitRequest) -> Tensor | None:
+        """Return a copy of the answer to exactly these circuits, or None."""
+        entry = self._entries.get(request.cache_key)
+        if entry is None or not np.array_equal(entry.angles_bdnr.view(np.int64), request.angles_bdnr.view(np.int64)):
             return None
-        self._kept.move_to_end(asked.key)
-        return torch.from_numpy(kept.answer.copy())
+        self._entries.move_to_end(request.cache_key)
+        return torch.from_numpy(entry.answer.copy())
 
-    def put(self, asked: CircuitRequest, answer: Tensor) -> None:
-        """Another question that begins alike makes room."""
-        key = asked.key
-        if key in self._kept:
-            self._forget(key)
+    def put(self, request: CircuitRequest, answer: Tensor) -> None:
+        """Store a copy of the answer. It replaces another request of the same cache key."""
+        key = request.cache_key
+        if key in self._entries:
+            self._remove(key)
         copied = answer.numpy().copy()  # in a step of training, Tensor.clone takes 30 us more
-        n_bytes = asked.angles_bdnr.nbytes + copied.nbytes
-        self._kept[key] = _Kept(asked.angles_bdnr, copied, n_bytes)
+        n_bytes = request.angles_bdnr.nbytes + copied.nbytes
+        self._entries[key] = _Entry(request.angles_bdnr, copied, n_bytes)
         self.n_bytes += n_bytes
-        while self.n_bytes > CACHE_BYTES:
-            self._forget(next(iter(self._kept)))
+        while self.n_bytes > _CACHE_BYTES:
+            self._remove(next(iter(self._entries)))
 
     def clear(self) -> None:
-        """Nothing is kept any more."""
-        self._kept.clear()
+        """Remove all answers."""
+        self._entries.clear()
         self.n_bytes = 0
 
-    def _forget(self, key: tuple[object, ...]) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self.n_bytes -= kept.n_bytes
+    def _remove(self, key: tuple[object, ...]) -> None:
+        if (entry := self._entries.pop(key, None)) is not None:
+            self.n_bytes -= entry.n_bytes
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)

@@ -1,7 +1,8 @@
-"""How many requests are at an actor: comings and goings in, their number summed over time out.
+"""The mean number of requests at an actor, from the times at which they arrive and leave.
 
-The mean number over any span is a difference of two readings over their distance, however long single requests take
-and whether they have ended (what Little's law is about).
+The number of requests is integrated over time. The mean over any span is the difference of two readings of that
+integral, divided by the span: however long single requests take, and whether they have ended (Little's law rests on the
+same integral).
 """
 
 from __future__ import annotations
@@ -13,18 +14,26 @@ from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """A reading, by the actor's own clock: request-seconds since it was made, and its age in seconds."""
+    """A reading of an actor's meter, by the actor's own clock.
+
+    Attributes:
+        request_s: request-seconds since the meter was made: two requests present for 3 s are 6.
+        age_s: age of the meter in seconds.
+    """
 
     request_s: float
     age_s: float
 
 
-class Presence:
-    """A request is there from `with` on, waiting or worked on, to the end of the block. Threads may share it."""
+class RequestMeter:
+    """Integrates the number of requests over time. A request is present inside a `with` block; threads may share it.
+
+    `count`: requests present now, waiting or worked on.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._born = self._counted_until = time.monotonic()
+        self._started = self._integrated_until = time.monotonic()
         self._request_s = 0.0
         self.count = 0
 
@@ -37,24 +46,24 @@ class Presence:
         self._change(-1)
 
     def read(self) -> Load:
-        """What there is to know now."""
+        """Return the integral up to now."""
         with self._lock:
-            self._count_up()
-            return Load(self._request_s, self._counted_until - self._born)
+            self._integrate()
+            return Load(self._request_s, self._integrated_until - self._started)
 
     def _change(self, by: int) -> None:
         with self._lock:
-            self._count_up()
+            self._integrate()
             self.count += by
 
-    def _count_up(self) -> None:
+    def _integrate(self) -> None:
         now = time.monotonic()
-        self._request_s += self.count * (now - self._counted_until)
-        self._counted_until = now
+        self._request_s += self.count * (now - self._integrated_until)
+        self._integrated_until = now
 
 
 def mean_requests(before: Load | None, now: Load) -> float:
-    """How many were there between two readings, on the mean. An actor that started again counts from its start."""
+    """Return the mean number of requests between two readings. An actor that restarted counts from its start."""
     if before is None or now.age_s <= before.age_s:
         before = Load(0.0, 0.0)
     span_s = now.age_s - before.age_s

@@ -1,6 +1,7 @@
-"""Who is in the pool now: written by whoever keeps it, read by every process that asks circuits.
+"""The list of a pool's members: the autoscaler writes it, every process that sends circuits reads it.
 
-The list lies on a Ray actor without CPUs. A reader looks at it beside its work, and at once where it must.
+The list lies on a Ray actor that takes no CPU. A reader refreshes its copy in the background, and waits for a newer one
+only after an actor was lost.
 """
 
 from __future__ import annotations
@@ -13,80 +14,83 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-# A reader's list is no older, as long as it is used.
+# A reader's copy is no older than this while it is used.
 REFRESH_S = 1.0
-# How long to wait for the list where nothing can go on without.
-ASK_S = 5.0
+# Longest wait for the list where nothing can go on without it.
+_READ_TIMEOUT_S = 5.0
 
-Members = dict[int, Any]  # an actor's number, and the actor
+_Members = dict[int, Any]  # an actor's number, and its handle
 
 
-class _Board:
-    """The plain class behind the actor."""
+class _MemberList:
+    """The plain class behind the actor that holds the list."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: _Members) -> None:
         self._members = members
 
-    def write(self, members: Members) -> None:
+    def write(self, members: _Members) -> None:
         self._members = members
 
-    def read(self) -> Members:
+    def read(self) -> _Members:
         return self._members
 
 
-class Roster:
-    """The list as its keeper holds it. `members`: as last written."""
+class Membership:
+    """The writer's side of the list. `members`: as last published."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: _Members) -> None:
         self.members = members
-        # Beside its keeper, with which it ends: Ray puts an actor without CPUs anywhere, on a spot node as well.
+        # On the writer's node, with which it ends: Ray places an actor without CPUs anywhere, on a spot node as well.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote(members)
+        self._list: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_MemberList).remote(members)
 
-    def write(self, members: Members) -> None:
-        """These from now on."""
+    def publish(self, members: _Members) -> None:
+        """Replace the list."""
         self.members = members
-        self._board.write.remote(members)
+        self._list.write.remote(members)
 
-    def view(self) -> RosterView:
-        """For one reader."""
-        return RosterView(self._board, self.members)
+    def reader(self) -> MembershipReader:
+        """Return the side of one reader, which starts from today's list."""
+        return MembershipReader(self._list, self.members)
 
     def close(self) -> None:
-        """End the actor."""
-        ray.kill(self._board)
+        """End the actor that holds the list."""
+        ray.kill(self._list)
 
 
-class RosterView:
-    """The list as one reader knows it: for one thread, can be sent to other processes."""
+class MembershipReader:
+    """A reader's copy of the list: for one thread; it can be sent to other processes."""
 
-    def __init__(self, board: Any, members: Members) -> None:
-        self._board = board
+    def __init__(self, member_list: Any, members: _Members) -> None:
+        self._list = member_list
         self._members = members
-        self._asked: ray.ObjectRef | None = None
-        self._asked_at = time.monotonic()
+        self._read: ray.ObjectRef | None = None  # under way
+        self._read_at = time.monotonic()
 
-    def members(self) -> Members:
-        """As of a second ago or so, without waiting."""
-        if self._asked is not None:
-            self._read(0)
-        elif time.monotonic() - self._asked_at > REFRESH_S:
-            self._asked, self._asked_at = self._board.read.remote(), time.monotonic()
+    def members(self) -> _Members:
+        """Return the members as of about a second ago, without waiting."""
+        if self._read is not None:
+            self._collect(0)
+        elif time.monotonic() - self._read_at > REFRESH_S:
+            self._start()
         return self._members
 
-    def newest(self) -> Members:
-        """As it is now; as it was where nobody tells."""
-        self._asked, self._asked_at = self._board.read.remote(), time.monotonic()
-        self._read(ASK_S)
+    def refresh(self) -> _Members:
+        """Return the members as they are now; the last known ones where the list cannot be read."""
+        self._start()
+        self._collect(_READ_TIMEOUT_S)
         return self._members
 
-    def _read(self, timeout_s: float) -> None:
-        if not ray.wait([self._asked], timeout=timeout_s)[0]:
+    def _start(self) -> None:
+        self._read, self._read_at = self._list.read.remote(), time.monotonic()
+
+    def _collect(self, timeout_s: float) -> None:
+        if not ray.wait([self._read], timeout=timeout_s)[0]:
             return
-        # The pool may be closed, or its keeper's node gone: what is left still answers.
+        # The pool may be closed, or the writer's node gone: the remaining actors still answer.
         with suppress(RayError):
-            self._members = ray.get(self._asked)
-        self._asked = None
+            self._members = ray.get(self._read)
+        self._read = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_asked": None, "_asked_at": 0.0}  # clocks differ from machine to machine
+        return {**self.__dict__, "_read": None, "_read_at": 0.0}  # clocks differ from machine to machine

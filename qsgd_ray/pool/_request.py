@@ -1,4 +1,7 @@
-"""Circuits as they travel to an actor: numpy arrays, and what is asked of them."""
+"""Circuits in the form in which they travel to an actor: numpy arrays and a description.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,43 @@ from qsgd_ray.circuits.backends.protocol import Sampling
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
-FIRST = 8
+# Angles that enter the cache's key; comparing all of them is left to the cache.
+_ANGLES_IN_KEY = 8
 
 
 @dataclass(frozen=True)
 class CircuitRequest:
-    """As `CircuitBackend.submit` takes them; `of`: how many circuits these are a part of."""
+    """A request for the answers of a batch of circuits, or of a part of one.
+
+    Attributes:
+        spec: the circuit that all of them share.
+        angles_bdnr: float64, shape (b, d, n, r), in C order; radians.
+        readout: "z" or "probability", as `CircuitBackend.submit` takes it.
+        keys_b: int64, shape (b,): names of the circuits' draws; None: the actor's engine counts.
+        sampling: shots and noise; None: exact answers.
+        batch_size: circuits of the whole batch, of which these may be a part. The engine is chosen by it, so that the
+            bits do not depend on the cut.
+    """
 
     spec: CircuitSpec
     angles_bdnr: NDArray[np.float64]
     readout: Readout
     keys_b: NDArray[np.int64] | None
     sampling: Sampling | None
-    of: int
+    batch_size: int
 
     @cached_property
     def kind(self) -> bytes:
-        """What is asked, whatever the angles, in JSON; the same object for all alike, so that it is hashed once."""
+        """Everything but the numbers, as JSON. Equal requests share one object, so that it is hashed only once."""
         return _kind(self.spec, self.readout, self.sampling, self.keys_b is not None)
 
     @cached_property
-    def key(self) -> tuple[bytes, int, bytes]:
-        """What tells this question from most others at a glance: its kind, how many they are and its first angles."""
-        return self.kind, len(self.angles_bdnr), self.angles_bdnr.reshape(-1)[:FIRST].tobytes()
+    def cache_key(self) -> tuple[bytes, int, bytes]:
+        """The kind, the number of circuits and the first angles: enough to tell almost all requests apart."""
+        return self.kind, len(self.angles_bdnr), self.angles_bdnr.reshape(-1)[:_ANGLES_IN_KEY].tobytes()
 
-    def parts(self, n: int) -> list[CircuitRequest]:
-        """In n parts that differ by one circuit at most."""
+    def split(self, n: int) -> list[CircuitRequest]:
+        """Cut the request into n parts whose sizes differ by one circuit at most."""
         if n == 1:
             return [self]
         edges = [len(self.angles_bdnr) * i // n for i in range(n + 1)]

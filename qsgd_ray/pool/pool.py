@@ -1,7 +1,7 @@
-"""Circuits on Ray actors, behind the same protocol as circuits at home: angles in, expectation values out.
+"""A pool of circuit actors on Ray: it starts, scales and ends them, and hands out the backend that uses them.
 
-A pool is started once a study, before its first trial and outside of every trial's placement group: trials take what
-the pool leaves. What travels to the training workers is the pool's `PoolBackend`.
+A study starts one pool before its first trial, outside of every trial's placement group: trials take the CPUs that the
+pool leaves. Training workers receive the pool's `PoolBackend`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.pool._actor import CircuitActor
-from qsgd_ray.pool._autoscaler import Keeper
-from qsgd_ray.pool._autoscaler_policy import PoolSize
-from qsgd_ray.pool._membership import Roster
+from qsgd_ray.pool._autoscaler import Autoscaler
+from qsgd_ray.pool._autoscaler_policy import ScalingPolicy
+from qsgd_ray.pool._membership import Membership
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.pending import ATTEMPTS
-from qsgd_ray.pool.router import Switchboard
+from qsgd_ray.pool.router import Router
 
 
 class CircuitPool:
-    """`n_actors` circuit actors, up to `most` of them while requests wait, alive as long as this object's owner.
+    """Circuit actors, more of them while requests wait. They live until `close`, or as long as this object's process.
 
-    `timeout_s`: for how long a single call may go on before its actor is taken to hang. `engine`: as of `make_backend`.
-    `resources`: what an actor asks of Ray besides CPUs. `idle_s`: after how long without use the actors beyond
-    `n_actors` go.
+    Args:
+        n_actors: number of actors from the start, and the fewest later, >= 1.
+        cpus_per_actor: CPUs that each reserves in Ray; rounded down, at least 1, the threads of its engine.
+        timeout_s: seconds that a single call may take before its actor is taken to hang and restarted, > 0.
+        engine: "auto", or an exact engine of `make_backend`; the same for all actors.
+        actor: class of the actors; tests pass their own.
+        max_actors: most actors; None: `n_actors`.
+        resources: what each actor reserves in Ray besides CPUs, by name; None: nothing.
+        idle_s: seconds without use after which actors beyond `n_actors` go.
+
+    Example:
+        >>> pool = CircuitPool(n_actors=2, cpus_per_actor=1, timeout_s=60)  # doctest: +SKIP
+        >>> pool.wait_until_ready(timeout_s=120)  # doctest: +SKIP
+        >>> backend = pool.backend()  # doctest: +SKIP
     """
 
     def __init__(
@@ -42,13 +53,13 @@ class CircuitPool:
         engine: str = "auto",
         actor: type[CircuitActor] = CircuitActor,
         *,
-        most: int | None = None,
+        max_actors: int | None = None,
         resources: dict[str, float] | None = None,
         idle_s: float = 30.0,
     ) -> None:
-        # A call that dies with its actor is asked again by whoever wants the answer (pending.py): repeated by Ray, one
-        # that hangs would hang the restarted actor for nobody.
-        shell = ray.remote(
+        # No task retries: the process that wants the answer sends a lost request again (pending.py). Repeated by Ray, a
+        # request that hangs would hang the restarted actor, with nobody waiting for it.
+        actor_class = ray.remote(
             num_cpus=cpus_per_actor,
             resources=resources,
             max_restarts=-1,
@@ -59,19 +70,21 @@ class CircuitPool:
         threads = max(1, int(cpus_per_actor))
 
         def start() -> Any:
-            return shell.remote(threads, engine, self._secret)
+            return actor_class.remote(threads, engine, self._secret)
 
         members = {number: start() for number in range(n_actors)}
         self._timeout_s = timeout_s
-        self._roster = Roster(members)
-        self._keeper = Keeper(start, PoolSize(n_actors, max(n_actors, most or 0), idle_s), self._roster, members)
+        self._membership = Membership(members)
+        policy = ScalingPolicy(n_actors, max(n_actors, max_actors or 0), idle_s)
+        self._autoscaler = Autoscaler(start, policy, self._membership, members)
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return when every actor of the smallest pool answers; `CircuitsLost` where they did not start in time."""
+        """Wait until the first `n_actors` actors answer. CircuitsLost: they did not within `timeout_s` seconds."""
         one_qubit = CircuitRequest(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
-        # One that is lost at its first answer starts again, as any later one does.
+        # An actor that is lost at its first answer starts again, as it would at any later one.
         calls = [
-            actor.answer.options(max_task_retries=ATTEMPTS).remote(one_qubit) for actor in self._roster.members.values()
+            actor.answer.options(max_task_retries=ATTEMPTS).remote(one_qubit)
+            for actor in self._membership.members.values()
         ]
         ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         if waiting:
@@ -82,20 +95,20 @@ class CircuitPool:
         try:
             ray.get(ready)
         except RayActorError as error:
-            # Ray's words are pages long; the last line is the cause.
+            # Ray's message is pages long; the last line is the cause.
             raise CircuitsLost(f"a circuit actor does not start: {one_line(error, part='last')}") from None
-        self._keeper.all_answer()
+        self._autoscaler.mark_all_ready()
 
     def backend(self) -> PoolBackend:
-        """What a training worker gets."""
-        return PoolBackend(Switchboard(self._roster.view(), self._timeout_s, self._secret))
+        """Return a new backend for a training worker; it can be sent to other processes."""
+        return PoolBackend(Router(self._membership.reader(), self._timeout_s, self._secret))
 
     def size(self) -> int:
-        """How many actors answer now."""
-        return len(self._roster.members)
+        """Return the number of actors that answer now."""
+        return len(self._membership.members)
 
     def close(self) -> None:
-        """End the actors."""
-        for actor in self._keeper.stop():
+        """End all actors."""
+        for actor in self._autoscaler.stop():
             ray.kill(actor)
-        self._roster.close()
+        self._membership.close()

@@ -101,7 +101,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
             asked.cpus_per_circuit_actor,
             asked.circuit_timeout_s,
             asked.circuit_engine,
-            most=asked.max_circuit_actors,
+            max_actors=asked.max_circuit_actors,
             resources=asked.on_circuit_nodes(),
             idle_s=asked.circuit_idle_s,
         )

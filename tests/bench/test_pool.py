@@ -50,12 +50,12 @@ def test_a_message_stands_beside_ray_s_own_ways_and_says_what_it_costs_above_the
 
 
 def test_by_ray_s_calls_no_line_is_taken(small, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool.router.DOOR_S", 30.0)  # a busy machine may take its time
+    monkeypatch.setattr("qsgd_ray.pool.router._ADDRESS_WAIT_S", 30.0)  # a busy machine may take its time
     with bench._pool(1) as pool:
-        by_calls = PoolBackend(bench._RaysCalls.of(pool.actors))
+        by_calls = PoolBackend(bench._RaysCalls.of(pool.router))
         for asker, lines in ((pool, 1), (by_calls, 0)):
             asker.submit(bench.PAPER, bench._angles(bench.PAPER, 2)).result()
-            assert len(asker.actors._lines) == lines
+            assert len(asker.router._connections) == lines
 
 
 def test_a_training_stands_beside_adamw_and_says_how_long_circuits_took(small):

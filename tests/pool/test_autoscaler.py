@@ -26,9 +26,9 @@ def angles(n: int, seed: int = 0) -> torch.Tensor:
 class Slow(CircuitActor):
     """As a large circuit would keep it."""
 
-    def answer(self, asked):
-        answer, _ = super().answer(asked)
-        with self._presence, self._turn:
+    def answer(self, request):
+        answer, _ = super().answer(request)
+        with self._meter, self._lock:
             time.sleep(0.05)
         return answer, 0.05
 
@@ -71,9 +71,9 @@ def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_righ
     pool = made(actor=Slow, most=3, idle_s=3)
     with asking(pool, 3):
         wait_until(lambda: pool.size() == 3, POOL_START_TIMEOUT_S)
-        grown = [actor for number, actor in pool._roster.members.items() if number > 0]
+        grown = [actor for number, actor in pool._membership.members.items() if number > 0]
     wait_until(lambda: pool.size() == 1, 60)
-    assert list(pool._roster.members) == [0], "the newest go first"
+    assert list(pool._membership.members) == [0], "the newest go first"
     for gone in grown:
         with pytest.raises(RayError):
             wait_until(lambda actor=gone: ray.get(actor.load.remote(), timeout=10) is None, 60)
@@ -84,14 +84,14 @@ def test_actors_that_no_node_can_hold_wait_and_the_others_answer(made):
     """What waits in Ray is what makes an autoscaler add nodes; it is withdrawn when it is not needed any more."""
     pool = made(actor=Slow, most=4, idle_s=2)
     large = ray.remote(num_cpus=1000, concurrency_groups={"health": 1})(Slow)
-    pool._keeper.start = lambda: large.remote(1, "auto", pool._secret)
+    pool._autoscaler.start = lambda: large.remote(1, "auto", pool._secret)
     with asking(pool, 2):
-        wait_until(lambda: len(pool._keeper._known) > 1, POOL_START_TIMEOUT_S)
+        wait_until(lambda: len(pool._autoscaler._actors) > 1, POOL_START_TIMEOUT_S)
         assert pool.size() == 1
-    wait_until(lambda: len(pool._keeper._known) == 1, 60)
+    wait_until(lambda: len(pool._autoscaler._actors) == 1, 60)
 
 
-def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(made, monkeypatch):
+def test_a_member_that_is_gone_for_a_while_is_no_member_and_comes_back(made, monkeypatch):
     class SlowToStart(CircuitActor):
         def __init__(self, *made) -> None:
             if ray.get_runtime_context().was_current_actor_reconstructed:
@@ -100,18 +100,18 @@ def test_a_member_that_is_gone_for_a_while_is_off_the_roster_and_comes_back(made
 
     pool = made(n_actors=2, actor=SlowToStart)
     wait_until(lambda: pool.size() == 2, POOL_START_TIMEOUT_S)
-    pid = ray.get(pool._roster.members[1].__ray_call__.remote(lambda _: os.getpid()))
-    monkeypatch.setattr("qsgd_ray.pool._autoscaler.LATE_S", 1.0)  # from now on, or a slow start would do
+    pid = ray.get(pool._membership.members[1].__ray_call__.remote(lambda _: os.getpid()))
+    monkeypatch.setattr("qsgd_ray.pool._autoscaler._SILENT_S", 1.0)  # from now on, or a slow start would do
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: list(pool._roster.members) == [0], 20)
-    wait_until(lambda: list(pool._roster.members) == [0, 1], POOL_START_TIMEOUT_S)
+    wait_until(lambda: list(pool._membership.members) == [0], 20)
+    wait_until(lambda: list(pool._membership.members) == [0, 1], POOL_START_TIMEOUT_S)
 
 
 def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, caplog):
-    monkeypatch.setattr("qsgd_ray.pool._autoscaler.AGAIN_S", 0.1)
+    monkeypatch.setattr("qsgd_ray.pool._autoscaler._REPLACE_S", 0.1)
     pool = made()
-    ray.kill(pool._roster.members[0])  # also from being started again
-    wait_until(lambda: list(pool._roster.members) == [1], POOL_START_TIMEOUT_S)
+    ray.kill(pool._membership.members[0])  # also from being started again
+    wait_until(lambda: list(pool._membership.members) == [1], POOL_START_TIMEOUT_S)
     assert "circuit actor 0 ended for good" in caplog.text
     assert torch.equal(pool.backend().submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
 
@@ -119,12 +119,12 @@ def test_an_actor_that_ends_for_good_is_replaced_and_told(made, monkeypatch, cap
 def test_readers_go_on_with_the_list_they_have_where_nobody_tells_a_newer_one(made):
     pool = made()
     backend = pool.backend()
-    before = dict(backend.actors.roster.members())
-    ray.kill(pool._roster._board)
-    assert backend.actors.roster.newest() == before
+    before = dict(backend.router.membership.members())
+    ray.kill(pool._membership._list)
+    assert backend.router.membership.refresh() == before
     assert torch.equal(backend.submit(SPEC, angles(2)).result(), TorchBackend().submit(SPEC, angles(2)).result())
 
 
-def test_the_list_lies_beside_its_keeper(made):
-    where = made()._roster._board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+def test_the_list_lies_on_the_autoscalers_node(made):
+    where = made()._membership._list.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
     assert ray.get(where) == ray.get_runtime_context().get_node_id()

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.pool._autoscaler_policy import BUSY, PATIENCE_S, PoolSize
+from qsgd_ray.pool._autoscaler_policy import BUSY, PATIENCE_S, ScalingPolicy
 
 IDLE_S = 10.0
 
 
 def sizes(requests: list[float], least: int = 1, most: int = 8, every_s: float = 0.5) -> list[int]:
-    size = PoolSize(least, most, IDLE_S)
-    return [size.wanted(every_s * n, now) for n, now in enumerate(requests)]
+    size = ScalingPolicy(least, most, IDLE_S)
+    return [size.target(every_s * n, now) for n, now in enumerate(requests)]
 
 
 def test_requests_that_wait_for_seconds_bring_actors_as_many_as_there_are_requests():

@@ -65,7 +65,7 @@ class Killing:
     def drawn(self) -> int:
         if self.killer is not None:
             self.killer.join()
-        members = self.inner.actors.roster.members()
+        members = self.inner.router.membership.members()
         return pid_of(members[self.draws.choice(sorted(members))])
 
     def kill(self, pid: int) -> None:
@@ -79,7 +79,7 @@ def run_one(cluster, folder, kills: int):
     (folder / "killed").touch()
     pool = CircuitPool(n_actors=2, cpus_per_actor=0.5, timeout_s=20)
     pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
-    actors = [*pool.backend().actors.roster.members().values()]
+    actors = [*pool.backend().router.membership.members().values()]
     trial = numbered_trial(0, CIRCUIT, epochs=250)
     site = site_of(folder / "small", cluster, circuits=Killing(pool.backend(), folder, kills))
     try:

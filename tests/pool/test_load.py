@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.pool._load import Load, Presence, mean_requests
+from qsgd_ray.pool._load import Load, RequestMeter, mean_requests
 
 
 @pytest.fixture
@@ -18,24 +18,24 @@ def clock(monkeypatch):
 
 
 def test_requests_count_from_their_coming_to_their_end_also_amid_one(clock):
-    presence = Presence()
+    meter = RequestMeter()
     clock[0] += 1
-    with presence:
+    with meter:
         clock[0] += 2
-        assert presence.read() == Load(2.0, 3.0)
-        with presence:
+        assert meter.read() == Load(2.0, 3.0)
+        with meter:
             clock[0] += 3
-            assert presence.count == 2
+            assert meter.count == 2
     clock[0] += 4
-    assert presence.read() == Load(8.0, 10.0)
-    assert presence.count == 0
+    assert meter.read() == Load(8.0, 10.0)
+    assert meter.count == 0
 
 
 def test_a_request_that_fails_has_ended(clock):
-    presence = Presence()
-    with pytest.raises(ZeroDivisionError), presence:
+    meter = RequestMeter()
+    with pytest.raises(ZeroDivisionError), meter:
         raise ZeroDivisionError
-    assert presence.count == 0
+    assert meter.count == 0
 
 
 spans = st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 10)), min_size=1, max_size=20)

@@ -19,8 +19,8 @@ from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.execution.train_group import group_timeout_s
 from qsgd_ray.pool._actor import CircuitActor
-from qsgd_ray.pool._transport import Line
-from qsgd_ray.pool.pending import Part, longest_wait_s
+from qsgd_ray.pool._connection import Connection
+from qsgd_ray.pool.pending import PendingPart, longest_wait_s
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
@@ -29,12 +29,12 @@ def hanging(mark, always=False):
     """An actor that never answers a batch of seven; once only, unless always."""
 
     class Hanging(CircuitActor):
-        def answer(self, asked):
-            if asked.of == 7 and (always or not mark.exists()):
+        def answer(self, request):
+            if request.batch_size == 7 and (always or not mark.exists()):
                 mark.touch()
-                self._began = time.monotonic()
+                self._call_began = time.monotonic()
                 time.sleep(3600)
-            return super().answer(asked)
+            return super().answer(request)
 
     return Hanging
 
@@ -57,7 +57,7 @@ def test_an_actor_killed_before_its_answer_is_restarted_and_answers(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
     pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     backend = pool.backend()
-    process = ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda _: os.getpid()))
+    process = ray.get(backend.router.membership.members()[0].__ray_call__.remote(lambda _: os.getpid()))
     os.kill(process, signal.SIGKILL)
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
     assert not psutil.pid_exists(process)
@@ -77,7 +77,7 @@ def test_a_pool_that_was_closed_is_one_clear_error(cluster):
     pool = CircuitPool(n_actors=1, cpus_per_actor=0.5, timeout_s=60)
     pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     backend = pool.backend()
-    actor = backend.actors.roster.members()[0]
+    actor = backend.router.membership.members()[0]
     pool.close()
     wait_until_it_ended(actor)
     with pytest.raises(CircuitsLost, match="a circuit actor was lost"):
@@ -98,7 +98,7 @@ def test_actors_that_always_hang_are_one_clear_error_in_bounded_time(made, tmp_p
     with pytest.raises(CircuitsLost, match=r"was at one call for over 1 s.*\(tried for at most 64 s\)$"):
         backend.submit(SPEC, angles(7)).result()
     assert time.monotonic() - began < 60
-    backend.actors.timeout_s = 60
+    backend.router.timeout_s = 60
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
 
 
@@ -106,7 +106,7 @@ def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_
     """As with a node that is gone: the actor starts again only when there is a new one."""
     pool = made(2, timeout_s=60, actor=late(tmp_path / "starts", after=2, seconds=25))
     backend = pool.backend()
-    members = list(pool._roster.members.values())
+    members = list(pool._membership.members.values())
     for batch in range(1, 4):
         backend.submit(SPEC, angles(batch)).result()
     pending = [backend.submit(SPEC, angles(batch)) for batch in (4, 5)]
@@ -125,21 +125,21 @@ def test_an_actor_that_others_keep_busy_is_no_hang(made, monkeypatch):
     """What is asked last waits longer than the timeout, for calls that each take a third of it."""
 
     class Slow(CircuitActor):
-        def _answer(self, asked):
+        def _simulate(self, request):
             time.sleep(2)
-            return super()._answer(asked)
+            return super()._simulate(request)
 
     looked = []
-    running_s = Part._running_s
-    monkeypatch.setattr(Part, "_running_s", lambda *own: looked.append(running_s(*own)) or looked[-1])
+    call_s = PendingPart._call_s
+    monkeypatch.setattr(PendingPart, "_call_s", lambda *own: looked.append(call_s(*own)) or looked[-1])
     pool = made(1, timeout_s=6, actor=Slow)
-    born = ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born))
+    born = ray.get(pool._membership.members[0].__ray_call__.remote(lambda actor: actor._started_at))
     backends = [pool.backend() for _ in range(8)]
     pending = [backend.submit(SPEC, angles(2, seed)) for seed, backend in enumerate(backends)]
     for seed in reversed(range(8)):
         assert torch.equal(pending[seed].result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
     assert looked, "nobody asked whether it was at work"
-    assert ray.get(pool._roster.members[0].__ray_call__.remote(lambda actor: actor._born)) == born
+    assert ray.get(pool._membership.members[0].__ray_call__.remote(lambda actor: actor._started_at)) == born
 
 
 def test_a_batch_as_a_whole_has_its_time(made, monkeypatch):
@@ -147,12 +147,12 @@ def test_a_batch_as_a_whole_has_its_time(made, monkeypatch):
     monkeypatch.setattr("qsgd_ray.pool.backend.longest_wait_s", lambda _: 1.0)
 
     class Slow(CircuitActor):
-        def _answer(self, asked):
+        def _simulate(self, request):
             time.sleep(1)
-            return super()._answer(asked)
+            return super()._simulate(request)
 
     backend = made(1, timeout_s=60, actor=Slow).backend()
-    backend._seconds[KIND] = 1e3  # a part a circuit
+    backend._circuit_s[KIND] = 1e3  # a part a circuit
     began = time.monotonic()
     with pytest.raises(CircuitsLost, match="circuit actor 0 had not answered"):
         backend.submit(SPEC, angles(8)).result()
@@ -160,27 +160,27 @@ def test_a_batch_as_a_whole_has_its_time(made, monkeypatch):
 
 
 def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made, silent):
-    """The line still leads to where it was; nobody there says that it is gone, and it is not killed where it is."""
+    """The connection leads to its old place, where nothing says that it is gone. It is not killed at its new one."""
     backend = made(1, timeout_s=2).backend()
     backend.submit(SPEC, angles(2)).result()
-    born = ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda actor: actor._born))
-    backend.actors._lines[0] = Line(silent, b"any")
+    born = ray.get(backend.router.membership.members()[0].__ray_call__.remote(lambda actor: actor._started_at))
+    backend.router._connections[0] = Connection(silent, b"any")
     assert torch.equal(backend.submit(SPEC, angles(3)).result(), TorchBackend().submit(SPEC, angles(3)).result())
-    assert ray.get(backend.actors.roster.members()[0].__ray_call__.remote(lambda actor: actor._born)) == born
+    assert ray.get(backend.router.membership.members()[0].__ray_call__.remote(lambda actor: actor._started_at)) == born
 
 
 def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too(made, silent):
     """What it is at for others says nothing of a question that never reached it."""
 
     class Slow(CircuitActor):
-        def _answer(self, asked):
+        def _simulate(self, request):
             time.sleep(0.2)
-            return super()._answer(asked)
+            return super()._simulate(request)
 
     pool = made(1, timeout_s=2, actor=Slow)
     backend, other = pool.backend(), pool.backend()
     backend.submit(SPEC, angles(2)).result()
-    backend.actors._lines[0] = Line(silent, b"any")
+    backend.router._connections[0] = Connection(silent, b"any")
     pending, ended = backend.submit(SPEC, angles(3)), threading.Event()
 
     def keep_busy():
@@ -202,12 +202,12 @@ def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too
 
 
 def test_an_actor_that_starts_again_elsewhere_is_not_ended_in_the_midst_of_it(made, silent, tmp_path):
-    """The line still leads to where it was, and starting takes longer than a hanging actor is given."""
+    """The connection leads to its old place, and starting takes longer than a hanging actor is given."""
     backend = made(1, timeout_s=4, actor=late(tmp_path / "starts", after=1, seconds=12)).backend()
     backend.submit(SPEC, angles(2)).result()
-    backend.actors._lines[0] = Line(silent, b"any")
+    backend.router._connections[0] = Connection(silent, b"any")
     pending = backend.submit(SPEC, angles(3))
-    ray.kill(backend.actors.roster.members()[0], no_restart=False)
+    ray.kill(backend.router.membership.members()[0], no_restart=False)
     assert torch.equal(pending.result(), TorchBackend().submit(SPEC, angles(3)).result())
     assert (tmp_path / "starts").read_text() == "xx"
 

@@ -19,7 +19,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.pool.router import Switchboard
+from qsgd_ray.pool.router import Router
 from qsgd_ray.study.run import POOL_START_TIMEOUT_S
 
 
@@ -55,7 +55,7 @@ def test_what_the_backend_refuses_is_one_clear_error(pool):
 
 
 def test_angles_of_another_shape_are_refused_where_they_are_asked(pool):
-    """Over a line only their number would be seen."""
+    """The actor would see only their number."""
     with pytest.raises(CircuitError, match=r"^angles: got shape \(4, 3, 2, 2\)"):
         pool.backend().submit(SPEC, angles(4).transpose(1, 2))
 
@@ -63,7 +63,7 @@ def test_angles_of_another_shape_are_refused_where_they_are_asked(pool):
 def test_keys_that_change_after_they_were_asked_change_no_draw(pool):
     sampling, keys_b = Sampling(50, None), torch.arange(5)
     pending = pool.backend().sampled(sampling).submit(SPEC, angles(5), "z", keys_b)
-    assert not any(np.shares_memory(part.asked.keys_b, keys_b.numpy()) for part in pending._parts)
+    assert not any(np.shares_memory(part.request.keys_b, keys_b.numpy()) for part in pending._parts)
 
 
 def test_a_circuit_beyond_the_nodes_memory_is_refused_by_the_actor():
@@ -79,17 +79,17 @@ def test_a_batch_is_cut_over_the_actors_and_the_bits_stay(made, sampling):
     near = AutoBackend() if sampling is None else AutoBackend().sampled(sampling)
     far = backend if sampling is None else backend.sampled(sampling)
     kind = CircuitRequest(SPEC, angles(50).numpy(), "z", keys_b.numpy(), sampling, 50).kind
-    far._seconds[kind] = 0.1  # so long a circuit, that every actor gets its share
+    far._circuit_s[kind] = 0.1  # so long a circuit, that every actor gets its share
     pending = far.submit(SPEC, angles(50), "z", keys_b)
     assert len(pending._parts) == 3
     assert torch.equal(pending.result(), near.submit(SPEC, angles(50), "z", keys_b).result())
-    assert far._seconds[kind] != 0.1  # measured
+    assert far._circuit_s[kind] != 0.1  # measured
 
 
 def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
     backend = pool.backend()
     began = time.monotonic()
-    while len(backend.actors.roster.newest()) < 2:  # on a busy machine one may be late
+    while len(backend.router.membership.refresh()) < 2:  # on a busy machine one may be late
         assert time.monotonic() - began < 60
     few = backend.submit(SPEC, angles(4))
     large = CircuitSpec(12, depth=6, entangle="all")
@@ -101,7 +101,7 @@ def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
 def test_exact_answers_are_kept_and_not_asked_for_again(pool, monkeypatch):
     backend = pool.backend()
     first = backend.submit(SPEC, angles(5)).result()
-    monkeypatch.setattr(Switchboard, "next_member", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(Router, "next_member", lambda *_: pytest.fail("it was asked"))
     again = backend.submit(SPEC, angles(5)).result()
     assert torch.equal(again, first)
     again.zero_()
@@ -112,7 +112,7 @@ ROOM = 5 * (2 * 3 * 2 + 3) * 8  # angles and answers of five circuits
 
 
 def test_the_cache_is_bounded_and_tells_circuits_apart(pool, monkeypatch):
-    monkeypatch.setattr("qsgd_ray.pool._cache.CACHE_BYTES", ROOM)
+    monkeypatch.setattr("qsgd_ray.pool._cache._CACHE_BYTES", ROOM)
     backend = pool.backend()
     for spec, seed, readout in ((SPEC, 0, "z"), (SPEC, 1, "z"), (replace(SPEC, entangle="ring"), 0, "z")):
         expected = TorchBackend().submit(spec, angles(5, seed), readout).result()
@@ -145,12 +145,12 @@ def test_a_pool_that_the_cluster_cannot_hold_says_so(cluster):
 
 def test_an_actor_that_is_killed_at_its_first_answer_starts_again(made, tmp_path):
     class Mortal(CircuitActor):
-        def answer(self, asked):
+        def answer(self, request):
             with (tmp_path / "answers").open("a") as written:
                 written.write("x")
             if (tmp_path / "answers").stat().st_size == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().answer(asked)
+            return super().answer(request)
 
     backend = made(1, actor=Mortal).backend()
     assert (tmp_path / "answers").read_text() == "xx"
@@ -159,7 +159,7 @@ def test_an_actor_that_is_killed_at_its_first_answer_starts_again(made, tmp_path
 
 def test_actors_that_die_of_every_answer_are_one_clear_line(cluster):
     class Dying(CircuitActor):
-        def answer(self, asked):
+        def answer(self, request):
             os.kill(os.getpid(), signal.SIGKILL)
 
     pool = CircuitPool(1, 0.1, timeout_s=60, actor=Dying)
@@ -171,8 +171,8 @@ def test_actors_that_die_of_every_answer_are_one_clear_line(cluster):
 
 def test_a_long_batch_is_cut_so_that_no_part_is_taken_to_hang(pool):
     backend = pool.backend()
-    backend.actors.timeout_s = 10
-    backend._seconds[KIND] = 0.5  # 20 s in all, of which one part may take 1
+    backend.router.timeout_s = 10
+    backend._circuit_s[KIND] = 0.5  # 20 s in all, of which one part may take 1
     assert len(backend.submit(SPEC, angles(40))._parts) == 20
 
 

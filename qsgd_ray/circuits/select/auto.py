@@ -75,16 +75,15 @@ class AutoBackend:
         return self._sampler is None
 
     def submit(
-        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
+        self,
+        spec: CircuitSpec,
+        angles_bdnr: Tensor,
+        readout: Readout = "z",
+        keys_b: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Pending:
-        return self.submit_part(spec, angles_bdnr, readout, keys_b, angles_bdnr.shape[0])
-
-    def submit_part(
-        self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout, keys_b: Tensor | None, of: int
-    ) -> Pending:
-        """Circuits that are some of a batch of `of`, by the engine of the whole: the bits do not depend on the cut."""
         angles_bdnr = checked_angles(spec, angles_bdnr)
-        name = self._picked(spec, of, readout).name
+        name = self._picked(spec, angles_bdnr.shape[0] if batch_size is None else batch_size, readout).name
         if name == "aer" and name not in self._engines:
             self._engines[name] = self._aer()
         return self._engines[name].submit(spec, angles_bdnr, readout, keys_b)
