@@ -3,7 +3,8 @@
 Every public name is imported from here. Importing the package loads nothing heavy: a name loads its module when it is
 used for the first time (PEP 562).
 
-- A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`, `TextTask`,
+- A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`,
+`TextTask`,
   `LanguageTask` and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
 - A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
 - Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.

@@ -1,1 +1,1 @@
-"""Speed, measured: engines timed side by side in one process; medians and ratios out, as rows and a table."""
+"""Measure speed: engines timed side by side in one process, after equal answers; rows and a table out."""

@@ -1,6 +1,6 @@
-"""A study as large as one asks for, simulated: how many trials and epochs in; a folder of its rows out. No training.
+"""Write the results folder of a simulated study of any size; nothing is trained.
 
-The files are those that `Results.write` leaves, one a trial and table. What a row says is drawn, so that the report has
+The files are those that `Results.write` leaves, one a trial and table. The rows are drawn so that the report has
 everything to show: arms that gain and lose, trials that were stopped, diverged, failed or lost.
 """
 
@@ -28,7 +28,7 @@ STEPS_PER_EPOCH = 64
 
 
 def large_study(n_trials: int) -> Study:
-    """Seven arms; two trials in three are of the search."""
+    """Return a study of seven arms; two trials in three belong to the search."""
     n_seeds = max(1, n_trials // (3 * len(EFFECTS)))
     rate = LogUniform(low=1e-4, high=1e-1)
     factor = LogUniform(low=0.1, high=10.0)
@@ -52,7 +52,13 @@ def large_study(n_trials: int) -> Study:
 
 
 def write_large_study(folder: Path, n_trials: int, n_epochs: int = 100) -> Study:
-    """The rows of `large_study(n_trials)`, `n_epochs` measurements a trial (none of a failed one), and the study."""
+    """Write the rows of `large_study(n_trials)` into a folder, and return the study.
+
+    Args:
+        folder: where the results go.
+        n_trials: trials of all arms and stages.
+        n_epochs: measurements a trial; a failed trial has none.
+    """
     study = large_study(n_trials)
     results = Results(folder)
     results.open(study, {"versions": {"torch": "simulated"}, "commit": None})
@@ -68,7 +74,7 @@ def write_large_study(folder: Path, n_trials: int, n_epochs: int = 100) -> Study
 def _rows(
     study: Study, arm: Arm, stage: str, n: int, n_epochs: int, rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table]:
-    """The two tables of one arm's stage, sorted by trial and epoch."""
+    """Return the two tables of one stage of an arm, sorted by trial and epoch."""
     perturbed = arm.perturbation is not None
     numbers = np.arange(n)
     endings = np.full(n, str(Ending.COMPLETED), dtype=object)
@@ -168,7 +174,7 @@ def _rows(
 
 
 def _table(schema: pa.Schema, n: int, **columns: Any) -> pa.Table:
-    """Columns that nobody names are null."""
+    """Return a table of these columns; all others are null."""
     arrays = [
         pa.nulls(n, field.type)
         if field.name not in columns

@@ -1,8 +1,8 @@
-"""What a user would pick instead: the same circuits given to Qiskit, Aer, PennyLane and qulacs; final states out.
+"""Simulate the same circuits by Qiskit, Aer, PennyLane and qulacs, as their users would.
 
 Each maker takes a CircuitSpec and angles (batch, depth, n_qubits, rotations) and returns a call that simulates them and
-returns (batch, 2**n_qubits) complex amplitudes, qubit 0 least significant. All that can be prepared once per circuit
-(building, transpiling) is done by the maker, outside of what is timed.
+returns (batch, 2**n_qubits) complex amplitudes, qubit 0 least significant. The maker prepares all that can be prepared
+once per circuit (building, transpiling), outside of the time that is measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Call = Callable[[], States]
 
 
 def qiskit_statevector(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
-    """`qiskit.quantum_info.Statevector`, one circuit after the other; the circuits are built beforehand."""
+    """Simulate by `qiskit.quantum_info.Statevector`, one circuit after the other; circuits are built beforehand."""
     from qiskit.quantum_info import Statevector
 
     circuits = [spec.to_qiskit(angles) for angles in angles_bdnr]
@@ -31,7 +31,7 @@ def qiskit_statevector(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
 
 
 def aer_runtime_binding(spec: CircuitSpec, angles_bdnr: Tensor, method: str = "statevector") -> Call:
-    """Qiskit Aer: one parametrised circuit and lists of values, bound at run time."""
+    """Simulate by Qiskit Aer: one parametrised circuit and lists of values, bound at run time."""
     import_aer()
     from qiskit_aer import AerSimulator
 
@@ -48,7 +48,7 @@ def aer_runtime_binding(spec: CircuitSpec, angles_bdnr: Tensor, method: str = "s
 
 
 def aer_matrix_product_state(spec: CircuitSpec, angles_bdnr: Tensor) -> Callable[[], NDArray[np.float64]]:
-    """Aer's matrix-product state: every <Z_i>, (batch, n_qubits), values bound at run time."""
+    """Simulate by the matrix-product state of Aer: every <Z_i>, (batch, n_qubits), values bound at run time."""
     import_aer()
     from qiskit.quantum_info import Pauli
     from qiskit_aer import AerSimulator
@@ -65,14 +65,14 @@ def aer_matrix_product_state(spec: CircuitSpec, angles_bdnr: Tensor) -> Callable
 
     def call() -> NDArray[np.float64]:
         result = simulator.run([circuit], parameter_binds=binds).result()
-        found = [result.data(number) for number in range(len(angles_bdnr))]
-        return np.array([[data[f"z{qubit}"] for qubit in range(n)] for data in found])
+        data_by_circuit = [result.data(number) for number in range(len(angles_bdnr))]
+        return np.array([[data[f"z{qubit}"] for qubit in range(n)] for data in data_by_circuit])
 
     return call
 
 
 def parameter_values(circuit: Any, angles_bdnr: Tensor) -> dict[Any, list[float]]:
-    """Each parameter of a `CircuitSpec.to_qiskit()` with its values along the batch."""
+    """Return each parameter of a `CircuitSpec.to_qiskit()` with its values along the batch."""
     parameters = {parameter.name: parameter for parameter in circuit.parameters}
     angles = angles_bdnr.numpy()
     _, depth, n_qubits, rotations = angles.shape
@@ -85,7 +85,7 @@ def parameter_values(circuit: Any, angles_bdnr: Tensor) -> dict[Any, list[float]
 
 
 def pennylane_batched(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
-    """PennyLane's default.qubit on torch tensors, the batch broadcast through every gate."""
+    """Simulate by the default.qubit of PennyLane on torch tensors, the batch broadcast through every gate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pennylane as qml
@@ -113,7 +113,7 @@ def pennylane_batched(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
 
 
 def qulacs_loop(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
-    """qulacs, one parametric circuit whose angles are set for each circuit in turn."""
+    """Simulate by qulacs: one parametric circuit whose angles are set for each circuit in turn."""
     import qulacs
 
     circuit = qulacs.ParametricQuantumCircuit(spec.n_qubits)
@@ -134,13 +134,13 @@ def qulacs_loop(spec: CircuitSpec, angles_bdnr: Tensor) -> Call:
     state = qulacs.QuantumState(spec.n_qubits)
 
     def call() -> States:
-        found = np.empty((len(values), 2**spec.n_qubits), dtype=np.complex128)
+        states = np.empty((len(values), 2**spec.n_qubits), dtype=np.complex128)
         for number, angles in enumerate(values):
             for place, value in enumerate(angles[order]):
                 circuit.set_parameter(place, value)
             state.set_zero_state()
             circuit.update_quantum_state(state)
-            found[number] = state.get_vector()
-        return found
+            states[number] = state.get_vector()
+        return states
 
     return call

@@ -1,7 +1,7 @@
-"""What the search adds to a trial: a search of trials that train almost nothing, beside Tune with empty trials.
+"""Measure the time that the search adds to a trial, beside Ray Tune with empty trials.
 
-Beyond training is all of the stage's wall time but the steps, waits and evaluations that its rows tell: starting Tune
-and its actor, samplers, halving, making models, writing rows and the journal of the dashboard.
+The trials train next to nothing. Time beyond training is the stage's wall time without the steps, waits and evaluations
+of its rows: starting Tune and its actor, samplers, halving, making models, writing rows and the dashboard's journal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from qsgd_ray.bench.rows import Timing, timings
+from qsgd_ray.bench.rows import Timing, _timings
 from qsgd_ray.config import (
     Arm,
     Confirm,
@@ -34,34 +34,39 @@ from qsgd_ray.results import Results
 from qsgd_ray.search.tune import run_search
 
 STAGE, BEYOND, EMPTY = "search stage", "of it beyond training", "Tune alone, empty trials"
-LIMIT_S = 0.15
+_LIMIT_S = 0.15
 
 
 def cases(n_trials: int, rounds: int) -> Iterator[list[Timing]]:
-    """One case: one arm, one trial at a time, one worker each, on a Ray of its own."""
+    """Yield one case: one arm, one trial at a time, one worker each, on a private Ray.
+
+    Args:
+        n_trials: trials of a search, 1 or more.
+        rounds: searches, each beside Tune with as many empty trials.
+    """
     with private_ray(1) as cluster, tempfile.TemporaryDirectory(prefix="bench-engine-") as folder:
-        yield trials_of_a_search(n_trials, rounds, cluster, Path(folder))
+        yield _trials_of_a_search(n_trials, rounds, cluster, Path(folder))
 
 
-def trials_of_a_search(n_trials: int, rounds: int, cluster: Cluster, folder: Path) -> list[Timing]:
-    """Searches of one epoch of two steps by TPE, each into a folder of its own."""
+def _trials_of_a_search(n_trials: int, rounds: int, cluster: Cluster, folder: Path) -> list[Timing]:
+    """Time searches of one epoch of two steps by TPE, each into a folder of its own."""
     seconds: dict[str, list[float]] = {STAGE: [], BEYOND: [], EMPTY: []}
     for number in range(rounds):
-        stage_s, training_s = _searched(study_of(n_trials, number), cluster, folder / str(number))
+        stage_s, training_s = _search_seconds(_study_of(n_trials, number), cluster, folder / str(number))
         seconds[STAGE].append(stage_s)
         seconds[BEYOND].append(stage_s - training_s)
-        seconds[EMPTY].append(_empty(n_trials, cluster, number))
-    return timings(
+        seconds[EMPTY].append(_empty_seconds(n_trials, cluster, number))
+    return _timings(
         f"a search of {n_trials} trials that train next to nothing, one at a time",
         "trial",
         seconds,
         dict.fromkeys(seconds, n_trials),
-        {BEYOND: f"goal: {1e6 * LIMIT_S:,.0f} µs"},
+        {BEYOND: f"goal: {1e6 * _LIMIT_S:,.0f} µs"},
     )
 
 
-def study_of(n_trials: int, seed: int = 0) -> Study:
-    """One arm, whose learning rate is searched on a text task of 64 sentences."""
+def _study_of(n_trials: int, seed: int = 0) -> Study:
+    """Return a study of one arm, whose learning rate is searched on a text task of 64 sequences."""
     return Study(
         name=f"bench{seed}",
         question="What does the engine add to a trial?",
@@ -81,20 +86,20 @@ def study_of(n_trials: int, seed: int = 0) -> Study:
     )
 
 
-def _quiet(trial: Trial, measurement: Measurement) -> bool:  # noqa: ARG001
+def _go_on(trial: Trial, measurement: Measurement) -> bool:  # noqa: ARG001
     return False
 
 
-def _ended(trial: Trial, ending: Ending) -> None:
+def _require_completed(trial: Trial, ending: Ending) -> None:
     if ending is not Ending.COMPLETED:
         raise RuntimeError(f"{trial.trial_id}: {ending}")
 
 
-def _searched(study: Study, cluster: Cluster, folder: Path) -> tuple[float, float]:
-    """Seconds of the stage, and those of its trainings."""
+def _search_seconds(study: Study, cluster: Cluster, folder: Path) -> tuple[float, float]:
+    """Return the seconds of the search stage, and those of its trainings."""
     results = Results(folder)
     results.open(study, {})
-    site = Site(cluster, study.resources, None, results, _quiet, _ended)
+    site = Site(cluster, study.resources, None, results, _go_on, _require_completed)
     began = time.perf_counter()
     run_search(results.tables(study), site)
     stage_s = time.perf_counter() - began
@@ -102,8 +107,8 @@ def _searched(study: Study, cluster: Cluster, folder: Path) -> tuple[float, floa
     return stage_s, sum(row["wall_s"] + row["evaluation_s"] for row in rows)
 
 
-class Empty(tune.Trainable):
-    """A trial without anything in it."""
+class _Empty(tune.Trainable):
+    """Trial without anything in it."""
 
     def step(self) -> dict[str, Any]:
         return {"quality": 0.0, "done": True}
@@ -112,11 +117,11 @@ class Empty(tune.Trainable):
         return True
 
 
-def _empty(n_trials: int, cluster: Cluster, number: int) -> float:
-    """Seconds of as many empty trials, in one actor that is used again."""
+def _empty_seconds(n_trials: int, cluster: Cluster, number: int) -> float:
+    """Return the seconds of as many empty trials, in one actor that is used again."""
     began = time.perf_counter()
-    ended = tune.Tuner(
-        tune.with_resources(Empty, {"cpu": 1}),
+    results = tune.Tuner(
+        tune.with_resources(_Empty, {"cpu": 1}),
         param_space={"x": tune.uniform(0.0, 1.0)},
         tune_config=tune.TuneConfig(num_samples=n_trials, reuse_actors=True, metric="quality", mode="max"),
         run_config=tune.RunConfig(
@@ -126,6 +131,6 @@ def _empty(n_trials: int, cluster: Cluster, number: int) -> float:
             verbose=0,
         ),
     ).fit()
-    if ended.num_errors:
-        raise RuntimeError(f"{ended.num_errors} empty trials failed")
+    if results.num_errors:
+        raise RuntimeError(f"{results.num_errors} empty trials failed")
     return time.perf_counter() - began

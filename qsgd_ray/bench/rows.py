@@ -1,7 +1,7 @@
-"""What a bench found: typed rows in; a Parquet file and a table for a person to read out.
+"""Keep the rows of a bench: a Parquet file a run, and a table for the terminal.
 
-One file a run, moved into place whole. `ratio` says how many times as long as the case's first engine a call takes,
-from medians of the same rounds.
+A file is moved into place whole. `ratio` says how many times as long as the case's first engine a call takes, from
+medians of the same rounds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-PEERS = ("qsgd-ray", "torch", "qiskit", "qiskit-aer", "pennylane", "qulacs", "transformers")
-SCHEMA = pa.schema(
+_PEERS = ("qsgd-ray", "torch", "qiskit", "qiskit-aer", "pennylane", "qulacs", "transformers")
+_SCHEMA = pa.schema(
     {
         "bench": pa.string(),
         "case": pa.string(),
@@ -46,10 +46,18 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Timing:
-    """One engine in one case: microseconds `per` unit (a circuit, a call, a step).
+    """Time of one engine in one case, in microseconds a unit.
 
-    `ratio`: this engine's median over that of the case's first. `note`: what else there is to know, e.g. what `auto`
-    picked, an error measured, or why there is no time (then the numbers are None).
+    Attributes:
+        case: what was done, in words: circuits, sizes, threads.
+        engine: the engine's name; the first of a case is the one that ratios refer to.
+        per: the unit: a circuit, a call, a step, a trial.
+        rounds: number of measurements; 0 where the engine was not run.
+        median_us: median microseconds a unit; None where the engine was not run.
+        fastest_us: least of the rounds.
+        slowest_us: largest of the rounds.
+        ratio: this engine's median over that of the case's first.
+        note: what else there is to know: what `auto` picked, a measured error, why there is no time.
     """
 
     case: str
@@ -63,35 +71,55 @@ class Timing:
     note: str | None = None
 
 
-def of_pairs(seconds: Sequence[float], beside: Sequence[float], what: str = "rounds") -> str:
-    """How many times as long one took as the other beside it, in words: the median and the quartiles."""
+def _of_pairs(seconds: Sequence[float], beside: Sequence[float], what: str = "rounds") -> str:
+    """Return in words how many times as long one call took as another beside it: median and quartiles.
+
+    Args:
+        seconds: wall seconds of one call, a round each.
+        beside: wall seconds of the other in the same rounds, of the same length.
+        what: the word for a round.
+    """
     ratios = np.array(seconds) / np.array(beside)
     low, median, high = np.percentile(ratios, [25, 50, 75])
     return f"of {ratios.size} pairs of {what} {median:.3f} times, half of them {low:.3f} to {high:.3f}"
 
 
-def timings(
+def _timings(
     case: str,
     per: str,
     seconds: Mapping[str, list[float]],
     units: Mapping[str, int],
     notes: Mapping[str, str] | None = None,
 ) -> list[Timing]:
-    """Rows of a case, in the order of its engines; `units`: how many circuits (calls, steps) a call of each does."""
+    """Return the rows of a case, in the order of its engines.
+
+    Args:
+        case: the case in words.
+        per: the unit that a row's microseconds are for.
+        seconds: wall seconds by engine, a round each; the first engine is the one that ratios refer to.
+        units: how many circuits (calls, steps) one call of each engine does.
+        notes: a note by engine; an engine that has a note and no seconds gets a row without numbers.
+    """
     notes = notes or {}
-    found: list[Timing] = []
+    rows: list[Timing] = []
     for engine, rounds in seconds.items():
         us = [1e6 * second / units[engine] for second in rounds]
         median = statistics.median(us)
-        first = found[0].median_us if found else median
+        first = rows[0].median_us if rows else median
         ratio = median / first if first else None
-        found.append(Timing(case, engine, per, len(us), median, min(us), max(us), ratio, notes.get(engine)))
+        rows.append(Timing(case, engine, per, len(us), median, min(us), max(us), ratio, notes.get(engine)))
     missing = [engine for engine in notes if engine not in seconds]
-    return [*found, *(Timing(case, engine, per, 0, None, None, None, None, notes[engine]) for engine in missing)]
+    return [*rows, *(Timing(case, engine, per, 0, None, None, None, None, notes[engine]) for engine in missing)]
 
 
 def write_rows(bench: str, rows: Iterable[Timing], folder: Path) -> Path:
-    """The rows as one new Parquet file in `folder`, named by bench and time."""
+    """Write the rows as one new Parquet file, named by bench and time, and return its path.
+
+    Args:
+        bench: the bench's name.
+        rows: rows of any cases.
+        folder: where the file goes; made if it is not there.
+    """
     import torch
 
     now = datetime.now(UTC)
@@ -102,7 +130,7 @@ def write_rows(bench: str, rows: Iterable[Timing], folder: Path) -> Path:
         "threads": torch.get_num_threads(),
         "versions": _versions(),
     }
-    table = pa.Table.from_pylist([asdict(row) | common for row in rows], schema=SCHEMA)
+    table = pa.Table.from_pylist([asdict(row) | common for row in rows], schema=_SCHEMA)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{bench}-{now:%Y%m%dT%H%M%S%f}.parquet"
     unfinished = path.with_suffix(".unfinished")
@@ -112,17 +140,17 @@ def write_rows(bench: str, rows: Iterable[Timing], folder: Path) -> Path:
 
 
 def _versions() -> str:
-    found = []
-    for name in PEERS:
+    installed = []
+    for name in _PEERS:
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(installed)
 
 
 def timing_table(rows: Sequence[Timing]) -> Table:
-    """The rows of one case (one at least) as a table for a terminal of 80 columns, the case above it."""
+    """Return the rows of one case (one at least) as a table for a terminal of 80 columns, the case above it."""
     table = Table(
         title=Text(rows[0].case, style="bold"),
         title_justify="left",

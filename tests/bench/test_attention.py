@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from qsgd_ray.bench import attention
-from qsgd_ray.bench.attention import all_scores, run, training_step
+from qsgd_ray.bench.attention import _all_scores, _training_step, cases
 from qsgd_ray.bench.timing import interleaved
 from qsgd_ray.circuits.fourier import _fused as compiled
 
 TINY_S = 1e-4
 SCORED = ["series", "series, compiled", "every score simulated, one batch", "every score simulated, in chunks"]
-TRAINED = list(attention.ATTENTIONS)
+TRAINED = list(attention._ATTENTIONS)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """Few and short sequences, and a compiler that gives back what it is given: compiling takes seconds."""
-    monkeypatch.setattr(attention, "BATCH", 2)
+    monkeypatch.setattr(attention, "_BATCH", 2)
     monkeypatch.setattr(attention, "TOKENS_SCORED", 3)
     monkeypatch.setattr(attention, "TOKENS_SCORED_QUICKLY", 2)
-    monkeypatch.setattr(attention, "TOKENS_TRAINED", (3, 4))
+    monkeypatch.setattr(attention, "_TOKENS_TRAINED", (3, 4))
     monkeypatch.setattr(torch, "compile", lambda function: function)
     monkeypatch.setattr(compiled, "_kernels", {})
 
@@ -40,7 +40,7 @@ def of_case(rows):
 
 
 def test_a_run_has_rows_of_every_case(tiny):
-    found = of_case(run(TINY_S))
+    found = of_case([row for rows in cases(TINY_S) for row in rows])
     assert {case: [row.engine for row in rows] for case, rows in found.items()} == {
         "Phi of 72 scores, 4 qubits, depth 2, float64": SCORED,
         "Phi of 72 scores, 4 qubits, depth 2, float32": SCORED,
@@ -55,7 +55,7 @@ def test_a_run_has_rows_of_every_case(tiny):
 
 def test_a_quick_run_has_fewer_scores_and_nothing_compiled(tiny, monkeypatch):
     monkeypatch.delattr(torch, "compile")
-    found = of_case(run(TINY_S, quick=True))
+    found = of_case([row for rows in cases(TINY_S, quick=True) for row in rows])
     assert [case.split(",")[0] for case in found] == ["Phi of 32 scores"] * 2 + ["training step"] * 2
     assert [len(rows) for rows in found.values()] == [3, 3, 4, 4]
     assert not any("compiled" in row.engine for rows in found.values() for row in rows)
@@ -63,7 +63,7 @@ def test_a_quick_run_has_fewer_scores_and_nothing_compiled(tiny, monkeypatch):
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_notes_count_the_circuits_and_tell_the_error_against_the_float64_simulation(tiny, dtype, bound):
-    rows = all_scores(dtype, 3, TINY_S)
+    rows = _all_scores(dtype, 3, TINY_S)
     told = [row.note.rpartition("error ") for row in rows]
     assert [circuits for circuits, *_ in told] == ["9 circuits, ", "9 circuits, ", "", ""]
     errors = [float(error) for *_, error in told]
@@ -80,7 +80,7 @@ def test_a_wrong_response_is_an_error_that_names_the_engine(tiny, monkeypatch, a
 
     monkeypatch.setattr(attention, "_simulated", wrong_in_chunks)
     with pytest.raises(AssertionError, match=r"in chunks differs from the float64 simulation by (1\.0e-04|nan); allo"):
-        all_scores(torch.float32, 3, TINY_S)
+        _all_scores(torch.float32, 3, TINY_S)
 
 
 def test_the_batch_that_is_not_chunked_is_one(tiny, monkeypatch):
@@ -89,12 +89,12 @@ def test_the_batch_that_is_not_chunked_is_one(tiny, monkeypatch):
     monkeypatch.setattr(
         attention, "statevector", lambda *given, memory_bytes: asked.append(memory_bytes) or statevector(*given)
     )
-    all_scores(torch.float64, 3, TINY_S)
+    _all_scores(torch.float64, 3, TINY_S)
     assert set(asked) == {2**62, attention.CHUNK_BYTES}
 
 
 def test_without_a_compiler_its_engines_are_rows_with_a_note_and_nulls(no_compiler):
-    for rows in (all_scores(torch.float64, 2, TINY_S), training_step(3, TINY_S)):
+    for rows in (_all_scores(torch.float64, 2, TINY_S), _training_step(3, TINY_S)):
         *others, compiled = rows
         assert compiled.engine.endswith("compiled")
         assert (compiled.rounds, compiled.median_us, compiled.ratio) == (0, None, None)
@@ -113,11 +113,11 @@ def test_a_training_step_has_one_thread_and_puts_threads_and_generator_back(tiny
     before, state = torch.get_num_threads(), torch.get_rng_state()
     try:
         torch.set_num_threads(2)
-        training_step(3, TINY_S, with_compiled=False)
+        _training_step(3, TINY_S, with_compiled=False)
         assert torch.get_num_threads() == 2
         monkeypatch.setattr(attention, "_step_of", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            training_step(3, TINY_S)
+            _training_step(3, TINY_S)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qsgd_ray.bench import _peers as peers
-from qsgd_ray.bench.circuits import some_angles
+from qsgd_ray.bench.circuits import _some_angles
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import statevector
@@ -41,7 +41,7 @@ def peer(package):
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_peer_gives_the_same_states(package, spec, batch):
-    angles = 4 * some_angles(spec, batch)
+    angles = 4 * _some_angles(spec, batch)
     states = peer(package)(spec, angles)()
     assert states.shape == (batch, 2**spec.n_qubits)
     assert states.dtype == np.complex128
@@ -51,14 +51,14 @@ def test_a_peer_gives_the_same_states(package, spec, batch):
 @pytest.mark.parametrize("package", MAKERS)
 def test_a_call_can_be_repeated_and_gives_the_same_again(package):
     spec = CircuitSpec(3)
-    call = peer(package)(spec, some_angles(spec, 2))
+    call = peer(package)(spec, _some_angles(spec, 2))
     assert np.abs(call() - call()).max() < 1e-14
 
 
 @pytest.mark.parametrize("spec", [CircuitSpec(12), CircuitSpec(5, 3, "chain", ("rx", "rz")), CircuitSpec(1)], ids=str)
 def test_aers_matrix_product_state_gives_the_same_expectations(spec):
     pytest.importorskip("qiskit_aer")
-    angles = some_angles(spec, 3)
+    angles = _some_angles(spec, 3)
     found = peers.aer_matrix_product_state(spec, angles)()
     assert found.shape == (3, spec.n_qubits)
     assert np.abs(found - chain.expectations(spec, angles).numpy()).max() < 1e-10
@@ -66,7 +66,7 @@ def test_aers_matrix_product_state_gives_the_same_expectations(spec):
 
 def test_the_values_of_a_parameter_run_along_the_batch():
     spec = CircuitSpec(2, 2, rotations=("ry", "rz", "rx"))
-    angles = some_angles(spec, 3)
+    angles = _some_angles(spec, 3)
     values = {parameter.name: found for parameter, found in peers.parameter_values(spec.to_qiskit(), angles).items()}
     assert len(values) == 2 * 2 * 3
     assert values["b[1,0]"] == angles[:, 1, 0, 1].tolist()
@@ -75,7 +75,7 @@ def test_the_values_of_a_parameter_run_along_the_batch():
 
 def test_peers_are_compared_without_a_gradient_and_leave_the_angles_alone():
     spec = CircuitSpec(3)
-    angles = some_angles(spec, 2)
+    angles = _some_angles(spec, 2)
     before = angles.clone()
     with torch.inference_mode():
         for package in MAKERS:

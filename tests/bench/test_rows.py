@@ -5,11 +5,11 @@ import pytest
 from rich.console import Console
 
 from qsgd_ray.bench import rows
-from qsgd_ray.bench.rows import SCHEMA, Timing, timing_table, timings, write_rows
+from qsgd_ray.bench.rows import _SCHEMA, Timing, _timings, timing_table, write_rows
 
 SECONDS = {"ours": [2e-3, 4e-3, 1e-3], "theirs": [1e-3, 3e-3]}
 UNITS = {"ours": 100, "theirs": 10}
-ROWS = timings("a case", "circuit", SECONDS, UNITS, {"ours": "picked chain", "absent": "not installed: absent"})
+ROWS = _timings("a case", "circuit", SECONDS, UNITS, {"ours": "picked chain", "absent": "not installed: absent"})
 
 
 def shown(found, width=80):
@@ -32,13 +32,13 @@ def test_an_engine_with_a_note_and_no_times_is_a_row_of_nulls_at_the_end():
 
 
 def test_a_first_engine_that_takes_no_time_gives_no_ratio():
-    assert [row.ratio for row in timings("c", "call", {"a": [0.0], "b": [1.0]}, {"a": 1, "b": 1})] == [None, None]
+    assert [row.ratio for row in _timings("c", "call", {"a": [0.0], "b": [1.0]}, {"a": 1, "b": 1})] == [None, None]
 
 
 def test_rows_come_back_from_parquet_with_nulls_and_what_they_were_measured_on(tmp_path):
     path = write_rows("circuits", ROWS, tmp_path / "new" / "folder")
     table = pq.read_table(path)
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(_SCHEMA)
     back = table.to_pylist()
     assert [Timing(**{name: row[name] for name in vars(ROWS[0])}) for row in back] == ROWS
     assert {(row["bench"], row["threads"] >= 1, bool(row["machine"])) for row in back} == {("circuits", True, True)}
@@ -64,7 +64,7 @@ def test_a_run_that_cannot_be_written_leaves_no_file_that_looks_like_one(tmp_pat
 
 
 def test_a_peer_that_is_not_installed_has_no_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "PEERS", ("torch", "no-such-package-of-this-name"))
+    monkeypatch.setattr(rows, "_PEERS", ("torch", "no-such-package-of-this-name"))
     (versions,) = pq.read_table(write_rows("circuits", ROWS[:1], tmp_path))["versions"].to_pylist()
     assert versions.startswith("torch ")
     assert "no-such" not in versions
@@ -79,11 +79,11 @@ def test_the_table_names_its_case_and_unit_and_shows_a_dash_for_what_is_not_ther
     assert absent.split()[1:4] == ["–"] * 3
     (theirs,) = (line for line in told.splitlines() if "theirs" in line)
     assert theirs.split()[1:] == ["200", "10", "2"]
-    assert "1,500,000" in shown(timings("another", "call", {"slow": [1.5]}, {"slow": 1}))
+    assert "1,500,000" in shown(_timings("another", "call", {"slow": [1.5]}, {"slow": 1}))
 
 
 def test_the_columns_of_all_cases_stand_below_each_other():
-    others = timings(
+    others = _timings(
         "c",
         "step",
         {"every score simulated, in chunks": [9e2, 1e3]},
@@ -94,5 +94,5 @@ def test_the_columns_of_all_cases_stand_below_each_other():
 
 
 def test_names_in_brackets_are_shown_as_they_are():
-    told = shown(timings("<Z> of [a] chain", "call", {"[red]": [1.0]}, {"[red]": 1}, {"[red]": "[x]"}))
+    told = shown(_timings("<Z> of [a] chain", "call", {"[red]": [1.0]}, {"[red]": 1}, {"[red]": "[x]"}))
     assert all(word in told for word in ("<Z> of [a] chain", "[red]", "[x]"))

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from qsgd_ray.bench import timing
-from qsgd_ray.bench.timing import MAX_ROUNDS, MIN_ROUNDS, beside, interleaved
+from qsgd_ray.bench.timing import MAX_ROUNDS, MIN_ROUNDS, _beside, interleaved
 
 
 class Clock:
@@ -82,8 +82,8 @@ def test_each_call_has_the_reference_before_and_after_it(clock):
         "b": clock.call("b", 0.25, 1.0, 2.0, 3.0),
         "c": clock.call("c", 0.25, 5.0, 6.0, 7.0),
     }
-    found, around = beside(calls, "a", budget_s=2)
+    found, around = _beside(calls, "a", budget_s=2)
     assert clock.called == ["a", "b", "c", "a", *"bacabacabaca"]
     assert found == {"a": [2.0, 4.0, 8.0, 16.0, 32.0, 64.0], "b": [1.0, 2.0, 3.0], "c": [5.0, 6.0, 7.0]}
     assert around == {"b": [1.5, 6.0, 24.0], "c": [3.0, 12.0, 48.0]}
-    assert len(beside({"a": clock.call("a", 2**-4), "b": clock.call("b", 2**-4)}, "a", 2, 10)[0]["b"]) == 10
+    assert len(_beside({"a": clock.call("a", 2**-4), "b": clock.call("b", 2**-4)}, "a", 2, 10)[0]["b"]) == 10

@@ -53,20 +53,20 @@ def test_a_step_under_ray_train_stands_beside_a_plain_loop(tmp_path):
 
 def test_a_checkpoint_s_cost_is_what_its_pair_took_longer_than_the_others():
     ratios = np.array([[1.0, 1.02, 1.08, 1.0], [1.01, 1.0, 1.06, 1.0]])
-    told = train.cost_of_a_checkpoint(ratios, 10.0, 2)
+    told = train._cost_of_a_checkpoint(ratios, 10.0, 2)
     assert told == "a checkpoint takes 0.7 s: 3 % where there is one every 23 s"
     assert re.fullmatch(COST, told)
-    assert train.cost_of_a_checkpoint(ratios, 10.0, 3) == UNSEEN
+    assert train._cost_of_a_checkpoint(ratios, 10.0, 3) == UNSEEN
 
 
 def test_turns_are_told_and_taken(tmp_path):
-    turns = train.Turns(tmp_path)
+    turns = train._Turns(tmp_path)
     assert turns.told() == turns.resumed() == []
     turns.hand_over(1)
     assert turns(None, SimpleNamespace(evaluation_s=0.25)) is False
     assert turns.told()[0][1] == 0.25
     assert turns.resumed()[0] >= turns.told()[0][0]
-    turns.hand_over(train.EPOCHS)  # the plain loop is over: nobody waits for it
+    turns.hand_over(train._EPOCHS)  # the plain loop is over: nobody waits for it
     assert turns(None, SimpleNamespace(evaluation_s=0.5)) is False
     assert len(turns.told()) == len(turns.resumed()) == 2
 
@@ -74,4 +74,4 @@ def test_turns_are_told_and_taken(tmp_path):
 def test_an_epoch_is_without_the_turn_of_the_other_and_without_evaluation(tmp_path):
     (tmp_path / "told").write_text("10.0 1.0\n25.0 3.0\n40.0 6.5\n")  # evaluation is counted over all epochs
     (tmp_path / "resumed").write_text("20.0\n30.0\n41.0\n")
-    assert train.Turns(tmp_path).epochs_s() == [3.0, 6.5]
+    assert train._Turns(tmp_path).epochs_s() == [3.0, 6.5]

@@ -18,7 +18,7 @@ from support.processes import lives, wait_until
 from support.sites import timeless
 
 from qsgd_ray import __version__, cli
-from qsgd_ray.bench.rows import timings
+from qsgd_ray.bench.rows import _timings
 from qsgd_ray.commands import run as commands_run
 from qsgd_ray.commands.run import Terminated, _leave, _sigterm_as_ctrl_c
 from qsgd_ray.results import Results, read
@@ -193,9 +193,9 @@ def test_the_picture_of_a_circuit_is_a_page_that_works_offline(monkeypatch, caps
 def test_bench_attention_prints_a_table_a_case_and_writes_its_rows(monkeypatch, capsys, tmp_path):
     from qsgd_ray.bench import attention
 
-    monkeypatch.setattr(attention, "BATCH", 2)
+    monkeypatch.setattr(attention, "_BATCH", 2)
     monkeypatch.setattr(attention, "TOKENS_SCORED_QUICKLY", 2)
-    monkeypatch.setattr(attention, "TOKENS_TRAINED", (3,))
+    monkeypatch.setattr(attention, "_TOKENS_TRAINED", (3,))
     words = ("attention", "--quick", "--budget", 1e-4, "--storage", tmp_path / "new")
     told = command_output(monkeypatch, capsys, "bench", *words, columns=100)
     assert max(map(len, told.splitlines()[:-1])) <= 100
@@ -218,7 +218,7 @@ def test_a_bench_prints_each_case_as_it_ends(monkeypatch, capsys, tmp_path, name
         asked.append((budget_s, quick))
         for case in ("first [a]", "second"):
             told.append(capsys.readouterr().out)
-            yield timings(case, "call", {"ours": [1e-6]}, {"ours": 1})
+            yield _timings(case, "call", {"ours": [1e-6]}, {"ours": 1})
 
     monkeypatch.setattr(module, "cases", cases)
     monkeypatch.chdir(tmp_path)
@@ -237,7 +237,7 @@ def test_a_bench_whose_rows_have_no_place_is_one_line_and_exit_code_2(monkeypatc
 
     def cases(*_):
         measured.append("a case")
-        yield timings("a case", "call", {"ours": [1e-6]}, {"ours": 1})
+        yield _timings("a case", "call", {"ours": [1e-6]}, {"ours": 1})
 
     monkeypatch.setattr(attention, "cases", cases)
     code, told = said_by(monkeypatch, capsys, "bench", "attention", "--storage", "/dev/null/bench")

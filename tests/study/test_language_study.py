@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.places import STUDIES
-from support.small_tasks import a_language_task
 from support.small_study import a_study
+from support.small_tasks import a_language_task
 
 from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError

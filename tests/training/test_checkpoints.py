@@ -12,8 +12,8 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.checkpoint_runs import Cut, Run, cut_at, go, work
-from support.small_tasks import a_language_task
 from support.small_study import SMALL_TASK
+from support.small_tasks import a_language_task
 from support.stores import BUCKET, credentials, s3_server
 from support.trainings import small_trial, without_times
 
