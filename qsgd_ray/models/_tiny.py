@@ -1,6 +1,6 @@
-"""A language model for tests, made in milliseconds and without a download: a seed comes in, a two-layer Llama goes out.
+"""A language model for tests, made in milliseconds without a download: a seed comes in, a two-layer Llama goes out.
 
-Its tokenizer takes text apart into bytes, so every text has tokens and comes back whole.
+Its tokenizer splits text into bytes, so every text has tokens, and decoding them gives the text back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 
 from qsgd_ray.random_keys import named_seed
 
-PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
-CONTEXT = 4096
-CHAT_TEMPLATE = (
+_PAD, _START, _END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+_CONTEXT = 4096
+_CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
@@ -22,7 +22,7 @@ CHAT_TEMPLATE = (
 
 
 def tiny_tokenizer() -> Any:
-    """A transformers tokenizer of 256 bytes and three special tokens, with the chat template of ChatML."""
+    """Make a transformers tokenizer of 256 bytes and three special tokens, with the chat template of ChatML."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -32,17 +32,17 @@ def tiny_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=START,
-        eos_token=END,
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT,
+        pad_token=_PAD,
+        bos_token=_START,
+        eos_token=_END,
+        chat_template=_CHAT_TEMPLATE,
+        model_max_length=_CONTEXT,
         clean_up_tokenization_spaces=False,
     )
 
 
 def tiny_model(tokenizer: Any, seed: int) -> Any:
-    """A LlamaForCausalLM with tied embeddings, float32, on the CPU; its weights depend on the seed alone."""
+    """Make a LlamaForCausalLM with tied embeddings, float32, on the CPU; its weights depend on the seed alone."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -52,7 +52,7 @@ def tiny_model(tokenizer: Any, seed: int) -> Any:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=_CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,7 +1,7 @@
-"""The Hugging Face hub: what to load comes in; it goes out from the local cache, from the network, or as one line.
+"""The Hugging Face hub: a loading function comes in; its result goes out, from the cache or from the network.
 
-What the cache has is taken as it is, without asking the network: quick, and the same tomorrow. Without a network the
-answer comes at once; huggingface_hub by itself tries six times, for 23 s a file (2.4.0, 2026-11-24).
+A file in the cache is used as it is, without a request to the network: quick, and the same tomorrow. Without a network
+the error comes at once; huggingface_hub by itself tries six times, for 23 s a file (2.4.0, 2026-11-24).
 """
 
 from __future__ import annotations
@@ -14,35 +14,45 @@ from typing import TypeVar
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
 
-TIMEOUT_S = 3.0
+_TIMEOUT_S = 3.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def load_from_hub(field: str, name: str, get: Callable[[bool], T], instead: str) -> T:
-    """What `get(local_files_only)` returns: with True first, and with False where that fails and the hub answers.
+def load_from_hub(field: str, name: str, load: Callable[[bool], _T], alternative: str) -> _T:
+    """Load a model or a file from the local cache, else from the hub.
 
-    `get` raises OSError for what is not there. StudyError, one line: `field` got `name`, which is missing, and how to
-    get it; `instead` says what else the field may be.
+    Args:
+        field: name of the setting that asked for it, for the error, e.g. "model".
+        name: its value, e.g. "meta-llama/Llama-3.2-1B-Instruct".
+        load: called with `local_files_only`, True first, then False if the hub answers; raises OSError for what is not
+            there.
+        alternative: what else the setting may be, for the error.
+
+    Returns:
+        The result of `load`.
+
+    Raises:
+        StudyError: one line that says what is missing, why the hub does not give it, and how to get it.
     """
     try:
-        return get(True)
+        return load(True)
     except OSError:
         pass
-    endpoint, why_not = _endpoint()
-    if why_not is None:
+    endpoint, reason = _endpoint()
+    if reason is None:
         try:
-            return get(False)
+            return load(False)
         except OSError as error:
-            why_not = one_line(error, limit=200)
+            reason = one_line(error, limit=200)
     raise StudyError(
         f"{field}: got {name!r}, which is not in the Hugging Face cache of this machine, and {endpoint} does not give "
-        f"it ({why_not}); allowed: what `hf download` has fetched (gated: after `hf auth login`), or {instead}"
+        f"it ({reason}); allowed: what `hf download` has fetched (gated: after `hf auth login`), or {alternative}"
     ) from None
 
 
 def _endpoint() -> tuple[str, str | None]:
-    """The hub's address, and why it cannot be asked; None: it answers."""
+    """Return the hub's address and the reason why it gives no answer; None: it answers."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -50,9 +60,9 @@ def _endpoint() -> tuple[str, str | None]:
     try:
         # It takes proxies from the environment, as huggingface_hub does.
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+        urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()
     except urllib.error.HTTPError:
-        pass  # Whatever it says, it answers.
+        pass  # An error is an answer too.
     except OSError as error:
         return constants.ENDPOINT, one_line(getattr(error, "reason", error), limit=200)
     return constants.ENDPOINT, None

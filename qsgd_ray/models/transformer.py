@@ -1,7 +1,7 @@
 """The paper's text classifier: token ids (batch, length) come in, logits (batch, n_classes) go out.
 
-Pre-norm encoder layers (the paper has no warm-up, which post-norm wants), learned positions, mean pooling, linear head.
-Dropout sits where it usually does: on embeddings, attention weights, and each sublayer's inside and output.
+Pre-norm encoder layers (post-norm needs warm-up, and the paper has none), learned positions, mean pooling, linear head.
+Dropout acts on embeddings, attention weights, and the inside and the output of each sublayer, as usual.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Attention(Protocol):
-    """Mixes values; query, key, value and the result are (batch, n_heads, length, d_head).
+    """A function or module that mixes values; query, key, value and result are (batch, n_heads, length, d_head).
 
     The keyword is that of `torch.nn.functional.scaled_dot_product_attention`, which is itself an `Attention`.
     """
@@ -31,8 +31,8 @@ class Attention(Protocol):
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor: ...
 
 
-def dropout(x: Tensor, p: float) -> Tensor:
-    """`x` with each element zeroed with probability `p` (rounded to 2**-16), the rest scaled to keep the mean.
+def _dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each element of x with probability p (rounded to 2**-16), and scale the rest to keep the mean.
 
     torch draws a float for each element and makes the mask in three passes; with it a training step on one core takes
     a fifth longer (2026-11-22). Here 16 bits decide, so that one draw of 64 bits serves four elements, and the
@@ -43,22 +43,22 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = torch.ge(bits, dropped - 2**15, out=torch.empty_like(x, requires_grad=False))
-    return x * kept.mul_(2**16 / (2**16 - dropped))
+    mask = torch.ge(bits, dropped - 2**15, out=torch.empty_like(x, requires_grad=False))
+    return x * mask.mul_(2**16 / (2**16 - dropped))
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor:
-    """softmax(Q K^T / sqrt(d_head)) V, with dropout on the weights; shapes as in `Attention`."""
+def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor:
+    """Compute softmax(Q K^T / sqrt(d_head)) V, with dropout on the weights; shapes as in `Attention`."""
     if dropout_p == 0:
         return F.scaled_dot_product_attention(query, key, value)
     weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1), dim=-1)
-    return dropout(weights, dropout_p) @ value
+    return _dropout(weights, dropout_p) @ value
 
 
-class EncoderLayer(nn.Module):
-    """x + attend(norm(x)), then x + feed_forward(norm(x)); x is (batch, length, d_model)."""
+class _EncoderLayer(nn.Module):
+    """Pre-norm layer: x + attend(norm(x)), then x + feed_forward(norm(x)); x is (batch, length, d_model)."""
 
-    def __init__(self, settings: config.Transformer, attention: Attention = softmax_attention) -> None:
+    def __init__(self, settings: config.Transformer, attention: Attention = _softmax_attention) -> None:
         super().__init__()
         self.n_heads = settings.n_heads
         self.dropout_p = settings.dropout
@@ -71,10 +71,11 @@ class EncoderLayer(nn.Module):
         self.narrow = nn.Linear(settings.d_feedforward, settings.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x after both sublayers, shape (batch, length, d_model)."""
         p = self.dropout_p if self.training else 0.0
-        x = x + dropout(self._attend(self.attention_norm(x), p), p)
-        inner = dropout(torch.relu(self.widen(self.feedforward_norm(x))), p)
-        return x + dropout(self.narrow(inner), p)
+        x = x + _dropout(self._attend(self.attention_norm(x), p), p)
+        inner = _dropout(torch.relu(self.widen(self.feedforward_norm(x))), p)
+        return x + _dropout(self.narrow(inner), p)
 
     def _attend(self, x: Tensor, p: float) -> Tensor:
         batch, length, d_model = x.shape
@@ -85,10 +86,16 @@ class EncoderLayer(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """Logits over `n_classes` for sequences of exactly `length` tokens below `vocabulary`.
+    """Transformer encoder that classifies sequences of one length.
 
-    `attention(i)` is layer i's; the parameters of a module are then the model's. It is asked for when the rest has been
-    drawn, so that a seed gives the same other weights whatever the attention. None: `softmax_attention` everywhere.
+    Args:
+        settings: width, heads, layers and dropout.
+        vocabulary: number of tokens; 0 <= token < vocabulary.
+        length: tokens of every sequence.
+        n_classes: number of logits.
+        attention: returns layer i's attention for i = 0, 1, ...; the parameters of a module become the model's. Called
+            when all other weights have been drawn, so that a seed gives these weights whatever the attention. None:
+            softmax attention in every layer.
     """
 
     def __init__(
@@ -103,7 +110,7 @@ class TransformerClassifier(nn.Module):
         self.dropout_p = settings.dropout
         self.tokens = nn.Embedding(vocabulary, settings.d_model)
         self.positions = nn.Parameter(torch.empty(length, settings.d_model))
-        layers = [EncoderLayer(settings) for _ in range(settings.n_layers)]
+        layers = [_EncoderLayer(settings) for _ in range(settings.n_layers)]
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(settings.d_model)
         self.head = nn.Linear(settings.d_model, n_classes)
@@ -113,7 +120,8 @@ class TransformerClassifier(nn.Module):
                 layer.attention = attention(index)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
+        """Return logits (batch, n_classes) of int64 tokens (batch, length)."""
+        x = _dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
         run_circuits_together(
             [layer.attention for layer in self.layers if isinstance(layer.attention, QuantumAttention)]
         )
@@ -135,16 +143,31 @@ def quantum_classifier(
     backend: CircuitBackend | None = None,
     compiled: bool = False,
 ) -> TransformerClassifier:
-    """A `TransformerClassifier` whose layers each have a `QuantumAttention` of their own, and its angles.
+    """Make a `TransformerClassifier` whose layers each have a `QuantumAttention` with angles of its own.
 
-    `per_head`: a circuit for every head of every layer instead of one a layer; the rest as in `QuantumAttention`.
-    `phi` False: the classifier with `softmax_attention`, bit for bit. ValueError: as `QuantumAttention`.
+    Args:
+        settings: width, heads, layers and dropout; its field `attention` is not looked at.
+        vocabulary: number of tokens.
+        length: tokens of every sequence.
+        n_classes: number of logits.
+        spec: ansatz; None: the paper's (4 qubits, depth 2).
+        readout: "amplitude" or "probability".
+        per_head: True: a circuit for every head of every layer; False: one circuit a layer.
+        phi: False: the classifier with softmax attention, bit for bit.
+        backend: answers the circuits, for readout "probability"; None: exact simulation.
+        compiled: True: evaluate the response by torch.compile.
+
+    Returns:
+        The classifier, its weights drawn from torch's global generator, the angles last.
+
+    Raises:
+        ValueError: as `QuantumAttention`.
     """
 
     def attention(_: int) -> Attention:
         n_heads = settings.n_heads if per_head else None
         return QuantumAttention(
-            spec, readout=readout, n_heads=n_heads, backend=backend, dropout=dropout, compiled=compiled
+            spec, readout=readout, n_heads=n_heads, backend=backend, dropout=_dropout, compiled=compiled
         )
 
     return TransformerClassifier(settings, vocabulary, length, n_classes, attention if phi else None)

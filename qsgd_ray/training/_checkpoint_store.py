@@ -1,7 +1,7 @@
-"""Where torch.distributed.checkpoint writes and reads: a place of a study's storage in, its writer and reader out.
+"""Writers and readers of torch.distributed.checkpoint (DCP) for a study's storage, a folder or an object store.
 
-A folder is torch's own case. In an object store, files are streamed up and become visible when they are whole; what is
-read comes in one request a tensor.
+A folder is torch's own case. In an object store, files are streamed up and become visible when they are whole; a read
+takes one request a tensor.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from qsgd_ray.storage import Folder, ObjectStore, Storage
 
 
 def writer_at(place: Storage) -> FileSystemWriter:
-    """A writer of one checkpoint, each file on the disk before it counts."""
+    """Return a writer of one checkpoint, which syncs each file to the disk."""
     if isinstance(place, Folder):
         return FileSystemWriter(place.path)
     assert isinstance(place, ObjectStore)
-    return StoreWriter(place)
+    return _StoreWriter(place)
 
 
 def reader_at(place: Storage) -> FileSystemReader:
-    """A reader of the checkpoint there."""
+    """Return a reader of the checkpoint at this place."""
     if isinstance(place, Folder):
         return FileSystemReader(place.path)
     assert isinstance(place, ObjectStore)
-    return StoreReader(place)
+    return _StoreReader(place)
 
 
-# What is read at once is a tensor, or what DCP notes of them all.
-READ_TIMEOUT_S = 600
+# One read is a tensor, or DCP's metadata of all tensors.
+_READ_TIMEOUT_S = 600
 
 
-class StoreFiles(FileSystemBase):
-    """torch's file system on top of pyarrow's. Reading and looking answer in bounded time; who writes bounds that."""
+class _StoreFiles(FileSystemBase):
+    """torch's file system on top of pyarrow's. Reads and look-ups end in bounded time; the caller bounds writes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -46,12 +46,12 @@ class StoreFiles(FileSystemBase):
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
-        place = os.fspath(path)
+        name = os.fspath(path)
         if mode == "rb":
-            with self._store.request(lambda files, _: files.open_input_file(place)) as stream:
-                yield StoreStream(self._store, stream)
+            with self._store.request(lambda files, _: files.open_input_file(name)) as stream:
+                yield _StoreStream(self._store, stream)
         else:
-            with self._files.open_output_stream(place) as stream:
+            with self._files.open_output_stream(name) as stream:
                 yield stream
 
     def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
@@ -74,14 +74,14 @@ class StoreFiles(FileSystemBase):
     def exists(self, path: str | os.PathLike[str]) -> bool:
         from pyarrow import fs
 
-        found = self._store.request(lambda files, _: files.get_file_info(os.fspath(path)))
-        return bool(found.type != fs.FileType.NotFound)
+        info = self._store.request(lambda files, _: files.get_file_info(os.fspath(path)))
+        return bool(info.type != fs.FileType.NotFound)
 
     def rm_file(self, path: str | os.PathLike[str]) -> None:
         self._files.delete_file(os.fspath(path))
 
 
-class StoreStream(io.RawIOBase):
+class _StoreStream(io.RawIOBase):
     """A file of the store, read in whole requests of bounded time."""
 
     def __init__(self, store: ObjectStore, stream: Any) -> None:
@@ -95,7 +95,7 @@ class StoreStream(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         n_bytes = None if size is None or size < 0 else size
-        return bytes(self._store.request(lambda *_: self._stream.read(n_bytes), READ_TIMEOUT_S))
+        return bytes(self._store.request(lambda *_: self._stream.read(n_bytes), _READ_TIMEOUT_S))
 
     def readinto(self, buffer: Any) -> int:
         read = self.read(len(buffer))
@@ -103,21 +103,21 @@ class StoreStream(io.RawIOBase):
         return len(read)
 
 
-class StoreWriter(FileSystemWriter):
-    """A store keeps what it has taken: there is nothing to sync."""
+class _StoreWriter(FileSystemWriter):
+    """Writer into an object store, which needs no sync: a file that it has taken is durable."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("", sync_files=False)
-        self.fs = StoreFiles(store)  # type: ignore[assignment]
+        self.fs = _StoreFiles(store)  # type: ignore[assignment]
         self.path = store.request(lambda _, root: root)
 
 
-class StoreReader(FileSystemReader):
-    """torch reads a tensor's file bit by bit, each of which would be a request."""
+class _StoreReader(FileSystemReader):
+    """Reader from an object store; it takes one request a tensor, where torch reads a file in many small pieces."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__("")
-        self.fs = StoreFiles(store)  # type: ignore[assignment]
+        self.fs = _StoreFiles(store)  # type: ignore[assignment]
         self.path = store.request(lambda _, root: root)
 
     def _slice_file(self, file: Any, sinfo: Any) -> IO[bytes]:

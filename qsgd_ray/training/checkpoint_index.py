@@ -1,4 +1,12 @@
-"""Which checkpoints a trial has, without what reads one: torch.distributed.checkpoint takes a second to import."""
+"""Index of a trial's checkpoints: a storage and a trial come in, the steps of its whole checkpoints go out.
+
+    checkpoints/<trial_id>/00000200/        tensors
+    checkpoints/<trial_id>/00000200.json    numbers; put into place last, so a checkpoint is there whole or not at all
+    checkpoints/<trial_id>/00000200.unread  a mark: this checkpoint could not be read once
+
+It is apart from training/checkpoints.py, which imports torch.distributed.checkpoint: that takes a second, and a trial
+without checkpoints needs the index alone.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +15,71 @@ import logging
 from qsgd_ray.storage import Storage
 
 FOLDER = "checkpoints"
-# A store that takes no more is given up, and with it this process, whose trial is then tried again.
+# A store that takes no more is given up, and with it this process; the trial is then retried.
 WRITE_TIMEOUT_S = 1800
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def newest_step(storage: Storage, trial_id: str) -> int:
-    """Of the steps after which this trial is kept, the last; 0: of none."""
-    names = step_names(storage, f"{FOLDER}/{trial_id}")
+    """Return the step of the newest whole checkpoint of a trial; 0: there is none.
+
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+    """
+    names = checkpoint_names(storage, trial_id)
     return int(names[-1]) if names else 0
 
 
-def step_names(storage: Storage, folder: str) -> list[str]:
-    """Of the checkpoints there, which are whole, by step."""
-    return [name.removesuffix(".json") for name in storage.names(folder, ".json")]
+def checkpoint_names(storage: Storage, trial_id: str) -> list[str]:
+    """Return the names of a trial's whole checkpoints, e.g. "00000200", by rising step.
+
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+    """
+    return [name.removesuffix(".json") for name in storage.names(f"{FOLDER}/{trial_id}", ".json")]
+
+
+def prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
+    """Remove all but the newest checkpoints of a trial, the numbers first, so that none is there by half.
+
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+        keep: checkpoints that stay, >= 1.
+    """
+    for name in checkpoint_names(storage, trial_id)[:-keep]:
+        storage.remove(f"{FOLDER}/{trial_id}/{name}.json")
+        storage.remove(f"{FOLDER}/{trial_id}/{name}")
+
+
+def mark_unread(storage: Storage, trial_id: str, name: str) -> None:
+    """Mark a checkpoint that could not be read; the second time, remove it from the index.
+
+    A store may fail once, and a process may die while it reads; a broken checkpoint fails twice.
+
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+        name: name of the checkpoint.
+    """
+    folder, mark = f"{FOLDER}/{trial_id}", f"{name}.unread"
+    if mark in storage.names(folder, ".unread"):
+        storage.remove(f"{folder}/{name}.json")
+    storage.put(f"{folder}/{mark}", b"")
 
 
 def remove_checkpoints(storage: Storage, trial_id: str) -> None:
-    """Remove all of a trial's: it has its row. What cannot be removed is logged."""
+    """Remove all checkpoints of a trial, which has its row by now; log what cannot be removed.
+
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+    """
     folder = f"{FOLDER}/{trial_id}"
     try:
         storage.remove(folder)
     except OSError as error:
-        log.warning("%s: %s", storage.location(folder), error)
+        _log.warning("%s: %s", storage.place(folder), error)

@@ -1,10 +1,10 @@
-"""A training that can go on: its parameters, moments and counts in; a place in the study's storage out, and back.
+"""Checkpoints of a training: its parameters, moments and counts go to the study's storage, and come back.
 
     checkpoints/<trial_id>/00000200/       tensors, by torch.distributed.checkpoint: each process writes what it holds
-    checkpoints/<trial_id>/00000200.json   numbers; put into place last, so a checkpoint either is there whole or is not
+    checkpoints/<trial_id>/00000200.json   numbers; put into place last, so a checkpoint is there whole or not at all
 
-Tensors are copied at once and written in the background while the training goes on. What is read back is the state at
-that step bit for bit, with the random generators; on another number of processes the same but for the latter.
+A save copies tensors before it returns, and writes them in the background while the training continues. A restore gives
+the state at that step bit for bit, with the random generators; on another number of processes, all but these.
 """
 
 from __future__ import annotations
@@ -33,23 +33,39 @@ from qsgd_ray.outcome import Measurement
 from qsgd_ray.storage import Storage, StorageError
 from qsgd_ray.training._checkpoint_store import reader_at, writer_at
 from qsgd_ray.training._state import Parts, Progress
-from qsgd_ray.training.checkpoint_index import FOLDER, WRITE_TIMEOUT_S, newest_step, remove_checkpoints, step_names
+from qsgd_ray.training.checkpoint_index import (
+    FOLDER,
+    WRITE_TIMEOUT_S,
+    mark_unread,
+    newest_step,
+    prune_checkpoints,
+    remove_checkpoints,
+)
 from qsgd_ray.training.replica import SINGLE_PROCESS, Replica
 
-STATE_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
-log = logging.getLogger(__name__)
-# torch's ways of saying that there is one process, and that half a checkpoint is there, which is written anew.
+_log = logging.getLogger(__name__)
+# torch warns that there is one process, and that half a checkpoint is there, which is then written anew.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
 
 
 class Checkpoints:
-    """The checkpoints of one trial below `storage`, one after each `every` steps, of which the newest `keep` stay.
+    """The checkpoints of one trial. All replicas call the same methods in the same order.
 
-    `group`: a process group on the CPU that nobody else uses, for more than one replica. All replicas call the same
-    methods in the same order. `started_at`: when the trial began, in whichever process that was. `n_failed`: how many
-    could not be written.
+    Args:
+        storage: the study's storage.
+        trial_id: name of the trial.
+        every: steps between two checkpoints, >= 1.
+        keep: newest checkpoints that stay, >= 1.
+        replica: this process among those that train together; default: it trains alone.
+        group: a process group on the CPU for checkpoints alone, needed for more than one replica.
+        started_at: time at which the trial began; default: now. A restore sets it to that of the first process.
+
+    Attributes:
+        started_at: time at which the trial first began, UTC.
+        n_failed: number of checkpoints that could not be written.
     """
 
     def __init__(
@@ -71,13 +87,20 @@ class Checkpoints:
         self._writing: Future[None] | None = None
 
     def is_due(self, step: int) -> bool:
-        """Is there to be one after this step?"""
+        """Return True if a checkpoint is to be saved after this step."""
         return step % self._every == 0
 
     def save(self, parts: Parts, progress: Progress) -> None:
-        """Copy the state now and write it in the background; waits for the one before, if that still is written.
+        """Copy the state and write it in the background, once the checkpoint before it has been written.
 
-        StorageError: it is not within half an hour. What cannot be written is logged, and the training goes on.
+        If it cannot be written, that is logged and counted, and the training continues.
+
+        Args:
+            parts: the training's objects.
+            progress: its counts, which name the checkpoint.
+
+        Raises:
+            StorageError: the checkpoint before it was not written within half an hour.
         """
         self.finish()
         name = f"{progress.step:08d}"
@@ -87,10 +110,10 @@ class Checkpoints:
         }
         if self._replica.rank == 0:
             self._storage.create_folders(self._folder)
-        # Not by the writer's own stager, which leaves tensors of the CPU where the next step changes them.
+        # The writer's own stager copies no tensor of the CPU, and the next step would change it.
         stager = DefaultStager(StagingOptions(False, False, False, False))
         written = async_save(
-            self._share(_tensors(parts)) | {self._own_key(): _own_tensors(self._replica, progress)},
+            self._share(_tensors(parts)) | {self._key: _replica_tensors(self._replica, progress)},
             storage_writer=writer_at(self._storage / self._folder / name),
             async_stager=stager,
             process_group=self._group,
@@ -99,16 +122,16 @@ class Checkpoints:
         published: Future[None] = Future()
         self._writing = published
 
-        def publish(of: Future[Any]) -> None:
+        def publish(upload: Future[Any]) -> None:
             try:
-                of.result()
+                upload.result()
                 if self._replica.rank == 0:
                     self._storage.put(f"{self._folder}/{name}.json", json.dumps(numbers).encode())
-                    self._prune()
+                    prune_checkpoints(self._storage, self._trial_id, self._keep)
             except BaseException as error:
-                log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, error)
+                _log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, error)
                 self.n_failed += 1
-                if self._replica.rank == 0:  # half of it would only take the room of the next
+                if self._replica.rank == 0:  # half of it would only take up space
                     with suppress(OSError):
                         self._storage.remove(f"{self._folder}/{name}")
             finally:
@@ -118,7 +141,11 @@ class Checkpoints:
         written.add_done_callback(publish)  # type: ignore[union-attr]
 
     def finish(self) -> None:
-        """Wait for what is being written. StorageError: not within half an hour."""
+        """Wait until the last save has been written.
+
+        Raises:
+            StorageError: it was not within half an hour.
+        """
         if self._writing is not None:
             try:
                 self._writing.result(WRITE_TIMEOUT_S)
@@ -127,23 +154,31 @@ class Checkpoints:
             self._writing = None
 
     def restore(self, parts: Parts, device: str | torch.device) -> Progress | None:
-        """The state of the newest checkpoint put into `parts`; None: there is none.
+        """Restore the newest checkpoint.
 
-        StorageError: it cannot be read. The second time it is removed, so that the next attempt takes the one before: a
-        store may fail once, and a process may die while it reads.
+        Args:
+            parts: objects into which the state is written.
+            device: device of this replica, for its sums and its generator.
+
+        Returns:
+            The progress at that step; None: there is no checkpoint.
+
+        Raises:
+            StorageError: the checkpoint cannot be read. The second time it is also removed, so that the next attempt
+                takes the one before it.
         """
-        # The replicas look one after the other, while a write of a group that died may just end: the first decides.
-        own = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
-        newest = int(self._replica.all_reduce_sum(own)[0])
+        # Rank 0 decides for all: replicas look at different times, and a write of a group that died may end in between.
+        seen = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
+        newest = int(self._replica.all_reduce_sum(seen)[0])
         if not newest:
             return None
         name = f"{newest:08d}"
         try:
             numbers = json.loads(self._storage.read(f"{self._folder}/{name}.json"))
             progress = self._read(name, numbers, parts, device)
-        except (Exception, CheckpointException) as error:  # torch's is no Exception
+        except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
             if self._replica.rank == 0:
-                self._mark_unread(name)
+                mark_unread(self._storage, self._trial_id, name)
             told = one_line(error)[:300]
             raise StorageError(
                 f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({told})"
@@ -153,54 +188,45 @@ class Checkpoints:
         self.started_at = datetime.fromisoformat(numbers["started_at"])
         return progress
 
-    def _mark_unread(self, name: str) -> None:
-        mark = f"{name}.unread"
-        if mark in self._storage.names(self._folder, ".unread"):
-            self._storage.remove(f"{self._folder}/{name}.json")
-        self._storage.put(f"{self._folder}/{mark}", b"")
-
     def _read(self, name: str, numbers: dict[str, Any], parts: Parts, device: str | torch.device) -> Progress:
         reader = reader_at(self._storage / self._folder / name)
         known = set(reader.read_metadata().state_dict_metadata)
         moved = numbers["world_size"] != self._replica.world_size
-        own = {f"rank{rank}": _room_for_own(device) for rank in range(numbers["world_size"])}
+        by_rank = {f"rank{rank}": _empty_replica_tensors(device) for rank in range(numbers["world_size"])}
         if not moved:
-            own = {self._own_key(): own[self._own_key()]}
-        state = _tensors(parts, known) | own
+            by_rank = {self._key: by_rank[self._key]}
+        state = _tensors(parts, known) | by_rank
         load(state, storage_reader=reader, process_group=self._group, no_dist=self._replica.world_size == 1)
-        _take_numbers(parts, numbers)
-        losses = torch.stack([part["loss_sum"] for part in own.values()])
+        _restore_numbers(parts, numbers)
+        losses = torch.stack([part["loss_sum"] for part in by_rank.values()])
         if moved:
-            log.warning(
+            _log.warning(
                 "%s: going on with %s processes, not %s", self._folder, self._replica.world_size, numbers["world_size"]
             )
         else:
-            _take_generators(own[self._own_key()], device)
+            _restore_generators(by_rank[self._key], device)
         return Progress(
             loss_sum=losses.mean(),
             moved=moved,
-            measurements=tuple(Measurement(**one) for one in numbers["measurements"]),
+            measurements=tuple(Measurement(**fields) for fields in numbers["measurements"]),
             **{name: numbers[name] for name in ("step", "wall_s", "evaluation_s", "n_tokens", "model_flops")},
         )
 
     def remove(self) -> None:
-        """See `remove_checkpoints`; by one process, after what is being written."""
+        """Remove all checkpoints of the trial, once the last save has been written; one process calls it."""
         self.finish()
         remove_checkpoints(self._storage, self._trial_id)
 
     def _share(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """What this replica copies and writes: of what all have whole, its part of the names."""
+        """Return the tensors that this replica writes: its shards, or a part of those that every replica has whole."""
         if self._replica.sharding != "ddp":
             return tensors
         rank, world_size = self._replica.rank, self._replica.world_size
         return {kind: dict(list(named.items())[rank::world_size]) for kind, named in tensors.items()}
 
-    def _prune(self) -> None:
-        for name in step_names(self._storage, self._folder)[: -self._keep]:
-            self._storage.remove(f"{self._folder}/{name}.json")
-            self._storage.remove(f"{self._folder}/{name}")
-
-    def _own_key(self) -> str:
+    @property
+    def _key(self) -> str:
+        """Return the name under which this replica's own tensors are written."""
         return f"rank{self._replica.rank}"
 
 
@@ -209,9 +235,9 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tensors(parts: Parts, known: set[str] | None = None) -> dict[str, Any]:
-    """Trained parameters, buffers and moments, by name: what is frozen comes anew from where it came from.
+    """Return trained parameters, buffers and moments, by name; frozen weights are loaded anew by the workload.
 
-    `known`: the names in a checkpoint, to make room for moments that a new optimizer does not have yet.
+    `known` has the names in a checkpoint, so that a new optimizer gets tensors for moments that it does not have yet.
     """
     states = parts.optimizer.state
     moments = {}
@@ -223,41 +249,41 @@ def _tensors(parts: Parts, known: set[str] | None = None) -> dict[str, Any]:
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
         if states.get(parameter):
-            moments[name] = {part: states[parameter][part].detach() for part in STATE_OF_A_PARAMETER}
-    kept = parts.model.state_dict()  # without what is not to be kept
-    buffers = {name: buffer for name, buffer in parts.model.named_buffers() if name in kept}
+            moments[name] = {part: states[parameter][part].detach() for part in _MOMENTS}
+    persistent = parts.model.state_dict()  # without buffers that are not to be saved
+    buffers = {name: buffer for name, buffer in parts.model.named_buffers() if name in persistent}
     return {
         "model": {name: parameter.detach() for name, parameter in _trained(parts.model)} | buffers,
         "optimizer": moments,
     }
 
 
-def _own_tensors(replica: Replica, progress: Progress) -> dict[str, Tensor]:
-    """What each replica has for itself."""
+def _replica_tensors(replica: Replica, progress: Progress) -> dict[str, Tensor]:
+    """Return the tensors that each replica has for itself: its sum of losses and its generators."""
     own = {"loss_sum": progress.loss_sum, "generator": torch.get_rng_state()}
     if replica.device_type == "cuda":
         own["cuda_generator"] = torch.cuda.get_rng_state(replica.device)
     return own
 
 
-def _room_for_own(device: str | torch.device) -> dict[str, Tensor]:
-    room = {
+def _empty_replica_tensors(device: str | torch.device) -> dict[str, Tensor]:
+    tensors = {
         "loss_sum": torch.zeros((), dtype=torch.float64, device=device),
         "generator": torch.empty_like(torch.get_rng_state()),
     }
     if torch.device(device).type == "cuda":
-        room["cuda_generator"] = torch.empty_like(torch.cuda.get_rng_state(device))
-    return room
+        tensors["cuda_generator"] = torch.empty_like(torch.cuda.get_rng_state(device))
+    return tensors
 
 
-def _take_generators(own: dict[str, Tensor], device: str | torch.device) -> None:
+def _restore_generators(own: dict[str, Tensor], device: str | torch.device) -> None:
     torch.set_rng_state(own["generator"])
     if "cuda_generator" in own:
         torch.cuda.set_rng_state(own["cuda_generator"], device)
 
 
 def _numbers(parts: Parts, progress: Progress) -> dict[str, Any]:
-    """All that is no tensor, as JSON has it: floats come back bit for bit."""
+    """Return all state that is no tensor, for JSON: floats come back bit for bit."""
     optimizer = parts.optimizer
     return {
         "step": progress.step,
@@ -276,12 +302,12 @@ def _numbers(parts: Parts, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _take_numbers(parts: Parts, numbers: dict[str, Any]) -> None:
+def _restore_numbers(parts: Parts, numbers: dict[str, Any]) -> None:
     optimizer = parts.optimizer
-    for group, kept in zip(optimizer.param_groups, numbers["groups"], strict=True):
-        group.update(kept)
-    for schedule, kept in zip(parts.schedules, numbers["schedules"], strict=True):
-        schedule.load_state_dict(kept)
+    for group, values in zip(optimizer.param_groups, numbers["groups"], strict=True):
+        group.update(values)
+    for schedule, state in zip(parts.schedules, numbers["schedules"], strict=True):
+        schedule.load_state_dict(state)
     if numbers["scaler"]:
         parts.scaler.load_state_dict(numbers["scaler"])
     if isinstance(optimizer, SuperpositionalAdamW):

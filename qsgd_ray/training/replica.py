@@ -1,8 +1,8 @@
 """One of several processes that train together: a model comes in; it goes out as this process holds it.
 
-`ddp`: each has all of the model (DistributedDataParallel). `fsdp`: each has its share of every tensor's rows and takes
-the others' when a layer needs them (FSDP2, fully_shard), so a model, its gradients and its moments may be larger than
-one device. Both give the gradient of one process. What they take a second to import, only they import.
+`ddp`: each process has all of the model (DistributedDataParallel). `fsdp`: each has its share of every tensor's rows
+and gathers the others' when a layer needs them (FSDP2, fully_shard), so a model, its gradients and its moments may be
+larger than one device. Both give the gradient of one process. A single process imports neither: each takes a second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from qsgd_ray.config import Sharding
 
 @dataclass(frozen=True)
 class Replica:
-    """One of `world_size` processes of a training; with more than one, torch.distributed is initialised."""
+    """One process of those that train together; with more than one, torch.distributed is initialised.
+
+    Attributes:
+        rank: number of this process, 0 <= rank < world_size.
+        world_size: number of processes, >= 1.
+        device: device of this process, e.g. "cpu" or "cuda:0".
+        sharding: "ddp", whole models, or "fsdp", shards.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -29,11 +36,11 @@ class Replica:
     sharding: Sharding = "ddp"
 
     def all_reduce_sum(self, *values: float) -> list[float]:
-        """Each value summed over the replicas, in float64; the same bits on all of them."""
+        """Return each value summed over the replicas, in float64; the same bits on all of them."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def all_reduce_max(self, *values: float) -> list[float]:
-        """The largest of each value over the replicas."""
+        """Return the largest of each value over the replicas."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
     def _reduced(self, values: tuple[float, ...], how: Any) -> list[float]:
@@ -44,12 +51,13 @@ class Replica:
         dist.all_reduce(totals, op=how)
         return totals.tolist()
 
-    def broadcast(self, stop: bool) -> bool:
-        """What rank 0 decided, on every replica."""
-        return bool(self.all_reduce_sum(float(stop and self.rank == 0))[0])
+    def broadcast(self, flag: bool) -> bool:
+        """Return the flag of rank 0 on every replica."""
+        return bool(self.all_reduce_sum(float(flag and self.rank == 0))[0])
 
     @property
     def device_type(self) -> str:
+        """Return the kind of device, "cpu" or "cuda"."""
         return torch.device(self.device).type
 
 
@@ -57,11 +65,18 @@ SINGLE_PROCESS = Replica()
 
 
 def distribute(model: nn.Module, replica: Replica) -> nn.Module:
-    """What to call in a training step in place of `model`, whose gradients are then means over the replicas.
+    """Move a model to the replicas' devices so that its gradients become means over the replicas.
 
-    `model` is on the CPU and goes to the device. Under `fsdp` only its shards do: its parameters become DTensors, and
-    the gradients of micro batches are added up in shards, so that no device ever holds all of it. The layers of its
-    outermost module lists are shards of their own, what is left is one more.
+    Under `fsdp` only its shards are moved: its parameters become DTensors, and the gradients of micro batches are added
+    up in shards, so that no device ever holds the whole model. Each layer of its outermost module lists is sharded by
+    itself, and the rest of the model together.
+
+    Args:
+        model: a model on the CPU, the same bits on every replica.
+        replica: this process.
+
+    Returns:
+        The module that a training step calls: `model` itself, or `model` in DistributedDataParallel.
     """
     if replica.world_size == 1:
         return model.to(replica.device)
@@ -80,6 +95,7 @@ def distribute(model: nn.Module, replica: Replica) -> nn.Module:
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of the outermost module lists."""
     for child in model.children():
         if isinstance(child, nn.ModuleList):
             yield from child
@@ -89,9 +105,9 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def full_weights(model: nn.Module) -> Iterator[None]:
-    """Within it every process holds all weights, so that each may call the model, or parts of it, as often as it likes.
+    """Gather all weights on every process for the time of a block, at the cost of their memory.
 
-    To write one token, no process then waits for the others; it takes the memory of the weights.
+    Each process may then call the model as often as it likes: to generate a token, none waits for the others.
     """
     shards: list[Any] = [part for part in model.modules() if hasattr(part, "unshard")]  # FSDPModule
     for part in shards:
@@ -106,5 +122,5 @@ def full_weights(model: nn.Module) -> Iterator[None]:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor of which this process may have a share; every replica must ask."""
+    """Return all of a tensor of which this process may have a shard; every replica must call it."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # DTensor

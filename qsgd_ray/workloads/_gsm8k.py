@@ -90,15 +90,15 @@ def _file(path: str | None, split: str) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    def get(local_files_only: bool) -> Path:
+    def load(local_files_only: bool) -> Path:
         try:
             from huggingface_hub import hf_hub_download
         except ImportError:
             raise StudyError("source: got 'gsm8k', which needs huggingface_hub: pip install 'qsgd-ray[llm]'") from None
         return Path(hf_hub_download(HUB_ID, name, repo_type="dataset", local_files_only=local_files_only))
 
-    instead = "path: a folder with its train and test files (parquet or jsonl)"
-    return load_from_hub("source", f"gsm8k: {HUB_ID}/{name}", get, instead)
+    alternative = "path: a folder with its train and test files (parquet or jsonl)"
+    return load_from_hub("source", f"gsm8k: {HUB_ID}/{name}", load, alternative)
 
 
 def _table(file: Path) -> list[Any]:

@@ -105,7 +105,7 @@ class LanguageWorkload:
 
     def work(self, batch: TokenStep, world_size: int = 1) -> Work:  # noqa: ARG002
         """Of the examples of the whole step, without padding."""
-        flops = 0.0 if self._flops is None else self._flops.of(batch.lengths, batch.n_tokens)
+        flops = 0.0 if self._flops is None else self._flops.count(batch.lengths, batch.n_tokens)
         return Work(sum(batch.lengths), flops)
 
     def _precision(self) -> AbstractContextManager[object]:

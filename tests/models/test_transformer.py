@@ -1,3 +1,5 @@
+"""The text classifier: its naive twin, torch's own layer, dropout, and quantum attention in its layers."""
+
 import pytest
 import torch
 from support.reference_attention import naive_attention
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 from qsgd_ray.circuits.fourier import series
 from qsgd_ray.config import Transformer
 from qsgd_ray.models.attention import QuantumAttention
-from qsgd_ray.models.transformer import TransformerClassifier, dropout, quantum_classifier, softmax_attention
+from qsgd_ray.models.transformer import TransformerClassifier, _dropout, _softmax_attention, quantum_classifier
 
 SMALL = Transformer(d_model=8, n_heads=2, d_feedforward=12, n_layers=2)
 
@@ -26,12 +28,12 @@ def heads(dtype=torch.float64):
 
 
 def test_attention_equals_its_naive_twin():
-    torch.testing.assert_close(softmax_attention(*heads()), naive_attention(*heads()))
+    torch.testing.assert_close(_softmax_attention(*heads()), naive_attention(*heads()))
 
 
 def test_the_path_with_dropout_on_weights_equals_the_twin_where_nothing_is_dropped(monkeypatch):
-    monkeypatch.setattr("qsgd_ray.models.transformer.dropout", lambda x, p: x)
-    torch.testing.assert_close(softmax_attention(*heads(), dropout_p=0.5), naive_attention(*heads()))
+    monkeypatch.setattr("qsgd_ray.models.transformer._dropout", lambda x, p: x)
+    torch.testing.assert_close(_softmax_attention(*heads(), dropout_p=0.5), naive_attention(*heads()))
 
 
 def test_torchs_own_attention_fits_the_seam_and_gives_the_same_logits():
@@ -60,7 +62,7 @@ def test_an_attention_with_parameters_trains_with_the_model():
             self.scale = torch.nn.Parameter(torch.ones(()))
 
         def forward(self, query, key, value, *, dropout_p=0.0):
-            return self.scale * softmax_attention(query, key, value, dropout_p=dropout_p)
+            return self.scale * _softmax_attention(query, key, value, dropout_p=dropout_p)
 
     model = a_model(attention=lambda _: Scaled())
     model(some_tokens()).square().sum().backward()
@@ -125,7 +127,7 @@ def test_dropout_is_off_in_eval_mode_and_on_in_training():
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     n = 200_003
-    kept = dropout(torch.ones(n), p)
+    kept = _dropout(torch.ones(n), p)
     assert kept.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=2e-4)]
     # Binomial: five standard deviations, a false alarm in 1.7 million runs, were the seed not fixed.
     assert abs((kept == 0).double().mean().item() - p) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-17
@@ -134,7 +136,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p):
 def test_dropout_of_neighbours_is_independent():
     torch.manual_seed(0)
     n = 200_000
-    dropped = dropout(torch.ones(n), 0.1) == 0
+    dropped = _dropout(torch.ones(n), 0.1) == 0
     for lag in (1, 2, 3, 4):
         both = (dropped[lag:] & dropped[:-lag]).double().mean().item()
         # Five standard deviations of a share of 0.01 (lagged pairs are almost uncorrelated): as above.
@@ -144,14 +146,14 @@ def test_dropout_of_neighbours_is_independent():
 def test_dropout_lets_the_gradient_through_where_it_kept():
     torch.manual_seed(0)
     x = torch.randn(1000, requires_grad=True)
-    y = dropout(x, 0.25)
+    y = _dropout(x, 0.25)
     y.sum().backward()
     torch.testing.assert_close(x.grad * x.detach(), y.detach())
 
 
 def test_no_dropout_is_the_identity_and_draws_nothing():
     x, state = torch.randn(7), torch.get_rng_state()
-    assert dropout(x, 0.0) is x
+    assert _dropout(x, 0.0) is x
     assert torch.equal(torch.get_rng_state(), state)
 
 

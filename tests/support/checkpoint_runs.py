@@ -1,4 +1,4 @@
-"""Trainings that are cut off and go on, by one process or by several; what each process found goes to a file."""
+"""Trainings that are interrupted and continue, in one process or in several; each writes its outcomes to a file."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TIMEOUT = timedelta(seconds=180)
 
 
 class Cut(Exception):
-    """Planted."""
+    """A planted failure."""
 
 
 def cut_at(workload, step: int):
-    """The same workload, whose `step`-th gradient from now is never there."""
+    """Return the same workload; its `step`-th gradient from now raises `Cut`."""
     backward, taken = workload.backward, []
 
     def until(*arguments):
@@ -42,7 +42,7 @@ def cut_at(workload, step: int):
 
 @dataclass(frozen=True)
 class Run:
-    """A trial with checkpoints, once to its end and once cut off at the steps `cuts`; `ends`: and then to its end."""
+    """A trial with checkpoints, cut off at the steps `cuts`, and then, if `ends`, run to its end."""
 
     name: str
     trial: Trial
@@ -52,39 +52,41 @@ class Run:
     ends: bool = True
 
 
-def go(run_: Run, where: Storage | None, replica: Replica, group=None) -> Outcome | None:
-    """The outcome, after all cuts."""
-    for cut in (*run_.cuts, *([None] if run_.ends else [])):
-        workload = make_workload(run_.trial.workload)
+def go(planned: Run, storage: Storage | None, replica: Replica, group=None) -> Outcome | None:
+    """Run a trial through all its cuts; return the outcome, None where it does not end."""
+    for cut in (*planned.cuts, *([None] if planned.ends else [])):
+        workload = make_workload(planned.trial.workload)
         if cut is not None:
             cut_at(workload, cut)
-        kept = None
-        if where is not None:
-            kept = Checkpoints(where, run_.trial.trial_id, every=run_.every, replica=replica, group=group)
+        checkpoints = None
+        if storage is not None:
+            checkpoints = Checkpoints(
+                storage, planned.trial.trial_id, every=planned.every, replica=replica, group=group
+            )
         with suppress(Cut):
-            return run(train(run_.trial, workload, make_backend("auto"), replica, kept), lambda _: False)
-        assert kept is not None
-        kept.finish()
+            return run(train(planned.trial, workload, make_backend("auto"), replica, checkpoints), lambda _: False)
+        assert checkpoints is not None
+        checkpoints.finish()
         if replica.world_size > 1:
             dist.barrier()
-    assert not run_.ends
+    assert not planned.ends
     return None
 
 
 def work(rank: int, world: int, folder: str, runs: list[Run]) -> None:
-    """One of `world` processes: every run undisturbed and cut off."""
+    """Run every run in one of `world` processes, undisturbed and cut off; write both outcomes to a file."""
     torch.set_num_threads(1)
     place = Path(folder)
     dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world, timeout=TIMEOUT)
     try:
         group = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        found = {}
-        for one in runs:
-            replica = Replica(rank, world, sharding=one.sharding)
-            found[one.name] = (
-                go(replace(one, cuts=(), ends=True), None, replica),
-                go(one, storage_at(place / one.name), replica, group),
+        outcomes = {}
+        for planned in runs:
+            replica = Replica(rank, world, sharding=planned.sharding)
+            outcomes[planned.name] = (
+                go(replace(planned, cuts=(), ends=True), None, replica),
+                go(planned, storage_at(place / planned.name), replica, group),
             )
-        torch.save(found, place / f"{rank}.pt")
+        torch.save(outcomes, place / f"{rank}.pt")
     finally:
         dist.destroy_process_group()

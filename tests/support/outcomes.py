@@ -8,6 +8,7 @@ from support.small_study import a_study
 
 
 def measured(epoch: int, accuracy: float, **fields) -> Measurement:
+    """Return a made-up measurement of an epoch."""
     return Measurement(
         **{
             "epoch": epoch,

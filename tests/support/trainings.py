@@ -1,4 +1,4 @@
-"""A small trial in one process, and its measurements without what a clock said."""
+"""A small trial in one process, and measurements without their times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from support.small_study import SMALL_TASK
 
 
 def small_trial(perturbation: Perturbation | None = None, **fields) -> Trial:
+    """Return a trial of three epochs on the small text task, but for the fields given."""
     return Trial(
         **{
             "study": "small",
@@ -28,5 +29,6 @@ def small_trial(perturbation: Perturbation | None = None, **fields) -> Trial:
 
 
 def without_times(measurement: Measurement) -> Measurement:
+    """Return a measurement with all that clocks and hardware decide set to zero or None."""
     seconds = dict.fromkeys(("wall_s", "circuit_wait_s", "circuit_s", "evaluation_s"), 0.0)
     return replace(measurement, **seconds, peak_flops_per_s=None, peak_memory_bytes=None)
