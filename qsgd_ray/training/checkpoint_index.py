@@ -82,4 +82,4 @@ def remove_checkpoints(storage: Storage, trial_id: str) -> None:
     try:
         storage.remove(folder)
     except OSError as error:
-        _log.warning("%s: %s", storage.place(folder), error)
+        _log.warning("%s: %s", storage.location(folder), error)
