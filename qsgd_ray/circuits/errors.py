@@ -1,15 +1,18 @@
-"""Why circuits have no answer: refused, lost on the way, or larger than the memory."""
+"""Errors of circuits that have no answer: they were refused, their backend was lost, or memory is too small."""
 
 from __future__ import annotations
 
 
 class CircuitError(RuntimeError):
-    """Circuits that could not be answered, told in one line."""
+    """Base class of the errors of all backends; the message is one line."""
 
 
 class CircuitsLost(CircuitError):
-    """Whoever should have answered is gone or does not answer: nothing is wrong with the circuits."""
+    """The process that should have answered is gone or does not respond.
+
+    The circuits themselves are valid: another attempt may succeed.
+    """
 
 
 class CircuitMemoryError(CircuitError):
-    """A state that does not fit."""
+    """The simulation needs more memory than there is; raised before anything is allocated."""

@@ -1,8 +1,10 @@
-"""A circuit as data: qubits, depth, rotations and entanglement in; its layers of gates, a Qiskit twin, a drawing out.
+"""Circuits as data: qubits, depth, rotations and entanglement; the gates that follow, a Qiskit twin, a drawing.
 
-`layers()` is the only definition. `to_qiskit` and the simulators (circuits/statevector/simulate.py,
-circuits/chain/expectations.py) follow it, so they cannot drift apart. Qubit 0 is the least significant bit, as in
-Qiskit.
+`CircuitSpec.layers` is the only definition of a circuit. `to_qiskit` and the simulators
+(circuits/statevector/simulate.py, circuits/chain/expectations.py) follow it, so they cannot drift apart. Qubit 0 is the
+least significant bit, as in Qiskit.
+
+Letters of shapes, here and in all of circuits/: b batch (circuits), d depth (layers), n qubits, r rotations of a layer.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """One kind of gate on several qubits, in order.
+    """One kind of gate on several qubits, in the order in which the gates act.
 
-    `targets`: one tuple a gate: (qubit,), or (control, target) for "cx". `angle`: which angles a rotation takes, as
-    (depth index, rotation index); the qubit is the index between them in angles_bdnr. None: a gate without an angle.
+    Attributes:
+        gate: name of the gate, as a method of Qiskit's QuantumCircuit.
+        targets: one tuple a gate: (qubit,), or (control, target) for "cx".
+        angle: (depth index, rotation index) of a rotation's angles; the qubit is the index between the two in
+            `angles_bdnr`. None: the gate takes no angle.
     """
 
     gate: Literal["h", "rx", "ry", "rz", "cx"]
@@ -35,19 +40,37 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class CircuitSpec:
-    """The ansatz of arXiv 2511.01918 (Eq. 5, its layers repeated `depth` times), and its variations.
+    """Ansatz of arXiv 2511.01918 (Eq. 5, its layers repeated `depth` times), and its variations.
 
-        H on every qubit
-        depth times:  each of `rotations` on every qubit, then the CNOTs of `entangle`
+    The circuit starts in |0...0> and applies
 
-    `entangle`, with CNOTs (control, target) in this order:
-    - "chain" (True): (0,1), (1,2), ..., (n-2,n-1), the paper's;
-    - "ring": the chain, then (n-1,0);
-    - "all": every pair (i,j) with i < j, ordered by i, then j, as Qiskit's "full" entanglement;
-    - "none" (False).
+        H on every qubit,
+        depth times: each of `rotations` on every qubit, then the CNOTs of `entangle`,
 
-    Angles have the shape (batch, depth, n_qubits, len(rotations)), in radians. ValueError in one line: a number of
-    qubits or a depth that is no whole number >= 1, another `entangle`, rotations that are none or unknown.
+    with Rx(a) = exp(-i a X / 2), and Ry and Rz alike. A spec is hashable and comparable. Its angles are a tensor of
+    shape (b, d, n, r), in radians (`angles_shape`).
+
+    Attributes:
+        n_qubits: number of qubits n, >= 1.
+        depth: number of layers d, >= 1.
+        entangle: CNOTs (control, target) at the end of every layer, in this order:
+            "chain" (or True): (0,1), (1,2), ..., (n-2,n-1), as in the paper;
+            "ring": the chain, then (n-1,0);
+            "all": each pair (i,j) with i < j, ordered by i, then j, as Qiskit's "full" entanglement;
+            "none" (or False): no CNOTs.
+        rotations: names of the r rotations of a layer, in the order in which they act: "rx", "ry", "rz", repeats
+            allowed.
+
+    Raises:
+        ValueError: `n_qubits` or `depth` is no whole number >= 1, `entangle` is unknown, or `rotations` is empty or has
+            an unknown name.
+
+    Example:
+        >>> spec = CircuitSpec(3, depth=1)
+        >>> spec.cnots()
+        ((0, 1), (1, 2))
+        >>> spec.angles_shape(batch=10)
+        (10, 1, 3, 2)
     """
 
     n_qubits: int
@@ -73,18 +96,18 @@ class CircuitSpec:
             raise ValueError(f"CircuitSpec.rotations: got {rotations!r}; allowed: one or more of {', '.join(known)}")
 
     def layers(self) -> Iterator[Layer]:
-        """The gates in the order in which they act."""
-        every = tuple((qubit,) for qubit in range(self.n_qubits))
+        """Yield the gates in the order in which they act, from the Hadamard gates on."""
+        qubits = tuple((qubit,) for qubit in range(self.n_qubits))
         cnots = self.cnots()
-        yield Layer("h", every)
+        yield Layer("h", qubits)
         for level in range(self.depth):
             for index, rotation in enumerate(self.rotations):
-                yield Layer(rotation, every, (level, index))
+                yield Layer(rotation, qubits, (level, index))
             if cnots:
                 yield Layer("cx", cnots)
 
     def cnots(self) -> tuple[tuple[int, int], ...]:
-        """The entangling gates (control, target) of one layer, in order."""
+        """Return the entangling gates (control, target) of one layer, in order."""
         n = self.n_qubits
         match self.entangle:
             case "none":
@@ -96,14 +119,22 @@ class CircuitSpec:
                 return (*((qubit, qubit + 1) for qubit in range(n - 1)), *closing)
 
     def angles_shape(self, batch: int) -> tuple[int, int, int, int]:
+        """Return (b, d, n, r), the shape of the angles of `batch` circuits."""
         return (batch, self.depth, self.n_qubits, len(self.rotations))
 
     def answer_width(self, readout: Readout) -> int:
-        """How many numbers a circuit answers."""
+        """Return the numbers in one circuit's answer: n_qubits for "z", else 1."""
         return self.n_qubits if readout == "z" else 1
 
     def check_angles(self, angles_bdnr: Tensor) -> None:
-        """ValueError in one line unless these are (batch, depth, n_qubits, len(rotations)) real floats."""
+        """Refuse angles that do not belong to this circuit.
+
+        Args:
+            angles_bdnr: real floating point, shape (b, d, n, r), in radians; b may be 0.
+
+        Raises:
+            ValueError: another shape, or no real floats.
+        """
         shape, expected = tuple(angles_bdnr.shape), self.angles_shape(0)[1:]
         if len(shape) != 4 or shape[1:] != expected:
             allowed = ", ".join(map(str, expected))
@@ -112,11 +143,18 @@ class CircuitSpec:
             raise ValueError(f"angles: got {angles_bdnr.dtype}; allowed: a real floating-point tensor")
 
     def to_qiskit(self, angles_dnr: Any = None) -> QuantumCircuit:
-        """The Qiskit twin of one circuit.
+        """Return the same circuit as a Qiskit QuantumCircuit, without measurements.
 
-        `angles_dnr`: anything that numpy reads as (depth, n_qubits, len(rotations)) numbers in radians, a batch of one
-        such, or None: then the angles stay Qiskit parameters, a[d,i] for the first rotation, b[d,i] for the second and
-        so on. ValueError: another shape.
+        Args:
+            angles_dnr: anything that numpy reads as (d, n, r) numbers in radians, or as (1, d, n, r). None (default):
+                the angles stay Qiskit parameters, named a[layer,qubit] for the first rotation, b[layer,qubit] for the
+                second and so on.
+
+        Returns:
+            A circuit of one register of `n_qubits` qubits.
+
+        Raises:
+            ValueError: another shape.
         """
         from qiskit import QuantumCircuit
         from qiskit.circuit import Parameter
@@ -144,15 +182,28 @@ class CircuitSpec:
         return circuit
 
     def draw(self, width: int = -1) -> str:
-        """A text drawing with the angles named as in `to_qiskit`, folded at `width` characters; -1: never."""
+        """Return Qiskit's text drawing, with the angles named as in `to_qiskit`.
+
+        Args:
+            width: number of characters after which the drawing continues below; -1 (default): never.
+        """
         return str(self.to_qiskit().draw(output="text", fold=width))
 
 
 def parameter_columns(spec: CircuitSpec, circuit: Any) -> list[tuple[Any, int]]:
-    """Each parameter of a twin of `spec`, in the circuit's order, and the flattened angle (depth, qubit, rotation)."""
+    """Match the parameters of a Qiskit circuit with the flattened angles of its spec.
+
+    Args:
+        spec: the circuit as data.
+        circuit: `spec.to_qiskit()`, with its angles as parameters.
+
+    Returns:
+        One (parameter, index) for each parameter, in the circuit's order; the index is that of its angle in the
+        flattened (d, n, r) angles.
+    """
     columns = []
     for parameter in circuit.parameters:
-        level, qubit = map(int, parameter.name[2:-1].split(","))  # a[level,qubit], b[level,qubit]: spec.to_qiskit
+        level, qubit = map(int, parameter.name[2:-1].split(","))  # a[level,qubit], b[level,qubit]: see to_qiskit
         rotation = ord(parameter.name[0]) - ord("a")
         columns.append((parameter, (level * spec.n_qubits + qubit) * len(spec.rotations) + rotation))
     return columns
