@@ -1,25 +1,37 @@
-"""Circuits for tests: strategies of CircuitSpecs, and angles that a seed names."""
+"""Circuits for tests: strategies of CircuitSpecs, angles that a seed names, and answers of Qiskit."""
 
 from typing import get_args
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle, Rotation
 
-entangles = st.sampled_from(get_args(Entangle))
+ENTANGLE = get_args(Entangle)
+
+entangles = st.sampled_from(ENTANGLE)
 rotation_tuples = st.lists(st.sampled_from(get_args(Rotation)), min_size=1, max_size=3).map(tuple)
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
 def specs(most_qubits, most_depth, entangle=entangles):
-    """Of 1 to so many qubits and layers."""
+    """Return specs of 1 to `most_qubits` qubits and 1 to `most_depth` layers."""
     return st.builds(CircuitSpec, st.integers(1, most_qubits), st.integers(1, most_depth), entangle, rotation_tuples)
 
 
 def angles_of(spec, batch=5, seed=0, dtype=torch.float64):
-    """(batch, depth, n_qubits, rotations) normal radians, some turns wide."""
+    """Return normal angles in radians, (batch, depth, n_qubits, rotations), with a standard deviation of 4."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64) * 4).to(dtype)
+
+
+def qiskit_z(spec, angles_dnr):
+    """Return <Z_i> of every qubit of one circuit, (n_qubits,), from Qiskit's statevector."""
+    from qiskit.quantum_info import Statevector
+
+    psi = Statevector(spec.to_qiskit(angles_dnr)).data
+    signs = 1 - 2 * (np.arange(len(psi))[:, None] >> np.arange(spec.n_qubits) & 1)
+    return np.abs(psi) ** 2 @ signs

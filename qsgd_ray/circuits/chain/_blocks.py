@@ -1,8 +1,8 @@
-"""What the sweeps of the chain engine share: angles as they take them, block by block of sites within a memory.
+"""Blocks of sites and chunks of circuits, which bound the memory of a sweep.
 
-Gradients: autograd. Where there is more than one block of sites of a chunk of the batch, each is computed again on the
-way back (torch.utils.checkpoint): kept are the angles, the answers and the carries at the block's edge; a ring also
-keeps its right environment.
+A site is a qubit's wire, a chunk is a part of the batch. Gradients are autograd's. Where a chunk has several blocks of
+sites, each block is computed again on the way back (torch.utils.checkpoint): what is stored between the passes are the
+angles, the answers and the carries at the edges of blocks, and for a ring its right environment.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch.utils.checkpoint import checkpoint
 
 from qsgd_ray.circuits.spec import CircuitSpec
 
-# Working memory of one block of sites of a chunk of the batch, in bytes. With 2**21 the operations are so short that
-# their overhead doubles the time; 2**23 to 2**26 are equal within the noise (2026-11, 1 MiB of L2 and 32 MiB of L3).
+# Working memory of one block of sites of one chunk, in bytes. At 2**21 the operations are so short that their overhead
+# doubles the time; 2**23 to 2**26 are equal within the noise (2026-11, 1 MiB of L2 and 32 MiB of L3).
 CHUNK_BYTES = 2**24
-# Circuits of a chunk: rows of 8 KiB amortise an operation's overhead.
+# Largest number of circuits in a chunk: rows of 8 KiB amortise an operation's overhead.
 CHUNK_CIRCUITS = 1024
 
 
-def checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor]:
-    """Angles as the caller gives them in; the spec they now belong to and (batch, depth, rotation, site) angles out.
+def prepare_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor]:
+    """Return the angles as (b, d, r, n) in float32 or float64, and the spec that they belong to.
 
-    Layers without CNOTs between them are one layer of more rotations.
+    Layers without CNOTs between them become one layer of more rotations. ValueError: angles of another spec.
     """
     spec.check_angles(angles_bdnr)
     angles = angles_bdnr if angles_bdnr.dtype in (torch.float32, torch.float64) else angles_bdnr.to(torch.float32)
@@ -37,50 +37,62 @@ def checked(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[CircuitSpec, Tensor
     return spec, angles
 
 
-# How a block of sites is run: its function and its arguments in, its answer out.
-Run = Callable[..., Any]
+# Calls a function of one block with its arguments, and decides what autograd keeps of it.
+BlockRunner = Callable[..., Any]
 
 
-def by_blocks(
-    compute: Callable[[CircuitSpec, Tensor, int, Run], Tensor],
+def map_blocks(
+    compute: Callable[[CircuitSpec, Tensor, int, BlockRunner], Tensor],
     spec: CircuitSpec,
     angles: Tensor,
     numbers: int,
-    kept: int,
+    stored: int,
     memory_bytes: int,
 ) -> Tensor:
-    """(batch, answers) of `compute`, which answers (answers, batch) for (depth, rotation, site, batch) and a number of
-    sites at a time. `numbers`: what a site of a circuit takes while it is worked on, `kept`: what it takes throughout.
+    """Return the answers of `compute` for all circuits, chunk by chunk and block by block.
+
+    Args:
+        compute: takes the spec, a chunk's angles (d, r, n, b), the number of sites in a block and a `BlockRunner`;
+            returns (answers, b).
+        spec: the circuit; n qubits.
+        angles: shape (b, d, r, n), in radians.
+        numbers: working memory of one site of one circuit, in real numbers.
+        stored: memory that one site of one circuit takes throughout the sweep, in real numbers.
+        memory_bytes: bound on the working memory of a block; eight times as much for what is stored.
+
+    Returns:
+        Shape (b, answers).
     """
-    n, numbers_held = spec.n_qubits, memory_bytes // angles.element_size()
-    # A block computes the wires just behind it as well, about `depth`: so eight times as many first, then circuits. Not
-    # so a ring's, where few circuits at a time would make every operation's rows too short.
-    first = 1 if spec.entangle == "ring" else min(n, 8 * spec.depth)
-    circuits = min(CHUNK_CIRCUITS, len(angles), max(1, numbers_held // (numbers * first)))
-    if kept:
-        circuits = min(circuits, max(1, 8 * numbers_held // (kept * n)))
-    sites = max(1, numbers_held // (numbers * circuits))
-    run = _at_once if circuits >= len(angles) and sites >= n else _recomputed
+    n, budget = spec.n_qubits, memory_bytes // angles.element_size()
+    # A block also computes the next `depth` wires or so, hence blocks of eight times as many sites come first, more
+    # circuits second. In a ring, circuits come first: few of them would make the rows of every operation too short.
+    least_sites = 1 if spec.entangle == "ring" else min(n, 8 * spec.depth)
+    circuits = min(CHUNK_CIRCUITS, len(angles), max(1, budget // (numbers * least_sites)))
+    if stored:
+        circuits = min(circuits, max(1, 8 * budget // (stored * n)))
+    sites = max(1, budget // (numbers * circuits))
+    run = _recorded if circuits >= len(angles) and sites >= n else _recomputed
     answers = [compute(spec, chunk.permute(1, 2, 3, 0), sites, run).t() for chunk in angles.split(circuits)]
     whole = torch.cat(answers) if len(answers) > 1 else answers[0].contiguous()
     if torch.is_grad_enabled() and angles.requires_grad and not whole.requires_grad:
-        return whole + angles.flatten(1)[:, :1] * 0  # what depends on no angle has the gradient zero, not none
+        return whole + angles.flatten(1)[:, :1] * 0  # an answer that depends on no angle has the gradient 0, not None
     return whole
 
 
-def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+def _recorded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return function(*arguments), recorded by autograd as usual."""
     return function(*arguments)
 
 
 def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments), which keeps nothing for the way back but its arguments."""
-    if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in arguments):
+    """Return function(*arguments); store only the arguments, and compute it again on the way back."""
+    if torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in arguments):
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return function(*arguments)
 
 
-def added(terms: Tensor, dim: int) -> Tensor:
-    """The sum along `dim`, by pairs: in an order that only their number decides."""
+def pairwise_sum(terms: Tensor, dim: int) -> Tensor:
+    """Return the sum along `dim`, pair by pair: the order of additions depends on the number of terms alone."""
     terms = terms.movedim(dim, 0)
     while (n := len(terms)) > 1:
         pairs = terms[: n - 1 : 2] + terms[1::2]

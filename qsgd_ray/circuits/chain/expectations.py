@@ -1,21 +1,21 @@
-"""Exact simulation in time linear in the number of qubits: a CircuitSpec and angles in, <Z_i> out.
+"""Exact <Z_i> of shallow circuits in time linear in the number of qubits (derivation: docs/chain_engine.md).
 
-A CNOT hands one carry from its control to its target (_cnot_tables.py), and all entangling layers reduce to CNOTs
-between neighbours, so a circuit is one sweep over its wires (_transfer.py) with 4**(depth-1) real numbers in hand. The
-last entangling layer is never applied: it permutes basis states, and so turns <Z_k> into a product of Zs before it.
+A CNOT passes one carry from its control to its target (_cnot_tables.py), and all entangling layers reduce to CNOTs
+between neighbours. So a circuit is one sweep over its wires (_transfer.py) that holds 4**(depth-1) real numbers. The
+last entangling layer is never applied: it permutes basis states, so it turns Z_k into a product of Zs before it.
 
-- chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. What stands to the right of k matters
-  only through the next depth-1 wires, each a layer shallower than the one before: those are taken for all k at once.
-- all: every pair i < j in order gives y_k = x_k xor x_{k-1}, the chain (n-2,n-1), ..., (0,1). Seen through H on every
-  wire, and from the last wire to the first, that is the ascending chain, with X in place of Z. <Z_k> = <Z_{k-1} Z_k>.
-- ring: the chain whose last carry of each layer comes in at its first wire. Both environments are swept, for each of
-  the 4**(depth-1) values of those carries. <Z_0> = <Z_1 ... Z_{n-1}>.
-- none: one wire at a time.
+- chain: y_k = x_k xor y_{k-1}, so <Z_k> = <Z_0 ... Z_k> before the last chain. The wires behind k matter only through
+  the next depth-1 of them, each a layer shallower than the one before; these are applied to all k together.
+- all: every pair i < j in order gives y_k = x_k xor x_{k-1}, the chain (n-2,n-1), ..., (0,1). Conjugated by H on every
+  wire, and read from the last wire to the first, that is the ascending chain, with X in place of Z.
+  <Z_k> = <Z_{k-1} Z_k>.
+- ring: a chain whose last carry of each layer enters its first wire. Both environments are swept, for each of the
+  4**(depth-1) values of those carries. <Z_0> = <Z_1 ... Z_{n-1}>.
+- none: each wire alone.
 
-Batching law, as in circuits/statevector/simulate.py: the bits of one circuit's answer do not depend on what else is in
-the batch, nor on chunks. Along the batch there are only +, -, * in separate operations and the library's cos and sin.
-Without gradients on a CPU the sweep runs in numpy, at a third of torch's overhead an operation, to the same bits.
-Blocks of sites and gradients: blocks.py.
+The batching law of circuits/statevector/simulate.py holds: along the batch there are only +, -, * in separate
+operations and the library's cos and sin. Without gradients on a CPU the sweep runs in numpy, at a third of torch's
+overhead an operation, to the same bits. Memory and gradients: _blocks.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.chain._blocks import CHUNK_BYTES, CHUNK_CIRCUITS, Run, added, by_blocks, checked
+from qsgd_ray.circuits.chain._blocks import (
+    CHUNK_BYTES,
+    CHUNK_CIRCUITS,
+    BlockRunner,
+    map_blocks,
+    pairwise_sum,
+    prepare_angles,
+)
 from qsgd_ray.circuits.chain._cnot_tables import BLOCH
 from qsgd_ray.circuits.chain._transfer import (
     PLUS,
@@ -43,32 +50,51 @@ from qsgd_ray.config.circuit import Rotation
 
 __all__ = ["CHUNK_BYTES", "CHUNK_CIRCUITS", "cost", "expectations", "needed_bytes"]
 
-# Bloch vectors (I, X, Y, Z), and observables as row vectors in the same order.
-ZERO: Vector = (1, 0, 0, 1)
-IDENTITY: Vector = (1, 0, 0, 0)
-X: Vector = (0, 1, 0, 0)
-Z: Vector = (0, 0, 0, 1)
+# Pauli components (I, X, Y, Z) of |0>, and observables as row vectors in the same order.
+_ZERO: Vector = (1, 0, 0, 1)
+_IDENTITY: Vector = (1, 0, 0, 0)
+_X: Vector = (0, 1, 0, 0)
+_Z: Vector = (0, 0, 0, 1)
 
 
 def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = CHUNK_BYTES) -> Tensor:
-    """<Z_i> of every qubit: (batch, n_qubits), float64 for float64 angles (radians), float32 for any others.
+    """Return <Z_i> of every qubit i. Differentiable in the angles (reverse mode).
 
-    Differentiable (reverse mode). `memory_bytes` is what a block of sites of a chunk of the batch works in (one site of
-    one circuit at least). A ring keeps up to eight times as much, and 16**(depth-1) numbers a qubit at least; with
-    gradients it keeps 16**(depth-1) numbers a qubit of every circuit.
-    ValueError: angles of the wrong shape or not real floats.
+    Time grows like n d 4**d (chain, all), n d 16**d (ring) or n d (none); see `cost`.
+
+    Args:
+        spec: the circuit; n qubits, depth d.
+        angles_bdnr: real floats, shape (b, d, n, r), in radians.
+        memory_bytes: working memory of a block of sites of one chunk of the batch; a block has at least one site of one
+            circuit. A ring stores up to eight times as much besides, and at least 16**(d-1) numbers a qubit; with
+            gradients, 16**(d-1) numbers a qubit of every circuit.
+
+    Returns:
+        Shape (b, n), in [-1, 1] up to rounding; float64 for float64 angles, else float32.
+
+    Raises:
+        ValueError: angles of another shape, or no real floats.
+
+    Example:
+        >>> spec = CircuitSpec(4096, depth=2)  # 2**4096 amplitudes in no statevector
+        >>> expectations(spec, torch.zeros(spec.angles_shape(1))).shape
+        torch.Size([1, 4096])
     """
-    spec, angles = checked(spec, angles_bdnr)
+    spec, angles = prepare_angles(spec, angles_bdnr)
     if not len(angles):
-        return angles.flatten(1)[:, :1].expand(-1, spec.n_qubits)  # empty, and yet a function of the angles
+        return angles.flatten(1)[:, :1].expand(-1, spec.n_qubits)  # empty, yet a function of the angles
     values = 4 ** (spec.depth - 1)
-    kept = values**2 if spec.entangle == "ring" else 0
-    numbers = 16 * len(spec.rotations) * spec.depth + 6 * (kept or values)
-    return by_blocks(_expectations, spec, angles, numbers, kept, memory_bytes)
+    stored = values**2 if spec.entangle == "ring" else 0
+    numbers = 16 * len(spec.rotations) * spec.depth + 6 * (stored or values)
+    return map_blocks(_expectations, spec, angles, numbers, stored, memory_bytes)
 
 
 def cost(spec: CircuitSpec) -> float:
-    """Multiplications a circuit for every <Z_i>, up to one factor: what the time grows like. Linear in n_qubits."""
+    """Return the multiplications that all <Z_i> of one circuit take, up to one common factor. Linear in n_qubits.
+
+    With r rotations a layer, n (4 d r + d 4**d); a ring has a factor 4**(d-1) at the second term, "none" has no second
+    term.
+    """
     depth = spec.depth
     turns = 4.0 * depth * len(spec.rotations)
     sweep = {"none": 0.0, "chain": 1.0, "all": 1.0, "ring": 4.0 ** (depth - 1)}[spec.entangle] * depth * 4.0**depth
@@ -76,37 +102,37 @@ def cost(spec: CircuitSpec) -> float:
 
 
 def needed_bytes(spec: CircuitSpec) -> int:
-    """Bytes that one circuit takes: 4**(depth-1) numbers at a time, a ring 16**(depth-1) a qubit."""
+    """Return the bytes that one circuit takes: 4**(depth-1) numbers at a time, for a ring 16**(depth-1) a qubit."""
     if spec.entangle == "none" or spec.n_qubits == 1:
         return 0
     bond = 4 ** (spec.depth - 1)
-    working, kept = (6 * bond * bond, bond * bond * spec.n_qubits) if spec.entangle == "ring" else (6 * bond, 0)
-    angles = 16 * len(spec.rotations) * spec.depth  # of a site: every rotation as a matrix
-    return 8 * ((working + angles) * min(spec.n_qubits, 8 * spec.depth) + kept)
+    working, stored = (6 * bond * bond, bond * bond * spec.n_qubits) if spec.entangle == "ring" else (6 * bond, 0)
+    angles = 16 * len(spec.rotations) * spec.depth  # of one site: each rotation as a matrix
+    return 8 * ((working + angles) * min(spec.n_qubits, 8 * spec.depth) + stored)
 
 
-def _expectations(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """(qubit, batch) <Z_i> from (depth, rotation, site, batch) angles, `sites` at a time."""
+def _expectations(spec: CircuitSpec, angles: Tensor, sites: int, run: BlockRunner) -> Tensor:
+    """Return <Z_i>, (n, b), from angles (d, r, n, b), `sites` wires at a time."""
     if spec.entangle == "none":
         return torch.cat([run(_single, spec.rotations, block.contiguous()) for block in angles.split(sites, 2)])
     return (_ring if spec.entangle == "ring" else _open)(spec, angles, sites, run)
 
 
 def _single(rotations: tuple[Rotation, ...], angles: Tensor) -> Tensor:
-    """(site, batch) <Z> of wires without CNOTs from the angles of their one layer."""
+    """Return <Z>, (site, b), of wires without CNOTs from the angles of their one layer."""
     wires = Wires(BLOCH, rotations, angles, PLUS)
     return wires.filled(wires.opening()[3])
 
 
-def _open(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """(qubit, batch) <Z_k> of a chain, and of all pairs as the chain that they are, from the angles."""
+def _open(spec: CircuitSpec, angles: Tensor, sites: int, run: BlockRunner) -> Tensor:
+    """Return <Z_k>, (n, b), of a chain; all pairs are the mirrored chain."""
     n, depth, rotations = spec.n_qubits, spec.depth, spec.rotations
     is_mirrored = spec.entangle == "all"
     if is_mirrored:
         rotations, angles = mirrored(rotations, angles)
     halo = depth if is_mirrored else depth - 1
     blocks = []
-    # Nobody's target: T_s + T_d is the identity.
+    # The first wire is no target: the carries s and d together, as T_s + T_d is the identity.
     carries = angles.new_zeros((4,) * (depth - 1))
     carries[(slice(1, 3),) * (depth - 1)] = 1
     carries = carries.reshape(-1, 1).expand(-1, angles.shape[-1])
@@ -122,37 +148,40 @@ def _open(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
 def _open_block(
     rotations: tuple[Rotation, ...], is_mirrored: bool, angles: Tensor, sites: int, carries: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Angles and the carries before the block in; (sites, batch) <Z_k> and the carries after it out.
+    """Return <Z_k>, (sites, b), of a block and the carries behind it, from the carries in front of it.
 
-    The angles reach beyond the block by the halo, as far as the circuit has wires."""
+    The angles reach beyond the block by the halo, as far as the circuit has wires.
+    """
     depth = len(angles)
     idle = sites + (depth if is_mirrored else depth - 1) - angles.shape[2]
-    wires = Wires(BLOCH, rotations, angles, ZERO if is_mirrored else PLUS, idle)
+    wires = Wires(BLOCH, rotations, angles, _ZERO if is_mirrored else PLUS, idle)
     if is_mirrored:
-        passed = wires.maps(wire_layers(depth), [IDENTITY])
+        passed = wires.maps(wire_layers(depth), [_IDENTITY])
         swept = sweep(passed, carries, range(sites))
-        observed = wires.maps(wire_layers(depth), [X])
+        observed = wires.maps(wire_layers(depth), [_X])
         x = torch.cat((carries[None], swept[:-1])).transpose(0, 1)
         for shift in range(2):
             x = apply(across_sites(observed, shift, shift + sites), x)
     else:
-        swept = sweep(wires.maps(wire_layers(depth), [Z]), carries, range(sites))
+        swept = sweep(wires.maps(wire_layers(depth), [_Z]), carries, range(sites))
         x, shift = swept.transpose(0, 1), 0
     for layers in range(depth - 1, 0, -1):
         shift += 1
         x = apply(across_sites(wires.maps(traced_layers(layers)), shift, shift + sites), x)
-    return x[0], swept[-1].clone()  # a view would keep the carries of every site for the way back
+    return x[0], swept[-1].clone()  # a view would store the carries of every site for the way back
 
 
-def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
-    """(qubit, batch) <Z_k> of a ring from the angles, cut open between the wires 0 and 1: both environments carry what
-    goes through the cut."""
+def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: BlockRunner) -> Tensor:
+    """Return <Z_k>, (n, b), of a ring, cut between the wires 0 and 1.
+
+    Both environments have an axis for the carries that cross the cut.
+    """
     n, rotations, values = spec.n_qubits, spec.rotations, 4 ** (spec.depth - 1)
     cut = angles.new_zeros(values * values)
     cut[:: values + 1] = 1
     left = cut[:, None].expand(-1, angles.shape[-1])
     blocks = [slice(start, min(start + sites, n)) for start in range(1, n, sites)]
-    # Behind wire n-1 stands wire 0: right[k] holds the wires k+1 ... n-1 without observable, then wire 0 with Z.
+    # Wire 0 follows wire n-1: right[k] has the wires k+1 ... n-1 without an observable, then wire 0 with Z.
     carries, plain = run(_closing_wire, rotations, angles[:, :, :1].contiguous(), left)
     right = []
     for block in reversed(blocks):
@@ -163,31 +192,33 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: Run) -> Tensor:
     for block in blocks:
         z_block, left = run(_ring_left, rotations, angles[:, :, block].contiguous(), left, right.pop())
         z.append(z_block)
-    return torch.cat((added(left * plain, 0)[None], *z))
+    return torch.cat((pairwise_sum(left * plain, 0)[None], *z))
 
 
 def _closing_wire(rotations: tuple[Rotation, ...], angles: Tensor, cut: Tensor) -> list[Tensor]:
-    """Wire 0 of a ring from what comes in to what goes out, transposed: with Z measured, and with nothing."""
+    """Return wire 0 of a ring as a transposed matrix of carries, (values * values, b): with Z measured, and without."""
     depth, batch = len(angles), angles.shape[-1]
     wires, values = Wires(BLOCH, rotations, angles, PLUS), 4 ** (depth - 1)
-    maps = [at_site(wires.maps(closing_layers(depth), [out]), 0) for out in (Z, IDENTITY)]
-    matrices = [apply(one, cut, values).reshape(values, values, batch) for one in maps]
+    maps = [at_site(wires.maps(closing_layers(depth), [observable]), 0) for observable in (_Z, _IDENTITY)]
+    matrices = [apply(layers, cut, values).reshape(values, values, batch) for layers in maps]
     return [matrix.transpose(0, 1).reshape(-1, batch) for matrix in matrices]
 
 
 def _ring_right(rotations: tuple[Rotation, ...], angles: Tensor, carries: Tensor) -> Tensor:
-    """The environment behind the block in, those before each of its wires, from the last to the first, out: (sites,
-    values, batch)."""
+    """Return the right environment of each wire of a block, from the last wire to the first, (sites, values, b).
+
+    `carries`: the right environment of the block.
+    """
     depth = len(angles)
-    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [IDENTITY], transposed=True)
+    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [_IDENTITY], transposed=True)
     return sweep(maps, carries, range(angles.shape[2] - 1, -1, -1), 4 ** (depth - 1))
 
 
 def _ring_left(
     rotations: tuple[Rotation, ...], angles: Tensor, carries: Tensor, right: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Both environments of the block in; (sites, batch) <Z_k> and the left environment after the block out."""
+    """Return <Z_k>, (sites, b), of a block and the left environment behind it, from both its environments."""
     depth = len(angles)
-    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [Z])
+    maps = Wires(BLOCH, rotations, angles, PLUS).maps(wire_layers(depth), [_Z])
     left = sweep(maps, carries, range(angles.shape[2]), 4 ** (depth - 1))
-    return added(left * right, 1), left[-1].clone()
+    return pairwise_sum(left * right, 1), left[-1].clone()

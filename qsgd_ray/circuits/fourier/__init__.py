@@ -1,1 +1,1 @@
-"""The exact response of a circuit to one shared angle as a Fourier series."""
+"""Exact response of a circuit to one angle that all its layers share, as a Fourier series; `series` is the way in."""

@@ -1,15 +1,15 @@
-"""The exact response of circuits to one angle that all their layers share: learned angles in, a Fourier series out.
+"""Exact response of circuits to one angle x that all their layers share, as a Fourier series in x.
 
-The angle x is added to the first rotation of every layer on every qubit, N = n_qubits * depth rotations. Each is
-exp(-i (a + x) G / 2) with G = X, Y or Z, whose eigenvalues are 1 and -1; so an amplitude is a sum of waves e^{i w x}
-with w = -N/2, -N/2 + 1, ..., N/2, and a probability one with w = -N, -N + 1, ..., N (Schuld, Sweke and Meyer,
-arXiv 2008.08605): T = N + 1 or T = 2 N + 1 frequencies, one apart. On the T points x_j = 2 pi j / T these waves are
-orthogonal, whole frequencies and half-integer ones (amplitudes, N odd: period 4 pi) alike, since any two differ by
-less than T. So T circuits give the real f exactly, wherever it is wanted:
+The angle x is added to the first rotation of every layer on every qubit: N = n_qubits * depth rotations. Each is
+exp(-i (a + x) G / 2) with G = X, Y or Z, whose eigenvalues are 1 and -1. So an amplitude is a sum of waves e^{i w x}
+with w = -N/2, -N/2 + 1, ..., N/2, and a probability is one with w = -N, -N + 1, ..., N (Schuld, Sweke and Meyer,
+arXiv 2008.08605): T = N + 1 or T = 2 N + 1 frequencies, with steps of 1. On the T points x_j = 2 pi j / T these waves
+are orthogonal, whether w is an integer or a half-integer (amplitudes with odd N: period 4 pi), since any two differ by
+less than T. So T circuits give the real f exactly, at every x:
 
     f(x) = sum over w >= 0 of a_w cos(w x) + b_w sin(w x),    (a_w, b_w) = 2/T sum_j f(x_j) (cos(w x_j), sin(w x_j))
 
-with 1/T at w = 0. T is small, so the transform is one product with a constant matrix; an FFT would equal it.
+with 1/T at w = 0. T is small, so the transform is one product with a constant matrix; an FFT would give the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -34,29 +33,45 @@ if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 SeriesReadout = Literal["amplitude", "probability"]
-Array = NDArray[Any]
 
-# Up to so many complex numbers in their layers, circuits are products of dense matrices (nine circuits of 4 qubits
+# Up to this many complex numbers in their layers, circuits are products of dense matrices (nine circuits of 4 qubits
 # and depth 2 with their Jacobian: 0.12 ms, against 1.1 ms of autograd through the simulator, 2026-11-22).
-DENSE_NUMBERS = 2**17
+_DENSE_NUMBERS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
 class FourierSeries:
-    """f(x) for every head: `coefficients` (n_heads, T), the a_w by rising frequency, then the b_w (b_0 left out).
+    """Real Fourier series, one for each attention head: f(x) = sum_w a_w cos(w x) + b_w sin(w x).
 
-    T odd: the frequencies 0, 1, ..., (T - 1) / 2. T even: 1/2, 3/2, ..., (T - 1) / 2.
+    The frequencies w are 0, 1, ..., (T - 1) / 2 where T is odd, and 1/2, 3/2, ..., (T - 1) / 2 where T is even.
+
+    Attributes:
+        coefficients: float64, shape (n_heads, T): the a_w by rising frequency, then the b_w (b_0 left out).
+
+    Example:
+        >>> f = FourierSeries(torch.tensor([[1.0, 2.0, 0.5]], dtype=torch.float64))  # 1 + 2 cos x + 0.5 sin x
+        >>> f(torch.tensor([0.0, 0.5]))
+        tensor([3.0000, 2.9949])
     """
 
     coefficients: Tensor
 
     def __call__(self, x: Tensor, *, scale: float = 1.0, compiled: bool = False) -> Tensor:
-        """f(scale * x), elementwise; x is (..., n_heads, i, j) in radians, or anything at all where there is one head.
+        """Return f(scale * x), elementwise. Differentiable once, in x and in the coefficients.
 
-        float32 and float64 are computed as such, x of lower precision in float32, which is then what comes out.
-        Differentiable in x and in the coefficients (once); between the passes cos x and sin x are kept. `compiled`: by
-        torch.compile in one pass over memory, which takes seconds at first; one logged line where no compiler works.
-        ValueError: heads that do not fit, or x that is no real float.
+        Args:
+            x: real floats in radians, shape (..., n_heads, i, j); any shape where there is one head. Lower precision
+                than float32 is computed in float32.
+            scale: factor of x; default 1.
+            compiled: evaluate in one pass over memory by torch.compile, whose first call takes seconds. Where no
+                compiler works, one line is logged and the evaluation goes on without it. Else (default) slab by slab;
+                cos x and sin x are stored between the passes.
+
+        Returns:
+            The shape of x; float64 for float64, else float32.
+
+        Raises:
+            ValueError: the heads do not fit, or x has no real floats.
         """
         n_heads = self.coefficients.shape[0]
         if n_heads != 1 and (x.dim() < 3 or x.shape[-3] != n_heads):
@@ -76,12 +91,31 @@ def fourier_series(
     *,
     backend: CircuitBackend | None = None,
 ) -> FourierSeries:
-    """The response of each head's circuit to x, as float64 coefficients that are differentiable in the angles (once).
+    """Return the response of each head's circuit to x, f(x).
 
-    `angles_hdnr`: (n_heads, depth, n_qubits, len(rotations)), radians. `readout`: "amplitude", the real part of
-    psi_0 + ... + psi_{n-1}, or "probability", |psi_0|^2 + ... + |psi_{n-1}|^2. `backend` answers the T circuits a head,
-    with shots, noise or a QPU where it has them; None simulates exactly on the device of the angles. ValueError:
-    angles of another shape, an unknown readout, or amplitudes asked of a backend. CircuitError: the backend's.
+    It takes `n_frequencies` circuits a head, however many x there are.
+
+    Args:
+        spec: the circuit; n qubits, depth d, r rotations.
+        angles_hdnr: real floats, shape (n_heads, d, n, r), in radians; x is added to the first of the r rotations.
+        readout: f is "amplitude" (default), the real part of psi_0 + ... + psi_{n-1} (arXiv 2511.01918, Eq. 4), or
+            "probability", |psi_0|^2 + ... + |psi_{n-1}|^2.
+        backend: answers the circuits, with shots, noise or a QPU where it has them; "probability" only. None (default):
+            exact simulation on the device of the angles.
+
+    Returns:
+        A series with coefficients that are differentiable in the angles once: by autograd or the adjoint of the dense
+        matrices, with a backend as `answer` of circuits/backends/gradients.py says.
+
+    Raises:
+        ValueError: angles of another shape, an unknown readout, or "amplitude" with a backend.
+        CircuitError: the backend's.
+
+    Example:
+        >>> spec = CircuitSpec(1, depth=1, rotations=("ry",))  # psi_0 = cos((x + pi / 2) / 2)
+        >>> f = fourier_series(spec, torch.zeros(spec.angles_shape(1)))
+        >>> f(torch.tensor([0.0, math.pi], dtype=torch.float64))
+        tensor([ 0.7071, -0.7071], dtype=torch.float64)
     """
     spec.check_angles(angles_hdnr)
     if readout not in get_args(SeriesReadout):
@@ -107,13 +141,18 @@ def fourier_series(
 
 
 def n_frequencies(spec: CircuitSpec, readout: SeriesReadout) -> int:
-    """T: how many waves the response has, and how many circuits a head therefore takes."""
+    """Return T, the number of coefficients of the response and of the circuits that a head takes.
+
+    Args:
+        spec: the circuit.
+        readout: "amplitude", n_qubits * depth + 1, or "probability", 2 * n_qubits * depth + 1.
+    """
     return spec.n_qubits * spec.depth * (1 if readout == "amplitude" else 2) + 1
 
 
 @lru_cache(maxsize=32)
 def _points(n_points: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The angles x_j (T,) and the matrix (T, T) that takes the values there to the coefficients; both float64."""
+    """Return the points x_j (T,) and the matrix (T, T) from the values there to the coefficients, both float64."""
     with torch.inference_mode(False):
         points = torch.arange(n_points, dtype=torch.float64) * (2 * math.pi / n_points)
         phases = torch.outer(torch.tensor(frequencies(n_points), dtype=torch.float64), points)
@@ -125,19 +164,20 @@ def _points(n_points: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _shifted(angles_hdnr: Tensor, points: Tensor) -> Tensor:
-    """One circuit a head and point, (n_heads * T, depth, n_qubits, rotations), x added to the first rotation."""
+    """Return the angles of all heads and points, (n_heads * T, d, n, r), with x_j added to the first rotation."""
     first = torch.zeros(angles_hdnr.shape[-1], dtype=points.dtype, device=points.device)
     first[0] = 1
     return (angles_hdnr[:, None] + points[:, None, None, None] * first).flatten(0, 1)
 
 
 def _is_dense(spec: CircuitSpec, angles_hdnr: Tensor, readout: SeriesReadout) -> bool:
+    """Return True where dense matrices are faster than the simulator."""
     numbers = angles_hdnr.shape[0] * n_frequencies(spec, readout) * spec.depth * 4**spec.n_qubits
-    return angles_hdnr.device.type == "cpu" and numbers <= DENSE_NUMBERS
+    return angles_hdnr.device.type == "cpu" and numbers <= _DENSE_NUMBERS
 
 
 class _DenseSeries(torch.autograd.Function):
-    """Angles (n_heads, depth, n_qubits, rotations), float64 -> coefficients (n_heads, T)."""
+    """Coefficients (n_heads, T) from angles (n_heads, d, n, r) in float64; the Jacobian is computed on the way."""
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, spec: CircuitSpec, readout: SeriesReadout) -> Tensor:

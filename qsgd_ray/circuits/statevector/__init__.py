@@ -1,1 +1,1 @@
-"""Simulate statevectors exactly, in batches, in torch."""
+"""Exact statevectors of batches of circuits in torch, with gradients; `simulate` is the way in."""

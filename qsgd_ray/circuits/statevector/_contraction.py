@@ -1,17 +1,17 @@
-"""Final states of shallow open chains by contraction: angles in, amplitudes out, no gate ever applied to a whole state.
+"""Final states of shallow open chains by tensor contraction; no gate is ever applied to a whole state.
 
-Through a CNOT chain y_k = x_k xor y_{k-1}: what a qubit tells the next is one bit a layer. So before its last chain a
-circuit of depth D is a matrix-product state of bond chi = 2**(D-1), and a state is a sum of chi products: of what the
-lower half of the qubits does and what the upper half does. Each half grows from its outer end inwards, both ends at
-once; one pass over the whole state then multiplies them. At depth 2 that is two complex multiplications an amplitude,
-whatever the number of qubits, in place of one gate a qubit.
+A CNOT chain computes y_k = x_k xor y_{k-1}, so each layer passes one bit from a qubit to the next. Before its last
+chain, a circuit of depth D is therefore a matrix-product state of bond dimension chi = 2**(D-1): a state is a sum over
+the bond of a vector of the lower half of the qubits times a vector of the upper half. Both halves are contracted from
+their outer ends inwards, in the same operations, and one pass over the whole state multiplies them. At depth 2 that
+takes two complex multiplications an amplitude, whatever n, in place of one gate a qubit.
 
-The last chain costs nothing either: within a half it permutes few numbers, and the bit it hands from the lower half to
-the upper one complements the upper half's index.
+The last chain is free: within a half it permutes a few numbers, and the bit that it carries from the lower half to the
+upper one complements the index of the upper half.
 
-Arithmetic is real, on planes (plane 0 the real, plane 1 the imaginary parts), elementwise along the batch:
+Arithmetic is real, on planes (plane 0 the real parts, plane 1 the imaginary parts), elementwise along the batch:
 multiplications, and torch.addcmul, whose rounding does not depend on the position in a tensor
-(tests/circuits/statevector guards it). So the batching law of simulate.py holds.
+(tests/circuits/statevector checks it). So the batching law of simulate.py holds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TURNS = {
 
 
 def prefers_contraction(spec: CircuitSpec) -> bool:
-    """Is contraction the cheaper way to the final state? Counted in multiplications."""
+    """Return True where contraction takes fewer multiplications to the final state than gate after gate does."""
     if spec.entangle not in ("chain", "none"):
         return False
     chi = _bond(spec)
@@ -49,15 +49,15 @@ def prefers_contraction(spec: CircuitSpec) -> bool:
 
 
 def final_planes(spec: CircuitSpec, half_rdnb: Tensor, *, batch_first: bool) -> Tensor:
-    """The final states, (plane, batch, 2**n) where `batch_first`, else (plane, 2**n, batch).
+    """Return the final states, (plane, b, 2**n) where `batch_first`, else (plane, 2**n, b).
 
-    `half_rdnb`: half the angles, (rotation, depth, qubit, batch).
+    `half_rdnb`: half the angles in radians, shape (r, d, n, b).
     """
     halves = _halves(spec, half_rdnb)
     if halves.upper is None:
         return halves.lower.transpose(1, 2).contiguous() if batch_first else halves.lower
     lower_pctlb, upper_pchtb = halves.lower, halves.upper
-    # Axes of the product: (plane, upper, carried bit, lower, batch), with the batch in second place where it is first.
+    # Axes of the product: (plane, upper, carried bit, lower, batch); the batch comes second where `batch_first`.
     if batch_first:
         lower = lower_pctlb.permute(0, 1, 4, 2, 3).contiguous()[:, :, :, None]
         upper = upper_pchtb.permute(0, 1, 4, 2, 3)[..., None]
@@ -66,7 +66,7 @@ def final_planes(spec: CircuitSpec, half_rdnb: Tensor, *, batch_first: bool) -> 
 
 
 def first_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
-    """Only the first n_qubits amplitudes of each state: (plane, n_qubits, batch). They lie in few products."""
+    """Return the first n amplitudes of each state alone, (plane, n, b): few products of the halves have them all."""
     n, halves = spec.n_qubits, _halves(spec, half_rdnb)
     if halves.upper is None:
         return halves.lower[:, :n]
@@ -76,11 +76,11 @@ def first_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
 
 
 def _summed(a: Tensor, b: Tensor) -> Tensor:
-    """sum_c a[:, c] * b[:, c] of complex numbers on planes, (plane, c, ...) broadcast, in the order of c."""
+    """Return sum_c a[:, c] * b[:, c] of complex numbers on planes, (plane, c, ...) broadcast, in the order of c."""
     re: Tensor | None = None
     im: Tensor | None = None
     recorded = a.requires_grad or b.requires_grad
-    if not recorded:  # written in place: torch.stack would be one more pass
+    if not recorded:  # write in place: torch.stack would be one more pass over memory
         out = a.new_empty(2, *torch.broadcast_shapes(a.shape[2:], b.shape[2:]))
         re, im = out.unbind(0)
     for c in range(a.shape[1]):
@@ -106,8 +106,9 @@ def _summed(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Halves(NamedTuple):
-    """`lower`: (plane, bond, t, lower index without its top bit, batch), t the bit handed on.
+    """Both halves of a state; t is the bit that the last chain carries from the lower half to the upper one.
 
+    `lower`: (plane, bond, t, lower index without its top bit, batch).
     `upper`: (plane, bond, upper index, t, batch). None: a single qubit; then `lower` is its state, (plane, 2, batch).
     """
 
@@ -117,8 +118,8 @@ class _Halves(NamedTuple):
 
 def _halves(spec: CircuitSpec, half_rdnb: Tensor) -> _Halves:
     n, batch = spec.n_qubits, half_rdnb.shape[-1]
-    gates = single_qubit_gates(spec, half_rdnb)
-    state_p2nb = opened(gates, 0)
+    gates = _single_qubit_gates(spec, half_rdnb)
+    state_p2nb = _on_plus(gates, 0)
     chained = spec.entangle == "chain" and n > 1
     if not chained or spec.depth == 1:
         for level in range(1, spec.depth):
@@ -129,13 +130,13 @@ def _halves(spec: CircuitSpec, half_rdnb: Tensor) -> _Halves:
         low, high = state_p2nb[:, None, :, 0], state_p2nb[:, None, :, -1]
     else:
         matrices = [_matrix(gates, level) for level in range(1, spec.depth)]
-        # Nothing comes into qubit 0, and what qubit n-1 hands on is summed.
-        first = _sites(state_p2nb[:, :, :1], [matrix[..., :1, :] for matrix in matrices], nothing_comes_in=True)
+        # No carry comes into qubit 0; the carries out of qubit n-1 are summed.
+        first = _sites(state_p2nb[:, :, :1], [matrix[..., :1, :] for matrix in matrices], is_first=True)
         rest = _sites(state_p2nb[:, :, 1:], [matrix[..., 1:, :] for matrix in matrices])
         inner = rest[..., :-1, :]
-        low, high = first[:, :, :, 0, 0].transpose(1, 2), _sum_of(rest[..., -1, :], 2).transpose(1, 2)
+        low, high = first[:, :, :, 0, 0].transpose(1, 2), _ordered_sum(rest[..., -1, :], 2).transpose(1, 2)
     chi = low.shape[1]
-    # The lower half grows from qubit 0, the upper one from qubit n-1, whose bonds are swapped: a step handles both.
+    # The lower half grows from qubit 0, the upper one from qubit n-1 with its bonds swapped: one step extends both.
     grown = torch.stack((low, high), 3)  # (plane, bond, index, side, batch)
     n_upper = n // 2
     for step in range(n_upper - 1):
@@ -153,42 +154,42 @@ def _halves(spec: CircuitSpec, half_rdnb: Tensor) -> _Halves:
 
 
 def _grow(sites: Tensor, grown: Tensor) -> Tensor:
-    """One site more: M (plane, x, free, summed, side, batch), T (plane, summed, index, side, batch) -> T."""
+    """Extend T (plane, summed, index, side, batch) by one site M (plane, x, free, summed, side, batch)."""
     left = sites.permute(0, 3, 2, 1, 4, 5)[:, :, :, :, None]  # (plane, summed, free, x, index, side, batch)
     # (plane, free, index with the new bit on top, side, batch)
     return _summed(left, grown[:, :, None, None]).flatten(2, 3)
 
 
-def _sum_of(x: Tensor, axis: int) -> Tensor:
-    """A sum in the order of the axis, whatever the batch."""
+def _ordered_sum(x: Tensor, axis: int) -> Tensor:
+    """Return the sum along an axis, added in its order whatever the batch."""
     first, *others = x.unbind(axis)
     for other in others:
         first = first + other
     return first
 
 
-def _sites(opened_p2nb: Tensor, matrices: list[Tensor], nothing_comes_in: bool = False) -> Tensor:
-    """M[plane, x, bond out, bond in, qubit, batch] of every qubit; `nothing_comes_in`: only where the bond in is 0.
+def _sites(first_p2nb: Tensor, matrices: list[Tensor], is_first: bool = False) -> Tensor:
+    """Return M[plane, x, bond out, bond in, qubit, batch] of every qubit; `is_first`: only the bond in 0, of qubit 0.
 
     The bond is (y_1 ... y_{D-1}), y_d = x_d xor y_d of the qubit before:
-    M[x, y, c] = opened[y_1 ^ c_1] * u_2[y_2 ^ c_2, y_1] * ... * u_D[x, y_{D-1}].
+    M[x, y, c] = first[y_1 ^ c_1] * u_2[y_2 ^ c_2, y_1] * ... * u_D[x, y_{D-1}].
     """
-    coming = 1 if nothing_comes_in else 2
+    bits_in = 1 if is_first else 2
 
     def linked(x: Tensor) -> Tensor:  # (plane, y ^ c, ...) -> (plane, y, c, ...)
-        return x[:, :, None] if nothing_comes_in else x.index_select(1, _xor(x.device)).unflatten(1, (2, 2))
+        return x[:, :, None] if is_first else x.index_select(1, _xor(x.device)).unflatten(1, (2, 2))
 
-    site = linked(opened_p2nb)  # (plane, y_1, c_1, qubit, batch)
+    site = linked(first_p2nb)  # (plane, y_1, c_1, qubit, batch)
     for matrix in matrices[:-1]:
         # (plane, x, y, ...) -> (plane, y_d, c_d, y_{d-1}, ...), then all of the bond so far behind it.
         link = linked(matrix)
         planes, out, into = site.shape[:3]
         tail = site.shape[3:]
         site = site.view(planes, out // 2, 2, into, *tail)  # y_{d-1} is the last bit of the bond out
-        product = _complex(link.view(2, 2, coming, 1, 2, 1, *tail), site.view(planes, 1, 1, out // 2, 2, into, *tail))
+        product = _complex(link.view(2, 2, bits_in, 1, 2, 1, *tail), site.view(planes, 1, 1, out // 2, 2, into, *tail))
         # (plane, y_d, c_d, rest out, y_{d-1}, into) -> out = (rest, y_{d-1}, y_d), in = (into, c_d)
         site = product.permute(0, 3, 4, 1, 5, 2, *range(6, product.dim())).reshape(
-            planes, out * 2, into * coming, *tail
+            planes, out * 2, into * bits_in, *tail
         )
     planes, out, into = site.shape[:3]
     tail = site.shape[3:]
@@ -197,60 +198,59 @@ def _sites(opened_p2nb: Tensor, matrices: list[Tensor], nothing_comes_in: bool =
 
 
 def _complex(a: Tensor, b: Tensor) -> Tensor:
-    """a * b on planes, broadcast."""
+    """Return a * b of complex numbers on planes, broadcast."""
     return _summed(a[:, None], b[:, None])
 
 
-Gates = tuple[Tensor | None, ...]
+# re a, im a, re b, im b of the gates [[a, -b*], [b, a*]], (d, n, b) each; None: 0 for all angles.
+_Gates = tuple[Tensor | None, ...]
 
 
-def single_qubit_gates(spec: CircuitSpec, half_rdnb: Tensor) -> Gates:
-    """A layer's rotations of a qubit as one gate [[a, -b*], [b, a*]]: re a, im a, re b, im b, (depth, n, batch) each.
-
-    None: a component that is 0 for all angles.
-    """
+def _single_qubit_gates(spec: CircuitSpec, half_rdnb: Tensor) -> _Gates:
+    """Multiply the rotations of each layer and qubit into one gate."""
     cos, sin = torch.cos(half_rdnb), torch.sin(half_rdnb)
     gate: list[Tensor | None] = [None] * 4
     for index, rotation in enumerate(spec.rotations):
         order, signs = _TURNS[rotation]
         if index == 0:
-            place = order.index(0)
-            gate[0], gate[place] = cos[0], sin[0] if signs[place] > 0 else -sin[0]
+            row = order.index(0)
+            gate[0], gate[row] = cos[0], sin[0] if signs[row] > 0 else -sin[0]
             continue
-        kept = [None if part is None else part * cos[index] for part in gate]
+        turned = [None if part is None else part * cos[index] for part in gate]
         for k, (source, sign) in enumerate(zip(order, signs, strict=True)):
-            part, before = gate[source], kept[k]
+            part, before = gate[source], turned[k]
             if part is None:
                 continue
             if before is not None:
-                kept[k] = torch.addcmul(before, part, sin[index], value=sign)
+                turned[k] = torch.addcmul(before, part, sin[index], value=sign)
             else:
                 product = part * sin[index]
-                kept[k] = product if sign > 0 else -product
-        gate = kept
+                turned[k] = product if sign > 0 else -product
+        gate = turned
     return tuple(gate)
 
 
-def opened(gates: Gates, level: int) -> Tensor:
-    """A layer on |+>: (plane, 2, qubit, batch)."""
+def _on_plus(gates: _Gates, level: int) -> Tensor:
+    """Apply a layer to |+>: (plane, 2, qubit, batch)."""
     a_re, a_im, b_re, b_im = _parts(gates, level)
     scale = math.sqrt(0.5)
     parts = (a_re - b_re, b_re + a_re, a_im + b_im, b_im - a_im)
     return (torch.stack(parts) * scale).unflatten(0, (2, 2))
 
 
-def _matrix(gates: Gates, level: int) -> Tensor:
-    """[[a, -b*], [b, a*]] on planes: (plane, x, y, qubit, batch)."""
+def _matrix(gates: _Gates, level: int) -> Tensor:
+    """Return [[a, -b*], [b, a*]] of a layer on planes: (plane, x, y, qubit, batch)."""
     a_re, a_im, b_re, b_im = _parts(gates, level)
     return torch.stack((a_re, -b_re, b_re, a_re, a_im, b_im, b_im, -a_im)).unflatten(0, (2, 2, 2))
 
 
-def _parts(gates: Gates, level: int) -> list[Tensor]:
+def _parts(gates: _Gates, level: int) -> list[Tensor]:
+    """Return the four components of a layer, zeros where they are None."""
     zero = torch.zeros_like(next(part for part in gates if part is not None)[level])
     return [zero if part is None else part[level] for part in gates]
 
 
-# Made once, for callers under inference_mode and callers who differentiate alike.
+# Cached outside inference mode, so that autograd may use them whichever caller came first.
 
 
 @lru_cache(maxsize=4)
@@ -261,16 +261,16 @@ def _xor(device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _indices(n_lower: int, n_upper: int, chained: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the final order of each half finds its amplitudes: (2**n_lower,), and (2**n_upper * carried bits,).
+    """Return the index of each half's amplitudes in final order: (2**n_lower,), and (2**n_upper * carried bits,).
 
-    The lower half lies in natural order, the upper one with its bits reversed. The last chain is undone on the index:
-    x_k = y_k xor y_{k-1}, where the upper half's first qubit looks at the lower half's last y.
+    The lower half is stored in natural order, the upper one with its bits reversed. The last chain is undone on the
+    index: x_k = y_k xor y_{k-1}, where y_{k-1} of the upper half's first qubit is the lower half's last y.
     """
     low, high = np.arange(1 << n_lower), np.arange(1 << n_upper)
     if chained:
         low = low ^ (low << 1) & (1 << n_lower) - 1
-        handed = np.arange(2)
-        high = (high ^ (high << 1) & (1 << n_upper) - 1)[:, None] ^ handed
+        carried = np.arange(2)
+        high = (high ^ (high << 1) & (1 << n_upper) - 1)[:, None] ^ carried
     reversed_high = np.zeros_like(high)
     for bit in range(n_upper):
         reversed_high |= (high >> bit & 1) << n_upper - 1 - bit
@@ -279,4 +279,5 @@ def _indices(n_lower: int, n_upper: int, chained: bool, device: torch.device) ->
 
 
 def _bond(spec: CircuitSpec) -> int:
+    """Return the bond dimension of the state before its last chain."""
     return 1 << spec.depth - 1 if spec.entangle == "chain" and spec.n_qubits > 1 else 1

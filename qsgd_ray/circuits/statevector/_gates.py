@@ -1,14 +1,18 @@
-"""Final states gate by gate: any CircuitSpec and angles in, amplitudes out; gradients by walking the circuit backwards.
+"""Final states of any circuit gate by gate, and their gradients by the adjoint method.
 
 Amplitudes are real planes (plane, 2**n, batch): plane 0 the real parts, plane 1 the imaginary parts, the batch
-contiguous. Ry and H are real, an Rz layer is one diagonal of phases, which is held back until the next gate that needs
-it; until the first CNOT the state is a product and one operation serves all qubits; the CNOTs of a layer are one
-permutation of indices. Arithmetic is +, -, * in separate operations, elementwise along the batch (the batching law of
-simulate.py).
+contiguous. Few passes over memory:
 
-The gradient is the adjoint method: of all states of the forward pass only the last is kept. Gates are unitary, so the
-state before a gate is the gate undone; <adjoint| dU |state> gives each angle's derivative on the way (Jones and Gacon,
-arXiv 2009.02823).
+- H and Ry are real: until the first Rx or Rz there is one plane.
+- Before the first CNOT the state is a product, and one operation serves all qubits.
+- An Rz layer is one diagonal of phases, applied only when a gate follows that does not commute with it.
+- The CNOTs of a layer are one permutation of indices.
+
+Arithmetic is +, -, * in separate operations, elementwise along the batch (the batching law of simulate.py).
+
+The adjoint method (Jones and Gacon, arXiv 2009.02823) stores the last state of the forward pass alone. Gates are
+unitary, so the state before a gate follows by undoing it, and <adjoint| dU |state> gives the derivative of each angle
+on the way back.
 """
 
 from __future__ import annotations
@@ -23,12 +27,12 @@ from torch.autograd.function import once_differentiable
 
 from qsgd_ray.circuits.spec import CircuitSpec, Layer
 
-# Amplitudes that a turn of phases takes at a time: its scratch space.
-SLAB = 2**14
+# Number of amplitudes whose phases are turned at a time: it bounds the scratch space.
+_SLAB = 2**14
 
 
 def final_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
-    """The final states, (2, 2**n, batch); `half_rdnb`: half the angles, (rotation, depth, qubit, batch)."""
+    """Return the final states, (plane, 2**n, b). `half_rdnb`: half the angles in radians, shape (r, d, n, b)."""
     return _Final.apply(half_rdnb, spec)
 
 
@@ -55,22 +59,23 @@ def _run(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
 
 
 class _States:
-    """A batch of states under way.
+    """A batch of states between two gates.
 
-    `x`: real planes, (plane, n, 2, batch) with one pair of amplitudes a qubit while `product`, then
+    `x`: real planes, (plane, n, 2, batch) with one pair of amplitudes a qubit while `is_product`, then
     (plane, 2**n, batch). `pending`: layers that only turn phases or permute, not applied yet.
     """
 
     def __init__(self, spec: CircuitSpec, half_rdnb: Tensor) -> None:
         self.n = spec.n_qubits
-        self.product = True
+        self.is_product = True
         self.pending: list[Layer] = []
         self.half_rdnb = half_rdnb
         self.constants = _constants(half_rdnb.dtype, half_rdnb.device)
         self.x = self.constants.plus
 
     def apply(self, layer: Layer) -> None:
-        if layer.gate == "h":  # opens the circuit: |0> -> (|0> + |1>) / sqrt(2) on every qubit, where x begins
+        """Apply a layer, or keep it until a gate follows that does not commute with it."""
+        if layer.gate == "h":  # the first layer: x starts in |+> on every qubit
             return
         if layer.gate in ("rx", "ry"):
             self._flush()
@@ -79,9 +84,9 @@ class _States:
             self.pending.append(layer)
 
     def planes(self) -> Tensor:
-        """(2, 2**n, batch), every gate applied."""
+        """Return (2, 2**n, batch) with every gate applied."""
         self._flush()
-        x = self._outer() if self.product else self.x
+        x = self._outer() if self.is_product else self.x
         x = x.expand(*x.shape[:2], self.half_rdnb.shape[-1])
         return torch.cat((x, torch.zeros_like(x))) if len(x) == 1 else x.contiguous()
 
@@ -89,29 +94,33 @@ class _States:
         return _outer(self.x.expand(-1, self.n, -1, -1))
 
     def _angles(self, layer: Layer) -> Tensor:
-        """Half the angles of a layer, (n, batch)."""
+        """Return half the angles of a layer, (n, batch)."""
         assert layer.angle is not None
         level, index = layer.angle
         return self.half_rdnb[index, level]
 
     def _flush(self) -> None:
+        """Apply the pending layers."""
         for layer in self.pending:
             if layer.gate == "cx":
-                if self.product:
-                    self.x, self.product = self._outer(), False
+                if self.is_product:
+                    self.x, self.is_product = self._outer(), False
                 self.x = self.x.index_select(1, permutation(self.n, layer.targets, self.x.device))
             else:
                 phases_n2b = self._angles(layer)[:, None] * self.constants.signs
-                self.x = _turn(self.x, phases_n2b if self.product else _outer_sum(phases_n2b))
+                self.x = _turn(self.x, phases_n2b if self.is_product else _outer_sum(phases_n2b))
         self.pending.clear()
 
     def _rotate(self, layer: Layer) -> None:
-        """Ry: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin). Rx: x -> x cos - i sin (x1, x0), and -i swaps planes."""
+        """Apply a layer of Ry or Rx.
+
+        Ry: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin). Rx: x -> x cos - i sin (x1, x0), and -i swaps the planes.
+        """
         angles_nb, swap = self._angles(layer), self.constants.swap
         cos_nb, sin_nb = torch.cos(angles_nb), torch.sin(angles_nb)
         if layer.gate == "rx" and len(self.x) == 1:
             self.x = torch.cat((self.x, torch.zeros_like(self.x)))
-        if self.product:
+        if self.is_product:
             sin_n2b = sin_nb[:, None] * self.constants.signs if layer.gate == "ry" else sin_nb[:, None]
             self.x = self.x * cos_nb[:, None] + self._other_plane(layer, self.x.index_select(2, swap)) * sin_n2b
             return
@@ -121,24 +130,24 @@ class _States:
             swapped = self._other_plane(layer, x.index_select(2, swap))
             sin = sin_nb[qubit] * self.constants.signs[:, None] if layer.gate == "ry" else sin_nb[qubit]
             x = x.mul_(cos_nb[qubit]).add_(swapped.mul_(sin))
-            del swapped  # or the next qubit's would be a third state
+            del swapped  # else the next qubit's would be a third state in memory
         self.x = x.view(planes, states, batch)
 
     def _other_plane(self, layer: Layer, x: Tensor) -> Tensor:
-        """-i x for Rx, x itself for Ry."""
+        """Return -i x for Rx, x itself for Ry."""
         if layer.gate == "ry":
             return x
         return torch.stack((x[1], -x[0]))
 
 
 def _turn(x: Tensor, phases: Tensor) -> Tensor:
-    """e^{i phases} x on planes; `phases` has the shape of one plane. Overwrites x where it has both planes."""
+    """Return e^{i phases} x on planes; `phases` has the shape of one plane. Overwrite x where it has both planes."""
     if len(x) == 1:
         y = x.new_empty(2, *torch.broadcast_shapes(phases.shape, x.shape[1:]))
         torch.cos(phases, out=y[0])
         torch.sin(phases, out=y[1])
         return y.mul_(x)
-    for x_slab, phases_slab in zip(x.split(SLAB, 1), phases.split(SLAB), strict=True):
+    for x_slab, phases_slab in zip(x.split(_SLAB, 1), phases.split(_SLAB), strict=True):
         re, im = x_slab.unbind(0)
         cos, sin = torch.cos(phases_slab), torch.sin(phases_slab)
         re_sin = re * sin
@@ -148,7 +157,7 @@ def _turn(x: Tensor, phases: Tensor) -> Tensor:
 
 
 def _outer(x_pn2b: Tensor) -> Tensor:
-    """The product state of single qubits, (plane, n, 2, batch) -> (plane, 2**n, batch)."""
+    """Return the product state of single qubits, (plane, n, 2, batch) -> (plane, 2**n, batch)."""
     planes = len(x_pn2b)
     qubits = x_pn2b[..., None, :].unbind(1)
     x = qubits[0].flatten(1, 2)
@@ -166,7 +175,7 @@ def _outer(x_pn2b: Tensor) -> Tensor:
 
 
 def _outer_sum(x_n2b: Tensor) -> Tensor:
-    """Sums in place of the products of `_outer`: (n, 2, batch) -> (2**n, batch)."""
+    """Return sums in place of the products of `_outer`: (n, 2, batch) -> (2**n, batch)."""
     qubits = x_n2b[..., None, :].unbind(0)
     x = qubits[0].flatten(0, 1)
     for qubit in qubits[1:]:
@@ -175,10 +184,10 @@ def _outer_sum(x_n2b: Tensor) -> Tensor:
 
 
 def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor) -> Tensor:
-    """The gradient in `half_rdnb` of a loss whose gradient in the final planes is `grad`.
+    """Return the gradient in `half_rdnb` of a loss whose gradient in the final planes is `grad`.
 
-    The loss moves by Re<adjoint|d state>, and a rotation by half an angle h about P is exp(-i h P): its derivative is
-    Im<adjoint|P state>, taken behind the layer, as all its gates commute.
+    dL = Re<adjoint|d state>. A rotation by half an angle h about P is exp(-i h P), so dL/dh = Im<adjoint|P state>,
+    taken behind the layer, as all its gates commute.
     """
     n = spec.n_qubits
     both = torch.stack((planes, grad), 1)  # (plane, state or adjoint, 2**n, batch)
@@ -194,8 +203,8 @@ def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor)
             state, adjoint = both.unbind(1)
             gradient[index, level] = qubit_sums(adjoint[0] * state[1] - adjoint[1] * state[0])
             phases = _outer_sum(-angles_nb[:, None] * signs)
-            for one in both.unbind(1):
-                _turn(one, phases)
+            for one_state in both.unbind(1):
+                _turn(one_state, phases)
             continue
         cos_nb, sin_nb = torch.cos(angles_nb), torch.sin(angles_nb)
         x, shape = both, both.shape
@@ -206,7 +215,7 @@ def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor)
                 swapped = torch.stack((swapped[1], -swapped[0]))
             else:
                 swapped.mul_(signs[:, None])
-            # swapped is -i P x: its overlap with the adjoint is the derivative, its sine part the way back.
+            # swapped is -i P x: its overlap with the adjoint is the derivative; x cos - swapped sin undoes the gate.
             gradient[index, level, qubit] = (swapped[:, 0] * x[:, 1]).sum((0, 1, 2, 3))
             x = x.mul_(cos_nb[qubit]).sub_(swapped.mul_(sin_nb[qubit]))
             del swapped
@@ -215,7 +224,7 @@ def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor)
 
 
 def qubit_sums(p: Tensor) -> Tensor:
-    """sum_x (-1)^{x_i} p(x) for every qubit i: (2**n, batch) -> (n, batch). Of probabilities, these are the <Z_i>."""
+    """Return sum_x (-1)^{x_i} p(x) of every qubit i, (2**n, batch) -> (n, batch): <Z_i> where p are probabilities."""
     # Halve from the top qubit down. Rows: the sums of the qubits already halved, and last the plain sum.
     p = p[None]
     while p.shape[1] > 1:
@@ -225,12 +234,14 @@ def qubit_sums(p: Tensor) -> Tensor:
 
 
 class _Constants(NamedTuple):
+    """Small tensors of one dtype on one device."""
+
     plus: Tensor  # |+>, as (plane, qubit, 2, batch)
     signs: Tensor  # (-1, 1), as (2, batch)
-    swap: Tensor
+    swap: Tensor  # (1, 0), the index that exchanges the amplitudes of a qubit
 
 
-# Made once, for callers under inference_mode and callers who differentiate alike.
+# Cached outside inference mode, so that autograd may use them whichever caller came first.
 
 
 @lru_cache(maxsize=8)
@@ -242,21 +253,20 @@ def _constants(dtype: torch.dtype, device: torch.device) -> _Constants:
 
 
 @lru_cache(maxsize=64)
-def _kept_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+def _cached_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return _new_permutation(n_qubits, cnots, device)
 
 
 def permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    """Where each amplitude comes from under CNOTs (control, target) applied in order: (2**n,) int32."""
-    if n_qubits > 16:  # not kept: 4 bytes an amplitude for as long as the process lives
+    """Return the index that each amplitude comes from under CNOTs (control, target) applied in order: (2**n,) int32."""
+    if n_qubits > 16:  # not cached: 4 bytes an amplitude for as long as the process lives
         return _new_permutation(n_qubits, cnots, device)
-    return _kept_permutation(n_qubits, cnots, device)
+    return _cached_permutation(n_qubits, cnots, device)
 
 
 def _new_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    """CNOTs are linear over GF(2), so each bit doubles the table: what x + 2**bit comes from is that of x xor that of
-    2**bit."""
+    """Build the table by doubling: CNOTs are linear over GF(2)."""
     source = torch.zeros(1 << n_qubits, dtype=torch.int32, device=device)
     for bit in range(n_qubits):
         size = 1 << bit
@@ -265,6 +275,7 @@ def _new_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: 
 
 
 def _source(basis_state: int, cnots: tuple[tuple[int, ...], ...]) -> int:
+    """Return the basis state that the CNOTs map to `basis_state`."""
     for control, target in reversed(cnots):  # a CNOT is its own inverse, so the inverse is the list backwards
         basis_state ^= ((basis_state >> control) & 1) << target
     return basis_state

@@ -4,13 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit.quantum_info import Statevector
-from support.circuits import angles_of, dtypes, seeds, specs
+from support.circuits import ENTANGLE, angles_of, dtypes, seeds, specs
 
-from qsgd_ray.circuits.chain._cnot_tables import table_of
+from qsgd_ray.circuits.chain._cnot_tables import map_table
 from qsgd_ray.circuits.chain.amplitudes import amplitudes
 from qsgd_ray.circuits.spec import CircuitSpec
-
-ENTANGLE = ("chain", "ring", "all", "none")
 
 
 def basis_states(n_qubits):
@@ -71,7 +69,7 @@ def test_gradients_are_those_of_finite_differences(n_qubits, depth, entangle):
 
 
 def test_gradients_flow_when_inference_mode_was_first_to_use_a_map():
-    table_of.cache_clear()
+    map_table.cache_clear()
     for spec in (CircuitSpec(4, 3, "ring"), CircuitSpec(4, 2, "all")):
         angles, states = angles_of(spec, 2, 1), basis_states(4)
         with torch.inference_mode():

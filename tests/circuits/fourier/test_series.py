@@ -135,7 +135,7 @@ def test_matrices_and_simulator_give_the_same_coefficients_and_gradients(monkeyp
         return coefficients.detach(), gradient
 
     dense = both()
-    monkeypatch.setattr(series, "DENSE_NUMBERS", 0)
+    monkeypatch.setattr(series, "_DENSE_NUMBERS", 0)
     torch.testing.assert_close(dense, both(), rtol=0, atol=1e-13)
 
 
@@ -149,7 +149,7 @@ def test_slabs_change_no_value_and_no_gradient(monkeypatch, shape):
         return value.detach(), *torch.autograd.grad(value.cos().sum(), (coefficients, x))
 
     whole = everything()
-    monkeypatch.setattr(waves, "SLAB_BYTES", 1)  # the smallest slabs
+    monkeypatch.setattr(waves, "_SLAB_BYTES", 1)  # the smallest slabs
     torch.testing.assert_close(whole, everything(), rtol=1e-12, atol=1e-12)
 
 
