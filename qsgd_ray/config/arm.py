@@ -6,7 +6,6 @@ scope is searched, a field that has no effect under the one that is chosen is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -24,6 +23,7 @@ from qsgd_ray.config.base import (
 )
 from qsgd_ray.config.circuit import Entangle, NoiseSettings, Rotation, entangle_by_name
 from qsgd_ray.config.errors import StudyError, refusal
+from qsgd_ray.paths import leaves, set_value
 
 LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
@@ -118,7 +118,7 @@ class Arm(Frozen):
 
     def spaces(self) -> dict[str, Space]:
         """The searched fields by dotted path, in the order of their definition."""
-        return {path: value for path, value in _leaves(self, "") if isinstance(value, SPACES)}
+        return {path: value for path, value in leaves(self, children=_fields) if isinstance(value, SPACES)}
 
     def asked(self, point: Point) -> dict[str, Space]:
         """The searched fields that there are at `point`; as long as it leaves open what decides that, this alone."""
@@ -144,9 +144,8 @@ class Arm(Frozen):
             raise StudyError(f"arm {self.name}: a point must set {sorted(asked)}, got {sorted(point)}")
         tree = self.model_dump()
         for path in self.spaces():
-            *parents, leaf = path.split(".")
-            branch = tree["perturbation"] if parents else tree
-            branch[leaf] = point[path] if path in point else Perturbation.model_fields[leaf].default
+            default = Perturbation.model_fields.get(path.removeprefix(_PERTURBATION))
+            set_value(tree, path, point[path] if path in point else default and default.default)
         if _SOURCE in point:  # what only another source takes
             if point[_SOURCE] not in ("sampled", "noisy"):
                 tree["perturbation"]["shots"] = None
@@ -159,10 +158,6 @@ _PERTURBATION = "perturbation."
 _SOURCE, _SCOPE = f"{_PERTURBATION}source", f"{_PERTURBATION}scope"
 
 
-def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
-    for field in type(model).model_fields:
-        value = getattr(model, field)
-        if isinstance(value, BaseModel) and not isinstance(value, SPACES):
-            yield from _leaves(value, f"{prefix}{field}.")
-        else:
-            yield f"{prefix}{field}", value
+def _fields(value: Any) -> list[tuple[str, Any]] | None:
+    """Return the fields of a settings object; None for a space, which is a leaf, and for plain values."""
+    return list(value) if isinstance(value, BaseModel) and not isinstance(value, SPACES) else None

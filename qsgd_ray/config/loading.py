@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from qsgd_ray.config.errors import StudyError, one_line, validation_message
 from qsgd_ray.config.limits import Limits
 from qsgd_ray.config.study import Study, from_tree
+from qsgd_ray.paths import PathError, item_names, set_value
 
 
 def load_study(path: Path, scale: str | None = None) -> Study | Limits:
@@ -78,35 +79,21 @@ def with_overrides(study: S, assignments: list[str]) -> S:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        _assign(tree, path, value)
+        try:
+            set_value(tree, path, value)
+        except PathError as error:
+            raise StudyError(
+                f"--set {path}: got {error.key!r}; allowed in {error.parent or 'the study'}: {_allowed_at(error)}"
+            ) from None
     return from_tree(tree, type(study))
 
 
-def _assign(tree: Any, path: str, value: Any) -> None:
-    branch = tree
-    walked: list[str] = []
-    *parents, leaf = path.split(".")
-    for key in parents:
-        branch = branch[_key(branch, key, walked, path)]
-        walked.append(key)
-    branch[_key(branch, leaf, walked, path)] = value
-
-
-def _key(branch: Any, key: str, walked: list[str], path: str) -> str | int:
-    if isinstance(branch, dict) and key in branch:
-        return key
-    if isinstance(branch, list):
-        names = [item.get("name") if isinstance(item, dict) else None for item in branch]
-        if key in names:
-            return names.index(key)
-        if key.isdecimal() and int(key) < len(branch):
-            return int(key)
-        allowed = ", ".join(name or str(index) for index, name in enumerate(names))
-    elif isinstance(branch, dict):
-        allowed = ", ".join(branch)
-    elif branch is None:
-        allowed = f"nothing below null; a part is switched on whole, {'.'.join(walked)}={{...}}"
-    else:
-        allowed = f"nothing below a plain value ({branch!r})"
-    where = ".".join(walked) or "the study"
-    raise StudyError(f"--set {path}: got {key!r}; allowed in {where}: {allowed}")
+def _allowed_at(error: PathError) -> str:
+    """Return what may follow the part of the path that exists."""
+    if isinstance(error.branch, list):
+        return ", ".join(name or str(index) for index, name in enumerate(item_names(error.branch)))
+    if isinstance(error.branch, dict):
+        return ", ".join(error.branch)
+    if error.branch is None:
+        return f"nothing below null; a part is switched on whole, {error.parent}={{...}}"
+    return f"nothing below a plain value ({error.branch!r})"

@@ -17,6 +17,7 @@ from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import LogUniform, Uniform
 from qsgd_ray.config.stages import WORKLOAD, Map, Value, Values
 from qsgd_ray.config.workload import Task
+from qsgd_ray.paths import set_value
 
 Setting = dict[str, Value]
 
@@ -74,13 +75,7 @@ def with_fields(model: M, fields: dict[str, Any]) -> M:
         return model
     tree = model.model_dump()
     for path, value in fields.items():
-        *parents, leaf = path.split(".")
-        branch: Any = tree
-        for parent in parents:
-            branch = branch.get(parent) if isinstance(branch, dict) else None
-        if not isinstance(branch, dict) or leaf not in branch:
-            raise KeyError(path)
-        branch[leaf] = value
+        set_value(tree, path, value)
     return type(model).model_validate(tree)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import choice_key, confirm_trials, map_trials, search_key, search_trial, told_by_budget
+from qsgd_ray.paths import PathError, value_at
 
 Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
@@ -87,9 +88,10 @@ def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
     """Where in the space of `arm` an arm without spaces, given as JSON, stands; None where it is another one."""
     point: Point = {}
     for path in arm.spaces():
-        value: Any = tree
-        for word in path.split("."):
-            value = value.get(word) if isinstance(value, dict) else None
+        try:
+            value = value_at(tree, path)
+        except PathError:
+            return None
         if not isinstance(value, int | float | str):
             return None
         point[path] = value

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from qsgd_ray import paths
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.storage import Storage
 
@@ -96,27 +97,12 @@ def what_counts(study: dict[str, Any]) -> dict[str, Any]:
     return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Each dotted path at which two JSON trees differ, with what was and is there; list items by their names."""
-    old, new = _by_name(old), _by_name(new)
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            place = f"{path}.{key}".lstrip(".")
-            if key not in new:
-                yield f"{place} removed"
-            elif key not in old:
-                yield f"{place} added" if isinstance(new[key], dict) else f"{place} {_short(new[key])} added"
-            else:
-                yield from differences(old[key], new[key], place)
-    elif old != new:
-        yield f"{path} {_short(old)}, then {_short(new)}"
-
-
-def _by_name(tree: Any) -> Any:
-    if isinstance(tree, list) and tree and all(isinstance(item, dict) and "name" in item for item in tree):
-        return {item["name"]: item for item in tree}
-    return tree
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value)
+def differences(old: Any, new: Any) -> Iterator[str]:
+    """Yield a phrase for each dotted path at which two JSON trees differ, with the old and the new value."""
+    for path, before, after in paths.differences(old, new):
+        if after is paths.MISSING:
+            yield f"{path} removed"
+        elif before is paths.MISSING:
+            yield f"{path} added" if isinstance(after, dict) else f"{path} {json.dumps(after)} added"
+        else:
+            yield f"{path} {json.dumps(before)}, then {json.dumps(after)}"
