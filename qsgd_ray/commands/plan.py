@@ -65,12 +65,12 @@ def plan(
         told = f"6 x {parameters:.3g} x {tokens} FLOP at {100 * utilisation:g} % of {flops:.3g} a second{where}"
     else:
         training_s, told = step_seconds, "given"
-    asked = planning.PlannedRun(
+    run = planning.PlannedRun(
         qubits=qubits,
         parameters=parameters,
         scope=scope,  # type: ignore[arg-type]
         training_s=training_s,
-        training_told=told,
+        training_source=told,
         nodes=nodes,
         actors_per_node=actors_per_node,
         depth=depth,
@@ -81,7 +81,7 @@ def plan(
         price_per_node_hour=price_per_node_hour,
         steps=steps,
     )
-    found = planning.plan(asked, tables)
+    found = planning.plan(run, tables)
     console = Console()
     title = f"{parameters:,} parameters, scope {scope}, {nodes:,} nodes of {actors_per_node} actors for circuits"
     table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

@@ -1,1 +1,1 @@
-"""How far the method reaches: a study of limits in, a row for every size out; one file a kind of curve."""
+"""Study the limits of the method: measure over growing sizes, fit a cost model, predict the largest size, draw it."""

@@ -1,7 +1,7 @@
-"""The curves of a study of limits: its rows in; for each what is fitted, over what, and how the largest size came out.
+"""Fit the laws of a study's curves: which quantity, over which terms, and how well the largest size is predicted.
 
-What a circuit costs is counted by the code's own counts (circuits/select/costs.py: calls, steps, multiplications), so
-one law serves qubits, depth, entanglement and batch; fits find what each of these takes here.
+The cost of a circuit is counted by the code's own counts (circuits/select/costs.py: calls, steps, multiplications), so
+one law serves qubits, depth, entanglement and batch; the fits find the cost of each of these on this machine.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from qsgd_ray.config.limits import FEWEST_SIZES
 from qsgd_ray.limits._fits import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
 from qsgd_ray.limits.rows import LimitsTables, Row
 
-# What a call takes: the lower quartile of its rounds. On a machine that others use too, some rounds take up to twice as
-# long for seconds, which is no cost of the call; a quarter of the rounds is seldom all theirs.
+# The cost of a call is the lower quartile of its rounds. On a machine that others use too, some rounds take up to twice
+# as long for seconds, which is no cost of the call; a whole quarter of the rounds is seldom disturbed.
 SECONDS = "low_s"
 # One to predict, and two more than terms to fit.
 ENOUGH_SIZES = 6
@@ -33,7 +33,7 @@ SEEN_BYTES = 2**22
 
 
 class Terms(NamedTuple):
-    """What a size has of each term, and how many bytes its work goes through again and again; None: no knee."""
+    """Values of the terms of a size, and the bytes that its work goes through again and again; None: no knee."""
 
     values: tuple[float, ...]
     reach: float | None = None
@@ -41,7 +41,14 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Law:
-    """What is fitted to one column of a curve. `words`: the formula, its terms in order."""
+    """Law of one column of a curve.
+
+    Attributes:
+        quantity: the column.
+        words: the formula, its terms in order.
+        terms: function from a row to its terms.
+        logarithmic: whether the logarithm is a line of the terms.
+    """
 
     quantity: str
     words: str
@@ -49,27 +56,37 @@ class Law:
     logarithmic: bool = False
 
     def table(self, rows: list[Row]) -> tuple[Array, Array, Array | None]:
-        """The terms, what was measured, and the reaches."""
-        found = [self.terms(row) for row in rows]
-        reaches = [term.reach for term in found if term.reach is not None]
-        terms = np.array([term.values for term in found], dtype=np.float64)
+        """Return the terms, the measurements and the reaches of these rows."""
+        terms_by_row = [self.terms(row) for row in rows]
+        reaches = [term.reach for term in terms_by_row if term.reach is not None]
+        terms = np.array([term.values for term in terms_by_row], dtype=np.float64)
         reach = np.array(reaches, dtype=np.float64) if len(reaches) == len(rows) else None
         return terms, np.array([row[self.quantity] for row in rows], dtype=np.float64), reach
 
     def fit(self, rows: list[Row]) -> Fit:
+        """Fit the law to these rows."""
         terms, measured, reach = self.table(rows)
         return fit_log(terms, measured) if self.logarithmic else fit_sum(terms, measured, reach)
 
     def predict(self, fit: Fit, row: Row) -> Prediction:
+        """Predict the quantity of a row from a fit of this law."""
         terms = self.terms(row)
         return fit.predict(terms.values, terms.reach or 0.0)
 
 
 @dataclass(frozen=True)
 class FittedCurve:
-    """`before`: the fit without the largest size; `fit`: with it, for what is beyond. `largest`: that size's row.
+    """A curve with its fits; all None where `why_not` says why there is no fit.
 
-    All None where `why_not` says why there is no fit.
+    Attributes:
+        curve: the curve.
+        law: its law.
+        rows: its measured rows.
+        before: the fit without the largest size.
+        fit: the fit with it, for sizes beyond.
+        held: the prediction for the largest size.
+        largest: that size's row.
+        why_not: the reason for no fit.
     """
 
     curve: Curve
@@ -83,7 +100,7 @@ class FittedCurve:
 
 
 def fitted_curves(tables: LimitsTables) -> list[FittedCurve]:
-    """Every curve's fits, in the study's order. A curve without enough rows says so."""
+    """Return every curve with its fits, in the study's order; a curve without enough rows says so."""
     every = tables.sizes.to_pylist()
     cores = int(tables.provenance["hardware"]["cores"])
     return [
@@ -94,7 +111,7 @@ def fitted_curves(tables: LimitsTables) -> list[FittedCurve]:
 
 
 def laws(curve: Curve, cores: int) -> list[Law]:
-    """What is fitted of a curve of this kind."""
+    """Return the laws of a curve of this kind."""
     match curve.kind:
         case "circuits":
             return _circuit_laws(curve)
@@ -106,12 +123,12 @@ def laws(curve: Curve, cores: int) -> list[Law]:
             words = "a + b actors + c circuits + d circuits / min(actors, cores)"
             return [Law(SECONDS, words, lambda row: _shared(row, cores))]
         case "signal":
-            told = ["signal", *(["step_ratio"] if curve.theta == "trained" else [])]
-            return [Law(name, "exp(a − b k)", lambda row: Terms((1, row["position"])), True) for name in told]
+            quantities = ["signal", *(["step_ratio"] if curve.theta == "trained" else [])]
+            return [Law(name, "exp(a − b k)", lambda row: Terms((1, row["position"])), True) for name in quantities]
 
 
 def size_of(curve: Curve, row: Row) -> float:
-    """What the horizontal axis shows."""
+    """Return the size that the horizontal axis shows."""
     if curve.kind == "circuits":
         return float(row[curve.along])
     column = {"optimizer": "n_parameters", "training": "n_tokens", "pool": "batch", "signal": "position"}[curve.kind]
@@ -119,13 +136,14 @@ def size_of(curve: Curve, row: Row) -> float:
 
 
 def spec_of(row: Row) -> CircuitSpec:
+    """Return the circuit of a row."""
     return CircuitSpec(row["n_qubits"], row["depth"], row["entangle"])
 
 
 def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
-    """Of a call to torch or chain: calls, steps and multiplications; the bytes of a chunk of states, or of sites."""
-    one = load(engine, spec, batch)
-    values = (one.calls * batch, one.steps * batch, one.work * batch)
+    """Return the terms of a call to torch or chain: calls, steps, multiplications; bytes of a chunk."""
+    circuit = load(engine, spec, batch)
+    values = (circuit.calls * batch, circuit.steps * batch, circuit.work * batch)
     if engine == "torch":
         chunk = min(batch, statevector.circuits_per_chunk(spec.n_qubits))
         return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
@@ -135,7 +153,7 @@ def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
 
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
-    """By which of the code's ways an engine answers: contraction, gates or chain."""
+    """Return the way by which an engine answers: contraction, gates or chain."""
     return load(engine, spec, batch).way
 
 

@@ -1,7 +1,7 @@
-"""The figures of a study of limits: fitted curves in; plotly figures with their words out.
+"""Draw the figures of a study of limits.
 
 Measured sizes are dots, the fit without the largest size is a line in its 95 % band, and the largest size is a diamond:
-what the line says of it was said before it was seen.
+the line predicts it before it was seen.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WAYS: tuple[tuple[str, Engine, Entangle], ...] = (
 
 
 def fit_figure(fitted: FittedCurve) -> go.Figure | None:
-    """One curve's measurements, fit and held-out size; None where nothing is measured."""
+    """Draw one curve: measurements, fit and held-out size; None where nothing is measured."""
     if not fitted.rows:
         return None
     figure = dress(go.Figure(), 300)
@@ -71,7 +71,7 @@ def fit_figure(fitted: FittedCurve) -> go.Figure | None:
 
 
 def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> Drawn:
-    """All signals of one quantity over their positions, on one scale."""
+    """Draw all signals of one quantity over their positions, on one scale."""
     figure = dress(go.Figure(), 430)
     shown = [fitted for fitted in curves if fitted.law.quantity == quantity and fitted.rows]
     for number, fitted in enumerate(shown):
@@ -105,7 +105,7 @@ def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> Drawn:
 
 
 def frontier_figure(costs: CircuitCosts, n_circuits: int, step_s: float | None, overhead: float, there: int) -> Drawn:
-    """The most qubits that circuits may have, over the seconds of the training step that they slow down."""
+    """Draw the most qubits that circuits may have, over the seconds of the training step that they slow down."""
     figure = dress(go.Figure(), 400)
     steps = np.geomspace(1e-3, 1e3, 49)
     for number, (name, engine, entangle) in enumerate(WAYS):
@@ -143,7 +143,7 @@ def frontier_figure(costs: CircuitCosts, n_circuits: int, step_s: float | None, 
 
 
 def axis_of(fitted: FittedCurve) -> str:
-    """The column along the horizontal axis."""
+    """Return the column along the horizontal axis."""
     curve = fitted.curve
     if curve.kind == "circuits":
         return str(curve.along)
@@ -220,6 +220,6 @@ def _logarithmic(column: str, rows: list[Row]) -> bool:
 
 
 def _axis(values: Sequence[float]) -> dict[str, Any]:
-    """Logarithmic, with a label a power of ten, or fewer; linear within a power of ten."""
+    """Return a logarithmic axis with a label a power of ten, or fewer; linear within a power of ten."""
     decades = math.log10(max(values) / min(values)) if min(values) > 0 else 0
     return powers() | {"dtick": max(1, math.ceil(decades / 6))} if decades >= 1 else {"rangemode": "tozero"}

@@ -1,14 +1,14 @@
-"""Cost models: numbers measured at several sizes in; a fit, its predictions with intervals, the held-out size out.
+"""Fit cost models to measurements at several sizes, and predict the held-out size with an interval.
 
 Two families, both fitted in relative error (least squares of log measured - log predicted), so that microseconds weigh
 as much as minutes and the unit does not matter:
 
-- a sum of terms, none negative: what a call costs, what each qubit costs, what each amplitude costs ...; beyond some
-  size, where a processor's first cache ends, work may cost more with every doubling: where, is fitted too;
-- a line in the logarithm: what fades, or grows by a power.
+- a sum of terms, none negative: the cost of a call, of each qubit, of each amplitude ...; beyond some size, where a
+  processor's first cache ends, work may cost more with every doubling: that size is fitted too;
+- a line in the logarithm: for quantities that fade, or grow by a power.
 
-The interval is that of a new measurement: Student's t, from the residuals and from what they leave open of the
-coefficients. It knows the scatter and nothing of a law that ends: that is what the held-out size is for.
+The interval is that of a new measurement: Student's t, from the residuals and from the uncertainty of the coefficients.
+It covers scatter and not a law that ends: the held-out size is there for that.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
-# A term that makes up less than this of every measurement is none.
+# A term below this share of every measurement counts as zero.
 NOTHING = 1e-6
-# Bytes; a knee below would be none of memory.
+# Bytes; a knee below this would not come from memory.
 SMALLEST_CACHE = 2.0**16
 
 
 class Prediction(NamedTuple):
-    """`low` ... `high`: where a new measurement of this size lies 95 % of the time."""
+    """Predicted value, and the interval in which a new measurement of this size lies 95 % of the time."""
 
     value: float
     low: float
@@ -41,14 +41,20 @@ class Prediction(NamedTuple):
 
 
 class ScalingError(ValueError):
-    """Too little, or nothing positive, to fit."""
+    """Raised where there is too little, or nothing positive, to fit."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`coefficients` of the terms, in their order; the last is that of work beyond `knee` where there is a knee.
+    """A fitted cost model.
 
-    `scatter`: standard deviation of log(measured / predicted). `freedom`: measurements less what was fitted to them.
+    Attributes:
+        logarithmic: whether the logarithm is a line of the terms.
+        coefficients: of the terms, in their order; the last is that of work beyond `knee` where there is a knee.
+        knee: bytes of work beyond which each doubling costs more; None: no knee.
+        scatter: standard deviation of log(measured / predicted).
+        freedom: measurements less the fitted numbers.
+        covariance: of the coefficients, over scatter**2.
     """
 
     logarithmic: bool
@@ -59,7 +65,7 @@ class Fit:
     covariance: Array  # of the coefficients, over scatter**2
 
     def predict(self, terms: Sequence[float], reach: float = 0.0) -> Prediction:
-        """At these values of the terms. `reach`: how far the work goes, in the unit of the knee (bytes)."""
+        """Predict at these values of the terms; `reach`: how far the work goes, in the unit of the knee (bytes)."""
         x = _with_knee(np.array([terms], dtype=np.float64), np.array([reach]), self.knee)[0]
         beta = np.array(self.coefficients)
         centre = float(x @ beta)
@@ -79,13 +85,19 @@ class HeldOut(NamedTuple):
 
 
 def fit_sum(terms: Array, measured: Array, reach: Array | None = None) -> Fit:
-    """measured ~ sum of coefficient * term, coefficients >= 0; `terms` is (sizes, terms), its last column the work.
+    """Fit measured ~ sum of coefficient * term, coefficients >= 0.
 
-    `reach`: how far each size's work goes (bytes). Then work beyond a knee may cost more with every doubling,
-    terms @ coefficients + extra * work * log2(reach / knee), if that explains the measurements better by Akaike's
-    criterion (corrected). Memory further away is slower, level by level; a step at one level predicted states of 20
-    qubits and more too low.
-    ScalingError: fewer sizes than terms and one more, or something that is not positive.
+    Where `reach` is given, work beyond a knee may cost more with every doubling, terms @ coefficients + extra * work *
+    log2(reach / knee), if that explains the measurements better by Akaike's criterion (corrected). Memory further away
+    is slower, level by level; a single step predicted states of 20 qubits and more too low.
+
+    Args:
+        terms: shape (sizes, terms); the last column is the work.
+        measured: shape (sizes,), positive.
+        reach: bytes that each size's work goes through, shape (sizes,); None: no knee.
+
+    Raises:
+        ScalingError: fewer sizes than terms and one more, or a measurement that is not positive.
     """
     terms, measured = np.asarray(terms, dtype=np.float64), _positive(measured)
     if len(measured) < terms.shape[1] + 1:
@@ -95,16 +107,16 @@ def fit_sum(terms: Array, measured: Array, reach: Array | None = None) -> Fit:
         return best
     reach = np.asarray(reach, dtype=np.float64)
     for knee in _knees(reach):
-        if len(measured) < terms.shape[1] + 4:  # of its own: coefficient, knee, and two that it must explain
+        if len(measured) < terms.shape[1] + 4:  # two for coefficient and knee, and two that it must explain
             break
-        tried = _fit_sum(_with_knee(terms, reach, knee), measured, knee)
-        if tried.coefficients[-1] > 0 and _akaike(tried, len(measured)) < _akaike(best, len(measured)):
-            best = tried
+        candidate = _fit_sum(_with_knee(terms, reach, knee), measured, knee)
+        if candidate.coefficients[-1] > 0 and _akaike(candidate, len(measured)) < _akaike(best, len(measured)):
+            best = candidate
     return best
 
 
 def fit_log(terms: Array, measured: Array) -> Fit:
-    """log(measured) ~ terms @ coefficients, of either sign: a power of log-sizes, an exponential of sizes."""
+    """Fit log(measured) ~ terms @ coefficients, of either sign: a power of log-sizes, an exponential of sizes."""
     terms, measured = np.asarray(terms, dtype=np.float64), _positive(measured)
     n, p = terms.shape
     if n < p + 1:
@@ -119,7 +131,7 @@ def fit_log(terms: Array, measured: Array) -> Fit:
 def held_out(
     terms: Array, measured: Array, largest: int, reach: Array | None = None, *, logarithmic: bool = False
 ) -> tuple[Fit, HeldOut]:
-    """The fit without the measurement at index `largest`, and what it says of that."""
+    """Return the fit without the measurement at index `largest`, and the prediction for it."""
     terms, measured = np.asarray(terms, dtype=np.float64), np.asarray(measured, dtype=np.float64)
     kept = np.arange(len(measured)) != largest
     if logarithmic:
@@ -133,7 +145,7 @@ def held_out(
 
 @lru_cache(maxsize=256)
 def _quantile(freedom: int) -> float:
-    """Of Student's t; a frontier asks for it thousands of times."""
+    """Return the quantile of Student's t; a frontier needs it thousands of times."""
     return float(student.ppf(0.5 + LEVEL / 2, freedom))
 
 
@@ -152,7 +164,7 @@ def _with_knee(terms: Array, reach: Array, knee: float | None) -> Array:
 
 
 def _knees(reach: Array) -> Array:
-    """Where a cache may end: from the smallest there is to the last reach but two, two a doubling."""
+    """Return candidates for the end of a cache: from the smallest to the last reach but two, two a doubling."""
     steps = np.unique(reach)
     if len(steps) < 4 or steps[-3] <= SMALLEST_CACHE:
         return np.empty(0)
@@ -173,8 +185,8 @@ def _fit_sum(x: Array, measured: Array, knee: float | None) -> Fit:
         return x_scaled / np.maximum(x_scaled @ beta, 1e-300)[:, None]
 
     bounds = (0.0, np.inf)
-    found = least_squares(residuals, np.maximum(start, 1e-9), slopes, bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    beta = np.where((x_scaled * found.x).max(0) < NOTHING, 0.0, found.x)
+    solution = least_squares(residuals, np.maximum(start, 1e-9), slopes, bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    beta = np.where((x_scaled * solution.x).max(0) < NOTHING, 0.0, solution.x)
     active = beta > 0
     fitted = int(active.sum()) + (knee is not None)
     freedom = max(1, n - fitted)

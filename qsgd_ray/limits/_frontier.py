@@ -1,4 +1,4 @@
-"""Where it ends: the rows of a study of limits in; what circuits of any size cost, and the largest worth it, out.
+"""Find where the method ends: the cost of circuits of any size, and the largest that is worth it.
 
 One fit for each way to answer (contraction, gates, chain), over all rows of it: qubits, depths, entanglements, batches.
 """
@@ -24,7 +24,7 @@ Engine = Literal["torch", "chain"]
 
 
 class Standing(NamedTuple):
-    """How far a figure can be relied on: `measured`, `interpolated` or `extrapolated`, and beyond what."""
+    """Reliability of a figure: `measured`, `interpolated` or `extrapolated`, and beyond what."""
 
     word: str
     beyond: str | None = None
@@ -38,13 +38,18 @@ MEASURED, INTERPOLATED = Standing("measured"), Standing("interpolated")
 
 @dataclass(frozen=True)
 class CircuitCosts:
-    """Seconds of a call to an engine on one core, for any circuit and batch."""
+    """Seconds of a call to an engine on one core, for any circuit and batch.
+
+    Attributes:
+        fits: a fit by way.
+        rows: the measured rows by way.
+    """
 
     fits: dict[str, Fit]
     rows: dict[str, list[Row]]
 
     def seconds(self, engine: Engine, spec: CircuitSpec, batch: int) -> Prediction:
-        """ScalingError: nothing was measured of the way that answers this circuit."""
+        """Predict the seconds of a call. ScalingError: nothing was measured of the way that answers this circuit."""
         way = way_of(engine, spec, batch)
         if way not in self.fits:
             raise ScalingError(f"circuits: nothing measured of {way}, the way of {engine} for {spec}")
@@ -52,31 +57,31 @@ class CircuitCosts:
         return self.fits[way].predict(terms.values, terms.reach or 0.0)
 
     def standing(self, engine: Engine, spec: CircuitSpec, batch: int) -> Standing:
-        """Of `seconds`: against what was measured of the same way."""
+        """Return how far `seconds` can be relied on, by the rows measured of the same way."""
         rows = self.rows.get(way_of(engine, spec, batch), [])
-        asked = {"n_qubits": spec.n_qubits, "depth": spec.depth, "batch": batch}
+        size = {"n_qubits": spec.n_qubits, "depth": spec.depth, "batch": batch}
         if any(spec_of(row) == spec and row["batch"] == batch for row in rows):
             return MEASURED
         same = [row for row in rows if row["entangle"] == spec.entangle]
         if not same:
             return Standing("extrapolated", f"the entanglements measured, to {spec.entangle}")
-        beyond = [f"{largest:,} {words}" for words, largest in _passed(asked, same)]
+        beyond = [f"{largest:,} {words}" for words, largest in _passed(size, same)]
         return Standing("extrapolated", " and ".join(beyond)) if beyond else INTERPOLATED
 
 
 def circuit_costs(tables: LimitsTables) -> CircuitCosts:
-    """From every row of torch and chain; a way with too few rows is left out."""
+    """Return the costs fitted to every row of torch and chain; a way with too few rows is left out."""
     rows: dict[str, list[Row]] = {}
     for row in tables.sizes.to_pylist():
         if row["kind"] == "circuits" and row["engine"] in ("torch", "chain"):
             rows.setdefault(way_of(row["engine"], spec_of(row), row["batch"]), []).append(row)
     fits = {}
-    for way, mine in rows.items():
-        terms = [circuit_terms(row["engine"], spec_of(row), row["batch"]) for row in mine]
+    for way, way_rows in rows.items():
+        terms = [circuit_terms(row["engine"], spec_of(row), row["batch"]) for row in way_rows]
         values = np.array([term.values for term in terms], dtype=np.float64)
         reach = np.array([term.reach for term in terms], dtype=np.float64)
-        if len(mine) > values.shape[1]:
-            fits[way] = fit_sum(values, np.array([row[SECONDS] for row in mine]), reach)
+        if len(way_rows) > values.shape[1]:
+            fits[way] = fit_sum(values, np.array([row[SECONDS] for row in way_rows]), reach)
     return CircuitCosts(fits, rows)
 
 
@@ -92,7 +97,7 @@ class End(NamedTuple):
 def overhead_ends(
     costs: CircuitCosts, engine: Engine, entangle: str, depth: int, n_circuits: int, allowed_s: float
 ) -> End:
-    """At how many qubits `n_circuits` circuits, one after the other on one core, take more than `allowed_s`."""
+    """Return the qubits at which `n_circuits` circuits on one core, one after the other, take `allowed_s` seconds."""
 
     def at(edge: Callable[[Prediction], float]) -> int:
         def holds(n: int) -> bool:
@@ -106,12 +111,12 @@ def overhead_ends(
 
 
 def memory_ends(there_bytes: int) -> int:
-    """The most qubits whose state can be simulated in so many bytes."""
+    """Return the most qubits whose state can be simulated in so many bytes."""
     return largest(lambda n: needed_bytes(n) <= there_bytes, most=4096)
 
 
 def largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest whole number for which `holds`, which holds up to some number and never after; at most `most`."""
+    """Return the largest whole number up to `most` for which `holds`; it holds up to some number, never after."""
     if not holds(1):
         return 0
     low, high = 1, 2
@@ -127,7 +132,7 @@ def largest(holds: Callable[[int], bool], most: int) -> int:
 
 
 class Fading(NamedTuple):
-    """How a signal fades: `halves_every` so many qubits, below `small` from qubit `small_from` on."""
+    """Fading of a signal: it halves every `halves_every` qubits, and is below `small` from qubit `small_from` on."""
 
     halves_every: float
     small: float
@@ -135,7 +140,7 @@ class Fading(NamedTuple):
 
 
 def fading(fitted: FittedCurve, small: float = 1e-3) -> Fading | None:
-    """Of a curve of signal over positions; None where it has no fit, or does not fade."""
+    """Return the fading of a signal over positions; None where there is no fit, or no fading."""
     if fitted.fit is None:
         return None
     start, slope = fitted.fit.coefficients
@@ -148,8 +153,8 @@ def _spec(n_qubits: int, depth: int, entangle: str) -> CircuitSpec:
     return CircuitSpec(n_qubits, depth, entangle)  # type: ignore[arg-type]
 
 
-def _passed(asked: dict[str, int], rows: list[Row]) -> list[tuple[str, int]]:
-    """The numbers that are larger than any measured, in words, with the largest measured."""
+def _passed(size: dict[str, int], rows: list[Row]) -> list[tuple[str, int]]:
+    """Return the numbers beyond any measured, in words, with the largest measured."""
     words = {"n_qubits": "qubits", "depth": "layers", "batch": "circuits at a time"}
-    edges = {name: max(row[name] for row in rows) for name in asked}
-    return [(words[name], edges[name]) for name, value in asked.items() if value > edges[name]]
+    edges = {name: max(row[name] for row in rows) for name in size}
+    return [(words[name], edges[name]) for name, value in size.items() if value > edges[name]]

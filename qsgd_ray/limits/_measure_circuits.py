@@ -1,4 +1,4 @@
-"""Seconds and memory of circuits over qubits, depth or shots: a curve and its missing sizes in, their rows out.
+"""Measure the seconds and memory of circuits over qubits, depth or shots.
 
 One core throughout, as an actor has it. Sizes take turns, so that a busy moment slows all of them alike.
 """
@@ -21,11 +21,11 @@ from qsgd_ray.limits._timing import Call, in_turns, peak_bytes, spread
 from qsgd_ray.limits.rows import Row, Size
 
 MEMORY_BYTES = 2**36  # of one circuit: the curve says how large it gets
-COMPARED = 256  # circuits whose sampled or noisy answers are set beside the exact ones
+COMPARED = 256  # circuits whose sampled or noisy answers are compared with the exact ones
 
 
 def measure(limits: Limits, curve: CircuitCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """The rows of these sizes, when all of them are measured. CircuitError: Aer is not there for noise."""
+    """Yield the rows of these sizes when all of them are measured. CircuitError: Aer is not installed for noise."""
     with one_thread(), torch.inference_mode():
         calls: dict[str, Call] = {}
         rows: dict[str, Row] = {}
@@ -52,9 +52,10 @@ def measure(limits: Limits, curve: CircuitCurve, sizes: list[Size]) -> Iterator[
 
 
 def _at(curve: CircuitCurve, size: Size) -> tuple[CircuitSpec, int | None]:
-    """The circuit and the shots of one size."""
-    at: dict[str, Any] = {"n_qubits": curve.n_qubits, "depth": curve.depth, "shots": curve.shots} | {curve.along: size}
-    return CircuitSpec(at["n_qubits"], at["depth"], curve.entangle), at["shots"]
+    """Return the circuit and the shots of one size."""
+    fields: dict[str, Any] = {"n_qubits": curve.n_qubits, "depth": curve.depth, "shots": curve.shots}
+    fields[curve.along] = size
+    return CircuitSpec(fields["n_qubits"], fields["depth"], curve.entangle), fields["shots"]
 
 
 def _backend(curve: CircuitCurve, shots: int | None, seed: int) -> CircuitBackend:
@@ -77,7 +78,7 @@ def _angles(spec: CircuitSpec, batch: int, seed: int) -> Tensor:
 
 
 def _beside_exact(curve: CircuitCurve, backend: CircuitBackend, spec: CircuitSpec, seed: int) -> Row:
-    """How far sampled answers lie from the exact ones, and how much of the exact ones noise leaves."""
+    """Return the distance of sampled answers from exact ones, and the part of the exact ones that noise leaves."""
     if curve.engine in ("torch", "chain"):
         return {}
     n = COMPARED if curve.engine == "shots" and spec.n_qubits <= 10 else curve.batch

@@ -1,4 +1,4 @@
-"""Seconds of an optimizer's step over numbers of parameters: a curve and its missing sizes in, their rows out."""
+"""Measure the seconds of an optimizer's step over growing numbers of parameters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from qsgd_ray.limits.rows import Row, Size
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer.coordinates import coordinates
 
-# Both optimizers share the parameters: a step so short leaves them as they are, and circuits asked ahead stay valid.
+# Both optimizers share the parameters: a step so short leaves them as they are, and circuits submitted ahead stay
+# valid.
 LEARNING_RATE = 1e-20
 WARM_STEPS = 2
 ADAMW = "AdamW"
-# Fewer than measure.PASSES: parameters and moments are made anew in each.
+# Fewer than _timing.PASSES: parameters and moments are made anew in each.
 MODEL_PASSES = 5
 
 
 def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """Each size's row as soon as it is measured for the last time; made anew each time, as all would not fit at once.
+    """Yield the row of each size as soon as its last pass is measured.
 
-    The curve's budget goes to the sizes alike.
+    Each pass makes the optimizers of a size anew, as all sizes would not fit at once. The sizes share the budget of the
+    curve equally.
     """
     seconds: dict[Size, dict[str, list[float]]] = {size: {} for size in sizes}
     for number in range(MODEL_PASSES):
@@ -36,8 +38,8 @@ def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterato
                 case = _case(curve, size, limits.seed)
                 steps = {name: optimizer.step for name, optimizer in case.optimizers.items()}
                 peak = peak_bytes(steps[case.engine])
-                for name, found in interleaved(steps, limits.budget_s / len(sizes) / MODEL_PASSES).items():
-                    seconds[size].setdefault(name, []).extend(found)
+                for name, rounds_s in interleaved(steps, limits.budget_s / len(sizes) / MODEL_PASSES).items():
+                    seconds[size].setdefault(name, []).extend(rounds_s)
             if number == MODEL_PASSES - 1:
                 row = case.row | {"peak_bytes": peak, **spread(seconds[size][case.engine])}
                 if case.engine != ADAMW:
@@ -47,7 +49,13 @@ def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterato
 
 
 class Case(NamedTuple):
-    """One size: `row` without what is measured; `optimizers` by name, `engine` the one that the curve is about."""
+    """One size of a curve.
+
+    Attributes:
+        row: its columns, without what is measured.
+        optimizers: optimizers by name.
+        engine: the name of the one that the curve is about.
+    """
 
     row: Row
     optimizers: dict[str, Any]
@@ -89,11 +97,11 @@ def _case(curve: OptimizerCurve, n_parameters: int, seed: int) -> Case:
 
 
 def _parameters(n_parameters: int, n_tensors: int, seed: int) -> list[Tensor]:
-    """Of the sizes that a language model has: standard deviation 0.02, gradients of 0.001, float32."""
+    """Return parameters of the sizes that a language model has: deviation 0.02, gradients of 0.001, float32."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    parameters = []
     for part in torch.arange(n_tensors + 1).mul(n_parameters).div(n_tensors, rounding_mode="floor").diff().tolist():
         parameter = torch.empty(part).normal_(std=0.02, generator=generator).requires_grad_()
         parameter.grad = torch.empty(part).normal_(std=1e-3, generator=generator)
-        found.append(parameter)
-    return found
+        parameters.append(parameter)
+    return parameters

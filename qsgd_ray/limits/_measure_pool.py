@@ -1,4 +1,4 @@
-"""Seconds until a pool has answered: a curve and its missing pairs of actors and batch in, their rows out.
+"""Measure the seconds until a pool answers, over actors and batches.
 
 On a private Ray of this machine: the network is loopback, and more actors than cores share them.
 """
@@ -23,7 +23,7 @@ CPUS = 1.0  # of an actor
 
 
 def measure(limits: Limits, curve: PoolCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """The rows of one number of actors after the other, its batches in turns with the same batches at home."""
+    """Yield the rows of each number of actors in turn; its batches alternate with the same batches in this process."""
     pairs = [size for size in sizes if isinstance(size, tuple)]
     spec = CircuitSpec(curve.n_qubits, curve.depth, curve.entangle)
     actors = sorted({n for n, _ in pairs})
@@ -40,11 +40,11 @@ def _measured(
     pool = CircuitPool(n_actors, CPUS, TIMEOUT_S)
     try:
         pool.wait_until_ready(START_S)
-        asker, home = pool.backend(), AutoBackend()
+        remote, home = pool.backend(), AutoBackend()
         calls: dict[str, Call] = {}
         for batch in batches:
             angles = torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64)
-            calls[f"pool {batch}"] = lambda angles=angles: asker.clear_cache().submit(spec, angles).result()  # type: ignore[misc]
+            calls[f"pool {batch}"] = lambda angles=angles: remote.clear_cache().submit(spec, angles).result()  # type: ignore[misc]
             calls[f"home {batch}"] = lambda angles=angles: home.submit(spec, angles).result()  # type: ignore[misc]
         seconds = in_turns(calls, budget_s)
     finally:

@@ -1,6 +1,6 @@
-"""How the signal fades along a chain: a curve and its missing positions in, |<Z_k>| at each of them out.
+"""Compute the fading of the signal along a chain: |<Z_k>| over the positions k.
 
-At depth 1 <Z_k> is a product of k+1 sines, so it fades exponentially; deeper circuits and rings fade too, less fast.
+At depth 1 <Z_k> is a product of k+1 sines, so it fades exponentially; deeper circuits and rings fade too, but slower.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODELS = 8
 
 
 def measure(limits: Limits, curve: SignalCurve, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """Exact, by the chain engine; nothing is timed."""
+    """Yield the row of each position, exact by the chain engine; nothing is timed."""
     spec = CircuitSpec(curve.n_qubits, curve.depth, curve.entangle)
     gradient: Tensor | None = None
     adam: Tensor | None = None
@@ -52,7 +52,7 @@ def measure(limits: Limits, curve: SignalCurve, sizes: list[Size]) -> Iterator[t
             **middle(z[:, size].abs().numpy()),
         }
         if gradient is not None and adam is not None:
-            moved = adam[:, size] != 0  # the embedding of a word that never came has no step to compare with
+            moved = adam[:, size] != 0  # the embedding of a word that never occurred has no step to compare with
             ratio = (z[:, size] * gradient[:, size]).abs()[moved] / adam[:, size].abs()[moved]
             row["step_ratio"] = float(ratio.median())
         yield size, row
@@ -64,5 +64,5 @@ def _models(seed: int, steps: int) -> tuple[Trained, ...]:
 
 
 def _blocks(flat: Tensor, width: int) -> Tensor:
-    """As many whole blocks as there are."""
+    """Return as many whole blocks of this width as there are, (blocks, width)."""
     return flat[: len(flat) // width * width].view(-1, width)

@@ -1,6 +1,6 @@
-"""A training step of the paper's text task: seconds over lengths in; and the trained weights whose signal is looked at.
+"""Measure a training step of the text task over sequence lengths, and train the weights whose signal is studied.
 
-What circuits cost is little or much beside this step.
+The cost of circuits is judged beside this step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class Trained(NamedTuple):
-    """Every coordinate of a model's matrices, flat: its value, its gradient, and the direction of Adam's next step."""
+    """Every coordinate of the matrices of a model, flat.
+
+    Attributes:
+        theta: values.
+        gradient: gradients of one more step.
+        adam: directions of the next step of Adam.
+    """
 
     theta: Tensor
     gradient: Tensor
@@ -30,7 +36,7 @@ class Trained(NamedTuple):
 
 
 def measure(limits: Limits, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
-    """Steps of all lengths in turns, on one thread."""
+    """Yield the rows of all lengths, their steps in turns, on one thread."""
     with one_thread(), torch.random.fork_rng(devices=[]):
         stepping = {str(size): _stepping(int(str(size)), limits.seed) for size in sizes}
         seconds = in_turns({name: step for name, (step, _) in stepping.items()}, limits.budget_s)
@@ -51,7 +57,7 @@ def measure(limits: Limits, sizes: list[Size]) -> Iterator[tuple[Size, Row]]:
 
 
 def _stepping(length: int, seed: int) -> tuple[Callable[[], None], Any]:
-    """A call that takes a training step, and its model."""
+    """Return a call that takes a training step, and its model."""
     workload = make_workload(TextTask(length=length), device="cpu")
     model = workload.make_model(seed)
     batches = list(workload.batches(seed, 1, 0, 1))
@@ -69,7 +75,7 @@ def _stepping(length: int, seed: int) -> tuple[Callable[[], None], Any]:
 
 
 def trained(seed: int, steps: int) -> Trained:
-    """The text task's model after `steps` steps, with the gradient of one more."""
+    """Return the model of the text task after `steps` steps, with the gradient of one more."""
     with one_thread(), torch.random.fork_rng(devices=[]):
         workload = make_workload(TextTask(), device="cpu")
         model = workload.make_model(seed)
@@ -80,7 +86,7 @@ def trained(seed: int, steps: int) -> Trained:
             workload.backward(model, batches[number % len(batches)], world_size=1)
             before = [parameter.detach().clone() for parameter in model.parameters()]
             optimizer.step()
-    found: list[list[Tensor]] = [[], [], []]
+    columns: list[list[Tensor]] = [[], [], []]
     for parameter, value in zip(model.parameters(), before, strict=True):
         if parameter.ndim < 2:  # biases of 0 and norms of 1 have no signal at all: sin(0) = sin(pi) = 0
             continue
@@ -88,6 +94,6 @@ def trained(seed: int, steps: int) -> Trained:
         t = float(state["step"])
         m, v = state["exp_avg"] / (1 - BETAS[0] ** t), state["exp_avg_sq"] / (1 - BETAS[1] ** t)
         assert parameter.grad is not None
-        for part, one in zip(found, (value, parameter.grad, m / (v.sqrt() + EPS)), strict=True):
-            part.append(one.detach().double().reshape(-1))
-    return Trained(*(torch.cat(part) for part in found))
+        for column, values in zip(columns, (value, parameter.grad, m / (v.sqrt() + EPS)), strict=True):
+            column.append(values.detach().double().reshape(-1))
+    return Trained(*(torch.cat(column) for column in columns))

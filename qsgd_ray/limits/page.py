@@ -1,4 +1,4 @@
-"""The report of a study of limits: its rows in; limits.html, and sentences and a table for a terminal, out."""
+"""Report a study of limits: the page limits.html, sentences and a table for the terminal, a section of other pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qsgd_ray.limits.rows import LimitsResults, LimitsTables
 from qsgd_ray.reporting.formatting import flat
 from qsgd_ray.reporting.html import rendered, shown
 
-WORDS = {
+_WORDS = {
     SECONDS: "seconds",
     "peak_bytes": "memory",
     "error": "error of <Z>",
@@ -30,7 +30,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class PredictionRow:
+class _PredictionRow:
     """A held-out size in words. `within`: as near as the study's tolerance asks."""
 
     curve: str
@@ -46,29 +46,34 @@ class PredictionRow:
 
 
 def print_limits(results: LimitsResults, console: Console) -> None:
-    """The page into its place; the sentences and the table of predictions on `console`."""
+    """Write the page, and print the table of predictions and the sentences.
+
+    Args:
+        results: the study's results.
+        console: where to print.
+    """
     tables = results.read()
     fitted = fitted_curves(tables)
-    page = write_page(results, tables, fitted)
-    console.print(prediction_table(tables, fitted))
-    for sentence in sentences(tables, fitted):
+    page = _write_page(results, tables, fitted)
+    console.print(_prediction_table(tables, fitted))
+    for sentence in _sentences(tables, fitted):
         console.print(Text(sentence), soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)
 
 
-def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
-    """`limits.html` beside the rows, replaced whole."""
+def _write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
+    """Write `limits.html` beside the rows, replaced whole; return where it is."""
     from qsgd_ray.limits._figures import fit_figure
     from qsgd_ray.reporting.plot_style import Drawn
 
     fits = [
-        Drawn(f"fit-{number}", f"{one.curve.name}: {WORDS[one.law.quantity]}", fit_figure(one), caption(one))
+        Drawn(f"fit-{number}", f"{one.curve.name}: {_WORDS[one.law.quantity]}", fit_figure(one), _caption(one))
         for number, one in enumerate(fitted)
     ]
     page = rendered(
         "limits.html.j2",
         {
-            **_told(tables, fitted),
+            **_content(tables, fitted),
             "limits": tables.limits,
             "fits": [shown(fit) for fit in fits],
             "provenance": list(flat(tables.provenance)),
@@ -79,23 +84,28 @@ def write_page(results: LimitsResults, tables: LimitsTables, fitted: list[Fitted
 
 
 def section(results: LimitsResults, page: str) -> dict[str, Any]:
-    """What the section of another study's page shows of these limits. `page`: where theirs is, as a link from there."""
+    """Return the content of the section on limits in another study's page.
+
+    Args:
+        results: the limits' results.
+        page: link from the other page to that of the limits.
+    """
     tables = results.read()
     fitted = fitted_curves(tables)
     measured = [row["measured_at"] for row in tables.sizes.to_pylist()]
     return {
-        **_told(tables, fitted),
+        **_content(tables, fitted),
         "name": tables.limits.name,
         "measured": f"{max(measured):%Y-%m-%d}" if measured else "not yet",
         "page": page,
     }
 
 
-def _told(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
-    """What both pages show: where it ends, and how well that is known."""
+def _content(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
+    """Return the content that both pages show: where the method ends, and how well that is known."""
     from qsgd_ray.limits._figures import fading_figure, frontier_figure
 
-    step = training_step(tables)
+    step = _training_step(tables)
     memory = int(tables.provenance["hardware"]["memory_bytes"])
     overhead = tables.limits.overhead
     drawn = [
@@ -104,66 +114,66 @@ def _told(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
         fading_figure(fitted, "step_ratio"),
     ]
     return {
-        "sentences": sentences(tables, fitted),
+        "sentences": _sentences(tables, fitted),
         "figures": [shown(one) for one in drawn],
-        "predictions": prediction_rows(tables, fitted),
+        "predictions": _prediction_rows(tables, fitted),
         "tolerance": tables.limits.tolerance,
-        "unfitted": unfitted(fitted),
+        "unfitted": _unfitted(fitted),
     }
 
 
-def sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:
-    """Where it ends, the frontier first."""
-    costs, told = circuit_costs(tables), []
-    if step := training_step(tables):
-        told.append(_frontier(tables, costs, *step))
+def _sentences(tables: LimitsTables, fitted: list[FittedCurve]) -> list[str]:
+    """Return where the method ends, in sentences, the frontier first."""
+    costs, text = circuit_costs(tables), []
+    if step := _training_step(tables):
+        text.append(_frontier(tables, costs, *step))
     memory = int(tables.provenance["hardware"]["memory_bytes"])
-    told.append(
+    text.append(
         f"Memory ends whole states at {memory_ends(memory)} qubits ({memory / 2**30:,.3g} GiB); the chain in linear "
         "time has no such end."
     )
-    told.extend(
+    text.extend(
         f"In the trained text model, depth {one.curve.depth}, lambda * Q is {one.rows[0]['step_ratio']:.1g} of Adam's "
         f"step at qubit {one.rows[0]['position']} for lambda = 1, and halves every {fade.halves_every:.2g} qubits."
         for one in fitted
         if one.curve.kind == "signal" and one.law.quantity == "step_ratio" and (fade := fading(one))
     )
-    rows = prediction_rows(tables, fitted)
+    rows = _prediction_rows(tables, fitted)
     missed = [f"{row.curve} ({row.quantity}, {row.error})" for row in rows if not row.within]
     if rows:
-        told.append(
+        text.append(
             f"Of {len(rows)} held-out sizes {len(rows) - len(missed)} were predicted within "
             f"{100 * tables.limits.tolerance:g} %" + (f"; missed: {', '.join(missed)}." if missed else ".")
         )
-    return told
+    return text
 
 
-def training_step(tables: LimitsTables) -> tuple[float, int] | None:
-    """Seconds of a step of the paper's text task, and its tensors: as many circuits it asks for at scope tensor."""
+def _training_step(tables: LimitsTables) -> tuple[float, int] | None:
+    """Return the seconds of a step of the text task, and its tensors: as many circuits it has at scope tensor."""
     length = TextTask().length
     rows = [row for row in tables.sizes.to_pylist() if row["kind"] == "training"]
     found = next((row for row in rows if row["n_tokens"] == length), None)
     return None if found is None else (found[SECONDS], found["n_tensors"])
 
 
-def prediction_rows(tables: LimitsTables, fitted: list[FittedCurve]) -> list[PredictionRow]:
-    """Every held-out size, in the study's order."""
+def _prediction_rows(tables: LimitsTables, fitted: list[FittedCurve]) -> list[_PredictionRow]:
+    """Return every held-out size, in the study's order."""
     rows = []
     for one in fitted:
         if one.held is None or one.before is None or one.largest is None:
             continue
-        held, told = one.held, _unit(one.law.quantity)
+        held, formatted = one.held, _unit(one.law.quantity)
         row = one.largest
         largest = f"{row['batch']:,} on {row['n_actors']}" if one.curve.kind == "pool" else f"{row[_column(one)]:,}"
         rows.append(
-            PredictionRow(
+            _PredictionRow(
                 one.curve.name,
-                WORDS[one.law.quantity],
+                _WORDS[one.law.quantity],
                 len(one.rows),
                 largest,
-                told(held.measured),
-                told(held.predicted.value),
-                f"{told(held.predicted.low)} to {told(held.predicted.high)}",
+                formatted(held.measured),
+                formatted(held.predicted.value),
+                f"{formatted(held.predicted.low)} to {formatted(held.predicted.high)}",
                 f"{100 * held.error:+.1f} %".replace("-", "−"),
                 f"{100 * one.before.scatter:.1f} %",
                 abs(held.error) <= tables.limits.tolerance,
@@ -172,24 +182,25 @@ def prediction_rows(tables: LimitsTables, fitted: list[FittedCurve]) -> list[Pre
     return rows
 
 
-def unfitted(fitted: list[FittedCurve]) -> list[str]:
-    return [f"{one.curve.name} ({WORDS[one.law.quantity]}): {one.why_not}" for one in fitted if one.why_not]
+def _unfitted(fitted: list[FittedCurve]) -> list[str]:
+    """Return the curves without a fit, each with its reason."""
+    return [f"{one.curve.name} ({_WORDS[one.law.quantity]}): {one.why_not}" for one in fitted if one.why_not]
 
 
-def prediction_table(tables: LimitsTables, fitted: list[FittedCurve]) -> Table:
-    """For a terminal."""
+def _prediction_table(tables: LimitsTables, fitted: list[FittedCurve]) -> Table:
+    """Return the predictions as a table for the terminal."""
     table = Table(title="Largest sizes, predicted", title_style="bold", title_justify="left", box=SIMPLE_HEAD)
     for column in ("curve", "of what", "largest", "measured", "predicted", "error"):
         table.add_column(column, justify="left" if column in ("curve", "of what") else "right", overflow="fold")
-    for row in prediction_rows(tables, fitted):
+    for row in _prediction_rows(tables, fitted):
         style = "green" if row.within else "bold red"
         cells = (Text(row.curve), Text(row.quantity), row.largest, row.measured, row.predicted)
         table.add_row(*cells, Text(row.error, style=style))
     return table
 
 
-def caption(one: FittedCurve) -> str:
-    """What was fitted, and what came out."""
+def _caption(one: FittedCurve) -> str:
+    """Return the formula, its coefficients and its scatter, in words."""
     if one.fit is None:
         return f"No fit: {one.why_not}."
     numbers = ", ".join(f"{value:.3g}" for value in one.fit.coefficients)

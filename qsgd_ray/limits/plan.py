@@ -1,8 +1,8 @@
-"""What a cluster would take: a model, a circuit and nodes in; step time, memory, nodes and money, from fits, out.
+"""Plan a run on a cluster from measured limits: step time, memory, nodes and money.
 
-    circuits of a step, all actors:  calls, steps and multiplications of the engine (_frontier.py) / actors
-    asking, in the training process: a + b actors + c circuits, c in proportion to the numbers sent (the pool's curve)
-    a step:                          training + asking + what of the circuits is not over when the training step is
+    circuits of a step, all actors:     calls, steps and multiplications of the engine (_frontier.py) / actors requests,
+    in the training process:  a + b actors + c circuits, c in proportion to the numbers sent (the pool's curve) a step:
+    training + requests + the part of the circuits beyond the training step
 
 Every figure says whether it was measured, lies between measured sizes, or beyond which.
 """
@@ -27,18 +27,35 @@ from qsgd_ray.limits._fits import Prediction, ScalingError
 from qsgd_ray.limits._frontier import CircuitCosts, Engine, Standing, circuit_costs
 from qsgd_ray.limits.rows import LimitsTables
 
-MOST_ACTORS = 2**20
+_MOST_ACTORS = 2**20
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """What is planned. `training_s`: a step without circuits; `training_told`: where that is from."""
+    """A run to plan.
+
+    Attributes:
+        qubits: qubits of a circuit.
+        parameters: parameters of the model.
+        scope: which coordinates are perturbed: `model`, `tensor` or `all`.
+        training_s: seconds of a step without circuits.
+        training_source: where that number comes from, in words.
+        nodes: nodes for circuits.
+        actors_per_node: circuit actors on each, one core each.
+        depth: layers of a circuit.
+        entangle: its entanglement.
+        tensors: tensors of the model.
+        overhead: largest share that a step may get longer by.
+        memory_per_node: bytes.
+        price_per_node_hour: in any currency; None: unknown.
+        steps: steps of the run.
+    """
 
     qubits: int
     parameters: int
     scope: Scope
     training_s: float
-    training_told: str
+    training_source: str
     nodes: int = 1
     actors_per_node: int = 1
     depth: int = 2
@@ -51,7 +68,7 @@ class PlannedRun:
 
     @property
     def n_circuits(self) -> int:
-        """A step's."""
+        """Circuits of a step."""
         match self.scope:
             case "model":
                 return 1
@@ -63,76 +80,99 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """`circuits_s`: until the slowest actor is done. `asking_s`: the training process's own part. `nodes_needed`: for
-    at most the overhead that was asked for; None: no number of nodes is enough. `cost`: None without a price."""
+    """A planned run with its predictions.
 
-    asked: PlannedRun
+    Attributes:
+        run: what was asked for.
+        engine: the engine that `auto` picks, `torch` or `chain`.
+        actors: circuit actors on all nodes.
+        circuits_s: seconds until the slowest actor is done.
+        requests_s: seconds of the training process for its requests.
+        memory_bytes: memory of an actor beside its process.
+        nodes_needed: nodes for at most the overhead asked for; None: no number of nodes is enough.
+        standing: how far `circuits_s` can be relied on.
+        requests_standing: how far `requests_s` can be relied on.
+    """
+
+    run: PlannedRun
     engine: Engine
     actors: int
     circuits_s: Prediction
-    asking_s: Prediction
+    requests_s: Prediction
     memory_bytes: int
     nodes_needed: int | None
     standing: Standing
-    asking_standing: Standing
+    requests_standing: Standing
 
     @property
     def exposed_s(self) -> float:
-        """By how much a step gets longer."""
-        return self.asking_s.value + max(0.0, self.circuits_s.value - self.asked.training_s)
+        """Seconds by which a step gets longer."""
+        return self.requests_s.value + max(0.0, self.circuits_s.value - self.run.training_s)
 
     @property
     def step_s(self) -> float:
-        return self.asked.training_s + self.exposed_s
+        """Seconds of a step with its circuits."""
+        return self.run.training_s + self.exposed_s
 
     @property
     def overhead(self) -> float:
-        return self.exposed_s / self.asked.training_s
+        """Share by which a step gets longer."""
+        return self.exposed_s / self.run.training_s
 
     @property
     def hidden(self) -> float:
-        """The part of circuits and asking that runs during the training step."""
-        every = self.circuits_s.value + self.asking_s.value
+        """Share of circuits and requests that runs during the training step."""
+        every = self.circuits_s.value + self.requests_s.value
         return 1 - self.exposed_s / every if every else 1.0
 
     @property
     def node_hours(self) -> float:
-        return self.asked.nodes * self.step_s * self.asked.steps / 3600
+        """Node-hours of the run."""
+        return self.run.nodes * self.step_s * self.run.steps / 3600
 
     @property
     def cost(self) -> float | None:
-        price = self.asked.price_per_node_hour
+        """Money of the run; None without a price."""
+        price = self.run.price_per_node_hour
         return None if price is None else self.node_hours * price
 
 
-def plan(asked: PlannedRun, tables: LimitsTables) -> Plan:
-    """StudyError in one line: circuits that no node could hold; rows from which nothing can be predicted."""
+def plan(run: PlannedRun, tables: LimitsTables) -> Plan:
+    """Return the plan of a run.
+
+    Args:
+        run: what to plan.
+        tables: the rows of a study of limits.
+
+    Raises:
+        StudyError: circuits that no node could hold; rows from which nothing can be predicted.
+    """
     costs, pool = circuit_costs(tables), _pool(tables)
     try:
-        spec = CircuitSpec(asked.qubits, asked.depth, asked.entangle)
+        spec = CircuitSpec(run.qubits, run.depth, run.entangle)
     except ValueError as error:
         raise StudyError(f"plan: {error}") from None
 
     def answering(actors: int) -> tuple[Engine, Prediction, Standing]:
-        batch = math.ceil(asked.n_circuits / actors)
-        engine = _engine(spec, batch, asked.memory_per_node // asked.actors_per_node)
+        batch = math.ceil(run.n_circuits / actors)
+        engine = _engine(spec, batch, run.memory_per_node // run.actors_per_node)
         return engine, *_circuits(costs, engine, spec, batch)
 
     def exposed(actors: int) -> float:
         _, circuits_s, _ = answering(actors)
-        asking_s, _ = _asking(pool, spec, asked.n_circuits, actors)
-        return asking_s.value + max(0.0, circuits_s.value - asked.training_s)
+        requests_s, _ = _requests(pool, spec, run.n_circuits, actors)
+        return requests_s.value + max(0.0, circuits_s.value - run.training_s)
 
-    actors = asked.nodes * asked.actors_per_node
+    actors = run.nodes * run.actors_per_node
     engine, circuits_s, standing = answering(actors)
-    asking_s, asking_standing = _asking(pool, spec, asked.n_circuits, actors)
-    enough = _fewest(lambda n: exposed(n * asked.actors_per_node) <= asked.overhead * asked.training_s)
-    memory = _memory(engine, spec, math.ceil(asked.n_circuits / actors))
-    return Plan(asked, engine, actors, circuits_s, asking_s, memory, enough, standing, asking_standing)
+    requests_s, requests_standing = _requests(pool, spec, run.n_circuits, actors)
+    enough = _fewest(lambda n: exposed(n * run.actors_per_node) <= run.overhead * run.training_s)
+    memory = _memory(engine, spec, math.ceil(run.n_circuits / actors))
+    return Plan(run, engine, actors, circuits_s, requests_s, memory, enough, standing, requests_standing)
 
 
 def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
-    """What `auto` takes on a node, Aer aside: its costs are not among the curves."""
+    """Return the engine that `auto` picks on a node, without Aer: its costs are not among the curves."""
     try:
         return cast(Engine, AutoBackend(memory_bytes=memory_bytes).pick(spec, batch, among=("torch", "chain")).name)
     except CircuitMemoryError as error:
@@ -140,7 +180,7 @@ def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
 
 
 def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int) -> tuple[Prediction, Standing]:
-    """Of one actor. An engine works through a batch chunk by chunk, so no more than a chunk has to be measured."""
+    """Predict the seconds of one actor. An engine works chunk by chunk, so a measured chunk is enough."""
     chunk = min(batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_per_chunk(spec.n_qubits))
     try:
         of_chunk = costs.seconds(engine, spec, chunk)
@@ -149,17 +189,17 @@ def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int
     return Prediction(*(edge * batch / chunk for edge in of_chunk)), costs.standing(engine, spec, chunk)
 
 
-def _asking(pool: FittedCurve, spec: CircuitSpec, n_circuits: int, actors: int) -> tuple[Prediction, Standing]:
-    """What no actor takes off the training process. The numbers that travel count, not the circuits."""
+def _requests(pool: FittedCurve, spec: CircuitSpec, n_circuits: int, actors: int) -> tuple[Prediction, Standing]:
+    """Predict the part that stays with the training process; it grows with the numbers sent, not the circuits."""
     assert pool.fit is not None
     measured = pool.rows[-1]
     travels = spec.n_qubits * (2 * spec.depth + 1) / (measured["n_qubits"] * (2 * measured["depth"] + 1))
-    asked = n_circuits * travels
-    found = pool.fit.predict((1.0, actors, asked, 0.0))
+    equivalent = n_circuits * travels
+    prediction = pool.fit.predict((1.0, actors, equivalent, 0.0))
     most_actors, most = (max(row[name] for row in pool.rows) for name in ("n_actors", "batch"))
     beyond = [f"{most_actors:,} actors"] if actors > most_actors else []
-    beyond += [f"{most:,} circuits of {measured['n_qubits']} qubits"] if asked > most else []
-    return found, Standing("extrapolated", " and ".join(beyond)) if beyond else Standing("interpolated")
+    beyond += [f"{most:,} circuits of {measured['n_qubits']} qubits"] if equivalent > most else []
+    return prediction, Standing("extrapolated", " and ".join(beyond)) if beyond else Standing("interpolated")
 
 
 def _pool(tables: LimitsTables) -> FittedCurve:
@@ -170,18 +210,18 @@ def _pool(tables: LimitsTables) -> FittedCurve:
 
 
 def _memory(engine: Engine, spec: CircuitSpec, batch: int) -> int:
-    """Bytes of an actor beside its process: what the engine works in, angles and answers."""
+    """Return the bytes of an actor beside its process: the working memory of the engine, angles and answers."""
     working = needed_bytes(spec.n_qubits) if engine == "torch" else chain.needed_bytes(spec)
     chunk = statevector.CHUNK_BYTES if engine == "torch" else chain.CHUNK_BYTES
     return max(working, chunk) + 8 * batch * spec.n_qubits * (2 * spec.depth + 1)
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:
-    """The fewest for which `enough`, by doubling and then halving; None: not up to `MOST_ACTORS`."""
+    """Return the fewest for which `enough`, by doubling and then halving; None: not up to the most actors."""
     high = 1
     while not enough(high):
         high *= 2
-        if high > MOST_ACTORS:
+        if high > _MOST_ACTORS:
             return None
     low = high // 2
     while high - low > 1:
@@ -190,47 +230,57 @@ def _fewest(enough: Callable[[int], bool]) -> int | None:
     return high
 
 
-def parameters_of(told: str) -> int:
-    """1.2B, 135M, 50k or a plain number. StudyError in one line."""
-    factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(told[-1:].lower(), 1.0)
+def parameters_of(text: str) -> int:
+    """Return the number in 1.2B, 135M, 50k or plain digits. StudyError in one line."""
+    factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(text[-1:].lower(), 1.0)
     try:
-        number = float(told[:-1] if factor > 1 else told) * factor
+        number = float(text[:-1] if factor > 1 else text) * factor
     except ValueError:
         number = math.nan
     if not 1 <= number < 1e15:
-        raise StudyError(f"--model: got {told!r}; allowed: a number of parameters such as 1.2B, 135M or 50000")
+        raise StudyError(f"--model: got {text!r}; allowed: a number of parameters such as 1.2B, 135M or 50000")
     return round(number)
 
 
 def training_seconds(parameters: int, tokens: int, flops_per_s: float, utilisation: float) -> float:
-    """A step by 6 FLOP a parameter and token (PaLM, arXiv 2204.02311, appendix B), attention left out."""
+    """Return the seconds of a step by 6 FLOP a parameter and token, attention left out.
+
+    Source: PaLM, arXiv 2204.02311, appendix B.
+
+    Args:
+        parameters: parameters of the model.
+        tokens: tokens of a step.
+        flops_per_s: peak floating point operations a second of the hardware.
+        utilisation: share of the peak that training reaches, 0 to 1.
+    """
     return 6 * parameters * tokens / (flops_per_s * utilisation)
 
 
 def lines(found: Plan) -> list[tuple[str, str, str]]:
-    """The plan as rows of a table: what, how much, and how that is known."""
-    asked, own = found.asked, "counted"
+    """Return the plan as rows of a table: what, how much, and how that is known."""
+    run, counted = found.run, "counted"
     cost = "give --price-per-node-hour" if found.cost is None else f"{found.cost:,.2f}"
     enough = found.nodes_needed
     needed = "no number of nodes: asking alone takes too long" if enough is None else f"{enough:,}"
     rows: list[tuple[str, str, Any]] = [
-        ("circuits a step", f"{asked.n_circuits:,} of {asked.qubits} qubits, depth {asked.depth}", own),
-        ("engine that auto takes", found.engine, own),
-        ("training step without circuits", _seconds(asked.training_s), asked.training_told),
+        ("circuits a step", f"{run.n_circuits:,} of {run.qubits} qubits, depth {run.depth}", counted),
+        ("engine that auto takes", found.engine, counted),
+        ("training step without circuits", _seconds(run.training_s), run.training_source),
         (f"circuits on {found.actors:,} actors", _interval(found.circuits_s), found.standing),
-        ("asking, in the training process", _interval(found.asking_s), found.asking_standing),
+        ("asking, in the training process", _interval(found.requests_s), found.requests_standing),
         ("hidden behind the training step", f"{100 * found.hidden:.0f} %", "from the three above"),
         ("step with circuits", f"{_seconds(found.step_s)} ({100 * found.overhead:+.0f} %)", "from the three above"),
-        ("memory of an actor", f"{_bytes(found.memory_bytes)} beside its process", own),
-        (f"nodes for at most {100 * asked.overhead:g} % more", needed, "from the three above"),
-        (f"node-hours of {asked.steps:,} steps", f"{found.node_hours:,.3g}", f"{asked.nodes:,} nodes for circuits"),
+        ("memory of an actor", f"{_bytes(found.memory_bytes)} beside its process", counted),
+        (f"nodes for at most {100 * run.overhead:g} % more", needed, "from the three above"),
+        (f"node-hours of {run.steps:,} steps", f"{found.node_hours:,.3g}", f"{run.nodes:,} nodes for circuits"),
         ("money", cost, "at the price given" if found.cost is not None else "no price is known here"),
     ]
     return [(what, much, str(known)) for what, much, known in rows]
 
 
 def is_extrapolated(found: Plan) -> bool:
-    return "extrapolated" in (found.standing.word, found.asking_standing.word)
+    """Return whether a figure of the plan lies beyond what was measured."""
+    return "extrapolated" in (found.standing.word, found.requests_standing.word)
 
 
 def _interval(p: Prediction) -> str:

@@ -1,10 +1,10 @@
-"""A folder of measured sizes: a curve's settings and what was measured of a size in; one typed Parquet row out.
+"""Keep the rows of a study of limits: one typed Parquet row a measured size.
 
     DIR/limits.json         the study            DIR/sizes/<size_id>.parquet   one row
     DIR/provenance.json     versions, hardware
 
 A row is named by the hash of what defines its measurement, so a size that has its row is not measured again, whatever
-else of the study is changed.
+else in the study changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qsgd_ray.config import Curve, Limits, StudyError, validation_message
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.storage import Storage, StorageError, storage_at
 
-SCHEMA_VERSION = "2"
+_SCHEMA_VERSION = "2"
 # (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.
 Size = int | tuple[int, int]
 Row = dict[str, Any]
@@ -50,7 +50,7 @@ _COLUMNS = {
     "n_tokens": pa.int32(),
     "theta": pa.string(),
     "position": pa.int32(),
-    "n_circuits": pa.int64(),  # asked a step by an optimizer
+    "n_circuits": pa.int64(),  # of a step of an optimizer
     "rounds": pa.int32(),
     "median_s": pa.float64(),
     "low_s": pa.float64(),  # the lower quartile, which is what is fitted: see _curves.py
@@ -66,48 +66,68 @@ _COLUMNS = {
     "kept": pa.float64(),
     "measured_at": pa.timestamp("us", tz="UTC"),
 }
-SIZES = pa.schema(_COLUMNS.items(), metadata={"qsgd_ray_limits_schema": SCHEMA_VERSION})
+_SIZES = pa.schema(_COLUMNS.items(), metadata={"qsgd_ray_limits_schema": _SCHEMA_VERSION})
 
 
 @dataclass(frozen=True)
 class LimitsTables:
-    """As read back: the study, its provenance, and a row for every measured size that belongs to it."""
+    """A study of limits as read back.
+
+    Attributes:
+        limits: the study.
+        provenance: versions and hardware.
+        sizes: Arrow table, a row for every measured size that belongs to the study.
+    """
 
     limits: Limits
     provenance: dict[str, Any]
     sizes: pa.Table
 
 
-def sizes_of(curve: Curve) -> tuple[Size, ...]:
-    """All sizes of a curve, the one that is held out last."""
+def _sizes_of(curve: Curve) -> tuple[Size, ...]:
+    """Return all sizes of a curve; the one that is held out comes last."""
     if curve.kind == "pool":
         return tuple((actors, batch) for actors in sorted(curve.actors) for batch in sorted(curve.batches))
     return curve.sizes
 
 
-def size_id(limits: Limits, curve: Curve, size: Size) -> str:
-    """Names one measurement by what defines it: neither by its curve's name nor by what else is measured."""
+def _size_id(limits: Limits, curve: Curve, size: Size) -> str:
+    """Return the name of one measurement by all that defines it: neither its curve's name nor the other sizes.
+
+    Args:
+        limits: the study, whose budget and seed count.
+        curve: the curve.
+        size: the size.
+    """
     listed = {"name", "sizes", "actors", "batches"}
     defines = {
         "curve": curve.model_dump(mode="json", exclude=listed),
         "size": size,
         "budget_s": limits.budget_s,
         "seed": limits.seed,
-        "schema": SCHEMA_VERSION,
+        "schema": _SCHEMA_VERSION,
     }
     digest = hashlib.sha256(json.dumps(defines, sort_keys=True).encode()).hexdigest()
     return f"{curve.kind}-{digest[:16]}"
 
 
 class LimitsResults:
-    """What lies at `where` of one study of limits. StorageError where an object store fails."""
+    """Results of a study of limits at a folder or URI. StorageError where an object store fails."""
 
     def __init__(self, where: str | Path | Storage) -> None:
         self.storage = storage_at(where)
         self.path = self.storage.location()
 
     def open(self, limits: Limits, provenance: dict[str, Any]) -> None:
-        """Make the place ready. A study that was changed goes on here: rows say themselves what they are of."""
+        """Make the place ready; a changed study goes on here, as every row says what it belongs to.
+
+        Args:
+            limits: the study.
+            provenance: versions and hardware, as JSON data.
+
+        Raises:
+            StudyError: the place cannot be written, or holds a study of another kind.
+        """
         try:
             self.storage.create_folders("sizes")
             if self._text("study.json") is not None:
@@ -125,28 +145,40 @@ class LimitsResults:
             ) from None
 
     def missing(self, limits: Limits, curve: Curve) -> list[Size]:
-        """The sizes without a row."""
-        there = set(self.storage.names("sizes", ".parquet"))
-        return [size for size in sizes_of(curve) if f"{size_id(limits, curve, size)}.parquet" not in there]
+        """Return the sizes of a curve that have no row.
 
-    def write(self, limits: Limits, curve: Curve, size: Size, found: Row) -> None:
-        """The row of one size, put into place whole."""
-        name = size_id(limits, curve, size)
-        row = {"curve": curve.name, "kind": curve.kind, "size_id": name, "measured_at": datetime.now(UTC)} | found
+        Args:
+            limits: the study.
+            curve: one of its curves.
+        """
+        names = set(self.storage.names("sizes", ".parquet"))
+        return [size for size in _sizes_of(curve) if f"{_size_id(limits, curve, size)}.parquet" not in names]
+
+    def write(self, limits: Limits, curve: Curve, size: Size, measured: Row) -> None:
+        """Write the row of one size, put into place whole.
+
+        Args:
+            limits: the study.
+            curve: one of its curves.
+            size: the size that was measured.
+            measured: columns of the row.
+        """
+        name = _size_id(limits, curve, size)
+        row = {"curve": curve.name, "kind": curve.kind, "size_id": name, "measured_at": datetime.now(UTC)} | measured
         content = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist([row], schema=SIZES), content)
+        pq.write_table(pa.Table.from_pylist([row], schema=_SIZES), content)
         self.storage.put(f"sizes/{name}.parquet", content.getvalue().to_pybytes())
 
     def read(self) -> LimitsTables:
-        """The study and its rows, in the order of curves and sizes; each under the name that its curve has now."""
-        told, provenance = self._text("limits.json"), self._text("provenance.json")
-        if told is None or provenance is None:
+        """Return the study and its rows, in the order of curves and sizes; each with its curve's present name."""
+        text, provenance = self._text("limits.json"), self._text("provenance.json")
+        if text is None or provenance is None:
             raise StudyError(
                 f"DIR: got {self.path}; allowed: the results of a study of limits "
                 "(qsgd-ray run studies/scaling_limits.py makes them)"
             )
         try:
-            limits, made_with = Limits.model_validate_json(told), json.loads(provenance)
+            limits, made_with = Limits.model_validate_json(text), json.loads(provenance)
         except ValidationError as error:
             raise StudyError(f"{self.path}: {validation_message(error)}") from None
         except json.JSONDecodeError as error:
@@ -154,22 +186,22 @@ class LimitsResults:
                 f"DIR: got {self.path}, whose provenance.json is broken ({error}); allowed: a study's "
                 f"{self.storage.kind}"
             ) from None
-        there = set(self.storage.names("sizes", ".parquet"))
+        names = set(self.storage.names("sizes", ".parquet"))
         wanted = [
             (curve.name, f"{name}.parquet")
             for curve in limits.curves
-            for name in (size_id(limits, curve, size) for size in sizes_of(curve))
-            if f"{name}.parquet" in there
+            for name in (_size_id(limits, curve, size) for size in _sizes_of(curve))
+            if f"{name}.parquet" in names
         ]
         with ThreadPoolExecutor(self.storage.concurrent_reads) as readers:
             rows = list(readers.map(self._row, (file for _, file in wanted)))
         named = [row | {"curve": curve} for row, (curve, _) in zip(rows, wanted, strict=True)]
-        return LimitsTables(limits, made_with, pa.Table.from_pylist(named, schema=SIZES))
+        return LimitsTables(limits, made_with, pa.Table.from_pylist(named, schema=_SIZES))
 
     def _row(self, file: str) -> Row:
         try:
             content = self.storage.read(f"sizes/{file}")
-            return dict(pq.read_table(pa.BufferReader(content), schema=SIZES).to_pylist()[0])
+            return dict(pq.read_table(pa.BufferReader(content), schema=_SIZES).to_pylist()[0])
         except StorageError:
             raise
         except (pa.ArrowInvalid, OSError, IndexError) as error:
@@ -186,7 +218,7 @@ class LimitsResults:
 
 
 def is_limits(where: str | Path | Storage) -> bool:
-    """Does a study of limits lie there?"""
+    """Return whether a study of limits lies there."""
     try:
         storage_at(where).read("limits.json")
     except (FileNotFoundError, NotADirectoryError):

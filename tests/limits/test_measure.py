@@ -11,7 +11,7 @@ from qsgd_ray.circuits.statevector.simulate import expectations
 from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TrainingCurve
 from qsgd_ray.limits import _timing as measure
 from qsgd_ray.limits._measure_training import EPS, trained
-from qsgd_ray.limits.rows import SIZES, LimitsResults
+from qsgd_ray.limits.rows import _SIZES, LimitsResults
 from qsgd_ray.limits.run import measured, run_limits
 from qsgd_ray.optimizer.signals import circuit_angles
 
@@ -38,7 +38,7 @@ def test_times_come_with_their_spread(curve):
     found = rows(curve)
     assert list(found) == list(curve.sizes)
     for row in found.values():
-        assert set(row) <= set(SIZES.names)
+        assert set(row) <= set(_SIZES.names)
         assert 0 < row["low_s"] <= row["median_s"] <= row["high_s"]
         assert row["rounds"] >= 1
         assert row["per"] in ("call", "step")

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from qsgd_ray.cli import app
 from qsgd_ray.config import StudyError
 from qsgd_ray.limits._curves import SECONDS, fitted_curves
-from qsgd_ray.limits.page import print_limits, sentences
-from qsgd_ray.limits.rows import sizes_of
+from qsgd_ray.limits.page import _sentences, print_limits
+from qsgd_ray.limits.rows import _sizes_of
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
 def test_the_frontier_comes_first(whole):
     results, page, told = whole
     tables = results.read()
-    first = sentences(tables, fitted_curves(tables))[0]
+    first = _sentences(tables, fitted_curves(tables))[0]
     assert first.startswith("A step of the paper's text task takes")
     assert "26 circuits" in first
     assert page.index('class="headline"') < page.index('id="predictions"')
@@ -58,11 +58,11 @@ def test_the_page_asks_nothing_of_a_network_and_escapes_what_it_is_given(whole):
 def test_a_held_out_size_that_is_missed_is_named(tmp_path):
     results = made(tmp_path)
     curve = CURVES[0]
-    largest = sizes_of(curve)[-1]
+    largest = _sizes_of(curve)[-1]
     row = row_of(curve, largest)
     results.write(a_limits(), curve, largest, row | {SECONDS: 2 * row[SECONDS]})
     tables = results.read()
-    last = sentences(tables, fitted_curves(tables))[-1]
+    last = _sentences(tables, fitted_curves(tables))[-1]
     assert "missed: state-ring (seconds, −50.0 %)" in last
 
 

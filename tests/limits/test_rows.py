@@ -14,7 +14,7 @@ from qsgd_ray.config import (
     TrainingCurve,
 )
 from qsgd_ray.config.loading import load_study, with_overrides
-from qsgd_ray.limits.rows import SIZES, LimitsResults, is_limits, size_id, sizes_of
+from qsgd_ray.limits.rows import _SIZES, LimitsResults, _size_id, _sizes_of, is_limits
 
 RING = a_limits().curves[0]
 
@@ -23,8 +23,8 @@ def test_a_study_comes_back_as_it_was_with_typed_rows(tmp_path):
     tables = made(tmp_path).read()
     assert tables.limits == a_limits()
     assert tables.provenance == PROVENANCE
-    assert tables.sizes.schema == SIZES
-    assert tables.sizes.num_rows == sum(len(sizes_of(curve)) for curve in tables.limits.curves)
+    assert tables.sizes.schema == _SIZES
+    assert tables.sizes.num_rows == sum(len(_sizes_of(curve)) for curve in tables.limits.curves)
 
 
 def test_limits_make_the_round_trip_through_json():
@@ -48,8 +48,8 @@ def test_rows_go_by_the_names_that_curves_have_now(tmp_path):
 
 
 def test_a_size_is_measured_again_under_another_budget_or_seed():
-    one = size_id(a_limits(), RING, 4)
-    assert len({one, size_id(a_limits(budget_s=1), RING, 4), size_id(a_limits(seed=1), RING, 4)}) == 3
+    one = _size_id(a_limits(), RING, 4)
+    assert len({one, _size_id(a_limits(budget_s=1), RING, 4), _size_id(a_limits(seed=1), RING, 4)}) == 3
 
 
 def test_half_of_a_file_is_told_in_one_line(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 
 from qsgd_ray.config import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.limits._curves import SECONDS, circuit_terms, spec_of, way_of
-from qsgd_ray.limits.rows import LimitsResults, sizes_of
+from qsgd_ray.limits.rows import LimitsResults, _sizes_of
 
 # Seconds a call, a step and a multiplication.
 COSTS = {"gates": (2e-4, 3e-5, 4e-10), "contraction": (3e-4, 2e-5, 1e-9), "chain": (1e-4, 2e-5, 2e-9)}
@@ -65,7 +65,7 @@ def made(path, limits=None, scatter=0.0, seed=0) -> LimitsResults:
     results.open(limits, PROVENANCE)
     draw = np.random.default_rng(seed)
     for curve in limits.curves:
-        for size in sizes_of(curve):
+        for size in _sizes_of(curve):
             row = row_of(curve, size)
             if SECONDS in row:
                 row[SECONDS] *= float(np.exp(scatter * draw.standard_normal()))
