@@ -3,7 +3,7 @@ import importlib
 
 import pytest
 
-MODULES = ("spec", "memory", "statevector.simulate", "chain.expectations", "chain.amplitudes", "fourier.series")
+MODULES = ("spec", "memory", "statevector.simulate", "chain.expectations", "chain._amplitudes", "fourier.series")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -39,11 +39,11 @@ __all__ = [
 # Memory of one chunk, in bytes: its states, and the tensors that prepare them. Chunks that stay near the cache are the
 # fastest (0.25 to 16 MiB compared, 2026-11-22).
 CHUNK_BYTES = 2**22
-PREPARING_BYTES_A_QUBIT = 400
+_PREPARING_BYTES_A_QUBIT = 400
 # From this number of qubits on, half a state is long enough to be the inner loop; below, the batch is.
-BATCH_FIRST_FROM = 9
+_BATCH_FIRST_FROM = 9
 # For states smaller than this the free memory is not looked up: the call would take longer than the simulation.
-SMALL_BYTES = 2**26
+_SMALL_BYTES = 2**26
 
 
 def statevector(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = CHUNK_BYTES) -> Tensor:
@@ -171,7 +171,7 @@ def _checked(spec: CircuitSpec, angles_bdnr: Tensor, answer_states: int = 0) -> 
     if angles_bdnr.dtype not in (torch.float32, torch.float64):
         angles_bdnr = angles_bdnr.to(torch.float32)
     state = 2 * angles_bdnr.element_size() << spec.n_qubits
-    if state * max(1, answer_states) > SMALL_BYTES:
+    if state * max(1, answer_states) > _SMALL_BYTES:
         dtype = torch.complex128 if angles_bdnr.dtype == torch.float64 else torch.complex64
         require_memory(spec.n_qubits, available_bytes(angles_bdnr.device), dtype, answer_states)
     return angles_bdnr
@@ -193,7 +193,7 @@ def circuits_per_chunk(n_qubits: int, memory_bytes: int = CHUNK_BYTES, element_s
     Returns:
         At least 1.
     """
-    return max(1, memory_bytes // ((2 * element_size << n_qubits) + PREPARING_BYTES_A_QUBIT * n_qubits))
+    return max(1, memory_bytes // ((2 * element_size << n_qubits) + _PREPARING_BYTES_A_QUBIT * n_qubits))
 
 
 def _half(angles_bdnr: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ def _planes(spec: CircuitSpec, angles_bdnr: Tensor) -> tuple[Tensor, bool]:
     half_rdnb = _half(angles_bdnr)
     if not prefers_contraction(spec):
         return gates.final_planes(spec, half_rdnb), False
-    batch_first = spec.n_qubits >= BATCH_FIRST_FROM
+    batch_first = spec.n_qubits >= _BATCH_FIRST_FROM
     return contraction.final_planes(spec, half_rdnb, batch_first=batch_first), batch_first
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from qiskit.quantum_info import Statevector
 from support.circuits import ENTANGLE, angles_of, dtypes, seeds, specs
 
+from qsgd_ray.circuits.chain import amplitudes
 from qsgd_ray.circuits.chain._cnot_tables import map_table
-from qsgd_ray.circuits.chain.amplitudes import amplitudes
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
