@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from support.places import ROOT, TESTS
 
 PACKAGE = ROOT / "qsgd_ray"
@@ -109,11 +108,14 @@ def test_the_root_has_few_files():
     assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= MOST_FILES_IN_THE_ROOT
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module])
-def test_imports_run_strictly_downwards(module):
-    below = ROOMS[: ROOMS.index(room(module)) + 1]
-    for target in used(module):
-        assert room(target) in below, f"{module} imports {target}, which is not below it"
+def test_imports_run_strictly_downwards():
+    upwards = [
+        f"{module} imports {target}"
+        for module in MODULES
+        for target in used(module)
+        if module and ROOMS.index(room(target)) > ROOMS.index(room(module))
+    ]
+    assert not upwards
 
 
 def test_no_file_imports_itself_by_way_of_others():
@@ -130,15 +132,15 @@ def test_no_folder_imports_itself_by_way_of_others():
     assert not list(cycles(edges))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in WITH_RAY])
-def test_the_mathematics_knows_no_ray(module):
-    assert not {name for name in imported(MODULES[module]) if name.split(".")[0] == "ray"}
+def test_the_mathematics_knows_no_ray():
+    with_ray = {module for module in MODULES for name in imported(MODULES[module]) if name.split(".")[0] == "ray"}
+    assert {room(module) for module in with_ray} <= WITH_RAY
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in ("analysis", "reporting")])
-def test_analysis_and_reporting_see_tables_and_never_the_trainer(module):
+def test_analysis_and_reporting_see_tables_and_never_the_trainer():
     trainer = {"models", "optimizer", "pool", "workloads", "training", "execution", "search", "study"}
-    assert not {target for target in used(module) if room(target) in trainer}
+    seen = {target for module in MODULES if room(module) in ("analysis", "reporting") for target in used(module)}
+    assert not {target for target in seen if room(target) in trainer}
 
 
 def public_names(module: str) -> dict[str, ast.stmt]:
@@ -196,9 +198,8 @@ def words(node: ast.AST) -> set[str]:
     return {inner.id for part in parts if part for inner in ast.walk(part) if isinstance(inner, ast.Name)}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if public_names(module)])
-def test_a_name_that_only_its_room_needs_has_an_underscore(module):
-    """Needed are names that other folders take, those of the front door, and those in the signatures of these."""
+def unneeded_names(module: str) -> list[str]:
+    """The public names of a file that no other folder takes, no front door offers, and no needed signature shows."""
     names = public_names(module)
     needed = {name for name in names if name in TAKEN[module] or f'"{name}"' in FRONT or name == "main"}
     waiting = set(needed)
@@ -206,25 +207,33 @@ def test_a_name_that_only_its_room_needs_has_an_underscore(module):
         shown = words(names[waiting.pop()]) & set(names)
         waiting |= shown - needed
         needed |= shown
-    assert not sorted(set(names) - needed), f"{module}: give them an underscore, or a private file"
+    return sorted(set(names) - needed)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module])
-def test_what_is_private_is_used_in_its_folder_alone(module):
-    for target in used(module):
-        if any(word.startswith("_") for word in target.split(".")):
-            assert folder(target) == folder(module), f"{module} imports {target}"
+def test_a_name_that_only_its_room_needs_has_an_underscore():
+    unneeded = {module: unneeded_names(module) for module in MODULES}
+    assert not {module: names for module, names in unneeded.items() if names}
 
 
-@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]), ids=lambda path: path.name)
-def test_a_file_is_short(path):
-    assert len(path.read_text().splitlines()) <= MOST_LINES, f"{path}: split it by idea"
+def test_what_is_private_is_used_in_its_folder_alone():
+    outside = [
+        f"{module} imports {target}"
+        for module in MODULES
+        for target in used(module)
+        if any(word.startswith("_") for word in target.split(".")) and folder(target) != folder(module)
+    ]
+    assert not outside
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.name)
-def test_no_test_file_imports_another(path):
-    names = {word for name in imported(path) for word in name.split(".")[:-1] or [name]}
-    assert not {word for word in names if word.startswith("test_")}
+def test_files_are_short():
+    lengths = {path: len(path.read_text().splitlines()) for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]}
+    assert not {str(path): length for path, length in lengths.items() if length > MOST_LINES}
+
+
+def test_no_test_file_imports_another():
+    for path in TESTS.rglob("*.py"):
+        names = {word for name in imported(path) for word in name.split(".")[:-1] or [name]}
+        assert not {word for word in names if word.startswith("test_")}, path
 
 
 def test_importing_the_package_and_its_mathematics_loads_nothing_heavy():
