@@ -1,4 +1,4 @@
-"""How a trial ends, and what one measurement is: values, not exceptions (None is missing, never zero)."""
+"""Outcome of a trial and its measurements: values, not exceptions; None is missing, never zero."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Ending(StrEnum):
-    """The expected endings. Only `lost` (its process or node died) is tried again by itself."""
+    """The expected endings of a trial. Only `lost` (its process or node died) is retried by itself."""
 
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
@@ -16,21 +16,33 @@ class Ending(StrEnum):
     LOST = "lost"
 
 
-# With a model to judge, the better first.
+# Endings that leave a model to judge, the better first.
 USABLE = (Ending.COMPLETED, Ending.STOPPED_EARLY)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The state of a trial after `epoch` epochs; clocks count from the first step, evaluation excluded.
+    """The state of a trial after an epoch; clocks and counts run from the first step of the trial.
 
-    `train_loss`: mean over the epoch. `perturbation_norm`, `adam_step_norm`: mean over the epoch's sampled steps of
-    |lambda * Q| and of |m_hat / (sqrt(v_hat) + eps)|, Euclidean over the whole model; None where nothing is perturbed.
-    `circuit_wait_s`: the part of `wall_s` that was spent waiting for circuits. `circuit_s`: seconds that engines worked
-    on them, wherever they are (None: they do not tell). `evaluation_s`: seconds of evaluation so far, beside `wall_s`.
-
-    `n_tokens` and `model_flops`: what was trained on so far, by all workers (models/flops.py; None: not counted).
-    `peak_flops_per_s`: of one worker, measured (training/hardware.py). `peak_memory_bytes`: of the largest worker.
+    Attributes:
+        epoch: epochs that have ended, >= 1.
+        step: optimizer steps taken.
+        wall_s: seconds of training, evaluation excluded.
+        circuit_wait_s: part of `wall_s` spent waiting for circuits, seconds.
+        n_circuits: circuits run so far.
+        train_loss: mean loss over the epoch, nats.
+        validation_loss: mean loss over the validation split, nats.
+        validation_accuracy: share of right predictions on the validation split, 0 to 1.
+        perturbation_norm: mean over the epoch's sampled steps of |lambda Q|, Euclidean over the whole model; None:
+            nothing is perturbed.
+        adam_step_norm: the same mean of |m_hat / (sqrt(v_hat) + eps)|.
+        circuit_s: seconds that engines worked on circuits, wherever they run; None: they do not report it.
+        evaluation_s: seconds of evaluation, which are not in `wall_s`.
+        n_tokens: tokens trained on, over all workers; None: not counted.
+        model_flops: floating point operations of the model's mathematics (models/flops.py), over all workers; None:
+            not counted.
+        peak_flops_per_s: most operations a second of one worker, measured (training/hardware.py).
+        peak_memory_bytes: peak memory of the worker that has the largest.
     """
 
     epoch: int
@@ -53,8 +65,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Work:
-    """One step over all workers: tokens that went through the model, and the operations of its mathematics (0: not
-    counted)."""
+    """Counts of one step over all workers.
+
+    Attributes:
+        n_tokens: tokens that went through the model, without padding.
+        model_flops: floating point operations of the model's mathematics; 0: not counted.
+    """
 
     n_tokens: int
     model_flops: float = 0.0
@@ -62,9 +78,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Sums over `n` items, sequences or tokens, so that the shares of several ranks add up.
+    """Sums over a split or a rank's share of it; the sums of all shares add up.
 
-    `loss_sum` is in nats, summed in float64.
+    Attributes:
+        loss_sum: sum of losses in nats, in float64.
+        n_correct: right predictions.
+        n: sequences or tokens that were predicted.
     """
 
     loss_sum: float
@@ -74,7 +93,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class AnswerCounts:
-    """Of `n` problems answered by generation, `n_right` have the right number and `n_without_number` none."""
+    """Counts of generated answers to problems.
+
+    Attributes:
+        n_right: answers with the right number.
+        n_without_number: answers without a number.
+        n: problems.
+    """
 
     n_right: int
     n_without_number: int
@@ -83,9 +108,20 @@ class AnswerCounts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial leaves behind. `answers`: of test problems. `test_s`: seconds that all test data took.
-    `parameters_sha256` names the final parameters bit for bit. `workers`: how many there were at the end.
-    `checkpoints_failed`: how many could not be written since it last began (None: there are none)."""
+    """The result of a trial.
+
+    Attributes:
+        ending: the way in which it ended.
+        measurements: one for each epoch that was measured.
+        test_loss: mean loss over the test split, nats; None: the trial does not read it.
+        test_accuracy: share of right predictions on the test split, 0 to 1.
+        answers: counts of generated answers to test problems; None: there are none.
+        test_s: seconds that all test data took.
+        parameters_sha256: SHA-256 over the bytes of the final parameters, which names them bit for bit.
+        workers: number of workers at the end.
+        checkpoints_failed: checkpoints that could not be written since the trial last began; None: it saves none.
+        error: traceback of a failed or lost trial.
+    """
 
     ending: Ending
     measurements: tuple[Measurement, ...] = ()
@@ -99,5 +135,5 @@ class Outcome:
     error: str | None = None
 
     def first_reaching(self, target_accuracy: float) -> Measurement | None:
-        """The first measurement at or above the target, or None for a miss."""
+        """Return the first measurement whose validation accuracy reaches the target; None: none does."""
         return next((m for m in self.measurements if m.validation_accuracy >= target_accuracy), None)

@@ -28,11 +28,11 @@ def newest_step(storage: Storage, trial_id: str) -> int:
         storage: the study's storage.
         trial_id: name of the trial.
     """
-    names = checkpoint_names(storage, trial_id)
+    names = _checkpoint_names(storage, trial_id)
     return int(names[-1]) if names else 0
 
 
-def checkpoint_names(storage: Storage, trial_id: str) -> list[str]:
+def _checkpoint_names(storage: Storage, trial_id: str) -> list[str]:
     """Return the names of a trial's whole checkpoints, e.g. "00000200", by rising step.
 
     Args:
@@ -50,7 +50,7 @@ def prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
         trial_id: name of the trial.
         keep: checkpoints that stay, >= 1.
     """
-    for name in checkpoint_names(storage, trial_id)[:-keep]:
+    for name in _checkpoint_names(storage, trial_id)[:-keep]:
         storage.remove(f"{FOLDER}/{trial_id}/{name}.json")
         storage.remove(f"{FOLDER}/{trial_id}/{name}")
 

@@ -1,7 +1,7 @@
-"""Word problems as tokens: problems, a tokenizer and a `ChatFormat` come in; token ids and what is learned of them out.
+"""Word problems as tokens: problems, a tokenizer and a `ChatFormat` come in; token ids and their labels go out.
 
-Prompt and answer are taken apart where generation starts and tokenized each by itself, so a model is trained on the
-very tokens that it is later asked to continue.
+A chat is split where generation starts, and prompt and answer are tokenized each by itself. So a model is trained on
+the same tokens of a prompt that it later has to continue.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.workloads._problem import Problem
 
-# torch's and transformers' label of a token that is not learned.
+# The label by which torch and transformers leave a token out of the loss.
 IGNORED = -100
-# Llama 3's template writes today's date into the system message; this is the date that it falls back to.
-DATE = "26 Jul 2024"
+# Llama 3's template writes today's date into the system message; this is the date of its fallback.
+_DATE = "26 Jul 2024"
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """`ids` and `labels`, (tokens,) int64: labels are ids where the loss counts, else -100, as at the start."""
+    """One chat as tokens.
+
+    Attributes:
+        ids: int64, shape (tokens,).
+        labels: int64, shape (tokens,): `ids` where the loss counts, else -100, as at the first token.
+    """
 
     ids: Tensor
     labels: Tensor
@@ -33,7 +38,13 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Examples in the order of their problems; how many problems were too long and are left out, or cut off."""
+    """Examples in the order of their problems.
+
+    Attributes:
+        examples: one for each problem that fits.
+        n_dropped: problems left out, as they are too long.
+        n_truncated: examples cut off at `context` tokens.
+    """
 
     examples: tuple[Example, ...]
     n_dropped: int
@@ -41,30 +52,32 @@ class Encoded:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each example."""
+        """Return the number of tokens of each example."""
         return [len(example.ids) for example in self.examples]
 
     @property
     def n_loss_tokens(self) -> int:
-        """Tokens on which the loss counts."""
+        """Return the number of tokens on which the loss counts."""
         return sum(int((example.labels != IGNORED).sum()) for example in self.examples)
 
 
 def encode(problems: Sequence[Problem], tokenizer: Any, form: ChatFormat) -> Encoded:
-    """Each problem as one turn of a chat: the question, then the worked answer and the end of the turn.
+    """Encode each problem as one turn of a chat: the question, then the worked answer and the end of the turn.
 
-    An example cut off before its answer is dropped. StudyError, one line: the tokenizer has no chat template, or one
-    that puts an answer elsewhere than behind its prompt.
+    Examples that are cut off before their answer are dropped.
+
+    Raises:
+        StudyError: one line: the tokenizer has no chat template, or one that does not put an answer behind its prompt.
     """
     prompts, answers = [], []
     for problem in problems:
-        prompt = prompt_text(problem.question, tokenizer, form)
-        whole = _rendered(tokenizer, form, problem.question, problem.worked)
-        if not whole.startswith(prompt):
+        prompt = _prompt_text(problem.question, tokenizer, form)
+        chat = _rendered(tokenizer, form, problem.question, problem.worked)
+        if not chat.startswith(prompt):
             raise StudyError("model: got a tokenizer whose chat template changes the prompt once there is an answer")
         prompts.append(prompt)
         # Templates end a turn with a line break that no model ever has to generate.
-        answers.append(whole[len(prompt) :].rstrip())
+        answers.append(chat[len(prompt) :].rstrip())
     examples, n_truncated = [], 0
     for prompt_ids, answer_ids in zip(_ids(prompts, tokenizer), _ids(answers, tokenizer), strict=True):
         too_long = len(prompt_ids) + len(answer_ids) > form.context
@@ -79,12 +92,16 @@ def encode(problems: Sequence[Problem], tokenizer: Any, form: ChatFormat) -> Enc
 
 
 def encode_prompts(questions: Iterable[str], tokenizer: Any, form: ChatFormat) -> list[list[int]]:
-    """Token ids of each question as the model is asked it: an answer would come next. StudyError as `encode`."""
-    return _ids([prompt_text(question, tokenizer, form) for question in questions], tokenizer)
+    """Encode each question as a prompt, behind which the answer comes next.
+
+    Raises:
+        StudyError: as `encode`.
+    """
+    return _ids([_prompt_text(question, tokenizer, form) for question in questions], tokenizer)
 
 
-def prompt_text(question: str, tokenizer: Any, form: ChatFormat) -> str:
-    """The question by the chat template, up to where the answer starts."""
+def _prompt_text(question: str, tokenizer: Any, form: ChatFormat) -> str:
+    """Render a question by the chat template, up to where the answer starts."""
     return _rendered(tokenizer, form, question, None)
 
 
@@ -99,12 +116,12 @@ def _rendered(tokenizer: Any, form: ChatFormat, question: str, answer: str | Non
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
     text: str = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=answer is None, date_string=DATE
+        turns, tokenize=False, add_generation_prompt=answer is None, date_string=_DATE
     )
     return text
 
 
 def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
-    # The template has written all special tokens.
+    # The chat template has written all special tokens.
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids

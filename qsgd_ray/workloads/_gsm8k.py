@@ -1,8 +1,8 @@
-"""GSM8K (arXiv 2110.14168): from the Hugging Face hub or from a folder with a copy of it; problems in splits go out.
+"""GSM8K (arXiv 2110.14168) from the Hugging Face hub or from a folder with a copy of it; problems in splits go out.
 
-A copy is what the hub has (`hf download --repo-type dataset openai/gsm8k`): main/train-*.parquet, main/test-*.parquet;
-or train.parquet and test.parquet; or train.jsonl and test.jsonl, as in OpenAI's repository. The columns are question
-and answer.
+A copy has the files of the hub (`hf download --repo-type dataset openai/gsm8k`), main/train-*.parquet and
+main/test-*.parquet; or train.parquet and test.parquet; or train.jsonl and test.jsonl, as in OpenAI's repository. The
+columns are question and answer.
 """
 
 from __future__ import annotations
@@ -21,44 +21,47 @@ from qsgd_ray.models.hub import load_from_hub
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads._problem import Problem, final_number, question_key
 
-HUB_ID = "openai/gsm8k"
-HUB_FILE = "main/{}-00000-of-00001.parquet"
-COPIES = ("main/{}-*.parquet", "{}-*.parquet", "{}.parquet", "{}.jsonl")
-ANNOTATION = re.compile(r"<<[^>]*>>")
+_HUB_ID = "openai/gsm8k"
+_HUB_FILE = "main/{}-00000-of-00001.parquet"
+_COPIES = ("main/{}-*.parquet", "{}-*.parquet", "{}.parquet", "{}.jsonl")
+_ANNOTATION = re.compile(r"<<[^>]*>>")
 
 
 def read_gsm8k(settings: WordProblems) -> dict[Split, list[Problem]]:
-    """The splits, no question twice in all of them; a pure function of the files and the settings.
+    """Read the splits, no question twice in all of them: a pure function of the files and the settings.
 
-    Validation and training data are drawn from the two ends of one shuffled list, so neither depends on the other's
-    size. StudyError, one line: which file is missing or wrong, or which size is larger than what there is.
+    Validation and training data come from the two ends of one shuffled list, so neither depends on the other's size.
+
+    Raises:
+        StudyError: one line: a file is missing or wrong, or a split is larger than the data.
     """
     seen: set[str] = set()
-    theirs = {split: _shuffled(_rows(settings, split), settings, split, seen) for split in ("test", "train")}
-    rest = len(theirs["train"]) - settings.validation_size
+    originals = {split: _shuffled(_rows(settings, split), settings, split, seen) for split in ("test", "train")}
+    rest = len(originals["train"]) - settings.validation_size
     train_size = rest if settings.train_size is None else settings.train_size
     for field, size, most in (
-        ("test_size", settings.test_size, len(theirs["test"])),
-        ("validation_size", settings.validation_size, len(theirs["train"]) - 1),
+        ("test_size", settings.test_size, len(originals["test"])),
+        ("validation_size", settings.validation_size, len(originals["train"]) - 1),
         ("train_size", train_size, rest),
     ):
         if size > most:
             raise StudyError(f"{field}: got {size}; allowed: at most {most}, as GSM8K has no more")
     return {
-        "train": theirs["train"][::-1][:train_size],
-        "validation": theirs["train"][: settings.validation_size],
-        "test": theirs["test"][: settings.test_size],
+        "train": originals["train"][::-1][:train_size],
+        "validation": originals["train"][: settings.validation_size],
+        "test": originals["test"][: settings.test_size],
     }
 
 
 def _shuffled(rows: list[Problem], settings: WordProblems, split: str, seen: set[str]) -> list[Problem]:
+    """Return the problems whose question is not in `seen`, shuffled by `data_seed`; add their questions to `seen`."""
     new = []
     for row in rows:
         if (key := question_key(row.question)) not in seen:
             seen.add(key)
             new.append(row)
     rng = np.random.default_rng(named_seed("gsm8k", settings.data_seed, split))
-    return [new[place] for place in rng.permutation(len(new))]
+    return [new[index] for index in rng.permutation(len(new))]
 
 
 def _rows(settings: WordProblems, split: str) -> list[Problem]:
@@ -70,23 +73,23 @@ def _rows(settings: WordProblems, split: str) -> list[Problem]:
         number = final_number(answer) if isinstance(answer, str) else None
         if not isinstance(question, str) or not isinstance(answer, str) or number is None:
             raise StudyError(f"path: row {n} of {file} is no word problem; allowed: question, and answer with '#### n'")
-        worked = answer if settings.annotations else ANNOTATION.sub("", answer)
+        worked = answer if settings.annotations else _ANNOTATION.sub("", answer)
         problems.append(Problem(question.strip(), worked.strip(), number))
     return problems
 
 
 def _file(path: str | None, split: str) -> Path:
     if path is None:
-        return _from_hub(HUB_FILE.format(split))
+        return _from_hub(_HUB_FILE.format(split))
     folder = Path(path).expanduser()
-    patterns = [copy.format(split) for copy in COPIES]
-    found = next((file for one in patterns for file in sorted(folder.glob(one))), None)
-    if found is None:
+    patterns = [pattern.format(split) for pattern in _COPIES]
+    match = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+    if match is None:
         raise StudyError(
             f"path: got {path!r}, which has none of {', '.join(patterns)}; allowed: a folder with GSM8K's train and "
-            f"test files (hf download --repo-type dataset {HUB_ID} --local-dir {path})"
+            f"test files (hf download --repo-type dataset {_HUB_ID} --local-dir {path})"
         )
-    return found
+    return match
 
 
 def _from_hub(name: str) -> Path:
@@ -95,10 +98,10 @@ def _from_hub(name: str) -> Path:
             from huggingface_hub import hf_hub_download
         except ImportError:
             raise StudyError("source: got 'gsm8k', which needs huggingface_hub: pip install 'qsgd-ray[llm]'") from None
-        return Path(hf_hub_download(HUB_ID, name, repo_type="dataset", local_files_only=local_files_only))
+        return Path(hf_hub_download(_HUB_ID, name, repo_type="dataset", local_files_only=local_files_only))
 
     alternative = "path: a folder with its train and test files (parquet or jsonl)"
-    return load_from_hub("source", f"gsm8k: {HUB_ID}/{name}", load, alternative)
+    return load_from_hub("source", f"gsm8k: {_HUB_ID}/{name}", load, alternative)
 
 
 def _table(file: Path) -> list[Any]:

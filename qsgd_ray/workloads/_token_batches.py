@@ -1,7 +1,7 @@
-"""Examples as batches: token ids of any length come in; padded, perhaps packed batches go out, step by step.
+"""Batches of examples: token ids of any length come in; padded, perhaps packed batches go out, step by step.
 
 The order of a training is a pure function of (seed, epoch): any number of workers sees the same steps, and a training
-goes on at any of them. The ranks of w workers take items r::w of a step, as in workloads/text.py.
+continues at any of them. Rank r of w takes items r::w of a step, as workloads/protocol.py says.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from qsgd_ray.workloads.protocol import check_rank
 
 
 class TokenBatch(NamedTuple):
-    """Some sequences, padded on the right to the longest.
+    """Sequences padded on the right to the longest; b sequences of t tokens.
 
-    `input_ids`, `position_ids`, `labels` (-100: no loss): (batch, tokens) int64. `attention_mask`: (batch, tokens), 1
-    for a token and 0 for padding; of packed sequences (batch, 1, tokens, tokens) bool, True where the query (row) sees
-    the key, for attention by torch's scaled_dot_product_attention. `predicting` (n,): the places whose logits predict a
-    token that counts in any of the sequences; no others are needed.
+    Attributes:
+        input_ids: int64, shape (b, t).
+        attention_mask: int64, shape (b, t), 1 for a token and 0 for padding. Of packed sequences: bool, shape
+            (b, 1, t, t), True where the query (row) sees the key, for torch's scaled_dot_product_attention.
+        position_ids: int64, shape (b, t); each example of a packed sequence starts at 0.
+        labels: int64, shape (b, t); -100: the loss does not count.
+        predicting: int64, shape (n,): positions whose logits predict a token that counts in any of the sequences; no
+            other logits are needed.
     """
 
     input_ids: Tensor
@@ -35,12 +39,18 @@ class TokenBatch(NamedTuple):
     predicting: Tensor
 
     def to(self, device: str | torch.device) -> TokenBatch:
+        """Return the batch on a device."""
         return TokenBatch(*(part.to(device) for part in self))
 
 
 class TokenStep(NamedTuple):
-    """One rank's part of an optimizer's step; of the parts of all ranks, the number of tokens that count in the loss
-    and the lengths of all examples."""
+    """One rank's part of a step of the optimizer.
+
+    Attributes:
+        micro_batches: the part, in forward passes.
+        n_tokens: tokens that count in the loss, over the parts of all ranks.
+        lengths: tokens of each example, over the parts of all ranks.
+    """
 
     micro_batches: tuple[TokenBatch, ...]
     n_tokens: int
@@ -48,11 +58,18 @@ class TokenStep(NamedTuple):
 
 
 class TokenBatches:
-    """Steps of `batch_size` sequences each, over all ranks; what fills no whole step waits for another epoch.
+    """Examples in steps of `batch_size` sequences over all ranks; a rest that fills no step is left out of the epoch.
 
-    `micro_batch_size`: a rank takes at most so many sequences in one forward pass; None: all of its part. `pack_to`:
-    sequences are made of the next examples that fit into so many tokens; None: of one example each. StudyError, one
-    line: no example, or fewer sequences than batch_size.
+    Args:
+        examples: examples, in the order in which they are packed.
+        batch_size: sequences of a step, over all ranks.
+        pad_id: token that pads.
+        micro_batch_size: most sequences of a forward pass; None: a rank's whole part.
+        pack_to: tokens of a sequence, which holds as many of the next examples as fit; None: one example a sequence.
+        device: where batches go.
+
+    Raises:
+        StudyError: one line: no example, or fewer sequences than `batch_size`.
     """
 
     def __init__(
@@ -67,7 +84,7 @@ class TokenBatches:
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise StudyError(f"micro_batch_size: got {micro_batch_size}; allowed: a whole number >= 1, or None")
-        self.sequences = [[one] for one in examples] if pack_to is None else pack(examples, pack_to)
+        self.sequences = [[example] for example in examples] if pack_to is None else _pack(examples, pack_to)
         if not 1 <= batch_size <= len(self.sequences):
             raise StudyError(
                 f"batch_size: got {batch_size}; allowed: 1 to {len(self.sequences)}, the sequences there are"
@@ -78,7 +95,11 @@ class TokenBatches:
         self._n_tokens = [_n_tokens(sequence) for sequence in self.sequences]
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[TokenStep]:
-        """This rank's part of each step of the epoch, from step `start` (from 0) on. StudyError: no such part."""
+        """Yield this rank's part of each step of the epoch, from step `start` (from 0) on.
+
+        Raises:
+            StudyError: no such rank or step.
+        """
         check_rank(rank, world_size)
         if world_size > self.batch_size:
             raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({self.batch_size})")
@@ -92,30 +113,30 @@ class TokenBatches:
         for step in range(start, self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             batches = self._batches(chosen, rank, world_size, self.micro_batch_size or self.batch_size)
-            lengths = [len(example.ids) for place in chosen for example in self.sequences[place]]
-            yield TokenStep(tuple(batches), sum(self._n_tokens[place] for place in chosen), tuple(lengths))
+            lengths = [len(example.ids) for index in chosen for example in self.sequences[index]]
+            yield TokenStep(tuple(batches), sum(self._n_tokens[index] for index in chosen), tuple(lengths))
 
     def share(self, rank: int = 0, world_size: int = 1, batch_size: int = 8) -> Iterator[TokenBatch]:
-        """This rank's sequences (r::world_size) once, in their order, to measure a loss on.
+        """Yield this rank's sequences (rank::world_size) once, in their order, to measure a loss on.
 
-        All ranks get equally many batches; where there is nothing left for one, none of its tokens counts.
+        All ranks get equally many batches; a rank with no sequence left gets one in which no token counts.
         """
         check_rank(rank, world_size)
         return self._batches(range(len(self.sequences)), rank, world_size, batch_size)
 
-    def _batches(self, places: Sequence[int], rank: int, world_size: int, size: int) -> Iterator[TokenBatch]:
-        """A rank's part of these places, in batches of at most `size`; as many batches as rank 0 has, who has most."""
-        rest = iter(places[rank::world_size])
-        for _ in range(0, len(places[::world_size]), size):
-            sequences = [self.sequences[place] for place in islice(rest, size)]
-            batch = collate(sequences or [self.sequences[0]], pad_id=self._pad_id, packed=self._packed)
+    def _batches(self, indices: Sequence[int], rank: int, world_size: int, size: int) -> Iterator[TokenBatch]:
+        """Yield a rank's part of these sequences in batches of at most `size`; every rank yields as many."""
+        rest = iter(indices[rank::world_size])
+        for _ in range(0, len(indices[::world_size]), size):
+            sequences = [self.sequences[index] for index in islice(rest, size)]
+            batch = _collate(sequences or [self.sequences[0]], pad_id=self._pad_id, packed=self._packed)
             if not sequences:
                 batch = batch._replace(labels=torch.full_like(batch.labels, IGNORED))
             yield batch.to(self._device)
 
 
-def pack(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
-    """The examples in their order, as many in a sequence as fit. StudyError: one of them alone does not."""
+def _pack(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+    """Put examples into sequences in their order, as many as fit; StudyError: one of them alone does not."""
     sequences: list[list[Example]] = []
     room = 0
     for example in examples:
@@ -129,8 +150,8 @@ def pack(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
     return sequences
 
 
-def collate(sequences: Sequence[Sequence[Example]], *, pad_id: int, packed: bool) -> TokenBatch:
-    """Sequences of one or more examples as a batch. Not `packed`: each is of one example."""
+def _collate(sequences: Sequence[Sequence[Example]], *, pad_id: int, packed: bool) -> TokenBatch:
+    """Make a batch of sequences of one or more examples; not `packed`: of one example each."""
     size = max(sum(len(example.ids) for example in sequence) for sequence in sequences)
     shape = (len(sequences), size)
     ids, labels = torch.full(shape, pad_id), torch.full(shape, IGNORED)

@@ -1,8 +1,8 @@
 """The loss of a language model: batches come in; sums over tokens and their number go out, exact to add up.
 
 A mean over the tokens of a step is not the mean of the means of its parts, as these have different numbers of tokens.
-So every part knows how many tokens count in the whole step, and divides its sum by that: over any number of workers and
-of parts, the gradient is the one of a single process with a single large batch.
+So every part has the number of tokens that count in the whole step, and divides its sum by it: over any number of
+workers and of parts, the gradient is that of a single process with a single large batch.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from qsgd_ray.workloads._chat import IGNORED
 from qsgd_ray.workloads._token_batches import TokenBatch, TokenStep
 
 
-def token_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """The sum of the cross entropies of all tokens that count, in nats: a scalar to differentiate.
+def _token_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Return the sum of the cross entropies of all tokens that count, in nats: a scalar to differentiate.
 
-    `model`: a transformers causal language model, perhaps within adapters or DistributedDataParallel. It is asked for
-    the logits that count only; a large vocabulary makes all others as costly as layers.
+    The model is a transformers causal language model, perhaps with adapters or in DistributedDataParallel. It computes
+    the logits that count alone: with a large vocabulary the others would cost as much as layers.
     """
     return _summed(*_predictions(model, batch))
 
 
 def _predictions(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Logits (tokens, vocabulary) in single precision at least, and what they should predict (tokens)."""
+    """Return logits (tokens, vocabulary), in float32 at least, and the tokens that they should predict (tokens,)."""
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -54,30 +54,30 @@ def backward_step(
     world_size: int = 1,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Tensor:
-    """Add the gradient of the mean loss over all tokens of the step; returns this rank's sum, detached, in float64.
+    """Add the gradient of the mean loss over all tokens of the step; return this rank's sum, detached, in float64.
 
-    With several ranks, `model` averages gradients over them (DistributedDataParallel, FSDP), hence the factor
-    world_size; it does so once, at the last micro batch. `backward` differentiates a loss, e.g. a scaled one.
+    With several ranks the model averages gradients over them (DistributedDataParallel, FSDP), hence the factor
+    `world_size`; it does so once, at the last micro batch. `backward` differentiates a loss, e.g. a scaled one.
     """
     scale = world_size / max(step.n_tokens, 1)
     total = torch.zeros((), dtype=torch.float64, device=step.micro_batches[0].labels.device)
     for n, batch in enumerate(step.micro_batches, start=1):
-        with _quiet(model, last=n == len(step.micro_batches)):
-            loss = token_loss(model, batch)
+        with _without_reduction(model, last=n == len(step.micro_batches)):
+            loss = _token_loss(model, batch)
             backward(loss * scale)
         total += loss.detach()
     return total
 
 
 def evaluate_tokens(model: nn.Module, batches: Iterable[TokenBatch]) -> Evaluation:
-    """Over the tokens that count: their loss, and how many have the largest logit, each after the true ones before it.
+    """Sum the loss of the tokens that count, and count those with the largest logit, given the true tokens before.
 
-    Without dropout and without gradients; the model's mode is put back.
+    It runs without dropout and without gradients, and puts the model's mode back.
     """
     loss_sum, n_correct, n, was_training = 0.0, 0, 0, model.training
     model.eval()
     try:
-        # Not inference_mode: what is made there can never enter autograd again.
+        # Not inference_mode: tensors that are made there can never enter autograd again.
         with torch.no_grad():
             for batch in batches:
                 logits, targets = _predictions(model, batch)
@@ -89,6 +89,6 @@ def evaluate_tokens(model: nn.Module, batches: Iterable[TokenBatch]) -> Evaluati
     return Evaluation(loss_sum, n_correct, n)
 
 
-def _quiet(model: Any, last: bool) -> AbstractContextManager[None]:
-    """Where gradients are averaged over the ranks, not yet. In shards they are at once: whole ones are too large."""
+def _without_reduction(model: Any, last: bool) -> AbstractContextManager[None]:
+    """Put off the average of gradients over the ranks; not in shards, as whole gradients would be too large."""
     return nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()

@@ -1,6 +1,6 @@
 """Word problems by their settings: a `WordProblems` comes in, three splits of problems go out, the same every time.
 
-What is generated is written down once, as Parquet in the cache, in a folder named by the hash of what defines it.
+Generated problems are written once, as Parquet in the cache, into a folder named by the hash of their definition.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from qsgd_ray.workloads._gsm8k import read_gsm8k
 from qsgd_ray.workloads._gsm_symbolic import PACKAGE, VERSION, generate_gsm_symbolic
 from qsgd_ray.workloads._problem import Problem
 
-# Counts the changes in what becomes of the generator's text: with another number, other files.
-RULES = 1
+# Counts the changes in how the generator's text becomes problems: another number, other files.
+_RULES = 1
 
 
 @dataclass(frozen=True)
 class Splits:
-    """No question is in two of them, nor twice in one."""
+    """Three splits of problems; no question is in two of them, nor twice in one."""
 
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
@@ -30,18 +30,22 @@ class Splits:
 
     @property
     def sha256(self) -> str:
-        """Equal if and only if every word of every problem is, in this order."""
+        """Return a digest that is equal if and only if every word of every problem is, in this order."""
         rows = [[split, *asdict(problem).values()] for split in SPLITS for problem in getattr(self, split)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def load_word_problems(settings: WordProblems) -> Splits:
-    """The problems that `settings` describe. StudyError, one line: what is missing and how to get it."""
+    """Load the problems that settings describe, from files, from the cache or from the generator.
+
+    Raises:
+        StudyError: one line: what is missing and how to get it.
+    """
     if settings.source == "gsm8k":
         return _splits(read_gsm8k(settings))
     definition = {
         "package": f"{PACKAGE} {VERSION}",
-        "rules": RULES,
+        "rules": _RULES,
         **settings.model_dump(include={"train_size", "validation_size", "test_size", "data_seed"}),
     }
     words = json.dumps(definition, sort_keys=True)

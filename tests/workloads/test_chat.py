@@ -5,7 +5,7 @@ from support.small_tasks import some_problems
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_tokenizer
-from qsgd_ray.workloads._chat import DATE, IGNORED, encode, encode_prompts, prompt_text
+from qsgd_ray.workloads._chat import _DATE, IGNORED, _prompt_text, encode, encode_prompts
 from qsgd_ray.workloads._problem import Problem
 
 pytest.importorskip("transformers")
@@ -45,7 +45,7 @@ def test_training_starts_from_the_tokens_that_generation_starts_from():
 
 
 def test_a_system_message_stands_first():
-    assert prompt_text("1+1?", TOKENIZER, ChatFormat(system="Sum.")) == "<|im_start|>system\nSum.<|im_end|>\n" + PROMPT
+    assert _prompt_text("1+1?", TOKENIZER, ChatFormat(system="Sum.")) == "<|im_start|>system\nSum.<|im_end|>\n" + PROMPT
 
 
 def test_what_is_too_long_is_dropped_and_counted():
@@ -71,7 +71,7 @@ def test_the_date_in_a_prompt_is_always_the_same():
         "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
         "Today: {{ date_string }}\n" + tokenizer.chat_template
     )
-    assert prompt_text("1+1?", tokenizer, ChatFormat()) == f"Today: {DATE}\n{PROMPT}"
+    assert _prompt_text("1+1?", tokenizer, ChatFormat()) == f"Today: {_DATE}\n{PROMPT}"
 
 
 def test_a_tokenizer_that_knows_no_chat_is_refused():

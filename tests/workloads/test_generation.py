@@ -8,7 +8,7 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.workloads._chat import encode, encode_prompts
-from qsgd_ray.workloads._generation import end_tokens, generate_answers
+from qsgd_ray.workloads._generation import _end_tokens, generate_answers
 from qsgd_ray.workloads._problem import Problem
 from qsgd_ray.workloads._token_batches import TokenBatches
 from qsgd_ray.workloads._token_loss import backward_step
@@ -61,9 +61,9 @@ def test_batches_with_padding_and_cache_write_what_one_at_a_time_writes(batch_si
     model.double().eval()
     problems = some_problems(7)
     answers = generate_answers(model, tokenizer, problems, FORM, max_new_tokens=12, batch_size=batch_size)
-    for place, (answer, problem) in enumerate(zip(answers, problems, strict=True)):
+    for index, (answer, problem) in enumerate(zip(answers, problems, strict=True)):
         written = naive(model, tokenizer, problem, 12)
-        assert answer.place == place
+        assert answer.index == index
         assert answer.text == tokenizer.decode(written, skip_special_tokens=True).strip()
         assert answer.n_tokens == len(written)
         assert answer.ended == (written[-1] == tokenizer.eos_token_id)
@@ -75,7 +75,7 @@ def test_the_answers_of_the_ranks_are_those_of_one_process(trained):
     whole = generate_answers(model, tokenizer, problems, FORM, **options)
     shards = [generate_answers(model, tokenizer, problems, FORM, rank=r, world_size=4, **options) for r in range(4)]
     assert [len(shard) for shard in shards] == [1, 1, 1, 0]
-    assert sorted((answer for shard in shards for answer in shard), key=lambda answer: answer.place) == whole
+    assert sorted((answer for shard in shards for answer in shard), key=lambda answer: answer.index) == whole
 
 
 def test_what_reaches_the_limit_is_cut_off(trained):
@@ -110,7 +110,7 @@ def test_every_end_that_the_model_names_ends_an_answer(trained):
     seven = tokenizer.convert_tokens_to_ids("7")
     model.generation_config.eos_token_id = [own, seven]
     try:
-        assert end_tokens(model, tokenizer) == sorted({own, seven})
+        assert _end_tokens(model, tokenizer) == sorted({own, seven})
         answer = generate_answers(model, tokenizer, problems[:1], FORM, max_new_tokens=20)[0]
     finally:
         model.generation_config.eos_token_id = own

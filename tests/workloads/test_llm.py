@@ -23,7 +23,7 @@ from qsgd_ray.workloads import llm, make_workload
 from qsgd_ray.workloads._chat import encode
 from qsgd_ray.workloads._generation import Answer
 from qsgd_ray.workloads._token_batches import TokenBatches
-from qsgd_ray.workloads._token_loss import evaluate_tokens, token_loss
+from qsgd_ray.workloads._token_loss import _token_loss, evaluate_tokens
 from qsgd_ray.workloads._word_problems import load_word_problems
 
 pytest.importorskip("transformers")
@@ -61,8 +61,8 @@ def test_the_loop_is_a_naive_loop_bit_for_bit(tmp_path):
         optimizer.param_groups[0]["lr"] = 1e-2 * factor
         optimizer.zero_grad()
         for batch in step.micro_batches:
-            (token_loss(model, batch) * (1 / step.n_tokens)).backward()
-        losses.append(sum(token_loss(model, batch).item() for batch in step.micro_batches) / step.n_tokens)
+            (_token_loss(model, batch) * (1 / step.n_tokens)).backward()
+        losses.append(sum(_token_loss(model, batch).item() for batch in step.micro_batches) / step.n_tokens)
         clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
     assert outcome.parameters_sha256 == fingerprint(model)

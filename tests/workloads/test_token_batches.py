@@ -8,7 +8,7 @@ from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_pretrained, load_tokenizer
 from qsgd_ray.workloads._chat import IGNORED, Example, encode
-from qsgd_ray.workloads._token_batches import TokenBatches, collate, pack
+from qsgd_ray.workloads._token_batches import TokenBatches, _collate, _pack
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,7 +94,7 @@ def test_the_shares_of_the_ranks_are_all_examples_once(world_size):
 @given(lengths=st.lists(st.integers(1, 9), max_size=20), size=st.integers(9, 30))
 def test_packing_keeps_order_and_size(lengths, size):
     examples = [Example(torch.arange(n), torch.arange(n)) for n in lengths]
-    packed = pack(examples, size)
+    packed = _pack(examples, size)
     assert [id(one) for sequence in packed for one in sequence] == [id(one) for one in examples]
     totals = [sum(len(one.ids) for one in sequence) for sequence in packed]
     assert all(total <= size for total in totals)
@@ -106,8 +106,8 @@ def test_packing_keeps_order_and_size(lengths, size):
 @pytest.mark.parametrize("packed", [False, True])
 def test_in_a_batch_every_example_has_the_logits_that_it_has_alone(packed, attention):
     model = load_pretrained("tiny", attention=attention).model.double().eval()
-    sequences = pack(EXAMPLES[:12], 300) if packed else [[one] for one in EXAMPLES[:12]]
-    batch = collate(sequences, pad_id=PAD, packed=packed)
+    sequences = _pack(EXAMPLES[:12], 300) if packed else [[one] for one in EXAMPLES[:12]]
+    batch = _collate(sequences, pad_id=PAD, packed=packed)
     assert (len(batch.input_ids) < 12) == packed
     with torch.no_grad():
         together = model(batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids).logits
@@ -126,7 +126,7 @@ def test_what_one_example_holds_changes_nothing_in_its_neighbour():
     n = len(other.ids)
 
     def neighbour(first):
-        batch = collate([[first, EXAMPLES[1]]], pad_id=PAD, packed=True)
+        batch = _collate([[first, EXAMPLES[1]]], pad_id=PAD, packed=True)
         with torch.no_grad():
             return model(batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids).logits[
                 0, n:
@@ -137,14 +137,14 @@ def test_what_one_example_holds_changes_nothing_in_its_neighbour():
 
 def test_packed_no_example_predicts_the_start_of_the_next():
     examples = encode(some_problems(5), TOKENIZER, ChatFormat(loss_on="all")).examples
-    batch = collate(pack(examples, 500), pad_id=PAD, packed=True)
+    batch = _collate(_pack(examples, 500), pad_id=PAD, packed=True)
     starts = (batch.position_ids == 0) & (batch.input_ids != PAD)
     assert int(starts.sum()) == 5
     assert (batch.labels[starts] == IGNORED).all()
 
 
 def test_predicting_places_are_those_before_a_label():
-    batch = collate([[one] for one in EXAMPLES[:5]], pad_id=PAD, packed=False)
+    batch = _collate([[one] for one in EXAMPLES[:5]], pad_id=PAD, packed=False)
     wanted = {at - 1 for row in batch.labels.tolist() for at, label in enumerate(row) if label != IGNORED}
     assert batch.predicting.tolist() == sorted(wanted)
 

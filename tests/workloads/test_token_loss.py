@@ -15,7 +15,7 @@ from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import Evaluation
 from qsgd_ray.workloads._chat import IGNORED, encode
 from qsgd_ray.workloads._token_batches import TokenBatches
-from qsgd_ray.workloads._token_loss import backward_step, evaluate_tokens, token_loss
+from qsgd_ray.workloads._token_loss import _token_loss, backward_step, evaluate_tokens
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,8 +70,8 @@ def test_ranks_and_parts_give_the_mean_and_the_gradient_of_one_process(world_siz
     parts, _ = some_batches(pack_to=pack_to, micro_batch_size=micro)
     step = next(one.steps(4, 1))
     (batch,) = step.micro_batches
-    (token_loss(model, batch) / step.n_tokens).backward()
-    expected, total = gradient(model), token_loss(model, batch).item()
+    (_token_loss(model, batch) / step.n_tokens).backward()
+    expected, total = gradient(model), _token_loss(model, batch).item()
 
     sums, gradients = 0.0, []
     for rank in range(world_size):
@@ -88,7 +88,7 @@ def test_the_mean_of_means_would_be_another_loss():
     parts, _ = some_batches(micro_batch_size=1)
     step = next(parts.steps(0, 0))
     n = [int((batch.labels != IGNORED).sum()) for batch in step.micro_batches]
-    sums = [token_loss(model, batch).item() for batch in step.micro_batches]
+    sums = [_token_loss(model, batch).item() for batch in step.micro_batches]
     assert len(set(n)) > 1
     assert sum(s / m for s, m in zip(sums, n, strict=True)) / len(n) != pytest.approx(sum(sums) / sum(n), rel=1e-6)
 
@@ -126,7 +126,7 @@ def test_a_loss_may_be_scaled_before_it_is_differentiated():
 
 def test_half_precision_sums_in_single():
     model, _ = a_model(torch.bfloat16)
-    assert token_loss(model, next(some_batches()[0].steps(0, 0)).micro_batches[0]).dtype == torch.float32
+    assert _token_loss(model, next(some_batches()[0].steps(0, 0)).micro_batches[0]).dtype == torch.float32
 
 
 def test_measuring_puts_the_mode_back_and_leaves_no_gradient():

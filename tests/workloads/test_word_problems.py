@@ -13,7 +13,7 @@ from qsgd_ray.config.workload import WordProblems
 from qsgd_ray.workloads import _gsm_symbolic as gsm_symbolic
 from qsgd_ray.workloads import _word_problems as word_problems
 from qsgd_ray.workloads._gsm8k import read_gsm8k
-from qsgd_ray.workloads._gsm_symbolic import generate_gsm_symbolic, take_new
+from qsgd_ray.workloads._gsm_symbolic import _take_new, generate_gsm_symbolic
 from qsgd_ray.workloads._problem import Problem, final_number, question_key
 from qsgd_ray.workloads._word_problems import load_word_problems
 
@@ -62,7 +62,7 @@ def test_the_seed_decides_and_held_out_data_do_not_feel_the_size_of_the_training
 
 @needs_generator
 def test_the_data_are_those_of_the_measurements():
-    # Another digest is another data set: measure again, raise RULES, then change this.
+    # Another digest is another data set: measure again, raise _RULES, then change this.
     assert symbolic().sha256 == "522d63f4fc1415ac5efb6c13053cc5baba08efcd4295b6a949406e2ac845a88f"
 
 
@@ -101,9 +101,9 @@ def test_without_a_size_there_would_be_no_end():
 
 def test_more_than_the_templates_give_is_refused():
     drawn = [Problem(question, "#### 1", "1") for question in ("a", "A ", "b", "c")]
-    assert [problem.question for problem in take_new(iter(drawn), 2, {"c"}, "train_size")] == ["a", "b"]
+    assert [problem.question for problem in _take_new(iter(drawn), 2, {"c"}, "train_size")] == ["a", "b"]
     with pytest.raises(StudyError, match="train_size: got 3; allowed: at most 2"):
-        take_new(iter(drawn), 3, {"c"}, "train_size")
+        _take_new(iter(drawn), 3, {"c"}, "train_size")
 
 
 @needs_generator
