@@ -1,10 +1,10 @@
-"""Several Ray nodes on this machine that come and go with what is asked of them; Ctrl-C ends them all.
+"""Run several Ray nodes on this machine that come and go with the work; Ctrl-C ends them all.
 
     python cluster/local/up.py [--port 6379] [--dashboard-port 8265] [--idle-minutes 0.2] ...
 
-In: how large the nodes are. Out: a head without CPUs, in the foreground, and an autoscaler that adds `train` and `sim`
-nodes when work waits and takes them away when they idle. The nodes (local_nodes.py) are Ray's fakes: real raylets whose
-CPUs are on paper. All of it binds to loopback.
+Starts a head without CPUs in the foreground, and an autoscaler that adds `train` and `sim` nodes when work waits and
+removes them when they idle. The nodes (local_nodes.py) are Ray's fakes: real raylets whose CPUs are on paper. All of it
+binds to loopback.
 """
 
 from __future__ import annotations
@@ -40,7 +40,17 @@ PATIENCE_S = 3.0
 def config(
     scratch: Path, port: int, train_cpus: int, sim_cpus: int, train_nodes: int, sim_nodes: int, idle_minutes: float
 ) -> dict[str, Any]:
-    """What the autoscaler reads: the node types of this machine, where the head listens, where files go."""
+    """Return the configuration of the autoscaler.
+
+    Args:
+        scratch: folder of the cluster's files.
+        port: port of the head.
+        train_cpus: CPUs of a `train` node.
+        sim_cpus: CPUs of a `sim` node.
+        train_nodes: most `train` nodes at a time.
+        sim_nodes: most `sim` nodes at a time.
+        idle_minutes: minutes after which an idle node is removed.
+    """
 
     def nodes(name: str, cpus: int, at_most: int) -> dict[str, Any]:
         resources = {"CPU": cpus, name: cpus, "object_store_memory": OBJECT_STORE_BYTES}
@@ -86,7 +96,7 @@ def config(
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The head's environment; its nodes and the jobs it runs inherit it."""
+    """Return the environment of the head; its nodes and the jobs that it runs inherit it."""
     env = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
     return env | {
         # Nobody else can reach loopback, except other users of this machine: RAY_AUTH_MODE=token keeps those out.
@@ -105,7 +115,7 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def command(scratch: Path, port: int, dashboard_port: int) -> list[str]:
-    """`ray start` for the head."""
+    """Return the command `ray start` of the head."""
     # Where grpc is installed Ray also starts a server for remote drivers, and ends with it if its port is taken.
     for_drivers = [f"--ray-client-server-port={_free_port()}"] if importlib.util.find_spec("grpc") else []
     return [
@@ -125,14 +135,14 @@ def _free_port() -> int:
 
 
 class Family:
-    """A process and all that came of it, also what outlived its parent: the session tells, and so do the parents."""
+    """A process and all its descendants, also those that outlive their parent: found by session and by parents."""
 
     def __init__(self, root: subprocess.Popen[bytes]) -> None:
         self._root = root
         self._known: dict[int, psutil.Process] = {}
 
     def alive(self) -> list[psutil.Process]:
-        """Who is there now; called before anyone is ended, so that no link is lost."""
+        """Return the living processes; call it before any is ended, so that no link is lost."""
         for process in psutil.process_iter():
             with contextlib.suppress(OSError, psutil.Error):
                 if os.getsid(process.pid) == self._root.pid:
@@ -174,14 +184,14 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _programs(process: psutil.Process) -> list[str]:
-    """What runs there, by the names of the files that were called; "" stands for anything."""
+    """Return the names of the files that the process was started with; "" matches anything."""
     try:
         return ["", *(Path(word).name for word in process.cmdline()[:3])]
     except psutil.Error:
         return [""]
 
 
-def _told(port: int, dashboard_port: int, auth_mode: str) -> str:
+def _banner(port: int, dashboard_port: int, auth_mode: str) -> str:
     storage = Path.home() / "qsgd-ray-results"
     direct = f"RAY_AUTH_MODE={auth_mode} RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
     return f"""
@@ -225,7 +235,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _answers(head: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the port does; False where the head ends before."""
+    """Wait until the port answers; return False where the head ends before."""
     while head.poll() is None:
         with contextlib.suppress(OSError):
             socket.create_connection((HOST, port), timeout=1).close()
@@ -266,7 +276,7 @@ def main() -> int:
             )
         family = Family(head)
         if _answers(head, asked.port) and _answers(head, asked.dashboard_port):
-            print(_told(asked.port, asked.dashboard_port, env["RAY_AUTH_MODE"]), flush=True)
+            print(_banner(asked.port, asked.dashboard_port, env["RAY_AUTH_MODE"]), flush=True)
         code = head.wait()
         print(f"The head ended by itself ({code}):\n{(scratch / 'head.log').read_text()}", file=sys.stderr)
         return code or 1
