@@ -1,6 +1,7 @@
 """`qsgd-ray run`: a study file in; rows, a report and a verdict, or the limits' fits, out.
 
-Ctrl-C and SIGTERM (`ray job stop`, a batch system's limit) end it alike: rows are kept, exit code 130 or 143.
+Ctrl-C, SIGTERM (`ray job stop`, a batch system's limit) and SIGHUP (a terminal that is closed) end it alike: rows are
+kept, nothing is left running, exit code 130, 143 or 129.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 if TYPE_CHECKING:
     from qsgd_ray.results import Results
 
-TERMINATED = 128 + signal.SIGTERM
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, taken as Ctrl-C is."""
+    """SIGTERM or SIGHUP, taken as Ctrl-C is."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 def run(
@@ -74,22 +79,31 @@ def run(
     if isinstance(place, Folder):
         place = Folder(place.path.resolve())
     try:
-        with _sigterm_as_ctrl_c():
+        with _signals_as_ctrl_c():
             if isinstance(study, Limits):
                 _run_limits(study, study_file, overrides or [], place, address)
             else:
                 _run(study, study_file, overrides or [], place, address, track or [])
-    except Terminated:  # before a trial began, or after the last
-        raise SystemExit(TERMINATED) from None
+    except Terminated as interrupt:  # before a trial began, or after the last
+        raise SystemExit(interrupt.exit_code) from None
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    def terminate(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the way out
-        raise Terminated
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Raise `Terminated` in the block where the process is asked to end, or its terminal hangs up."""
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def terminate(number: int, _frame: Any) -> None:
+        for each in ENDING_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # one is enough: the study ends from here on
+        for stream in terminals:
+            if not os.isatty(stream):  # its terminal is gone, and every write would raise
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        raise Terminated(number)
+
+    # nohup lets SIGHUP be ignored, and that stays so.
+    taken = [each for each in ENDING_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, terminate) for each in taken}
     try:
         yield
     except SystemExit as left:
@@ -97,7 +111,12 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
             raise
         raise Terminated from None  # ray.init has a handler of its own, which this one met
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _exit_code(interrupt: KeyboardInterrupt) -> int:
+    return interrupt.exit_code if isinstance(interrupt, Terminated) else 128 + signal.SIGINT
 
 
 def _run(
@@ -128,7 +147,7 @@ def _run(
     tracking = Tracking(asked, results)
     try:
         # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
-        with _sigterm_as_ctrl_c(), connect(study, address, place) as cluster, _sigterm_as_ctrl_c():
+        with _signals_as_ctrl_c(), connect(study, address, place) as cluster, _signals_as_ctrl_c():
             if not cluster.private and (short := shortage(study)):
                 console.print(short, soft_wrap=True, highlight=False)
             bulletin = Bulletin()
@@ -193,7 +212,7 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     results.open(limits, made_with(study_file, overrides) | {"measured": measured})
     results.storage.put("study.py", study_file.read_bytes())
     try:
-        with _sigterm_as_ctrl_c():
+        with _signals_as_ctrl_c():
             for done in run_limits(limits, results):
                 kept = f", {done.n_before} there already" if done.n_before else ""
                 told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
@@ -201,7 +220,7 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     except KeyboardInterrupt as interrupt:
         told = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
         console.print(told, soft_wrap=True, highlight=False)
-        os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
+        os._exit(_exit_code(interrupt))
     except CircuitError as error:
         complain(error)
         raise SystemExit(1) from None
@@ -216,4 +235,4 @@ def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> 
     told = f"Interrupted. {kept} kept in {results.path}; the same command goes on from there."
     console.print(told, soft_wrap=True, highlight=False)
     # Ray's threads may still wait for processes that are gone.
-    os._exit(TERMINATED if isinstance(interrupt, Terminated) else 130)
+    os._exit(_exit_code(interrupt))

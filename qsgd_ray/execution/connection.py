@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from qsgd_ray.circuits.aer.backend import require_density_matrix
 from qsgd_ray.circuits.errors import CircuitMemoryError
@@ -28,6 +25,7 @@ from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
 from qsgd_ray.execution._scratch import scratch_folder
+from qsgd_ray.execution._session_processes import end_processes, marked, watchdog
 from qsgd_ray.storage import Storage
 from qsgd_ray.workloads import make_workload
 
@@ -35,8 +33,6 @@ from qsgd_ray.workloads import make_workload
 PRIVATE_OBJECT_STORE_BYTES = 256 * 2**20
 REACH_TIMEOUT_S = 5
 STARTS = 3
-# How long Ray's processes may outlive it.
-GRACE_S = 3.0
 LATE = "timed out during startup"
 
 
@@ -74,7 +70,7 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
-    with scratch_folder() as scratch:
+    with scratch_folder() as scratch, watchdog(session := str(scratch)):
         start = partial(
             ray.init,
             address="local",
@@ -84,64 +80,30 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
-            _temp_dir=str(scratch),  # Ray itself never removes what it keeps of a session
+            _temp_dir=session,  # Ray itself never removes what it keeps of a session
         )
-        before = _family()
         try:
-            start_patiently(start)
-            yield Cluster(private=True, scratch=str(scratch))
+            start_patiently(start, session)
+            yield Cluster(private=True, scratch=session)
         finally:
-            started = [process for process in _family() - before if _is_of_ray(process)]
-            ray.shutdown()
-            end(started)
+            try:
+                ray.shutdown()
+            finally:
+                end_processes(session)
 
 
-def _family() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
-
-
-def end(processes: Iterable[psutil.Process]) -> None:
-    """Kill those that are still there after `GRACE_S`.
-
-    `ray.shutdown` kills a raylet that does not end within a second, and its agents then try for a minute to tell a head
-    of it that is gone (ray/_private/process_watcher.py, 2.60).
-    """
-    until = time.monotonic() + GRACE_S
-    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < until:
-        time.sleep(0.05)
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _is_of_ray(process: psutil.Process) -> bool:
-    try:
-        return any(word.startswith("ray::") or "/ray/" in word for word in process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def start_patiently(start: Callable[[], object]) -> None:
+def start_patiently(start: Callable[[], object], session: str) -> None:
     """Start Ray, again where its node was late: it gives itself half a minute and no setting, which a crowded machine
     does not keep (ray/_private/node.py, 2.60). What a late start left behind is ended first."""
-    there = _family()
     for left in reversed(range(STARTS)):
         try:
-            start()
+            with marked(session):
+                start()
             return
         except Exception as error:  # Ray raises no narrower one
             if LATE not in str(error) or not left:
                 raise
-            for process in _family() - there:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            end_processes(session, grace_s=0)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from support.sites import timeless
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import _timings
 from qsgd_ray.commands import run as commands_run
-from qsgd_ray.commands.run import Terminated, _leave, _sigterm_as_ctrl_c
+from qsgd_ray.commands.run import Terminated, _leave, _signals_as_ctrl_c
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import StorageError
 
@@ -102,7 +102,9 @@ class Gone(Exception):
     """The end of a process that goes on."""
 
 
-@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
+@pytest.mark.parametrize(
+    ("interrupt", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143), (Terminated(signal.SIGHUP), 129)]
+)
 def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch, capsys, tmp_path, interrupt, code):
     def leave(code):
         raise Gone(code)
@@ -299,38 +301,80 @@ def test_a_trial_of_a_study_comes_out_again_on_one_worker_and_on_two(whole, tria
 
 @pytest.fixture(scope="module")
 def interrupted(study_file, tmp_path_factory):
-    """A study ended twice, by Ctrl-C as a terminal sends it and by SIGTERM: exit codes, what it said, the rows."""
+    """A study ended by Ctrl-C as a terminal sends it, by SIGTERM and by a hang-up: exit codes, words, rows."""
     storage, ends = tmp_path_factory.mktemp("interrupted"), []
     trials = storage / "small" / "trials"
-    for interrupt in (lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)):
+    for interrupt in (
+        lambda pid: os.killpg(pid, signal.SIGINT),
+        lambda pid: os.kill(pid, signal.SIGTERM),
+        lambda pid: os.killpg(pid, signal.SIGHUP),
+    ):
         with subprocess.Popen(**command("run", study_file, "--storage", storage)) as running:
             least = len(ends[-1][2]) if ends else 0
             wait_until(lambda least=least: len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
             family = psutil.Process(running.pid).children(recursive=True)
             interrupt(running.pid)
             told, _ = running.communicate(timeout=60)
+        assert running.returncode > 0, told
         wait_until(lambda gone=family: not any(map(lives, gone)), 30, "Ray still runs")
         ends.append((running.returncode, told, rows_in(storage)))
     return storage, ends
 
 
-def test_ctrl_c_and_sigterm_end_cleanly_and_keep_what_is_finished(interrupted):
+def test_ctrl_c_sigterm_and_a_hang_up_end_cleanly_and_keep_what_is_finished(interrupted):
     _, ends = interrupted
-    assert [code for code, _, _ in ends] == [130, 143]
+    assert [code for code, _, _ in ends] == [130, 143, 129]
     for _, told, _ in ends:
         assert "finished trials are kept in" in told
         assert "Traceback" not in told
-    before, after = (rows for _, _, rows in ends)
-    assert 0 < len(before) < len(after)
-    assert all(row in after for row in before)
+    first, second, third = (rows for _, _, rows in ends)
+    assert 0 < len(first) < len(second) < len(third)
+    assert all(row in second for row in first)
+    assert all(row in third for row in second)
 
 
 @pytest.mark.parametrize(("code", "told"), [(signal.SIGTERM, Terminated), (1, SystemExit)])
 def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, told):
     """While Ray starts, its handler is there, and exits by the signal's number."""
-    with pytest.raises(BaseException) as end, _sigterm_as_ctrl_c():
+    with pytest.raises(BaseException) as end, _signals_as_ctrl_c():
         sys.exit(code)
     assert end.type is told
+
+
+def test_nohup_lets_a_hang_up_be_ignored_still(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals_as_ctrl_c():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+HUNG_UP = """
+import os, pty, sys, time
+from pathlib import Path
+from qsgd_ray.commands.run import Terminated, _signals_as_ctrl_c
+
+pid, terminal = pty.fork()
+if pid:
+    os.read(terminal, 1)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    sys.exit()
+try:
+    with _signals_as_ctrl_c():
+        print("begins", flush=True)
+        time.sleep(60)
+except Terminated as interrupt:
+    print("Interrupted.", flush=True)
+    Path(sys.argv[1]).write_text(str(interrupt.exit_code))
+"""
+
+
+def test_a_terminal_that_is_gone_keeps_nobody_from_the_way_out(tmp_path):
+    subprocess.run([sys.executable, "-c", HUNG_UP, tmp_path / "code"], timeout=60, check=True)
+    assert (tmp_path / "code").read_text() == "129"
 
 
 def test_an_interrupted_study_goes_on_by_the_same_command_to_the_same_rows(whole, study_file, interrupted):

@@ -1,0 +1,108 @@
+"""Find and end the processes of a private Ray, those included whose parents have died.
+
+    python -P _session_processes.py SESSION
+
+Run like this, the file is the watchdog of a private Ray. It waits until its standard input closes, which the system
+does however the process at the other end ends, by SIGKILL too. Then it ends what that process left behind.
+
+A session is named by its scratch folder. Every process that Ray starts for it inherits the name in the environment, and
+so does what these start in turn, a compiler for instance. Parents tell less: when a raylet is killed, its children are
+handed over to another process and no longer count as descendants of the study.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+# The environment variable that holds the session's name.
+MARK = "QSGD_RAY_SESSION"
+# Ray's processes get this long to end by themselves. Two of its agents do not: when their raylet was killed they try
+# for a minute to reach a head that is gone (ray/_private/process_watcher.py, 2.60).
+GRACE_S = 3.0
+# Killed processes are gone within milliseconds, except where the kernel holds one in a system call.
+_KILL_TIMEOUT_S = 10.0
+_POLL_S = 0.1
+
+
+@contextmanager
+def marked(session: str) -> Iterator[None]:
+    """Let every process that is started within the block belong to the session.
+
+    They do not receive SIGHUP either: when a terminal hangs up, the study ends its Ray in order.
+    """
+    before = os.environ.get(MARK)
+    os.environ[MARK] = session
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # inherited, as the environment is
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if before is None:
+            del os.environ[MARK]
+        else:
+            os.environ[MARK] = before
+
+
+def session_processes(session: str) -> list[psutil.Process]:
+    """Return the living processes of a session, without the calling one."""
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _belongs(process, session)]
+
+
+def _belongs(process: psutil.Process, session: str) -> bool:
+    with suppress(psutil.Error, OSError):  # it has ended, or is another user's
+        if environment := process.environ():
+            return environment.get(MARK) == session
+        # Ray's agents overwrite their environment with their titles. Their logs lie in the session's folder.
+        return any(file.path.startswith(f"{session}{os.sep}") for file in process.open_files())
+    return False
+
+
+def end_processes(session: str, grace_s: float = GRACE_S) -> None:
+    """Wait until the processes of a session have ended, and kill those that have not after `grace_s` seconds."""
+    until = time.monotonic() + grace_s
+    while (left := session_processes(session)) and time.monotonic() < until:
+        time.sleep(_POLL_S)
+    until = time.monotonic() + _KILL_TIMEOUT_S
+    # Until none is found: a process may have started another one just before it was killed.
+    while left and time.monotonic() < until:
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()  # psutil compares the time of creation: a number that was given out again is safe
+        time.sleep(_POLL_S / 2)
+        left = session_processes(session)
+
+
+@contextmanager
+def watchdog(session: str) -> Iterator[None]:
+    """Have another process end the session's processes where this one ends without having done so."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, session],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C and a terminal that hangs up reach the study alone
+        env={name: value for name, value in os.environ.items() if name != MARK},
+    )
+    assert process.stdin is not None
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def _watch(session: str) -> None:
+    sys.stdin.buffer.read()
+    end_processes(session)
+
+
+if __name__ == "__main__":
+    _watch(sys.argv[1])

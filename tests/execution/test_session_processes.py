@@ -1,0 +1,138 @@
+"""The processes of a private Ray are found by their session and ended with the study, however that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from support.processes import STARTS_RAY_S, lives, name_of, wait_until
+
+from qsgd_ray.execution._session_processes import MARK, end_processes, marked, session_processes, watchdog
+
+SLEEP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(600)")
+# As Ray's agents do: title and environment share a place in memory, and their log lies in the session's folder.
+AGENT = """
+import os, sys, time
+log = open(os.path.join(sys.argv[1], "agent.log"), "w")
+print(flush=True)
+time.sleep(600)
+"""
+# The child prints its number and lives on alone.
+ORPHAN = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid)"
+OWNER = """
+import sys, time
+from qsgd_ray.execution._session_processes import marked, watchdog
+import subprocess
+
+with watchdog(sys.argv[1]):
+    with marked(sys.argv[1]):
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    print(started.pid, flush=True)
+    time.sleep(600)
+"""
+PRIVATE_RAY = """
+import subprocess, time
+import ray
+from qsgd_ray.execution.connection import private_ray
+
+with private_ray(1):
+    @ray.remote
+    def start_one():
+        return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
+
+    ray.get(start_one.remote())
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def started(*words: object, **options):
+    """A process that has said its first line, and that line."""
+    with subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, text=True, **options) as running:
+        try:
+            yield running, running.stdout.readline().strip()
+        finally:
+            running.kill()
+
+
+def test_a_session_has_what_was_started_within_and_what_that_started_though_its_parent_has_ended(tmp_path):
+    session = str(tmp_path)
+    with started(*SLEEP) as (before, _):
+        with marked(session):
+            orphan = psutil.Process(int(subprocess.check_output([sys.executable, "-c", ORPHAN, "sleep", "600"])))
+        with started(*SLEEP) as (after, _):
+            assert session_processes(session) == [orphan]
+            end_processes(session, grace_s=0)
+            wait_until(lambda: not lives(orphan), 10, "it lives on")
+            assert (before.poll(), after.poll()) == (None, None)
+    assert MARK not in os.environ
+
+
+def test_who_has_no_environment_left_is_known_by_its_log_and_who_reads_it_is_not(tmp_path):
+    session = str(tmp_path)
+    with (
+        started(sys.executable, "-c", AGENT, session, env={}) as (agent, _),
+        started("tail", "-f", tmp_path / "agent.log", "/etc/hostname") as (reader, _),
+    ):
+        assert [process.pid for process in session_processes(session)] == [agent.pid]
+        end_processes(session, grace_s=0)
+        assert agent.wait(10) == -signal.SIGKILL
+        assert reader.poll() is None
+
+
+def test_what_ends_by_itself_is_waited_for(tmp_path):
+    with marked(str(tmp_path)):
+        ending = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    end_processes(str(tmp_path), grace_s=60)
+    assert ending.wait(10) == 0
+
+
+def test_a_session_within_another_one_is_its_own(tmp_path):
+    with marked("outer"), marked("inner"), started(*SLEEP) as (running, _):
+        assert session_processes("outer") == []
+        assert [process.pid for process in session_processes("inner")] == [running.pid]
+
+
+def test_a_hang_up_reaches_none_of_a_session(tmp_path):
+    with marked(str(tmp_path)), started(*SLEEP) as (running, _):
+        running.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_what_a_process_leaves_behind_its_watchdog_ends(tmp_path, number):
+    with started(sys.executable, "-c", OWNER, tmp_path, start_new_session=True) as (owner, pid):
+        left, dog = psutil.Process(int(pid)), set(psutil.Process(owner.pid).children()) - {psutil.Process(int(pid))}
+        os.killpg(owner.pid, number)
+        owner.wait(10)
+        assert len(dog) == 1
+        wait_until(lambda: not any(map(lives, [left, *dog])), 30, "something lives on")
+
+
+def test_a_watchdog_goes_with_its_owner(tmp_path):
+    before = set(psutil.Process().children())
+    with watchdog(str(tmp_path)):
+        assert len(set(psutil.Process().children()) - before) == 1
+    assert set(psutil.Process().children()) == before
+
+
+@pytest.mark.timeout(STARTS_RAY_S)
+@pytest.mark.parametrize("raylet_first", [False, True], ids=["killed", "interrupted after its raylet has died"])
+def test_of_a_private_ray_nothing_outlives_its_driver(raylet_first):
+    """Ray's agents try for a minute to reach a head that was killed; what a task started knows no head at all."""
+    with started(sys.executable, "-c", PRIVATE_RAY, start_new_session=True) as (driver, said):
+        assert said == "ready"
+        family = {process: name_of(process) for process in psutil.Process(driver.pid).children(recursive=True)}
+        assert {"raylet", "sleep", "ray::DashboardAgent", "ray::RuntimeEnvAgent"} <= set(family.values())
+        if raylet_first:
+            next(process for process, name in family.items() if name == "raylet").kill()
+            os.killpg(driver.pid, signal.SIGINT)
+        else:
+            driver.kill()
+        driver.wait(60)
+        wait_until(lambda: not any(map(lives, family)), 30, "a part of a private Ray stays")
