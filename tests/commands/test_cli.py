@@ -303,7 +303,6 @@ def test_a_trial_of_a_study_comes_out_again_on_one_worker_and_on_two(whole, tria
 def interrupted(study_file, tmp_path_factory):
     """A study ended by Ctrl-C as a terminal sends it, by SIGTERM and by a hang-up: exit codes, words, rows."""
     storage, ends = tmp_path_factory.mktemp("interrupted"), []
-    trials = storage / "small" / "trials"
     for interrupt in (
         lambda pid: os.killpg(pid, signal.SIGINT),
         lambda pid: os.kill(pid, signal.SIGTERM),
@@ -311,7 +310,7 @@ def interrupted(study_file, tmp_path_factory):
     ):
         with subprocess.Popen(**command("run", study_file, "--storage", storage)) as running:
             least = len(ends[-1][2]) if ends else 0
-            wait_until(lambda least=least: len([*trials.glob("[!.]*")]) > least, 120, "no trial ended")
+            wait_until(lambda least=least: Results(storage / "small").count() > least, 240, "no trial ended")
             family = psutil.Process(running.pid).children(recursive=True)
             interrupt(running.pid)
             told, _ = running.communicate(timeout=60)
