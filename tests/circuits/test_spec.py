@@ -53,7 +53,7 @@ def test_entangling_gates_are_those_of_their_kind(entangle, cnots):
 
 
 def test_all_is_qiskit_s_full_entanglement_and_equals_the_chain_backwards():
-    # The chain backwards needs n-1 gates, and one bit between neighbours: chain.py builds on that.
+    # The chain backwards needs n-1 gates, and one bit between neighbours: the chain engine builds on that.
     full = n_local(5, [], "cx", entanglement="full", reps=1, skip_final_rotation_layer=True)
     every_pair, backwards = QuantumCircuit(5), QuantumCircuit(5)
     for control, target in CircuitSpec(5, entangle="all").cnots():
@@ -74,8 +74,8 @@ def test_the_hadamards_open_the_circuit_and_come_nowhere_else(spec):
 def test_qiskit_twin_has_the_gates_of_the_layers_in_order(spec):
     angles = np.random.default_rng(0).normal(size=spec.angles_shape(1)[1:])
     built = [
-        (step.operation.name, tuple(spec_bit._index for spec_bit in step.qubits), list(step.operation.params))
-        for step in spec.to_qiskit(angles).data
+        (gate.operation.name, tuple(qubit._index for qubit in gate.qubits), list(gate.operation.params))
+        for gate in spec.to_qiskit(angles).data
     ]
     expected = [
         (layer.gate, targets, [] if layer.angle is None else [angles[layer.angle[0], targets[0], layer.angle[1]]])
@@ -88,8 +88,8 @@ def test_qiskit_twin_has_the_gates_of_the_layers_in_order(spec):
 def test_qiskit_twin_takes_tensors_arrays_lists_and_a_batch_of_one():
     spec = CircuitSpec(2, 1)
     angles = torch.tensor([[[0.1, 0.2], [0.3, 0.4]]], requires_grad=True)
-    built = [spec.to_qiskit(given) for given in (angles, angles[None], angles.detach().numpy(), angles.tolist())]
-    assert all(circuit == built[0] for circuit in built)
+    circuits = [spec.to_qiskit(same) for same in (angles, angles[None], angles.detach().numpy(), angles.tolist())]
+    assert all(circuit == circuits[0] for circuit in circuits)
 
 
 def test_drawing_names_every_angle():
@@ -101,7 +101,7 @@ def test_drawing_names_every_angle():
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"n_qubits": 0}, "CircuitSpec.n_qubits: got 0; allowed: a whole number >= 1"),
         ({"n_qubits": 2.0}, "CircuitSpec.n_qubits: got 2.0; allowed: a whole number >= 1"),
@@ -113,10 +113,10 @@ def test_drawing_names_every_angle():
         ({"n_qubits": 2, "rotations": "ry"}, "CircuitSpec.rotations: got 'ry'; allowed: one or more of rx, ry, rz"),
     ],
 )
-def test_bad_specs_are_refused_in_one_line(bad, told):
+def test_bad_specs_are_refused_in_one_line(bad, message):
     with pytest.raises(ValueError) as error:
         CircuitSpec(**bad)
-    assert str(error.value) == told
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 2), (5, 2, 3), (5, 2, 4, 2), (5, 1, 3, 2), (5, 2, 3, 3)])

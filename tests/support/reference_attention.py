@@ -9,7 +9,7 @@ from support import reference_circuits
 
 
 def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V, one query at a time; all (batch, n_heads, length, d_head)."""
+    """Return softmax(Q K^T / sqrt(d)) V, one query at a time; all are (batch, n_heads, length, d_head)."""
     query, key, value = query.double(), key.double(), value.double()
     mixed = torch.zeros_like(query)
     n_batch, n_heads, length, d_head = query.shape
@@ -24,7 +24,7 @@ def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def naive_response(spec, angles_dnr: Tensor, readout: str, score: float) -> float:
-    """What the circuit answers with `score` added to the first rotation of every layer, by Kronecker products."""
+    """Return the circuit's readout with `score` added to the first rotation of every layer, by Kronecker products."""
     angles = angles_dnr.detach().double().numpy().copy()
     angles[:, :, 0] += score
     psi = reference_circuits.state(spec.n_qubits, spec.depth, spec.entangle, angles, spec.rotations)[: spec.n_qubits]
@@ -32,7 +32,7 @@ def naive_response(spec, angles_dnr: Tensor, readout: str, score: float) -> floa
 
 
 def naive_quantum_attention(query: Tensor, key: Tensor, value: Tensor, allowed, spec, angles_hdnr, readout) -> Tensor:
-    """(softmax(S / sqrt(d)) + Phi(S)) V over the keys that `allowed(i, j)` names, one circuit a score."""
+    """Return (softmax(S / sqrt(d)) + Phi(S)) V over the keys j with `allowed(i, j)`, one circuit a score."""
     mixed = torch.zeros_like(query)
     n_batch, n_heads, length, d_head = query.shape
     for b in range(n_batch):

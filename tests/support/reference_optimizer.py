@@ -10,12 +10,12 @@ from support.reference_circuits import state, z_values
 
 
 def theta_angles(depth: int, theta: np.ndarray, n_rotations: int = 2) -> np.ndarray:
-    """(depth, n, n_rotations): a_di = -pi*theta_i, b_di = pi*theta_i, and so on."""
+    """Return angles (depth, n, n_rotations): a_di = -pi*theta_i, b_di = pi*theta_i, and so on."""
     return np.array([[[math.pi * t * (-1) ** (index + 1) for index in range(n_rotations)] for t in theta]] * depth)
 
 
 def blocks_of(sizes: list[int], scope: str, n_qubits: int) -> list[list[int]]:
-    """Every block as the global indices of its coordinates."""
+    """Return the blocks of a scope, each as the global indices of its coordinates."""
     starts = np.cumsum([0, *sizes])[:-1].tolist()
     if scope == "tensor":
         return [
@@ -27,9 +27,9 @@ def blocks_of(sizes: list[int], scope: str, n_qubits: int) -> list[list[int]]:
 
 
 class AdamWWithSignal:
-    """AdamW in float64 on one flat vector, lr * lambda * s(theta) * g taken off: method.md, section 2, line by line.
+    """AdamW in float64 on one flat vector, minus lr * lambda * s(theta) * g in every step.
 
-    A `signal` that draws takes (theta of a block, the step, the block's first coordinate).
+    `signal` returns s of a block from its theta; with `draws` it takes the step and the block's first coordinate too.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class AdamWWithSignal:
 
     def step(self, g):
         self.t += 1
-        times = g if self.direction == "gradient" else self.adam_direction(*self.moments_after(g))
+        base = g if self.direction == "gradient" else self.adam_direction(*self.moments_after(g))
         q = np.zeros_like(self.theta)
         for block in self.blocks:
-            known = (self.t - 1, block[0]) if self.draws else ()
-            q[block] = self.signal(self.theta[block], *known) * times[block]
+            key = (self.t - 1, block[0]) if self.draws else ()
+            q[block] = self.signal(self.theta[block], *key) * base[block]
         self.perturbation = self.lambda_ * q
         if self.placement == "moments":
             g = g + self.perturbation
@@ -88,7 +88,7 @@ def gradient_signal(theta: np.ndarray) -> np.ndarray:
 
 
 def splitmix64(x: int) -> int:
-    """SplitMix64 in Python's integers."""
+    """Return one output of SplitMix64, in Python's integers."""
     x = (x + 0x9E3779B97F4A7C15) % 2**64
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
@@ -96,6 +96,7 @@ def splitmix64(x: int) -> int:
 
 
 def keyed_words(seed: int, step: int, start: int, n: int) -> list[int]:
+    """Return n 64-bit words of the block that starts at `start`, at a step."""
     key = splitmix64(splitmix64(splitmix64(seed) + step) + start)
     return [splitmix64((key + i * 0x9E3779B97F4A7C15) % 2**64) for i in range(1, n + 1)]
 

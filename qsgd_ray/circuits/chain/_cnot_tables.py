@@ -29,8 +29,8 @@ _Matrices = NDArray[np.int64]
 # The kinds of maps. "scalar" and "whole": a wire of one layer and of two layers in one map. "first", "middle", "last":
 # the layers of a deeper wire, from a carry into the wire's vector, from layer to layer, and out to the last carry.
 # "... traced": they end in the identity component of the wire. "closing ...": the layers of the first wire of a ring,
-# whose CNOT as a control comes before that as a target. "product" and "end": the rotations and the observable of a wire
-# whose CNOTs are not applied.
+# whose CNOT as a control comes before that as a target. "product" and "end": the vector of a wire behind its first
+# rotations, and the row vectors that it ends in, where no CNOT is applied.
 Kind = Literal[
     "scalar",
     "whole",
@@ -48,7 +48,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, eq=False)
 class Algebra:
-    """_Matrices of CNOTs and of rotations on the real 4-vector of a wire.
+    """Matrices of CNOTs and of rotations on the real 4-vector of a wire.
 
     Attributes:
         control: C_j, shape (carry, 4, 4).

@@ -76,7 +76,7 @@ def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = 
         ValueError: angles of another shape, or no real floats.
 
     Example:
-        >>> spec = CircuitSpec(4096, depth=2)  # 2**4096 amplitudes in no statevector
+        >>> spec = CircuitSpec(4096, depth=2)  # a statevector would have 2**4096 amplitudes
         >>> expectations(spec, torch.zeros(spec.angles_shape(1))).shape
         torch.Size([1, 4096])
     """
@@ -90,15 +90,15 @@ def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = 
 
 
 def cost(spec: CircuitSpec) -> float:
-    """Return the multiplications that all <Z_i> of one circuit take, up to one common factor. Linear in n_qubits.
+    """Return the multiplications that all <Z_i> of one circuit take, up to one common factor.
 
-    With r rotations a layer, n (4 d r + d 4**d); a ring has a factor 4**(d-1) at the second term, "none" has no second
-    term.
+    Linear in n: n d (4 r + c 4**d) for r rotations a layer, with c = 1 for "chain" and "all", 4**(d-1) for "ring" and 0
+    for "none".
     """
     depth = spec.depth
-    turns = 4.0 * depth * len(spec.rotations)
-    sweep = {"none": 0.0, "chain": 1.0, "all": 1.0, "ring": 4.0 ** (depth - 1)}[spec.entangle] * depth * 4.0**depth
-    return spec.n_qubits * (turns + sweep)
+    rotations = 4.0 * depth * len(spec.rotations)
+    carries = {"none": 0.0, "chain": 1.0, "all": 1.0, "ring": 4.0 ** (depth - 1)}[spec.entangle] * depth * 4.0**depth
+    return spec.n_qubits * (rotations + carries)
 
 
 def needed_bytes(spec: CircuitSpec) -> int:
@@ -182,7 +182,7 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: BlockRunner) -> Te
     left = cut[:, None].expand(-1, angles.shape[-1])
     blocks = [slice(start, min(start + sites, n)) for start in range(1, n, sites)]
     # Wire 0 follows wire n-1: right[k] has the wires k+1 ... n-1 without an observable, then wire 0 with Z.
-    carries, plain = run(_closing_wire, rotations, angles[:, :, :1].contiguous(), left)
+    carries, unmeasured = run(_closing_wire, rotations, angles[:, :, :1].contiguous(), left)
     right = []
     for block in reversed(blocks):
         swept = run(_ring_right, rotations, angles[:, :, block].contiguous(), carries)
@@ -192,7 +192,7 @@ def _ring(spec: CircuitSpec, angles: Tensor, sites: int, run: BlockRunner) -> Te
     for block in blocks:
         z_block, left = run(_ring_left, rotations, angles[:, :, block].contiguous(), left, right.pop())
         z.append(z_block)
-    return torch.cat((pairwise_sum(left * plain, 0)[None], *z))
+    return torch.cat((pairwise_sum(left * unmeasured, 0)[None], *z))
 
 
 def _closing_wire(rotations: tuple[Rotation, ...], angles: Tensor, cut: Tensor) -> list[Tensor]:

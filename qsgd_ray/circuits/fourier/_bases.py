@@ -6,7 +6,7 @@ and u = cos x = 1 - 2 s^2: f = c P(u) + s Q(u). The slopes f' have the same form
 - `ChebyshevBasis`: P and Q in Chebyshev polynomials T_k, one multiplication a row. P and Q at all x, and on the way
   back the gradients in the coefficients, are products with a matrix of few rows. Series of very few waves take Horner's
   rule in powers of u, which is faster and then as exact.
-- `HarmonicBasis`: rows cos(w x) and sin(w x), each pair the one before it rotated by x. An error e of c grows to at
+- `_HarmonicBasis`: rows cos(w x) and sin(w x), each pair the one before it rotated by x. An error e of c grows to at
   most k^2 e in T_k(c), but to about w e here, so series of many waves use this basis.
 
 Letters of shapes: h heads, m all x of a head, T coefficients of a head.
@@ -155,7 +155,7 @@ class ChebyshevBasis:
         return sums @ self.back
 
 
-class HarmonicBasis:
+class _HarmonicBasis:
     """f as a sum over the rows cos(w x), then sin(w x) without sin(0 x).
 
     Args:
@@ -194,15 +194,15 @@ class HarmonicBasis:
         return sums
 
 
-def basis_of(n_waves: int, x: Tensor) -> ChebyshevBasis | HarmonicBasis:
+def basis_of(n_waves: int, x: Tensor) -> ChebyshevBasis | _HarmonicBasis:
     """Return the basis for `n_waves` coefficients and the dtype and device of x; each is made once."""
     return _cached_basis(n_waves, x.dtype, x.device)
 
 
 @lru_cache(maxsize=64)
-def _cached_basis(n_waves: int, dtype: torch.dtype, device: torch.device) -> ChebyshevBasis | HarmonicBasis:
+def _cached_basis(n_waves: int, dtype: torch.dtype, device: torch.device) -> ChebyshevBasis | _HarmonicBasis:
     with torch.inference_mode(False):
-        kind = ChebyshevBasis if (n_waves - 1) // 2 <= _POLYNOMIAL_DEGREE[dtype] else HarmonicBasis
+        kind = ChebyshevBasis if (n_waves - 1) // 2 <= _POLYNOMIAL_DEGREE[dtype] else _HarmonicBasis
         return kind(n_waves, dtype, device)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qsgd_ray.config.errors import one_line
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # The kernel of each expression that was called; one that returns None where it cannot be compiled.
 _kernels: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -32,7 +32,7 @@ def run_compiled(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return _kernels[function](*arguments)
     except RuntimeError as error:  # a missing compiler raises at the first call, under several names
-        log.warning("torch.compile failed, evaluated without it: %s", one_line(error, part="first"))
+        _log.warning("torch.compile failed, evaluated without it: %s", one_line(error, part="first"))
         _kernels[function] = lambda *_: None
         return None
 

@@ -117,6 +117,7 @@ class _Halves(NamedTuple):
 
 
 def _halves(spec: CircuitSpec, half_rdnb: Tensor) -> _Halves:
+    """Contract both halves of the state from their outer ends."""
     n, batch = spec.n_qubits, half_rdnb.shape[-1]
     gates = _single_qubit_gates(spec, half_rdnb)
     state_p2nb = _on_plus(gates, 0)
@@ -267,7 +268,7 @@ def _indices(n_lower: int, n_upper: int, chained: bool, device: torch.device) ->
     index: x_k = y_k xor y_{k-1}, where y_{k-1} of the upper half's first qubit is the lower half's last y.
     """
     low, high = np.arange(1 << n_lower), np.arange(1 << n_upper)
-    if chained:
+    if chained:  # x = y ^ (y << 1), within each half
         low = low ^ (low << 1) & (1 << n_lower) - 1
         carried = np.arange(2)
         high = (high ^ (high << 1) & (1 << n_upper) - 1)[:, None] ^ carried

@@ -105,7 +105,7 @@ class _States:
             if layer.gate == "cx":
                 if self.is_product:
                     self.x, self.is_product = self._outer(), False
-                self.x = self.x.index_select(1, permutation(self.n, layer.targets, self.x.device))
+                self.x = self.x.index_select(1, _permutation(self.n, layer.targets, self.x.device))
             else:
                 phases_n2b = self._angles(layer)[:, None] * self.constants.signs
                 self.x = _turn(self.x, phases_n2b if self.is_product else _outer_sum(phases_n2b))
@@ -195,7 +195,7 @@ def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor)
     signs, swap = _constants(half_rdnb.dtype, half_rdnb.device)[1:]
     for layer in reversed(list(spec.layers())[1:]):
         if layer.angle is None:
-            both = both.index_select(2, permutation(n, layer.targets[::-1], both.device))
+            both = both.index_select(2, _permutation(n, layer.targets[::-1], both.device))
             continue
         level, index = layer.angle
         angles_nb = half_rdnb[index, level]
@@ -258,7 +258,7 @@ def _cached_permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], devic
         return _new_permutation(n_qubits, cnots, device)
 
 
-def permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+def _permutation(n_qubits: int, cnots: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     """Return the index that each amplitude comes from under CNOTs (control, target) applied in order: (2**n,) int32."""
     if n_qubits > 16:  # not cached: 4 bytes an amplitude for as long as the process lives
         return _new_permutation(n_qubits, cnots, device)

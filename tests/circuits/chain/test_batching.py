@@ -40,7 +40,7 @@ def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(spec, s
 
 @pytest.mark.parametrize("entangle", ENTANGLE)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_whatever_the_rotations_blocks_of_one_wire_give_the_bits_of_all_wires_at_once(depth, entangle):
+def test_for_any_rotations_blocks_of_one_wire_give_the_bits_of_one_block(depth, entangle):
     # Which terms of a map are known to be zero depends on the rotations, and must not on the block.
     for count in (1, 2, 3):
         for rotations in itertools.product(("rx", "ry", "rz"), repeat=count):

@@ -44,7 +44,7 @@ def test_states_probabilities_and_expectations_are_those_of_qiskit(spec, seed):
 
 @settings(deadline=None, max_examples=80)
 @given(specs(6, 4), seeds, st.booleans())
-def test_both_ways_to_a_state_agree(spec, seed, batch_first):
+def test_gates_and_contraction_give_the_same_state(spec, seed, batch_first):
     spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
     half = (angles_of(spec, 3, seed).permute(3, 1, 2, 0) * 0.5).contiguous()
     by_gates = gates.final_planes(spec, half)
@@ -123,7 +123,7 @@ def test_the_memory_budget_changes_no_bit(spec, seed, dtype, batch, memory_bytes
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("function", [torch.cos, torch.sin])
 def test_trigonometry_gives_the_same_bits_at_every_position(function, dtype):
-    # The one thing the batching law takes from the library.
+    # The batching law relies on this property of the library.
     x = (torch.rand(600, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 60 - 30).to(dtype)
     alone = torch.cat([function(one) for one in x.split(1)])
     for start in range(33):
@@ -195,7 +195,7 @@ def test_the_adjoint_gradient_is_the_recorded_one(spec, seed):
 
 
 @pytest.mark.parametrize("spec", [CircuitSpec(14, 4, "ring"), CircuitSpec(16, 2)], ids=str)
-def test_differentiating_keeps_no_state_in_between(spec):
+def test_gradients_store_no_state_between_the_gates(spec):
     # Recorded gate by gate, the deeper one would keep about 200 states.
     angles = angles_of(spec, 1, 0).requires_grad_()
     with PeakMemory() as memory:
@@ -232,11 +232,10 @@ def test_a_permutation_is_what_the_cnots_do_to_each_basis_state(drawn):
     source = np.arange(2**n)
     for control, target in reversed(cnots):  # a CNOT is its own inverse
         source ^= ((source >> control) & 1) << target
-    assert gates.permutation(n, cnots, torch.device("cpu")).tolist() == source.tolist()
+    assert gates._permutation(n, cnots, torch.device("cpu")).tolist() == source.tolist()
 
 
-def test_a_wide_circuit_is_the_product_it_must_be():
-    # 17 qubits: beyond the kept permutations.
+def test_a_circuit_beyond_the_cached_permutations_is_the_product_of_sines():
     spec = CircuitSpec(17, 1)
     theta = torch.rand(1, 17, dtype=torch.float64) + 0.3
     exact = torch.cumprod(torch.sin(math.pi * theta), 1)
@@ -252,7 +251,7 @@ def test_an_empty_batch_has_an_empty_answer():
     assert first_amplitudes(spec, torch.zeros(0, 2, 3, 2)).shape == (0, 3)
 
 
-def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
+def test_states_that_do_not_fit_are_refused_before_they_are_allocated(monkeypatch):
     monkeypatch.setattr("qsgd_ray.circuits.statevector.simulate.available_bytes", lambda device: 2**28)
     spec = CircuitSpec(24, 1)
     for simulate in (statevector, expectations, probabilities):
