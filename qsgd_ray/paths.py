@@ -41,21 +41,22 @@ def leaves(tree: Any, path: str = "", children: Callable[[Any], Iterable[Leaf] |
     Args:
         tree: nested dicts and lists. A list of plain values is a leaf, and so is everything that is empty.
         path: the path of `tree` itself, which all others begin with.
-        children: function that returns the names and values inside a value, None for a leaf. Default: `json_children`.
+        children: function that returns the names and values inside a value, None for a leaf. None: dicts and
+            lists have children.
 
     Example:
         >>> list(leaves({"arms": [{"name": "sine", "lr": 1}], "seeds": [1, 2]}))
         [('arms.sine.name', 'sine'), ('arms.sine.lr', 1), ('seeds', [1, 2])]
     """
-    inside = (children or json_children)(tree)
+    inside = (children or _json_children)(tree)
     if inside is None:
         yield path, tree
     else:
         for name, value in inside:
-            yield from leaves(value, joined(path, name), children)
+            yield from leaves(value, _joined(path, name), children)
 
 
-def json_children(tree: Any) -> list[Leaf] | None:
+def _json_children(tree: Any) -> list[Leaf] | None:
     """Return the names and values inside a dict, or a list of dicts or lists; None for any other value."""
     if isinstance(tree, dict) and tree:
         return list(tree.items())
@@ -65,7 +66,7 @@ def json_children(tree: Any) -> list[Leaf] | None:
     return None
 
 
-def joined(*words: Any) -> str:
+def _joined(*words: Any) -> str:
     """Return the path of these words or paths; empty ones are left out."""
     return ".".join(str(word) for word in words if word != "")
 
@@ -101,7 +102,7 @@ def _branch_and_key(tree: Any, path: str) -> tuple[Any, str | int]:
     branch, parent = tree, ""
     *parents, last = path.split(".")
     for word in parents:
-        branch, parent = branch[_key(branch, word, parent, path)], joined(parent, word)
+        branch, parent = branch[_key(branch, word, parent, path)], _joined(parent, word)
     return branch, _key(branch, last, parent, path)
 
 
@@ -137,7 +138,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
     old, new = _by_name(old), _by_name(new)
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            place = joined(path, key)
+            place = _joined(path, key)
             if key in old and key in new:
                 yield from differences(old[key], new[key], place)
             else:

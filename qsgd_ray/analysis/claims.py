@@ -26,7 +26,7 @@ from qsgd_ray.analysis.summary import Row, confirm_rows, result, seconds_a_step
 from qsgd_ray.analysis.verdict import MIN_PAIRS, pair, signed
 from qsgd_ray.config import ClaimId
 from qsgd_ray.config.base import SPACES
-from qsgd_ray.config.map import name_of, of_baseline
+from qsgd_ray.config.stages import baseline_setting, setting_name
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 
@@ -187,8 +187,8 @@ def _qubits(tables: StudyTables, arm: str) -> Claim:
     points = []
     for setting in study.map_settings(arm):
         for seed in study.map.seeds:
-            mine = seconds.get((arm, name_of(setting), seed))
-            its = seconds.get((study.baseline, name_of(of_baseline(setting)), seed))
+            mine = seconds.get((arm, setting_name(setting), seed))
+            its = seconds.get((study.baseline, setting_name(baseline_setting(setting)), seed))
             if mine and its:
                 points.append((float(setting[QUBITS]), float(np.log(mine / its))))
     if len({n for n, _ in points}) < 2 or len(points) < MIN_PAIRS:

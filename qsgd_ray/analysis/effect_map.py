@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qsgd_ray.analysis.summary import Row, median, seconds_a_step, step_ratio
 from qsgd_ray.analysis.verdict import ArmVerdict, decide, pair
-from qsgd_ray.config.map import Setting, name_of, of_baseline
+from qsgd_ray.config.stages import Setting, baseline_setting, setting_name
 from qsgd_ray.results import StudyTables
 
 METRIC = "validation_accuracy"
@@ -52,8 +52,10 @@ def effect_map(tables: StudyTables) -> EffectMap | None:
         for row in tables.rows("map", name):
             rows[name, _normal(row["setting"])].append(row)
     here = study.map_settings(study.map.arm)
-    arm = {name_of(setting): rows[study.map.arm, name_of(setting)] for setting in here}
-    baseline = {name_of(setting): rows[study.baseline, name_of(of_baseline(setting))] for setting in here}
+    arm = {setting_name(setting): rows[study.map.arm, setting_name(setting)] for setting in here}
+    baseline = {
+        setting_name(setting): rows[study.baseline, setting_name(baseline_setting(setting))] for setting in here
+    }
     pairs = {name: pair(arm[name], baseline[name], study.map.seeds, METRIC) for name in arm}
     effects = decide(pairs, study.decision, study.baseline)
     return EffectMap(
@@ -74,8 +76,8 @@ def effect_map(tables: StudyTables) -> EffectMap | None:
 
 
 def _normal(setting: str) -> str:
-    """As `name_of` writes it, whoever wrote it."""
-    return name_of(json.loads(setting))
+    """As `setting_name` writes it, whoever wrote it."""
+    return setting_name(json.loads(setting))
 
 
 def _overhead(arm: list[Row], baseline: list[Row]) -> float | None:

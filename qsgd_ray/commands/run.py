@@ -20,7 +20,7 @@ from rich.console import Console
 from qsgd_ray.commands.errors import complain
 from qsgd_ray.commands.report import print_report
 from qsgd_ray.config import STAGES, Limits, Study, StudyError
-from qsgd_ray.config.loading import asked_scale, with_overrides
+from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     """Run a study (or go on with it), write its report and print the verdict."""
     from qsgd_ray.config.loading import load_study
 
-    scale, changes = asked_scale(overrides or [])
+    scale, changes = split_scale(overrides or [])
     study: Study | Limits = with_overrides(load_study(study_file, scale), changes)  # type: ignore[type-var]
     place = storage_at(storage) / study.name
     if isinstance(place, Folder):
@@ -202,14 +202,14 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     from qsgd_ray.limits.page import print_limits
     from qsgd_ray.limits.rows import LimitsResults
     from qsgd_ray.limits.run import run_limits
-    from qsgd_ray.results.provenance import made_with
+    from qsgd_ray.results.provenance import environment_record
     from qsgd_ray.training.hardware import matmul_flops_per_s
 
     console = Console()
     results = LimitsResults(place)
     console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
     measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
-    results.open(limits, made_with(study_file, overrides) | {"measured": measured})
+    results.open(limits, environment_record(study_file, overrides) | {"measured": measured})
     results.storage.put("study.py", study_file.read_bytes())
     try:
         with _signals_as_ctrl_c():

@@ -1,15 +1,15 @@
-"""A study as data: frozen settings, checked at birth, refused in one line, equal to themselves through JSON.
+"""Studies as data: frozen settings, checked when constructed, refused in one line, equal to themselves through JSON.
 
-`from qsgd_ray.config import *` brings the words that a study file is written in, and nothing else.
+`from qsgd_ray.config import *` brings the words that a study file is written in, and nothing else: `__all__`.
 """
 
+from qsgd_ray.config._searchable import Scope as Scope
+from qsgd_ray.config._searchable import Source as Source
 from qsgd_ray.config.arm import Arm, Perturbation
 from qsgd_ray.config.arm import Direction as Direction
 from qsgd_ray.config.arm import Formula as Formula
 from qsgd_ray.config.arm import LambdaShape as LambdaShape
 from qsgd_ray.config.arm import Placement as Placement
-from qsgd_ray.config.arm import Scope as Scope
-from qsgd_ray.config.arm import Source as Source
 from qsgd_ray.config.base import Choice, LogUniform, Uniform
 from qsgd_ray.config.base import Name as Name
 from qsgd_ray.config.circuit import NoiseSettings
@@ -26,7 +26,7 @@ from qsgd_ray.config.stages import ClaimId as ClaimId
 from qsgd_ray.config.stages import Confirm, Decision, Map, Search
 from qsgd_ray.config.stages import Stage as Stage
 from qsgd_ray.config.study import Study
-from qsgd_ray.config.study import from_tree as from_tree
+from qsgd_ray.config.study import settings_from_tree as settings_from_tree
 from qsgd_ray.config.study import study_from_tree as study_from_tree
 from qsgd_ray.config.workload import (
     ChatFormat,

@@ -1,55 +1,52 @@
-"""One way to train: an optimizer's settings, its perturbation, and which of their fields are searched; frozen.
+"""One way to train: an optimizer's settings, its perturbation, and which of their fields are searched.
 
 A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a value. Where the source or the
-scope is searched, a field that has no effect under the one that is chosen is not asked for.
+scope is searched, a field without effect under the one that is chosen has no space at that point.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from qsgd_ray.config.base import (
-    SPACES,
-    Choice,
-    Frozen,
-    Name,
-    Point,
-    Space,
-    options,
-    searchable,
-    searchable_word,
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._searchable import (
+    Depth,
+    LearningRate,
+    NonNegative,
+    QubitCount,
+    SearchedEntangle,
+    SearchedScope,
+    SearchedSource,
+    Source,
 )
-from qsgd_ray.config.circuit import Entangle, NoiseSettings, Rotation, entangle_by_name
-from qsgd_ray.config.errors import StudyError, refusal
+from qsgd_ray.config._settings import Settings
+from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, options
+from qsgd_ray.config.circuit import NoiseSettings, Rotation
+from qsgd_ray.config.errors import StudyError
 from qsgd_ray.paths import leaves, set_value
 
-LearningRate = Annotated[float | Space, searchable("a number > 0", lambda x: x > 0)]
-NonNegative = Annotated[float | Space, searchable("a number >= 0", lambda x: x >= 0)]
-# What one machine can hold is checked where circuits run (execution/connection.py): 30 qubits are a 16 GiB state, but
-# shallow chains of thousands are none (circuits/chain/expectations.py).
-MAX_QUBITS = 4096
-QubitCount = Annotated[
-    int | Space, searchable(f"a whole number from 1 to {MAX_QUBITS}", lambda n: 1 <= n <= MAX_QUBITS, whole=True)
-]
-Depth = Annotated[int | Space, searchable("a whole number from 1 to 64", lambda n: 1 <= n <= 64, whole=True)]
-
-Source = Literal["sine", "circuit", "sampled", "noisy", "zero", "gradient", "random_sign", "shuffled"]
-Scope = Literal["model", "tensor", "all"]
 Formula = Literal["adamw", "paper"]
 Placement = Literal["update", "moments"]
 Direction = Literal["gradient", "preconditioned"]
 LambdaShape = Literal["constant", "linear", "cosine"]
-SearchedSource = Annotated[Source | Choice, searchable_word(get_args(Source))]
-SearchedScope = Annotated[Scope | Choice, searchable_word(get_args(Scope))]
-SearchedEntangle = Annotated[Entangle | Choice, searchable_word(get_args(Entangle)), BeforeValidator(entangle_by_name)]
 
+# The sources that a backend simulates.
 CIRCUITS: tuple[Source, ...] = ("circuit", "sampled", "noisy")
 
 
-def without_effect(source: str, scope: str) -> frozenset[str]:
-    """The fields of a perturbation that change nothing under this source and scope."""
+def fields_without_effect(source: str, scope: str) -> frozenset[str]:
+    """Return the fields of a perturbation that change nothing.
+
+    Args:
+        source: where the signal comes from (`Perturbation.source`).
+        scope: which coordinates are perturbed (`Perturbation.scope`).
+
+    Example:
+        >>> sorted(fields_without_effect("sine", "all"))
+        ['depth', 'entangle', 'n_qubits', 'rotations']
+    """
     if source in CIRCUITS:
         return frozenset()
     idle = {"depth", "entangle", "rotations"}
@@ -59,20 +56,38 @@ def without_effect(source: str, scope: str) -> frozenset[str]:
     return frozenset(idle | ({"n_qubits"} if source in ("sine", "gradient") and scope == "all" else set()))
 
 
-class Perturbation(Frozen):
-    """lambda * Q, added to Adam's step (arXiv 2511.01918, Eq. 1 and 2), and how each opening of the paper is filled.
+class Perturbation(Settings):
+    """Term lambda * Q that is added to Adam's step (arXiv 2511.01918, Eq. 1 and 2): Q = s * direction, coordinatewise.
 
-    `source`: where the signal s in Q = s * direction comes from: `sine`, sin(pi theta), the paper's closed form; the
-    <Z_i> of a `circuit`, exact, or `sampled` by `shots` measurements, or `noisy` under `noise` (exact where `shots` is
-    None); and controls: `zero`; `gradient`, s = 1; `random_sign`, plus or minus the root mean square of the block's
-    sines; `shuffled`, the sine of another coordinate of the block. `depth`, `entangle` (True: chain, False: none) and
-    `rotations` say what circuit (circuits/spec.py).
+    The fields beside `lambda_` and `n_qubits` are the readings of what the paper leaves open. `source`, `lambda_`,
+    `n_qubits`, `depth`, `entangle` and `scope` may hold a space.
 
-    `scope`: which coordinates: the first n_qubits of the flattened `model`, of each parameter `tensor`, or `all` in
-    blocks of n_qubits. `direction`: what s multiplies, the `gradient` (Eq. 2) or the `preconditioned` one, m_hat /
-    (sqrt(v_hat) + eps). `placement`: Q is added to the `update` (Eq. 1), or to the gradient that feeds the `moments`.
-    `formula`: Adam's step as in `adamw`, or Eq. 1 as printed in the `paper` (no bias correction, eps in the root).
-    `schedule`: lambda stays, or falls to 0 over the trial, in a line or as a cosine.
+    Attributes:
+        source: where the signal s comes from. `sine`: sin(pi theta), the paper's closed form. The <Z_i> of a `circuit`,
+            exact, or `sampled` by `shots` measurements, or `noisy` under `noise`. Controls: `zero`; `gradient`, s = 1;
+            `random_sign`, plus or minus the root mean square of the block's sines; `shuffled`, the sine of another
+            coordinate of the block.
+        lambda_: factor of the perturbation, >= 0. The paper has 0.1 and 0.5.
+        n_qubits: qubits of the circuit, and coordinates of a block; 1 to 4096.
+        depth: layers of the circuit (circuits/spec.py), 1 to 64.
+        entangle: the circuit's CNOTs: `chain` (True), `ring`, `all` or `none` (False).
+        rotations: the gates of a layer on every qubit, in their order, each with an angle of its own; at least one of
+            `rx`, `ry`, `rz`.
+        scope: which coordinates are perturbed: the first n_qubits of the flattened `model`, of each parameter `tensor`,
+            or `all` in blocks of n_qubits.
+        formula: Adam's step as in `adamw`, or Eq. 1 as printed in the `paper` (no bias correction, eps in the root).
+        placement: Q is added to the `update` (Eq. 1), or to the gradient that feeds the `moments`.
+        direction: what s multiplies: the `gradient` (Eq. 2), or the `preconditioned` one, m_hat / (sqrt(v_hat) + eps).
+        schedule: lambda over the trial: `constant`, or falling to 0 in a line (`linear`) or as a `cosine`.
+        shots: measurements of a circuit, >= 1, with the sources `sampled` and `noisy`. None: exact.
+        noise: the noise of the source `noisy`. None: no noise.
+
+    Raises:
+        InvalidSettings: `sampled` without shots, `noisy` without noise, or either of them with another source.
+
+    Example:
+        >>> Perturbation(source="sine", lambda_=0.5).uses_circuits
+        False
     """
 
     source: SearchedSource
@@ -90,8 +105,8 @@ class Perturbation(Frozen):
     noise: NoiseSettings | None = None
 
     @property
-    def asks_circuits(self) -> bool:
-        """Does a backend answer it?"""
+    def uses_circuits(self) -> bool:
+        """True where a backend simulates circuits for it, under one of its sources at least."""
         return any(source in CIRCUITS for source in options(self.source))
 
     @model_validator(mode="after")
@@ -106,8 +121,26 @@ class Perturbation(Frozen):
         return self
 
 
-class Arm(Frozen):
-    """One way to train. Without a perturbation it is torch.optim.AdamW itself."""
+class Arm(Settings):
+    """One way to train that a study compares. Without a perturbation it is torch.optim.AdamW itself.
+
+    Attributes:
+        name: lower-case letters, digits, `-` and `_`, 40 at most.
+        learning_rate: > 0, or a space.
+        weight_decay: decoupled weight decay, >= 0.
+        betas: decay rates of the first and the second moment, each in [0, 1).
+        eps: added to the root of the second moment, > 0.
+        perturbation: what is added to Adam's step. None: nothing.
+
+    Example:
+        >>> from qsgd_ray.config import LogUniform
+        >>> rate = LogUniform(low=1e-4, high=1e-2)
+        >>> arm = Arm(name="sine", learning_rate=rate, perturbation=Perturbation(source="sine", lambda_=0.5))
+        >>> list(arm.spaces())
+        ['learning_rate']
+        >>> arm.at({"learning_rate": 1e-3}).learning_rate
+        0.001
+    """
 
     name: Name
     learning_rate: LearningRate = 1e-3
@@ -117,11 +150,15 @@ class Arm(Frozen):
     perturbation: Perturbation | None = None
 
     def spaces(self) -> dict[str, Space]:
-        """The searched fields by dotted path, in the order of their definition."""
+        """Return the searched fields by dotted path, in the order of their definition."""
         return {path: value for path, value in leaves(self, children=_fields) if isinstance(value, SPACES)}
 
-    def asked(self, point: Point) -> dict[str, Space]:
-        """The searched fields that there are at `point`; as long as it leaves open what decides that, this alone."""
+    def spaces_at(self, point: Point) -> dict[str, Space]:
+        """Return the searched fields that have an effect at `point`, by dotted path.
+
+        While the point leaves open a source or a scope that decides which others have one, only the fields that
+        decide are returned.
+        """
         spaces = self.spaces()
         if self.perturbation is None:
             return spaces
@@ -129,24 +166,26 @@ class Arm(Frozen):
         if isinstance(source, Choice):
             return {_SOURCE: source}
         scope = point.get(_SCOPE, self.perturbation.scope)
-        if isinstance(scope, Choice) and "scope" not in without_effect(str(source), ""):
+        if isinstance(scope, Choice) and "scope" not in fields_without_effect(str(source), ""):
             return {path: spaces[path] for path in (_SOURCE, _SCOPE) if path in spaces}
-        idle = without_effect(str(source), str(scope))
+        idle = fields_without_effect(str(source), str(scope))
         return {path: space for path, space in spaces.items() if path.removeprefix(_PERTURBATION) not in idle}
 
     def at(self, point: Point) -> Arm:
-        """This arm with every searched field set to its value in `point`; those not asked for there, to their default.
+        """Return this arm with every searched field set to its value in `point`, or to its default without effect.
 
-        StudyError: the point sets other fields than are asked for.
+        Raises:
+            StudyError: the point does not set exactly the fields of `spaces_at(point)`.
         """
-        asked = self.asked(point)
-        if asked.keys() ^ point.keys():
-            raise StudyError(f"arm {self.name}: a point must set {sorted(asked)}, got {sorted(point)}")
+        active = self.spaces_at(point)
+        if active.keys() ^ point.keys():
+            raise StudyError(f"arm {self.name}: a point must set {sorted(active)}, got {sorted(point)}")
         tree = self.model_dump()
         for path in self.spaces():
+            # A field of the arm itself always has an effect, so what the point lacks is of the perturbation.
             default = Perturbation.model_fields.get(path.removeprefix(_PERTURBATION))
-            set_value(tree, path, point[path] if path in point else default and default.default)
-        if _SOURCE in point:  # what only another source takes
+            set_value(tree, path, point.get(path, default and default.default))
+        if _SOURCE in point:  # fields that only other sources may have
             if point[_SOURCE] not in ("sampled", "noisy"):
                 tree["perturbation"]["shots"] = None
             if point[_SOURCE] != "noisy":

@@ -1,4 +1,4 @@
-"""What a circuit is asked, in words, and its noise in numbers; circuits/aer/noise.py makes models of Aer of it."""
+"""Words for circuits, and their noise in numbers; circuits/aer/noise.py makes models of Aer of it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,46 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config.base import Frozen
-from qsgd_ray.config.errors import refusal
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._settings import Settings
 
 Rotation = Literal["rx", "ry", "rz"]
 # CNOTs between neighbours; those and one from the last qubit to the first; between every pair; none. circuits/spec.py
 # has the order in which they act.
 Entangle = Literal["chain", "ring", "all", "none"]
-# What a backend (circuits/backends/protocol.py) is asked of a circuit: every <Z_i>, or |psi_0|^2 + ... + |psi_{n-1}|^2,
-# the weight of the first n_qubits basis states (the readout of quantum attention).
+# Numbers that a backend (circuits/backends/protocol.py) computes of a circuit: every <Z_i>, or
+# |psi_0|^2 + ... + |psi_{n-1}|^2, the weight of the first n_qubits basis states (the readout of quantum attention).
 Readout = Literal["z", "probability"]
 
 
 def entangle_by_name(entangle: Any) -> Any:
-    """True is the paper's chain, False is none; anything else stays what it is."""
+    """Return `chain`, the paper's, for True and `none` for False; anything else as it is."""
     return ("none", "chain")[entangle] if isinstance(entangle, bool) else entangle
 
 
-class NoiseSettings(Frozen):
+class NoiseSettings(Settings):
     """Noise of every gate and every measurement; all off by default. Hashable, comparable, and JSON.
 
-    After each gate on one (two) qubits, depolarizing with probability `depolarizing_1q` (`depolarizing_2q`):
-    rho -> (1 - p) rho + p I/2**k; then, where `t1_us` and `t2_us` are given, thermal relaxation to |0> of each of its
-    qubits over `gate_1q_ns` (`gate_2q_ns`). `p01`: a 0 is read as 1; `p10`: a 1 is read as 0. A qubit that waits for
-    others does not relax. Source: the channels of qiskit_aer.noise.
+    After each gate on k = 1 or 2 qubits the state is depolarized, rho -> (1 - p) rho + p I / 2^k; then each of its
+    qubits relaxes towards |0> for the gate's time. A qubit that waits for others does not relax. Source: the channels
+    of qiskit_aer.noise.
+
+    Attributes:
+        depolarizing_1q: probability p after a gate on one qubit, 0 to 1.
+        depolarizing_2q: probability p after a gate on two qubits, 0 to 1.
+        p01: probability that a 0 is read as 1, 0 to 1.
+        p10: probability that a 1 is read as 0, 0 to 1.
+        t1_us: relaxation time in microseconds, > 0, together with `t2_us`. None: no relaxation.
+        t2_us: dephasing time in microseconds, > 0, at most 2 * t1_us.
+        gate_1q_ns: time of a gate on one qubit in nanoseconds, >= 0.
+        gate_2q_ns: time of a gate on two qubits in nanoseconds, >= 0.
+
+    Raises:
+        InvalidSettings: one of `t1_us` and `t2_us` alone, or t2_us > 2 * t1_us.
+
+    Example:
+        >>> NoiseSettings(depolarizing_1q=0.001, depolarizing_2q=0.01, p01=0.02, p10=0.02).t1_us is None
+        True
     """
 
     depolarizing_1q: float = Field(0.0, ge=0, le=1)

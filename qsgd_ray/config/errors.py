@@ -7,15 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
-# The kinds of tasks. pydantic puts the kind into the location of a task's fields, from where it is taken out again.
-TASK_KINDS = ("text", "llm")
-# The type of the problems that this package finds itself; all others are pydantic's.
-_REFUSED = "allowed"
+from qsgd_ray.config._problems import REFUSED, TASK_KINDS, error_details
 
 
 class StudyError(ValueError):
@@ -36,6 +32,11 @@ class InvalidSettings(StudyError, ValidationError):
         qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: greater than or equal to 0
     """
 
+    @classmethod
+    def of(cls, error: ValidationError) -> InvalidSettings:
+        """Return the problems of pydantic's error as an error of this class."""
+        return _restored(error.title, error.errors(include_url=False))
+
     def __str__(self) -> str:
         return validation_message(self)
 
@@ -44,30 +45,11 @@ class InvalidSettings(StudyError, ValidationError):
 
     def __reduce__(self) -> tuple[Callable[..., InvalidSettings], tuple[str, Sequence[Any]]]:
         # pydantic restores no error of a type that is not its own (2.14).
-        return _invalid_settings, (self.title, self.errors(include_url=False))
+        return _restored, (self.title, self.errors(include_url=False))
 
 
-def invalid_settings(error: ValidationError) -> InvalidSettings:
-    """Return the problems of `error` as `InvalidSettings`."""
-    return _invalid_settings(error.title, error.errors(include_url=False))
-
-
-def _invalid_settings(title: str, problems: Sequence[Any]) -> InvalidSettings:
-    details = [
-        {"type": _problem_type(problem), "loc": problem["loc"], "input": problem["input"]}
-        | ({"ctx": problem["ctx"]} if "ctx" in problem else {})
-        for problem in problems
-    ]
-    return InvalidSettings.from_exception_data(title, cast(list[InitErrorDetails], details))
-
-
-def _problem_type(problem: dict[str, Any]) -> str | PydanticCustomError:
-    return refusal(problem["ctx"]["allowed"]) if problem["type"] == _REFUSED else problem["type"]
-
-
-def refusal(allowed: str) -> PydanticCustomError:
-    """Return the error that a validator raises; `allowed` says what would be right, in words."""
-    return PydanticCustomError(_REFUSED, "{allowed}", {"allowed": allowed})
+def _restored(title: str, problems: Sequence[Any]) -> InvalidSettings:
+    return InvalidSettings.from_exception_data(title, error_details(problems))
 
 
 def validation_message(error: ValidationError, tree: Any = None) -> str:
@@ -88,13 +70,13 @@ def validation_message(error: ValidationError, tree: Any = None) -> str:
     if error.title not in ("Study", "Limits"):
         path = f"{error.title}.{path}".rstrip(".")
     value = first["input"]
-    if first["type"] == _REFUSED and not first["loc"]:
+    if first["type"] == REFUSED and not first["loc"]:
         return f"{path}: {first['msg']}".removeprefix(": ")
     if first["type"] == "missing":
         reason = "got nothing; allowed: a value, this field is required"
     elif first["type"] == "extra_forbidden":
         reason = f"got {value!r}; allowed: no field of this name"
-    elif first["type"] == _REFUSED and not isinstance(value, int | float | str | bool | None):
+    elif first["type"] == REFUSED and not isinstance(value, int | float | str | bool | None):
         reason = f"allowed: {first['msg']}"  # it was an object, and would be long
     else:
         reason = f"got {value!r}; allowed: {_allowed(first['msg'])}"

@@ -1,7 +1,4 @@
-"""What a study of the limits is: curves to measure, each over growing sizes; frozen, checked at birth, JSON round trip.
-
-The largest size of every curve is held out of its fit and predicted.
-"""
+"""Studies of the limits: curves to measure, each over growing sizes, the largest held out of its fit and predicted."""
 
 from __future__ import annotations
 
@@ -10,10 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config.arm import Scope
-from qsgd_ray.config.base import Frozen, Name
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._searchable import Scope
+from qsgd_ray.config._settings import Settings
+from qsgd_ray.config.base import Name
 from qsgd_ray.config.circuit import Entangle, NoiseSettings
-from qsgd_ray.config.errors import refusal
 from qsgd_ray.config.workload import Seed
 
 FEWEST_SIZES = 4  # three to fit, one to predict
@@ -21,7 +19,7 @@ Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=FEWE
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Curve(Frozen):
+class _Curve(Settings):
     name: Name
 
     @model_validator(mode="after")
@@ -33,11 +31,27 @@ class _Curve(Frozen):
 
 
 class CircuitCurve(_Curve):
-    """Seconds of `batch` circuits on one core, over `sizes` of what `along` names; the other numbers stay.
+    """Seconds of a batch of circuits on one core, over growing sizes.
 
-    `engine`: torch (statevectors), chain, shots (sampled in torch), noise (Aer's density matrix; with `shots` whatever
-    Aer takes for them). Beside the time, of shots: the root mean square error of <Z>; of noise: the part of <Z> that is
-    left under it.
+    Of shots also the root mean square error of <Z> is measured, of noise the part of <Z> that is left under it.
+
+    Attributes:
+        name: the curve's name in the rows.
+        kind: `circuits`.
+        engine: `torch` (statevectors), `chain`, `shots` (sampled in torch), or `noise` (Aer's density matrix; with
+            `shots` the method that Aer takes for them).
+        along: the number that grows; the others stay.
+        sizes: its values, growing, at least 4.
+        n_qubits: qubits, >= 1.
+        depth: layers, >= 1.
+        entangle: the circuit's CNOTs.
+        batch: circuits at a time, >= 1.
+        shots: measurements of a circuit, >= 1. None: exact.
+        noise: with the engine `noise`, and with it only.
+
+    Example:
+        >>> CircuitCurve(name="ring", engine="torch", entangle="ring", sizes=(2, 4, 6, 8)).along
+        'n_qubits'
     """
 
     kind: Literal["circuits"] = "circuits"
@@ -66,7 +80,14 @@ class CircuitCurve(_Curve):
 class OptimizerCurve(_Curve):
     """Seconds of an optimizer's step over numbers of parameters, torch's fused AdamW beside it in turns.
 
-    `source` None: AdamW itself. `n_tensors`: into how many tensors the parameters are divided.
+    Attributes:
+        name: the curve's name in the rows.
+        kind: `optimizer`.
+        source: where the perturbation's signal comes from. None: AdamW itself.
+        scope: which coordinates are perturbed.
+        n_qubits: coordinates of a block, >= 1.
+        n_tensors: tensors into which the parameters are divided, >= 1.
+        sizes: numbers of parameters, growing, at least 4.
     """
 
     kind: Literal["optimizer"] = "optimizer"
@@ -78,16 +99,31 @@ class OptimizerCurve(_Curve):
 
 
 class TrainingCurve(_Curve):
-    """Seconds of a training step of the paper's text task with AdamW, over lengths of its sequences (tokens)."""
+    """Seconds of a training step of the paper's text task with AdamW, over lengths of its sequences.
+
+    Attributes:
+        name: the curve's name in the rows.
+        kind: `training`.
+        sizes: lengths in tokens, >= 8, growing, at least 4.
+    """
 
     kind: Literal["training"] = "training"
     sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=FEWEST_SIZES)]
 
 
 class PoolCurve(_Curve):
-    """Seconds until `batch` circuits are answered by so many actors: every pair of `actors` and `batches`.
+    """Seconds until a pool of actors has simulated a batch of circuits: every pair of `actors` and `batches`.
 
     The largest batch at the most actors is held out.
+
+    Attributes:
+        name: the curve's name in the rows.
+        kind: `pool`.
+        actors: numbers of actors, >= 1.
+        batches: numbers of circuits, >= 1, at least 2.
+        n_qubits: qubits of a circuit, >= 1.
+        depth: layers of a circuit, >= 1.
+        entangle: the circuit's CNOTs.
     """
 
     kind: Literal["pool"] = "pool"
@@ -99,10 +135,19 @@ class PoolCurve(_Curve):
 
 
 class SignalCurve(_Curve):
-    """|<Z_k>| over positions k in a circuit of `n_qubits`, the median of `draws` of theta.
+    """Size of the signal along a circuit: |<Z_k>| over positions k, the median of `draws` of theta.
 
-    `theta`: the standard deviation of normal draws; or "trained": the weights of the paper's text model after `steps`
-    steps of AdamW, in blocks of n_qubits, and then |lambda * Q_k| / |Adam's step_k| of lambda = 1 besides.
+    Attributes:
+        name: the curve's name in the rows.
+        kind: `signal`.
+        theta: standard deviation of normal draws, > 0; or `trained`: the weights of the paper's text model after
+            `steps` steps of AdamW, in blocks of n_qubits, and then |lambda Q_k| / |Adam's step_k| at lambda = 1 too.
+        n_qubits: qubits of the circuit, more than every size.
+        depth: layers of the circuit, >= 1.
+        entangle: the circuit's CNOTs.
+        draws: of theta, >= 1.
+        steps: of training, >= 1.
+        sizes: positions, growing, at least 4.
     """
 
     kind: Literal["signal"] = "signal"
@@ -124,11 +169,22 @@ class SignalCurve(_Curve):
 Curve = Annotated[CircuitCurve | OptimizerCurve | TrainingCurve | PoolCurve | SignalCurve, Field(discriminator="kind")]
 
 
-class Limits(Frozen):
-    """How far the method reaches on this machine, and from fits beyond it.
+class Limits(Settings):
+    """Study of how far the method reaches on this machine, and from fits beyond it.
 
-    `budget_s`: seconds that a curve is measured for, about. `tolerance`: by how much a held-out size may be missed.
-    `overhead`: what circuits may add to a training step (the paper: 0.35).
+    Attributes:
+        name: lower-case letters, digits, `-` and `_`, 40 at most.
+        question: the question in words.
+        curves: the curves to measure, each name once.
+        budget_s: seconds that a curve is measured for, about, > 0.
+        tolerance: share by which a held-out size may be missed, > 0.
+        overhead: share that circuits may add to a training step, > 0 (the paper: 0.35).
+        seed: of all draws, 0 to 2^32 - 1.
+
+    Example:
+        >>> curve = TrainingCurve(name="training", sizes=(8, 16, 32, 64))
+        >>> Limits(name="small", question="How long are steps?", curves=(curve,)).budget_s
+        6.0
     """
 
     name: Name

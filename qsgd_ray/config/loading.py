@@ -1,4 +1,4 @@
-"""A study and `path=value` assignments in, the changed study out; or one line that says what is allowed there."""
+"""Loading of studies: a study file and `path=value` assignments in, the study out, or one line on what is allowed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ from pydantic import ValidationError
 
 from qsgd_ray.config.errors import StudyError, one_line, validation_message
 from qsgd_ray.config.limits import Limits
-from qsgd_ray.config.study import Study, from_tree
+from qsgd_ray.config.study import Study, settings_from_tree
 from qsgd_ray.paths import PathError, item_names, set_value
 
 
 def load_study(path: Path, scale: str | None = None) -> Study | Limits:
-    """The `STUDY` of a study file, or the one of its `SCALES` that is named; `StudyError` in one line."""
+    """Return the study that a study file defines.
+
+    Args:
+        path: a Python file that ends in `STUDY = Study(...)`, or in `STUDY = Limits(...)`. It is run.
+        scale: which of the file's `SCALES` to take, a dict of studies by name. None: its `STUDY`.
+
+    Raises:
+        StudyError: there is no file, it raises, or it defines no study; one line that names the file and its line.
+
+    Example:
+        >>> load_study(Path("studies/quick.py")).name
+        'quick'
+    """
     if not path.is_file():
         raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
     try:
@@ -27,48 +39,60 @@ def load_study(path: Path, scale: str | None = None) -> Study | Limits:
     except (Exception, SystemExit) as error:  # a study file is the user's code: whatever it raises is bad input
         raise StudyError(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {one_line(error)}") from None
     if scale is None:
-        return _a_study(names.get("STUDY"), f"{path}: STUDY")
+        return _checked(names.get("STUDY"), f"{path}: STUDY")
     scales = names.get("SCALES")
     if not isinstance(scales, dict):
         raise StudyError(f"--set scale: got {scale!r}; allowed: no scale, as {path} has no SCALES")
     if scale not in scales:
         raise StudyError(f"--set scale: got {scale!r}; allowed: {', '.join(map(str, scales))}")
-    return _a_study(scales[scale], f"{path}: SCALES[{scale!r}]")
+    return _checked(scales[scale], f"{path}: SCALES[{scale!r}]")
 
 
-def _a_study(found: Any, place: str) -> Study | Limits:
-    if not isinstance(found, Study | Limits):
-        came = "nothing" if found is None else type(found).__name__
+def _checked(value: Any, place: str) -> Study | Limits:
+    """Return the value of a study file's name, `place`, if it is a study."""
+    if not isinstance(value, Study | Limits):
+        kind = "nothing" if value is None else type(value).__name__
         name = place.rpartition(" ")[2]
-        raise StudyError(f"{place}: got {came}; allowed: {name} = Study(...), or = Limits(...)")
-    return found
+        raise StudyError(f"{place}: got {kind}; allowed: {name} = Study(...), or = Limits(...)")
+    return value
 
 
 def _line_in(path: Path, error: BaseException) -> int | str:
-    """The last line of the study file that the error passed through."""
+    """Return the last line of the study file that the error passed through."""
     if isinstance(error, SyntaxError):
         return error.lineno or "?"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return lines[-1] if lines and lines[-1] is not None else "?"
 
 
-SCALE = "scale"
+_SCALE = "scale"
 
 S = TypeVar("S", Study, Limits)
 
 
-def asked_scale(assignments: list[str]) -> tuple[str | None, list[str]]:
-    """The last `scale=NAME` among the assignments (None: there is none), and the others."""
-    scales = [text for path, _, text in (one.partition("=") for one in assignments) if path == SCALE]
-    return (scales[-1] if scales else None), [one for one in assignments if one.partition("=")[0] != SCALE]
+def split_scale(assignments: list[str]) -> tuple[str | None, list[str]]:
+    """Return the NAME of the last `scale=NAME` among the assignments, None without one, and the other assignments."""
+    pairs = [(assignment, assignment.partition("=")) for assignment in assignments]
+    scales = [text for _, (path, _, text) in pairs if path == _SCALE]
+    return (scales[-1] if scales else None), [assignment for assignment, (path, *_) in pairs if path != _SCALE]
 
 
 def with_overrides(study: S, assignments: list[str]) -> S:
-    """`study` with each `path=value` applied; list items go by index, arms also by name.
+    """Return a study with assignments applied, in their order.
 
-    `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]`, `resources.circuit_actors=null`: values are JSON,
-    and what is no JSON is taken as text. A part that is off has no fields to set: it is switched on whole, as in
-    `workload.model.attention={"n_qubits":2}`, what is left out taking its default.
+    Args:
+        study: a study of any kind; it stays as it is.
+        assignments: each `PATH=VALUE`, such as `arms.sine.perturbation.lambda_=0.5`, `confirm.seeds=[1,2,3]` or
+            `resources.circuit_actors=null`. Items of lists go by index, arms also by name. Values are JSON; a value
+            that is no JSON is text. A part that is off has no fields to set: it is switched on whole, as in
+            `workload.model.attention={"n_qubits":2}`, whose other fields take their defaults.
+
+    Raises:
+        StudyError: a path that does not exist, or a value that is not allowed there.
+
+    Example:
+        >>> with_overrides(load_study(Path("studies/quick.py")), ["decision.margin=0.02"]).decision.margin
+        0.02
     """
     tree = study.model_dump(mode="json")
     for assignment in assignments:
@@ -85,7 +109,7 @@ def with_overrides(study: S, assignments: list[str]) -> S:
             raise StudyError(
                 f"--set {path}: got {error.key!r}; allowed in {error.parent or 'the study'}: {_allowed_at(error)}"
             ) from None
-    return from_tree(tree, type(study))
+    return settings_from_tree(tree, type(study))
 
 
 def _allowed_at(error: PathError) -> str:

@@ -1,4 +1,4 @@
-"""What Ray is asked for, and how its processes share a training; frozen, checked at birth."""
+"""Resources that Ray is asked for, and the way in which its processes share a training."""
 
 from __future__ import annotations
 
@@ -7,33 +7,44 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config.base import Frozen
-from qsgd_ray.config.errors import refusal
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._settings import Settings
 
 # Ray's own resources are capitalised, and `node:...`; what marks nodes here is a word of a cluster's own.
 NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-# Whoever must be on some kind of node asks for this much of its resource: what one of it means, a cluster decides.
+# A process that must be on some kind of node asks for this much of its resource; a cluster decides how much there is.
 SHARE_OF_NODE = 0.001
 Sharding = Literal["ddp", "fsdp"]
 
 
-class Resources(Frozen):
-    """What Ray is asked for, and how its processes share a training.
+class Resources(Settings):
+    """Resources that Ray is asked for, and the way in which its processes share a training.
 
-    `sharding`: how the workers of a trial hold the model, `ddp` whole or `fsdp` in shards (training/replica.py).
-    `checkpoint_steps`: after so many steps each, a training is kept so that it goes on from there if its processes die
-    or the study is run again (None: it begins anew); the `checkpoints_kept` newest are there until the trial has its
-    row (training/). `least_workers`: a trial begins with so few, and goes on with them from its last checkpoint,
-    while Ray has no room for all that the study names; every minute it looks whether there is (None: it waits for all).
-    Answers by generation (`n_answers`) put the whole weights on every worker, also under `fsdp`.
+    Answers by generation (`LanguageTask.n_answers`) put the whole weights on every worker, also under `fsdp`.
 
-    `circuit_actors` None: every training worker simulates its own circuits. Else so many actors simulate for all, and
-    up to `max_circuit_actors` while requests wait (None: no more); those beyond `circuit_actors` go after
-    `circuit_idle_s` seconds without use. `circuit_engine`: who simulates (circuits/select/auto.py); `sampled` and
-    `noisy` perturbations need `auto`. `circuit_timeout_s`: a call that takes longer is taken to hang.
+    Attributes:
+        cpus_per_worker: CPUs of a training worker, > 0.
+        gpus_per_worker: GPUs of a training worker, >= 0; less than 1 shares one.
+        worker_nodes: custom resource of the nodes on which workers may be (cluster/README.md: `train`). None: anywhere.
+            A private Ray carries what is named here.
+        least_workers: a trial begins with so few, and goes on with them from its last checkpoint, while Ray has no room
+            for all that the study names; every minute it looks whether there is. Needs `checkpoint_steps`. None: a
+            trial waits for all of its workers.
+        sharding: how the workers of a trial hold the model: `ddp` whole, `fsdp` in shards (training/replica.py).
+        checkpoint_steps: steps between checkpoints, from which a training goes on if its processes die or the study is
+            run again, >= 1. None: it begins anew.
+        checkpoints_kept: the newest that are kept until the trial has its row, >= 1.
+        circuit_actors: actors that simulate circuits for all workers, >= 1. None: every worker simulates its own.
+        max_circuit_actors: the most actors while requests wait, >= `circuit_actors`. None: no more.
+        cpus_per_circuit_actor: CPUs of a circuit actor, > 0.
+        circuit_nodes: custom resource of the nodes on which circuit actors may be (`sim`). None: anywhere.
+        circuit_engine: engine of circuits (circuits/select/auto.py); `sampled` and `noisy` perturbations need `auto`.
+        circuit_idle_s: seconds without use after which an actor beyond `circuit_actors` goes, > 0.
+        circuit_timeout_s: seconds after which a call of an actor is taken to hang, > 0.
 
-    `worker_nodes`, `circuit_nodes`: where workers and circuit actors may be, by a custom resource that the nodes of a
-    cluster carry (cluster/README.md: `train` and `sim`). None: anywhere. A private Ray carries what is named here.
+    Example:
+        >>> Resources(circuit_actors=None).sharding
+        'ddp'
     """
 
     cpus_per_worker: float = Field(default=1, gt=0)
@@ -60,10 +71,10 @@ class Resources(Frozen):
             raise refusal(f"least_workers with checkpoint_steps; got {self.least_workers} without")
         return self
 
-    def on_worker_nodes(self) -> dict[str, float]:
-        """What a training worker asks for besides CPUs and GPUs."""
+    def worker_node_resources(self) -> dict[str, float]:
+        """Return the custom resources that a training worker asks for, besides CPUs and GPUs."""
         return {self.worker_nodes: SHARE_OF_NODE} if self.worker_nodes else {}
 
-    def on_circuit_nodes(self) -> dict[str, float]:
-        """The same of a circuit actor."""
+    def circuit_node_resources(self) -> dict[str, float]:
+        """Return the custom resources that a circuit actor asks for, besides CPUs."""
         return {self.circuit_nodes: SHARE_OF_NODE} if self.circuit_nodes else {}

@@ -1,13 +1,15 @@
-"""What a study does, stage after stage, and by what rule it decides; frozen, checked at birth."""
+"""Stages of a study, one after the other: search, confirmation, map; and the rule of its verdict."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from qsgd_ray.config.base import Frozen, LogUniform, Name, Uniform
-from qsgd_ray.config.errors import refusal
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._settings import Settings
+from qsgd_ray.config.base import LogUniform, Name, Uniform
 from qsgd_ray.config.workload import Seed
 
 Stage = Literal["search", "confirm", "map"]
@@ -33,19 +35,33 @@ Sampler = Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"]
 Objective = Literal["quality", "step_time", "circuits"]
 
 
-class Search(Frozen):
-    """Each arm tuned by Optuna under Ray Tune with the same budget; asynchronous halving per arm.
+class Search(Settings):
+    """Search of each arm's own settings by Optuna under Ray Tune, all arms with the same budget; halving per arm.
 
-    A trial is a point, trained from each of `seeds` side by side (all of its models are in memory) and judged by the
-    interquartile mean of their validation accuracy; a run that failed counts 0.
+    A trial is a point of the arm's space, trained from each of `seeds` side by side (all of its models are in memory)
+    and judged by the interquartile mean of their validation accuracy; a run that failed counts 0. Asynchronous
+    successive halving (ASHA, arXiv 1810.05934) stops trials early.
 
-    `objectives`: `quality`, and what is to be small: `step_time`, seconds a step, and `circuits`, asked a step. With
-    several nothing is halved, since a cheap point would be judged before it has learned; of the points within
-    `tolerance` of the best quality the cheapest is confirmed, by the first objective that costs, then by the next.
+    With one trial at a time per arm the search is a pure function of the study. With more, the points and the halving
+    depend on which trial reports first, and with `step_time` on the machine; the resolved study records which it was.
 
-    With one trial at a time per arm the search is a pure function of the study; with more, what is suggested and what
-    is halted depends on who arrives first, and with `step_time` on the machine. The resolved study records which it
-    was.
+    Attributes:
+        trials_per_arm: points that each arm tries, >= 1.
+        epochs: the most epochs of a trial, >= 1.
+        seeds: one training each, distinct; none of them is a seed of the confirmation or of the map.
+        sampler: Optuna's sampler: `tpe`, `random`, `gp`, `qmc`, `cmaes` or `nsga2`.
+        objectives: `quality` first; then what is to be small: `step_time`, seconds a step, and `circuits`, circuits a
+            step. With several nothing is halved, since a cheap point would be judged before it has learned.
+        tolerance: with several objectives, a share of accuracy in [0, 1): of the points within it of the best quality
+            the cheapest is confirmed, by the first objective that costs, then by the next.
+        grace_epochs: no trial is stopped before so many epochs, 1 to `epochs`.
+        reduction_factor: of so many trials one goes on at each rung of the halving, >= 2.
+        trials_at_once_per_arm: trials of an arm that run at the same time, >= 1.
+        workers: training processes of a trial, >= 1; 1 with several seeds. A divisor of the batch size.
+
+    Example:
+        >>> Search(trials_per_arm=8, epochs=8).deterministic
+        True
     """
 
     trials_per_arm: int = Field(ge=1)
@@ -62,13 +78,13 @@ class Search(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _one_seed(cls, fields: Any) -> Any:
-        """Studies of the time when there was one say `seed`."""
+        """Read the one `seed` of studies that were stored before there were several."""
         if isinstance(fields, dict) and "seed" in fields and "seeds" not in fields:
             return {name: value for name, value in fields.items() if name != "seed"} | {"seeds": [fields["seed"]]}
         return fields
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _consistent(self) -> Self:
         if self.objectives[:1] != ("quality",) or len(set(self.objectives)) != len(self.objectives):
             raise refusal(f"objectives: quality first, each once; got {', '.join(self.objectives) or 'none'}")
         if len(self.objectives) > 1 and self.sampler == "cmaes":
@@ -81,28 +97,37 @@ class Search(Frozen):
 
     @property
     def startup_trials(self) -> int:
-        """How many points of an arm a sampler that learns draws at random before it does.
+        """Points of an arm that a sampler that learns draws at random before it does.
 
         Optuna's own ten would be all of a small budget.
         """
         return min(10, max(2, self.trials_per_arm // 2))
 
     @property
-    def one_at_a_time(self) -> bool:
-        """Can its trials be gone through again in the order in which they came?"""
+    def is_sequential(self) -> bool:
+        """True where an arm's trials can be repeated in the order in which they came."""
         return self.trials_at_once_per_arm == 1
 
     @property
     def deterministic(self) -> bool:
-        return self.one_at_a_time and "step_time" not in self.objectives
+        """True where the same study tries the same points, in every run."""
+        return self.is_sequential and "step_time" not in self.objectives
 
 
-class Confirm(Frozen):
-    """Every arm at its best point, on fresh seeds, paired across arms.
+class Confirm(Settings):
+    """Confirmation: every arm at its best point, trained from fresh seeds that all arms share, judged on test data.
 
-    `workers` of one trial. Trials of one worker run beside each other, `trials_at_once` at most (None: as many as the
-    cluster has room for); they then share its cores, which is to be thought of where seconds are compared. Groups of
-    several workers take their trials in turn, `trials_per_fit` of them before they are started anew (None: all).
+    Attributes:
+        seeds: one trial each, distinct; none of them is a seed of the search. Arms are paired by seed.
+        epochs: of every trial, >= 1.
+        workers: training processes of a trial, >= 1; a divisor of the batch size.
+        trials_at_once: the most trials of one worker that run beside each other, >= 1. None: as many as the cluster has
+            room for. They share its cores, so their seconds are longer than those of a trial alone.
+        trials_per_fit: trials that a group of several workers takes in turn before it is started anew, >= 1. None: all.
+
+    Example:
+        >>> Confirm(seeds=(101, 102, 103), epochs=10).workers
+        2
     """
 
     seeds: Seeds
@@ -114,19 +139,35 @@ class Confirm(Frozen):
 
 Value = bool | int | float | str
 Values = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct_values)]
-WORKLOAD = "workload."
+# A value for every axis of a map, by dotted path.
+Setting = dict[str, Value]
 
 
-class Map(Frozen):
-    """Where an arm pays and where it stops: the arm at many settings, each against the baseline at the same seeds.
+class Map(Settings):
+    """Map of an arm's effect: the arm at many settings, each against the baseline at the same seeds.
 
-    `axes`: fields of the arm (`perturbation.n_qubits`, `learning_rate`) or of the workload (`workload.model.d_model`)
-    by dotted path, each with its values. All combinations are trained; with `n_points`, so many settings that fill the
-    space instead (scrambled Sobol points, Owen 1995, keyed by `seed`), and an axis may be a range. What is no axis is
-    as the arm was confirmed. The baseline meets a setting with those of its axes that it has too: an axis below
-    `perturbation` is not of AdamW.
+    A field that is no axis is as the arm was confirmed. The baseline meets a setting with those of its axes that it has
+    too: an axis below `perturbation` is not of AdamW. A map explores: it reads validation data, and its p values are
+    corrected for the number of settings.
 
-    A map explores: it reads validation data, and its p values are corrected for the number of settings.
+    Attributes:
+        arm: name of an arm beside the baseline.
+        axes: by dotted path, fields of the arm (`perturbation.n_qubits`, `learning_rate`) or of the workload
+            (`workload.model.d_model`), each with its distinct values; a range together with `n_points` alone.
+        seeds: one training of every setting each, distinct; none of them is a seed of the search.
+        epochs: of every trial, >= 1.
+        workers: training processes of a trial, >= 1; a divisor of every batch size.
+        n_points: settings that fill the space of the axes (scrambled Sobol points, Owen 1995), >= 1. None: all
+            combinations of the values.
+        seed: of the scrambling, 0 to 2^32 - 1.
+
+    Raises:
+        InvalidSettings: an axis is a range and `n_points` is None.
+
+    Example:
+        >>> axes = {"perturbation.n_qubits": (2, 4), "perturbation.lambda_": (0.5, 50.0)}
+        >>> Map(arm="circuit", axes=axes, seeds=(501, 502), epochs=12).workers
+        1
     """
 
     arm: Name
@@ -145,12 +186,32 @@ class Map(Frozen):
         return self
 
 
+def baseline_setting(setting: Setting) -> Setting:
+    """Return the axes of a setting that plain AdamW has too."""
+    return {path: value for path, value in setting.items() if not path.startswith("perturbation.")}
+
+
+def setting_name(setting: Setting) -> str:
+    """Return a setting as JSON, as it stands in the rows; equal for equal settings."""
+    return json.dumps(setting)
+
+
 # The claims of the paper (arXiv 2511.01918) that a study can check, by the names of analysis/claims.py.
 ClaimId = Literal["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
 
 
-class Decision(Frozen):
-    """The rule of the verdict, written before the first trial (accuracies are fractions of one)."""
+class Decision(Settings):
+    """Rule of the verdict, written before the first trial.
+
+    Attributes:
+        margin: the smallest difference that matters, as a share of accuracy, in (0, 1).
+        alpha: chance of calling an arm without an effect better or worse, over all arms (Holm), in (0, 0.5).
+        power: chance of finding the smallest detectable difference that the report names, in (0.5, 1).
+
+    Example:
+        >>> Decision(margin=0.01).alpha
+        0.05
+    """
 
     margin: float = Field(gt=0, lt=1)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)

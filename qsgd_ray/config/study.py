@@ -1,7 +1,7 @@
-"""What a study is: arms, spaces, workload, stages and resources; frozen, checked at birth, JSON round trip.
+"""Studies: arms, workload, stages and resources, checked together when constructed, equal to themselves through JSON.
 
 In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one line that says which field is wrong.
-`None` means off. A study file finds all it needs here.
+`None` means off.
 """
 
 from __future__ import annotations
@@ -11,21 +11,69 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from qsgd_ray.config._map_settings import WORKLOAD, map_settings, with_setting
+from qsgd_ray.config._problems import refusal
+from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.arm import Arm
-from qsgd_ray.config.base import Frozen, Name, options
-from qsgd_ray.config.errors import StudyError, refusal, validation_message
-from qsgd_ray.config.map import Setting, name_of, of_baseline, placed, settings
+from qsgd_ray.config.base import Name, options
+from qsgd_ray.config.errors import StudyError, validation_message
 from qsgd_ray.config.resources import Resources
-from qsgd_ray.config.stages import WORKLOAD, ClaimId, Confirm, Decision, Map, Search, Stage
+from qsgd_ray.config.stages import (
+    ClaimId,
+    Confirm,
+    Decision,
+    Map,
+    Search,
+    Setting,
+    Stage,
+    baseline_setting,
+    setting_name,
+)
 from qsgd_ray.config.workload import Seed, Task
 
-S = TypeVar("S", bound=Frozen)
+S = TypeVar("S", bound=Settings)
 
 
-class Study(Frozen):
+class Study(Settings):
     """One question, asked of several arms under one budget.
 
-    `claims`: which arm stands for the method in each of the paper's claims that the study checks (analysis/claims.py).
+    Fields are checked together: the baseline is an arm, seeds of search and confirmation are disjoint, workers divide
+    the batch, every setting of the map can be trained. A study is equal to itself through JSON (`model_dump_json`,
+    `study_from_tree`).
+
+    Attributes:
+        name: lower-case letters, digits, `-` and `_`, 40 at most; the folder of its results.
+        question: the question in words.
+        workload: the training task, a `TextTask` or a `LanguageTask`.
+        arms: the ways to train that are compared, at least one, each name once.
+        baseline: name of the arm that the others are compared with.
+        search: how each arm's settings are searched.
+        confirm: on which seeds, and how long, the best points are confirmed.
+        decision: the rule of the verdict.
+        map: where to follow an arm over settings. None: no map.
+        claims: by claim of the paper (`C1` to `C7`, analysis/claims.py), the arm that stands for the method in it.
+        resources: what Ray is asked for.
+        seed: of the search's samplers, 0 to 2^32 - 1.
+
+    Raises:
+        InvalidSettings: a field is wrong, or does not go with another; a `StudyError` of one line.
+
+    Example:
+        >>> from qsgd_ray.config import *
+        >>> study = Study(
+        ...     name="small",
+        ...     question="Does the sine help?",
+        ...     workload=TextTask(),
+        ...     arms=(Arm(name="adamw"), Arm(name="sine", perturbation=Perturbation(source="sine"))),
+        ...     baseline="adamw",
+        ...     search=Search(trials_per_arm=1, epochs=2),
+        ...     confirm=Confirm(seeds=(101, 102, 103), epochs=10),
+        ...     decision=Decision(margin=0.01),
+        ... )
+        >>> study.planned("confirm", study.arm("sine"))
+        3
+        >>> Study.model_validate_json(study.model_dump_json()) == study
+        True
     """
 
     name: Name
@@ -83,10 +131,10 @@ class Study(Frozen):
             raise refusal(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
         if shared := set(self.search.seeds) & set(design.seeds):
             raise refusal(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
-        for setting in settings(design):
+        for setting in map_settings(design):
             try:
-                _, workload = placed(self.arm(design.arm), self.workload, setting)
-                placed(self.arm(self.baseline), self.workload, of_baseline(setting))
+                _, workload = with_setting(self.arm(design.arm), self.workload, setting)
+                with_setting(self.arm(self.baseline), self.workload, baseline_setting(setting))
             except KeyError as error:
                 raise refusal(
                     f"map.axes: fields of the arm {design.arm} or, below {WORKLOAD[:-1]}, of the workload; "
@@ -100,19 +148,28 @@ class Study(Frozen):
                 raise refusal(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
 
     def arm(self, name: str) -> Arm:
+        """Return the arm of this name; StopIteration where there is none."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def map_settings(self, arm: str) -> tuple[Setting, ...]:
-        """The settings at which the map trains an arm, each once: the baseline lacks the axes of a perturbation."""
+        """Return the settings at which the map trains an arm, each once; none for an arm that is not of the map.
+
+        The baseline has fewer: it lacks the axes of a perturbation.
+        """
         if self.map is None or arm not in (self.map.arm, self.baseline):
             return ()
-        there = settings(self.map)
+        settings = map_settings(self.map)
         if arm == self.map.arm:
-            return there
-        return tuple({name_of(setting): setting for setting in map(of_baseline, there)}.values())
+            return settings
+        return tuple({setting_name(setting): setting for setting in map(baseline_setting, settings)}.values())
 
     def planned(self, stage: Stage, arm: Arm) -> int:
-        """How many rows of an arm a stage plans, one a seed; an arm with nothing to search is not searched."""
+        """Return the number of trials that a stage plans for an arm, one a seed.
+
+        Args:
+            stage: `search`, `confirm` or `map`.
+            arm: an arm of this study. One without a space is not searched.
+        """
         if stage == "confirm":
             return len(self.confirm.seeds)
         if stage == "map":
@@ -120,17 +177,25 @@ class Study(Frozen):
         return self.points(arm) * len(self.search.seeds)
 
     def points(self, arm: Arm) -> int:
-        """How many points of an arm the search tries."""
+        """Return the number of points that the search tries for an arm; 0 for an arm without a space."""
         return self.search.trials_per_arm if arm.spaces() else 0
 
 
 def study_from_tree(tree: Any) -> Study:
-    """A `Study` from plain JSON data, or `StudyError` with one line (arms by name, where they have one)."""
-    return from_tree(tree, Study)
+    """Return the study of plain JSON data; StudyError in one line, with arms by their names, where it is none."""
+    return settings_from_tree(tree, Study)
 
 
-def from_tree(tree: Any, kind: type[S]) -> S:
-    """The same of any kind of study."""
+def settings_from_tree(tree: Any, kind: type[S]) -> S:
+    """Return settings of plain JSON data.
+
+    Args:
+        tree: nested dicts and lists.
+        kind: their class, such as `Study` or `Limits`.
+
+    Raises:
+        StudyError: they cannot be; one line, in which items of lists go by their names.
+    """
     try:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:

@@ -1,6 +1,6 @@
-"""One training run as a value, named by the hash of what decides its bits: asked again, it is recognised.
+"""Trials: one training run as a value, named by the hash of everything that decides its bits.
 
-A study that is changed keeps the trials that it would still run: what is no part of a trial renames none.
+A study that is changed keeps the trials that it would still run: settings that are no part of a trial rename none.
 """
 
 from __future__ import annotations
@@ -11,22 +11,32 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from qsgd_ray.config._map_settings import with_setting
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Point
-from qsgd_ray.config.map import name_of, placed
 from qsgd_ray.config.resources import Sharding
-from qsgd_ray.config.stages import Search, Stage
+from qsgd_ray.config.stages import Search, Stage, setting_name
 from qsgd_ray.config.study import Study
 from qsgd_ray.config.workload import Task
 
 
 class Trial(BaseModel):
-    """`arm` with every field a number, trained on `workload` for `epochs` epochs from `seed`.
+    """One training run of a study: an arm without spaces, trained on a workload from a seed.
 
-    `number` counts within stage and arm. Test data is read only where `reads_test` (protocol: once, in confirmation).
-    `setting`: of a map's trial, what its axes are set to, as JSON; arm and workload have it already.
-    `search`: of a search trial, what decided on its point and on its end (`search_key`). `sharding` and
-    `circuit_engine` are None where they decide nothing: with one worker, and without circuits.
+    Attributes:
+        study: the study's name.
+        stage: `search`, `confirm` or `map`.
+        number: counts within stage and arm, from 0.
+        arm: the arm, every field a value.
+        workload: the task.
+        seed: of weights, data order and dropout.
+        epochs: the most epochs.
+        workers: training processes.
+        reads_test: True in the confirmation alone, the one time that test data is read.
+        setting: of a map's trial, the values of the axes as JSON; arm and workload have them already.
+        search: of a search's trial, the key of what decided on its point and on its end (`search_key`).
+        sharding: None with one worker, where it decides nothing.
+        circuit_engine: None without circuits, where it decides nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,103 +57,138 @@ class Trial(BaseModel):
 
     @property
     def trial_id(self) -> str:
-        """`search-arm-number-hash` or `stage-arm-sSEED-hash`; equal for equal content, in every process and version of
-        Python.
+        """Name of the trial, `search-ARM-NUMBER-HASH` or `STAGE-ARM-sSEED-HASH`.
 
-        The study's name is no part of it, and a number only in a search: elsewhere it is a place in a list of seeds,
-        into which others may be put.
+        Equal for equal content, in every process and version of Python. The study's name is no part of it, and a
+        number only in a search: elsewhere it is an index into a list of seeds, into which others may be put.
         """
         content = self.model_dump(mode="json", exclude={"study"} if self.stage == "search" else {"study", "number"})
-        place = f"{self.number:03d}" if self.stage == "search" else f"s{self.seed}"
-        return f"{self.stage}-{self.arm.name}-{place}-{_digest(content)}"
+        label = f"{self.number:03d}" if self.stage == "search" else f"s{self.seed}"
+        return f"{self.stage}-{self.arm.name}-{label}-{_digest(content)}"
 
 
 def search_trials(study: Study, arm: str, number: int, point: Point, key: str | None = None) -> list[Trial]:
-    """Trial `number` of an arm's search: one run a seed."""
-    return [search_trial(study, arm, number, point, key, place) for place in range(len(study.search.seeds))]
+    """Return the runs of one point of an arm's search, one a seed.
+
+    Args:
+        study: the study.
+        arm: the arm's name.
+        number: of the point in the arm's search, from 0.
+        point: a value for each searched field.
+        key: the arm's `search_key`, where it is known. None: it is computed.
+    """
+    return [search_trial(study, arm, number, point, key, index) for index in range(len(study.search.seeds))]
 
 
-def search_trial(study: Study, arm: str, number: int, point: Point, key: str | None = None, place: int = 0) -> Trial:
-    """Trial `number` of an arm's search, at a point of its space, from the seed that stands at `place`.
+def search_trial(
+    study: Study, arm: str, number: int, point: Point, key: str | None = None, seed_index: int = 0
+) -> Trial:
+    """Return one run of a point of an arm's search.
 
-    `key`: its `search_key`, where it is known."""
+    Args:
+        study: the study.
+        arm: the arm's name.
+        number: of the point in the arm's search, from 0.
+        point: a value for each searched field.
+        key: the arm's `search_key`, where it is known. None: it is computed.
+        seed_index: index into the search's seeds.
+    """
     return Trial(
         study=study.name,
         stage="search",
         number=number,
         arm=study.arm(arm).at(point),
         workload=study.workload,
-        seed=study.search.seeds[place],
+        seed=study.search.seeds[seed_index],
         epochs=study.search.epochs,
         workers=study.search.workers,
         reads_test=False,
-        search=key or search_key(study, arm, told_by_budget(study.search, number)),
-        **arithmetic(study, study.arm(arm), study.search.workers),
+        search=key or search_key(study, arm, known_budget(study.search, number)),
+        **_arithmetic(study, study.arm(arm), study.search.workers),
     )
 
 
 def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
-    """The confirmation of an arm at its best point: one trial a seed."""
-    there = study.arm(arm).at(point)
+    """Return the trials of an arm's confirmation, one a seed.
+
+    Args:
+        study: the study.
+        arm: the arm's name.
+        point: the point of its space at which it is confirmed.
+    """
+    confirmed = study.arm(arm).at(point)
     return [
         Trial(
             study=study.name,
             stage="confirm",
             number=number,
-            arm=there,
+            arm=confirmed,
             workload=study.workload,
             seed=seed,
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
             reads_test=True,
-            **arithmetic(study, there, study.confirm.workers),
+            **_arithmetic(study, confirmed, study.confirm.workers),
         )
         for number, seed in enumerate(study.confirm.seeds)
     ]
 
 
 def map_trials(study: Study, points: dict[str, Point]) -> list[Trial]:
-    """The map's trials, seeds outside and settings inside; none while an arm of it has no point to start from."""
+    """Return the trials of the map, seed by seed and within a seed setting by setting.
+
+    Args:
+        study: the study.
+        points: by arm, the point at which it is confirmed. While the map's arm or the baseline lacks one, there are no
+            trials.
+    """
     design = study.map
     if design is None or not {design.arm, study.baseline} <= points.keys():
         return []
     trials = []
-    for place, seed in enumerate(design.seeds):
+    for seed_index, seed in enumerate(design.seeds):
         for name in (study.baseline, design.arm):
             confirmed = study.arm(name).at(points[name])
             for index, setting in enumerate(study.map_settings(name)):
-                arm, workload = placed(confirmed, study.workload, setting)
+                arm, workload = with_setting(confirmed, study.workload, setting)
                 trials.append(
                     Trial(
                         study=study.name,
                         stage="map",
-                        number=index * len(design.seeds) + place,
+                        number=index * len(design.seeds) + seed_index,
                         arm=arm,
                         workload=workload,
                         seed=seed,
                         epochs=design.epochs,
                         workers=design.workers,
                         reads_test=False,
-                        setting=name_of(setting),
-                        **arithmetic(study, arm, design.workers),
+                        setting=setting_name(setting),
+                        **_arithmetic(study, arm, design.workers),
                     )
                 )
     return trials
 
 
-def arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
-    """What of the study's resources decides the bits of a trial of `arm` on so many workers."""
-    asks = arm.perturbation is not None and arm.perturbation.asks_circuits
+def _arithmetic(study: Study, arm: Arm, workers: int) -> dict[str, Any]:
+    """Return the resources that decide the bits of a trial of `arm` on so many workers."""
+    uses_circuits = arm.perturbation is not None and arm.perturbation.uses_circuits
     return {
         "sharding": study.resources.sharding if workers > 1 else None,
-        "circuit_engine": study.resources.circuit_engine if asks else None,
+        "circuit_engine": study.resources.circuit_engine if uses_circuits else None,
     }
 
 
-def told_by_budget(search: Search, number: int) -> int | None:
-    """What the point of trial `number` knows of the budget. Points that were drawn at random know nothing of it, and
-    where several trials run at once a sampler is told of those that are there, whoever asked for them."""
-    if search.sampler in ("random", "qmc", "cmaes") or not search.one_at_a_time:
+def known_budget(search: Search, number: int) -> int | None:
+    """Return the budget on which a point depends; None for a point that would be the same under another budget.
+
+    Points that are drawn at random know no budget. Where several trials run at once, a sampler learns of those that
+    have ended, under whatever budget they were begun.
+
+    Args:
+        search: how the arm is searched.
+        number: of the point in the arm's search, from 0.
+    """
+    if search.sampler in ("random", "qmc", "cmaes") or not search.is_sequential:
         return None
     if search.sampler in ("tpe", "gp"):
         return None if number < search.startup_trials else search.startup_trials
@@ -151,23 +196,34 @@ def told_by_budget(search: Search, number: int) -> int | None:
 
 
 def search_key(study: Study, arm: str, budget: int | None) -> str:
-    """The name of an arm's search: equal where the same points are tried, and halved by the same rule."""
-    elsewhere = {"trials_per_arm", "trials_at_once_per_arm", "tolerance"}
+    """Return the key of an arm's search, equal where the same points are tried and halved by the same rule.
+
+    Args:
+        study: the study.
+        arm: the arm's name.
+        budget: number of points on which the points depend (`known_budget`); None: on no number.
+    """
+    excluded = {"trials_per_arm", "trials_at_once_per_arm", "tolerance"}
     return _digest(
         {
             "arm": study.arm(arm).model_dump(mode="json"),
             "workload": study.workload.model_dump(mode="json"),
             "seed": study.seed,
-            "search": study.search.model_dump(mode="json", exclude=elsewhere),
-            "one_at_a_time": study.search.one_at_a_time,
+            "search": study.search.model_dump(mode="json", exclude=excluded),
+            "one_at_a_time": study.search.is_sequential,
             "budget": budget,
-            **arithmetic(study, study.arm(arm), study.search.workers),
+            **_arithmetic(study, study.arm(arm), study.search.workers),
         }
     )
 
 
 def choice_key(study: Study, arm: str) -> str:
-    """What the choice of an arm's point rests on: equal where the same of the same trials is sought."""
+    """Return the key of the choice of an arm's point, equal where the same best of the same trials is sought.
+
+    Args:
+        study: the study.
+        arm: the arm's name.
+    """
     return _digest([search_key(study, arm, study.search.trials_per_arm), study.search.tolerance])
 
 

@@ -1,6 +1,6 @@
-"""What a workload is made of: a model, data and what goes with them; frozen, checked at birth, JSON round trip.
+"""Workloads: a model, data and everything that goes with them.
 
-`Task` is any of them, told apart by `kind`; where none is named, it is a text task.
+`Task` is any of them, told apart by `kind`; a task without a kind is a text task.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from qsgd_ray.config.base import Frozen
+from qsgd_ray.config._problems import TASK_KINDS, refusal
+from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
-from qsgd_ray.config.errors import TASK_KINDS, refusal
 
 LossOn = Literal["answer", "all"]
 Split = Literal["train", "validation", "test"]
@@ -20,10 +20,20 @@ Dtype = Literal["float32", "bfloat16"]
 HalfPrecision = Literal["bfloat16", "float16"]
 
 
-class Lora(Frozen):
-    """Low-rank adapters (arXiv 2106.09685) of rank `r`, scaled by alpha / r, beside the named linear layers.
+class Lora(Settings):
+    """Low-rank adapters (arXiv 2106.09685) beside the named linear layers; all other weights are frozen.
 
-    All other weights are frozen, but for the angles of quantum attention.
+    The angles of quantum attention are trained too.
+
+    Attributes:
+        r: rank of the adapters, >= 1.
+        alpha: the adapters' output is scaled by alpha / r, > 0.
+        dropout: of the adapters' input, in [0, 1).
+        target_modules: names of the linear layers that get an adapter, at least one.
+
+    Example:
+        >>> Lora(r=4).target_modules
+        ('q_proj', 'v_proj')
     """
 
     r: int = Field(default=8, ge=1)
@@ -32,15 +42,27 @@ class Lora(Frozen):
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
 
 
-class WordProblems(Frozen):
+class WordProblems(Settings):
     """Grade-school word problems with worked answers, in three splits that share no question.
 
-    `gsm-symbolic`: drawn from templates by `data_seed` (workloads/_gsm_symbolic.py). `gsm8k`: GSM8K, from the hub or
-    from `path`, a folder with a copy of it (workloads/_gsm8k.py); its test split is theirs, validation is taken out of
-    its training split by `data_seed`, and `train_size` None is all that is left. `annotations` False takes GSM8K's
-    <<48/2=24>> out.
-
     The default sizes are close to those of GSM8K.
+
+    Attributes:
+        source: `gsm-symbolic`, drawn from templates (workloads/_gsm_symbolic.py), or `gsm8k` (workloads/_gsm8k.py),
+            whose test split is its own and whose validation split is taken out of its training split.
+        path: folder with a copy of GSM8K. None: from the hub.
+        train_size: problems to train on, >= 1. None, with `gsm8k`: all that are left.
+        validation_size: problems to validate on, >= 1.
+        test_size: problems to test on, >= 1.
+        data_seed: of the problems that are drawn, or of the split, 0 to 2^32 - 1.
+        annotations: False takes GSM8K's <<48/2=24>> out of the answers.
+
+    Raises:
+        InvalidSettings: `gsm-symbolic` with a path, or without a train_size.
+
+    Example:
+        >>> WordProblems(train_size=64, validation_size=8, test_size=8).source
+        'gsm-symbolic'
     """
 
     source: Literal["gsm-symbolic", "gsm8k"] = "gsm-symbolic"
@@ -61,12 +83,19 @@ class WordProblems(Frozen):
         return self
 
 
-class ChatFormat(Frozen):
-    """How a word problem becomes tokens, by the chat template of the model's tokenizer.
+class ChatFormat(Settings):
+    """Format in which a word problem becomes tokens, by the chat template of the model's tokenizer.
 
-    `system`: the system message; None leaves it to the template. `loss_on`: the tokens of the answer and the end of the
-    turn, or all. `context`: the most tokens of a sequence; an example that is longer is dropped or truncated. `pack`:
-    several examples share a sequence of up to `context` tokens, and none sees another.
+    Attributes:
+        system: the system message. None: the template decides.
+        loss_on: tokens on which the loss counts: `answer`, the answer and the end of the turn, or `all`.
+        context: the most tokens of a sequence, >= 8.
+        too_long: an example that has more is left out (`drop`) or cut (`truncate`).
+        pack: several examples share a sequence of up to `context` tokens, and none sees another.
+
+    Example:
+        >>> ChatFormat(context=192).loss_on
+        'answer'
     """
 
     system: str | None = None
@@ -80,16 +109,25 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Decay = Literal["constant", "linear"]
 
 
-class QuantumAttention(Frozen):
-    """(softmax(S / sqrt(d)) + Phi(S)) V in every layer, S = Q K^T (arXiv 2511.01918, Eq. 3 to 5).
-
-    `n_qubits`, `depth`, `entangle` (True: chain, False: none) and `rotations` say what circuit (circuits/spec.py);
-    `readout` what of its state Phi is (models/attention.py). `per_head`: a circuit for each head of each layer instead
-    of one a layer. `phi` False: no circuit and no angles, the model without quantum attention bit for bit. `compiled`:
-    Phi by torch.compile, which takes seconds at first.
+class QuantumAttention(Settings):
+    """Quantum attention in every layer: (softmax(S / sqrt(d)) + Phi(S)) V, S = Q K^T (arXiv 2511.01918, Eq. 3 to 5).
 
     The circuits' angles, one tensor a layer, are parameters of the model like any other: every arm trains them, and a
     `Perturbation` reaches them where its scope does (`tensor`: the first n_qubits of each such tensor).
+
+    Attributes:
+        n_qubits: qubits of a circuit, 1 to 12.
+        depth: layers of a circuit (circuits/spec.py), 1 to 64.
+        entangle: the circuit's CNOTs: `chain` (True), `ring`, `all` or `none` (False).
+        rotations: the gates of a layer on every qubit, in their order; at least one of `rx`, `ry`, `rz`.
+        readout: number that Phi takes from the circuit's state (models/attention.py): `amplitude` or `probability`.
+        per_head: True: a circuit for each head of each layer, instead of one a layer.
+        phi: False: no circuit and no angles; the model without quantum attention, bit for bit.
+        compiled: True: Phi by torch.compile, which takes seconds at first.
+
+    Example:
+        >>> Transformer(attention=QuantumAttention(n_qubits=2)).attention.depth
+        2
     """
 
     n_qubits: int = Field(default=4, ge=1, le=12)
@@ -102,8 +140,24 @@ class QuantumAttention(Frozen):
     compiled: bool = False
 
 
-class Transformer(Frozen):
-    """The paper's classifier (paper, settings table). `attention` None: softmax attention alone."""
+class Transformer(Settings):
+    """Transformer classifier of the paper (arXiv 2511.01918, settings table; models/transformer.py).
+
+    Attributes:
+        d_model: width of the embeddings, >= 1; divisible by `n_heads`.
+        n_heads: attention heads of a layer, >= 1.
+        d_feedforward: width of the feed-forward layers, >= 1.
+        n_layers: layers, >= 1.
+        dropout: in [0, 1).
+        attention: quantum attention in every layer. None: softmax attention alone.
+
+    Raises:
+        InvalidSettings: `n_heads` does not divide `d_model`.
+
+    Example:
+        >>> Transformer().d_model
+        64
+    """
 
     d_model: int = Field(default=64, ge=1)
     n_heads: int = Field(default=4, ge=1)
@@ -119,11 +173,32 @@ class Transformer(Frozen):
         return self
 
 
-class TextTask(Frozen):
+class TextTask(Settings):
     """Synthetic sequence classification (workloads/text.py defines the generator of each family).
 
-    `difficulty` from 0 to 1: the share of sequences whose evidence is redrawn without regard to their label.
-    The defaults are calibrated on Adam alone (docs/findings.md, 2026-11-22).
+    The defaults are calibrated on Adam alone (docs/findings_history.md, 2026-11-22).
+
+    Attributes:
+        kind: `text`.
+        family: evidence of the class: `motif`, `order` or `match`.
+        difficulty: share of sequences whose evidence is redrawn without regard to their label, 0 to 1.
+        n_classes: 2 to 16; with `match` at most vocabulary and length - 1.
+        vocabulary: tokens that there are, 6 to 4096.
+        length: tokens of a sequence, 8 to 4096.
+        train_size: sequences to train on, >= batch_size.
+        validation_size: sequences to validate on, >= 1.
+        test_size: sequences to test on, >= 1.
+        data_seed: of all three splits, 0 to 2^32 - 1.
+        batch_size: sequences of a step, over all workers, >= 1.
+        target_accuracy: validation accuracy whose first epoch is recorded, in (0, 1).
+        model: the classifier.
+
+    Raises:
+        InvalidSettings: a batch larger than the training data, or more classes than a family has room for.
+
+    Example:
+        >>> TextTask(length=32).accuracy_name
+        'accuracy'
     """
 
     kind: Literal["text"] = "text"
@@ -142,7 +217,7 @@ class TextTask(Frozen):
 
     @property
     def accuracy_name(self) -> str:
-        """What the report calls the share of right answers."""
+        """Name of the share of right answers, for reports."""
         return "accuracy"
 
     @model_validator(mode="after")
@@ -157,24 +232,40 @@ class TextTask(Frozen):
         return self
 
 
-class LanguageTask(Frozen):
-    """Fine-tuning a causal language model on word problems (workloads/llm.py).
+class LanguageTask(Settings):
+    """Fine-tuning of a causal language model on word problems (workloads/llm.py).
 
-    `model`: a name that models/pretrained.py knows. `lora` None: all weights are trained. `micro_batch_size`: the most
-    sequences of a forward pass; None: a worker's whole part of a batch.
+    The order of the data goes on from epoch to epoch: step s of a trial is step s mod n of pass s div n over the
+    training data, a pass having n steps.
 
-    `dtype`: in which weights, gradients and moments are kept. `autocast`: mixed precision, matrix products in half
-    precision from float32 weights; with `float16` the loss is scaled, and steps whose gradients overflow are left out.
+    Attributes:
+        kind: `llm`.
+        model: a name that models/pretrained.py knows: a folder, a model of the hub, `smollm2-135m`.
+        data: the word problems.
+        form: the tokens that are made of them.
+        lora: adapters that are trained in place of the weights. None: all weights are trained.
+        attention: quantum attention in every layer. None: softmax attention alone.
+        dtype: of weights, gradients and moments.
+        autocast: mixed precision, matrix products in half precision from float32 weights; with `float16` the loss is
+            scaled, and steps whose gradients overflow are left out. None: off.
+        gradient_checkpointing: True: activations are computed again in the backward pass, which saves their memory.
+        batch_size: sequences of a step, over all workers, >= 1.
+        micro_batch_size: the most sequences of a forward pass, >= 1. None: a worker's whole part of a batch.
+        steps_per_epoch: steps after which a trial is measured, >= 1. None: a pass over the training data.
+        warmup_steps: steps over which the learning rate rises from 0, >= 0.
+        decay: the learning rate afterwards: `constant`, or `linear`, to 0 after the trial's last step.
+        clip_norm: the largest norm that the gradient of a step keeps, > 0. None: it is not clipped.
+        n_answers: test problems, the first ones, that are answered by generation at the end of a confirmation, >= 0.
+        max_new_tokens: the most tokens of such an answer, >= 1.
+        target_accuracy: accuracy whose first epoch is recorded, in (0, 1). Accuracy is the share of right tokens, of
+            those on which the loss counts, each predicted from all that comes before it.
 
-    `steps_per_epoch`: after so many steps a trial is measured; None: after a pass over the training data. The order of
-    the data goes on from epoch to epoch: step s of a trial is step s mod n of pass s div n, a pass having n steps.
+    Raises:
+        InvalidSettings: more answers or a larger batch than there are problems, or autocast of other than float32.
 
-    The learning rate rises from 0 over `warmup_steps`, then stays (`constant`) or falls in a line, to 0 after the
-    trial's last step (`linear`). `clip_norm`: the largest norm that the gradient of a step keeps.
-
-    Accuracy is that of the tokens on which the loss counts, each told what comes before it; `target_accuracy` is of it.
-    Besides, the first `n_answers` test problems are answered by generation at the end of a confirmation, each in up to
-    `max_new_tokens` tokens.
+    Example:
+        >>> LanguageTask(lora=Lora(r=8), batch_size=4).accuracy_name
+        'accuracy of answer tokens'
     """
 
     kind: Literal["llm"] = "llm"
@@ -198,6 +289,7 @@ class LanguageTask(Frozen):
 
     @property
     def accuracy_name(self) -> str:
+        """Name of the share of right tokens, for reports."""
         return "accuracy of answer tokens" if self.form.loss_on == "answer" else "accuracy of tokens"
 
     @model_validator(mode="after")
@@ -216,7 +308,7 @@ def _kind(task: Any) -> Any:
 
 
 def _known(task: Any) -> Any:
-    """pydantic's own message would name neither the field nor what came."""
+    """Refuse what is no task; pydantic's own message would name neither the field nor the value."""
     if not isinstance(task, dict | BaseModel):
         raise refusal("a TextTask or a LanguageTask")
     if _kind(task) not in TASK_KINDS:

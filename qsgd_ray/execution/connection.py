@@ -52,7 +52,7 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
         with _existing(address, results_path) as cluster:
             yield cluster
     else:
-        nodes = [*study.resources.on_worker_nodes(), *study.resources.on_circuit_nodes()]
+        nodes = [*study.resources.worker_node_resources(), *study.resources.circuit_node_resources()]
         with private_ray(logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1)) as cluster:
             yield cluster
 
@@ -150,7 +150,7 @@ def logical_cpus(study: Study, cores: int) -> int:
 
 def needs_circuits(study: Study) -> bool:
     """Whether any arm asks for simulated circuits."""
-    return any(arm.perturbation is not None and arm.perturbation.asks_circuits for arm in study.arms)
+    return any(arm.perturbation is not None and arm.perturbation.uses_circuits for arm in study.arms)
 
 
 def _no_cluster(address: str, why: str) -> StudyError:
@@ -202,8 +202,8 @@ def shortage(study: Study) -> str | None:
         "CPU": workers * study.resources.cpus_per_worker
         + (study.resources.circuit_actors or 0) * study.resources.cpus_per_circuit_actor * needs_circuits(study),
         "GPU": workers * study.resources.gpus_per_worker,
-        **study.resources.on_worker_nodes(),
-        **(study.resources.on_circuit_nodes() if needs_circuits(study) else {}),
+        **study.resources.worker_node_resources(),
+        **(study.resources.circuit_node_resources() if needs_circuits(study) else {}),
     }
     short = [_lacking(kind, n, there.get(kind, 0)) for kind, n in asked.items() if there.get(kind, 0) < n]
     return f"The study waits for the cluster to grow: it needs {', '.join(short)}." if short else None
@@ -233,7 +233,7 @@ def _lacking(kind: str, asked: float, there: float) -> str:
 def check_memory(study: Study, available_bytes: int) -> None:
     """Refuse a study whose circuits this machine could not hold, in one line."""
     for arm in study.arms:
-        if arm.perturbation is None or not arm.perturbation.asks_circuits:
+        if arm.perturbation is None or not arm.perturbation.uses_circuits:
             continue
         asked = arm.perturbation
         n_qubits, depth = _largest(asked.n_qubits), _largest(asked.depth)

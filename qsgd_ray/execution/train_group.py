@@ -148,7 +148,7 @@ def _fit(trials: list[Trial], site: Site) -> None:
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {})
-            | resources.on_worker_nodes(),
+            | resources.worker_node_resources(),
         ),
         # Whole trials are repeated here, where it is known which one was under way.
         run_config=RunConfig(

@@ -112,7 +112,7 @@ def through_tune(
     resources = site.resources
     gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     # Tune wants a positive share also of who waits.
-    asked = {"cpu": resources.cpus_per_worker} | gpus | resources.on_worker_nodes() if alone else {"cpu": 0.01}
+    asked = {"cpu": resources.cpus_per_worker} | gpus | resources.worker_node_resources() if alone else {"cpu": 0.01}
     tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         param_space=space,

@@ -12,8 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis.effect_map import EffectMap, MapCell
-from qsgd_ray.config.map import Setting
-from qsgd_ray.config.stages import Value
+from qsgd_ray.config.stages import Setting, Value
 from qsgd_ray.reporting.formatting import NONE, digits, factor, p_value, points, span
 from qsgd_ray.reporting.plot_style import GREY, Drawn, Numbers, count, dress, silent
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
-from qsgd_ray.config.trial import choice_key, confirm_trials, map_trials, search_key, search_trial, told_by_budget
+from qsgd_ray.config.trial import choice_key, confirm_trials, known_budget, map_trials, search_key, search_trial
 from qsgd_ray.paths import PathError, value_at
 
 Row = dict[str, Any]
@@ -54,7 +54,7 @@ def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
         if row["stage"] == "search":
             if row["number"] >= n_points or row["seed"] not in places:
                 continue
-            key = key_of(arm.name, told_by_budget(study.search, row["number"]))
+            key = key_of(arm.name, known_budget(study.search, row["number"]))
             planned = search_trial(study, arm.name, row["number"], point, key, places[row["seed"]])
             if planned.trial_id != row["trial_id"]:
                 continue
@@ -95,7 +95,7 @@ def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
         if not isinstance(value, int | float | str):
             return None
         point[path] = value
-    return {path: point[path] for path in arm.asked(point)}
+    return {path: point[path] for path in arm.spaces_at(point)}
 
 
 def choices_now(study: Study, kept: Any) -> Choices:

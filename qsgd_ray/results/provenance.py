@@ -35,13 +35,13 @@ PACKAGES = (
 
 def provenance(study: Study, study_file: Path | None, overrides: list[str], address: str | None) -> dict[str, Any]:
     """The record kept beside the rows of `study`."""
-    return made_with(study_file, overrides) | {
+    return environment_record(study_file, overrides) | {
         "search_is_deterministic": study.search.deterministic,
         "cluster": address or "private, on this machine",
     }
 
 
-def made_with(study_file: Path | None, overrides: list[str]) -> dict[str, Any]:
+def environment_record(study_file: Path | None, overrides: list[str]) -> dict[str, Any]:
     """What holds of anything that is measured here."""
     return {
         "qsgd_ray": __version__,

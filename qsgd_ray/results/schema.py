@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from qsgd_ray.config.arm import without_effect
+from qsgd_ray.config.arm import fields_without_effect
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Measurement, Outcome
 
@@ -150,7 +150,7 @@ def trial_row(
     if perturbation:
         perturbed["rotations"] = ",".join(perturbation.rotations)
         perturbed["noise"] = perturbation.noise and perturbation.noise.model_dump_json()
-        perturbed |= dict.fromkeys(without_effect(perturbed["source"], perturbed["scope"]))
+        perturbed |= dict.fromkeys(fields_without_effect(perturbed["source"], perturbed["scope"]))
     return {
         "study": trial.study,
         "stage": trial.stage,

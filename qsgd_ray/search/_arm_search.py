@@ -84,7 +84,7 @@ class ArmSearch:
         number = self._left.pop(0)
         trial = self._asked[number] = self._optuna.ask()
         point: Point = {}
-        while open_ := [(path, space) for path, space in self.arm.asked(point).items() if path not in point]:
+        while open_ := [(path, space) for path, space in self.arm.spaces_at(point).items() if path not in point]:
             path, space = open_[0]
             point[path] = suggested(trial, path, space)
         return number, point

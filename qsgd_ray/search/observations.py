@@ -75,7 +75,7 @@ def tried_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Tried]]:
         point = point_of(arm, row)
         known = found[arm.name].get(number)
         if known is None or row["trial_id"] not in known.rows:
-            if point.keys() != arm.asked(point).keys():
+            if point.keys() != arm.spaces_at(point).keys():
                 continue
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:

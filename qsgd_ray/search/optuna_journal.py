@@ -26,7 +26,7 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import DIRECTIONS
 from qsgd_ray.search.observations import Tried, tried_points
-from qsgd_ray.storage.atomic import replacing
+from qsgd_ray.storage import replacing
 
 FILE = "optuna.log"
 # Of a writer that was killed; a write takes milliseconds.

@@ -73,7 +73,7 @@ class ArmSearches(Searcher):
         self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.one_at_a_time else known_points(tables)
+        known = {} if study.search.is_sequential else known_points(tables)
         self._searches = {
             arm.name: ArmSearch(study, index, known.get(arm.name, {}))
             for index, arm in enumerate(study.arms)

@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from qsgd_ray.storage.atomic import replacing
+from qsgd_ray.storage._atomic import replacing
 
 _VARIABLE = "QSGD_RAY_CACHE"
 
 
-def cache_root() -> Path:
+def _cache_root() -> Path:
     """Return the folder of the cache; it need not exist yet."""
     if named := os.environ.get(_VARIABLE):
         return Path(named).expanduser()
@@ -38,7 +38,7 @@ def cached_folder(name: str, fill: Callable[[Path], None]) -> Path:
     Raises:
         OSError: the cache cannot be written. What `fill` raises is passed on, and nothing is left behind.
     """
-    target = cache_root() / name
+    target = _cache_root() / name
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

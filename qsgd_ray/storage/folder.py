@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from qsgd_ray.storage.atomic import replacing
+from qsgd_ray.storage._atomic import replacing
 
 
 class Folder:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage.base import Storage
 from qsgd_ray.storage.folder import Folder
-from qsgd_ray.storage.object_store import BUCKET_SCHEMES, RENAMING_SCHEMES, ObjectStore
+from qsgd_ray.storage.object_store import ObjectStore
 
 # Two letters at least: C:/ is a drive.
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -53,9 +53,10 @@ def storage_at(where: str | Path | Storage, option: str = "--storage") -> Storag
         )
     if scheme == "file":
         return Folder(Path(unquote(parts.path)))
-    if scheme not in (*BUCKET_SCHEMES, *RENAMING_SCHEMES):
-        known = ", ".join(f"{scheme}://" for scheme in ("file", *BUCKET_SCHEMES, *RENAMING_SCHEMES))
+    schemes = (*ObjectStore.bucket_schemes, *ObjectStore.renaming_schemes)
+    if scheme not in schemes:
+        known = ", ".join(f"{scheme}://" for scheme in ("file", *schemes))
         raise StudyError(f"{option}: got {where}; allowed: a folder, or a URI that begins with one of {known}")
-    if not parts.netloc and scheme in BUCKET_SCHEMES:
+    if not parts.netloc and scheme in ObjectStore.bucket_schemes:
         raise StudyError(f"{option}: got {where}; allowed: {scheme}://BUCKET/PREFIX")
     return ObjectStore(parts)

@@ -12,27 +12,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult, quote
 
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.storage.atomic import hidden_sibling
+from qsgd_ray.storage._atomic import hidden_sibling
 from qsgd_ray.storage.base import StorageError
 
-# pyarrow's S3 client waits forever for a server that takes the connection and is silent (26.0.1, 2026-11-23).
-FIRST_ANSWER_TIMEOUT_S = 20
-ANSWER_TIMEOUT_S = 60
 _THREAD_NAME = "request to a store"
-
-# Stores that take a file whole by themselves, and options of their clients beside those in the URI: S3 in one PUT, GCS
-# without its 15 minutes of retries.
-BUCKET_SCHEMES = {
-    "s3": {"allow_delayed_open": "true"},
-    "gs": {"retry_limit_seconds": "10"},
-    "gcs": {"retry_limit_seconds": "10"},
-}
-# Stores with folders, in which a file is renamed into place.
-RENAMING_SCHEMES = ("abfs", "abfss", "hdfs", "viewfs")
 
 T = TypeVar("T")
 
@@ -45,12 +32,28 @@ def has_open_request() -> bool:
 class ObjectStore:
     """Storage (`Storage`) below a URI. Every operation answers in bounded time or raises `StorageError`.
 
-    The first request waits `FIRST_ANSWER_TIMEOUT_S` at most, later ones `ANSWER_TIMEOUT_S`. A copy in another process
-    connects by itself, with that process's credentials; none are kept here.
+    A copy in another process connects by itself, with that process's credentials; none are kept here.
+
+    Attributes:
+        first_answer_timeout_s: seconds that the first request waits, > 0.
+        answer_timeout_s: seconds that later requests wait, > 0.
+        bucket_schemes: schemes of stores that take a file whole by themselves, each with options of its client beside
+            those in the URI.
+        renaming_schemes: schemes of stores with folders, in which a file is renamed into place.
     """
 
     kind = "URI"
     concurrent_reads = 16
+    # pyarrow's S3 client waits forever for a server that takes the connection and is silent (26.0.1, 2026-11-23).
+    first_answer_timeout_s: ClassVar[float] = 20
+    answer_timeout_s: ClassVar[float] = 60
+    # S3 in one PUT, GCS without its 15 minutes of retries.
+    bucket_schemes: ClassVar[dict[str, dict[str, str]]] = {
+        "s3": {"allow_delayed_open": "true"},
+        "gs": {"retry_limit_seconds": "10"},
+        "gcs": {"retry_limit_seconds": "10"},
+    }
+    renaming_schemes: ClassVar[tuple[str, ...]] = ("abfs", "abfss", "hdfs", "viewfs")
 
     def __init__(self, uri: SplitResult) -> None:
         self._uri = uri._replace(path=uri.path.rstrip("/"))
@@ -75,7 +78,7 @@ class ObjectStore:
 
     def check_exists(self) -> None:
         """Raise StorageError where the bucket does not exist."""
-        if self._uri.scheme not in BUCKET_SCHEMES:
+        if self._uri.scheme not in self.bucket_schemes:
             return
 
         from pyarrow import fs
@@ -154,7 +157,7 @@ class ObjectStore:
     @property
     def has_folders(self) -> bool:
         """True where a folder must exist before a file can be in it."""
-        return self._uri.scheme not in BUCKET_SCHEMES
+        return self._uri.scheme not in self.bucket_schemes
 
     def request(self, call: Callable[[Any, str], T], limit_s: float | None = None) -> T:
         """Return the result of a call on the store's file system, in bounded time.
@@ -162,8 +165,8 @@ class ObjectStore:
         Args:
             call: function of the pyarrow file system and of this storage's path in it. It runs in a thread of its own,
                 which is left behind where the store stays silent.
-            limit_s: seconds to wait, > 0. None: `FIRST_ANSWER_TIMEOUT_S` for the first request, then
-                `ANSWER_TIMEOUT_S`.
+            limit_s: seconds to wait, > 0. None: `first_answer_timeout_s` for the first request, then
+                `answer_timeout_s`.
 
         Raises:
             StorageError: the store refuses, or does not answer within the limit.
@@ -176,7 +179,7 @@ class ObjectStore:
             except Exception as error:
                 answer.set_exception(error)
 
-        limit = limit_s or (ANSWER_TIMEOUT_S if self._answered else FIRST_ANSWER_TIMEOUT_S)
+        limit = limit_s or (self.answer_timeout_s if self._answered else self.first_answer_timeout_s)
         threading.Thread(target=work, name=_THREAD_NAME, daemon=True).start()
         try:
             result = answer.result(limit)
@@ -192,7 +195,7 @@ class ObjectStore:
             from pyarrow import fs
 
             given = {word.partition("=")[0] for word in self._uri.query.split("&")}
-            options = [f"{k}={v}" for k, v in BUCKET_SCHEMES.get(self._uri.scheme, {}).items() if k not in given]
+            options = [f"{k}={v}" for k, v in self.bucket_schemes.get(self._uri.scheme, {}).items() if k not in given]
             query = "&".join([*filter(None, [self._uri.query]), *options])
             # By URI: pyarrow reads AWS_ENDPOINT_URL there, and not where an S3FileSystem is made by its name.
             self._connection = fs.FileSystem.from_uri(self._uri._replace(query=query).geturl())

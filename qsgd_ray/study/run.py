@@ -102,7 +102,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
             asked.circuit_timeout_s,
             asked.circuit_engine,
             max_actors=asked.max_circuit_actors,
-            resources=asked.on_circuit_nodes(),
+            resources=asked.circuit_node_resources(),
             idle_s=asked.circuit_idle_s,
         )
         try:

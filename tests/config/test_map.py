@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from support.small_study import SMALL_TASK, a_study
 
 from qsgd_ray.config import Arm, Confirm, LogUniform, Map, Perturbation, Search, Study, StudyError, Uniform
+from qsgd_ray.config._map_settings import _with_fields, map_settings, with_setting
 from qsgd_ray.config.loading import with_overrides
-from qsgd_ray.config.map import name_of, of_baseline, placed, settings, with_fields
+from qsgd_ray.config.stages import baseline_setting, setting_name
 from qsgd_ray.config.trial import map_trials
 
 AXES = {"perturbation.n_qubits": (2, 3, 4), "perturbation.lambda_": (0.5, 50.0), "workload.length": (8, 16)}
@@ -30,11 +31,11 @@ values = st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True).map(tu
 
 @given(st.dictionaries(st.sampled_from(["a", "b.c", "d", "e.f.g"]), values, min_size=1))
 def test_a_grid_has_every_combination_once(axes):
-    found = settings(a_map(axes=axes))
+    found = map_settings(a_map(axes=axes))
     n = 1
     for axis in axes.values():
         n *= len(axis)
-    assert len(found) == n == len({name_of(setting) for setting in found})
+    assert len(found) == n == len({setting_name(setting) for setting in found})
     for path, axis in axes.items():
         assert {setting[path] for setting in found} == set(axis)
         assert all(list(setting) == list(axes) for setting in found)
@@ -48,9 +49,9 @@ def test_filling_points_lie_on_their_axes_and_are_the_same_for_the_same_seed(n, 
         "perturbation.scope": ("model", "tensor"),
     }
     design = a_map(axes=axes, n_points=n, seed=seed)
-    found = settings(design)
+    found = map_settings(design)
     assert len(found) == n
-    assert found == settings(design)
+    assert found == map_settings(design)
     for setting in found:
         assert 1e-4 <= setting["learning_rate"] <= 1e-1
         assert 1 <= setting["perturbation.lambda_"] <= 3
@@ -58,7 +59,7 @@ def test_filling_points_lie_on_their_axes_and_are_the_same_for_the_same_seed(n, 
 
 
 def test_sixteen_filling_points_have_one_in_every_sixteenth_of_a_range():
-    found = settings(a_map(axes={"learning_rate": LogUniform(low=1.0, high=2.0**16)}, n_points=16))
+    found = map_settings(a_map(axes={"learning_rate": LogUniform(low=1.0, high=2.0**16)}, n_points=16))
     from math import log2
 
     assert sorted(int(log2(setting["learning_rate"])) for setting in found) == list(range(16))
@@ -67,14 +68,14 @@ def test_sixteen_filling_points_have_one_in_every_sixteenth_of_a_range():
 def test_a_setting_reaches_arm_and_workload_and_leaves_the_rest():
     arm = Arm(name="sine", learning_rate=1e-3, perturbation=Perturbation(source="sine"))
     setting = {"perturbation.lambda_": 7.0, "learning_rate": 0.5, "workload.model.d_model": 16}
-    there, workload = placed(arm, SMALL_TASK, setting)
+    there, workload = with_setting(arm, SMALL_TASK, setting)
     assert (there.perturbation.lambda_, there.learning_rate, workload.model.d_model) == (7.0, 0.5, 16)
     assert there.model_copy(update={"perturbation": arm.perturbation, "learning_rate": 1e-3}) == arm
-    assert of_baseline(setting) == {"learning_rate": 0.5, "workload.model.d_model": 16}
-    assert with_fields(arm, {}) is arm
+    assert baseline_setting(setting) == {"learning_rate": 0.5, "workload.model.d_model": 16}
+    assert _with_fields(arm, {}) is arm
     for path in ("frob", "perturbation.frob", "learning_rate.low", "perturbation.noise.p01"):
         with pytest.raises(KeyError, match=path):
-            with_fields(arm, {path: 1})
+            _with_fields(arm, {path: 1})
 
 
 def test_the_baseline_meets_every_setting_once_without_the_axes_it_lacks():

@@ -303,10 +303,10 @@ def test_a_field_is_asked_for_only_where_it_has_an_effect():
         there = {"perturbation.source": source, "perturbation.scope": scope}
         if source == "zero":
             del there["perturbation.scope"]
-        return " ".join(path.rpartition(".")[2] for path in CONDITIONAL.asked(there))
+        return " ".join(path.rpartition(".")[2] for path in CONDITIONAL.spaces_at(there))
 
-    assert list(CONDITIONAL.asked({})) == ["perturbation.source"]
-    assert list(CONDITIONAL.asked({"perturbation.source": "sine"})) == ["perturbation.source", "perturbation.scope"]
+    assert list(CONDITIONAL.spaces_at({})) == ["perturbation.source"]
+    assert list(CONDITIONAL.spaces_at({"perturbation.source": "sine"})) == ["perturbation.source", "perturbation.scope"]
     assert asked("circuit", "all") == "learning_rate source lambda_ n_qubits depth entangle scope"
     assert asked("sine", "all") == "learning_rate source lambda_ scope"
     assert asked("sine", "tensor") == "learning_rate source lambda_ n_qubits scope"

@@ -8,7 +8,7 @@ from support.small_study import a_study
 
 from qsgd_ray.analysis.objectives import RunResult, judged, quality
 from qsgd_ray.config import Arm, Perturbation
-from qsgd_ray.config.arm import without_effect
+from qsgd_ray.config.arm import fields_without_effect
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
@@ -101,7 +101,7 @@ def test_a_row_has_null_where_its_point_was_not_asked_and_gives_the_point_back()
 def test_what_has_no_effect_has_none(one_thread, source, scope):
     """The parameters of a training are the same bits whatever the fields that are not asked for."""
     changed = {"depth": 5, "entangle": "none", "rotations": ("rx",), "n_qubits": 7, "lambda_": 3.0, "scope": "model"}
-    idle = without_effect(source, scope)
+    idle = fields_without_effect(source, scope)
 
     def trained(**fields) -> str:
         arm = Arm(name="q", perturbation=Perturbation(**{"source": source, "scope": scope} | fields))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsgd_ray.storage.atomic import hidden_sibling, replacing
+from qsgd_ray.storage._atomic import hidden_sibling, replacing
 
 
 @given(old=st.none() | st.binary(), new=st.binary(), fails=st.booleans())

@@ -16,7 +16,7 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.execution.train_group import _ended_by
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results, read
-from qsgd_ray.storage import StorageError, object_store
+from qsgd_ray.storage import ObjectStore, StorageError
 
 
 def refused_by(monkeypatch, endpoint: str, where: str = "s3://studies/x") -> tuple[str, str, float]:
@@ -57,7 +57,7 @@ def test_a_store_where_nobody_listens_is_one_line_in_bounded_time(monkeypatch):
     writing, _, took_s = refused_by(monkeypatch, closed_endpoint())
     assert writing.startswith("--storage: got s3://studies/x; allowed: a URI that can be written (")
     assert "Could not connect to server" in writing
-    assert took_s < 2 * object_store.FIRST_ANSWER_TIMEOUT_S + 10
+    assert took_s < 2 * ObjectStore.first_answer_timeout_s + 10
 
 
 def test_google_where_nobody_listens_is_one_line_in_bounded_time(monkeypatch):
@@ -83,8 +83,8 @@ def test_a_word_that_pyarrow_takes_for_no_uri_is_one_line(s3):
 SILENT = """
 import sys
 from qsgd_ray import cli
-from qsgd_ray.storage import object_store
-object_store.FIRST_ANSWER_TIMEOUT_S = 1
+from qsgd_ray.storage import ObjectStore
+ObjectStore.first_answer_timeout_s = 1
 sys.argv = ["qsgd-ray", *sys.argv[1:]]
 cli.main()
 """

@@ -7,7 +7,7 @@ from support.places import STUDIES
 from support.small_study import a_study
 
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
-from qsgd_ray.config.loading import asked_scale, load_study, with_overrides
+from qsgd_ray.config.loading import load_study, split_scale, with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_what_cannot_run
 from qsgd_ray.outcome import Ending, Outcome
@@ -165,8 +165,8 @@ def test_a_scale_picks_one_of_the_sizes_of_a_study_file(tmp_path):
 
 
 def test_the_scale_is_taken_out_of_the_assignments():
-    assert asked_scale(["seed=1", "scale=short", "scale=long"]) == ("long", ["seed=1"])
-    assert asked_scale(["seed=1"]) == (None, ["seed=1"])
+    assert split_scale(["seed=1", "scale=short", "scale=long"]) == ("long", ["seed=1"])
+    assert split_scale(["seed=1"]) == (None, ["seed=1"])
 
 
 @pytest.mark.parametrize("name", ["missing.py", "."])

@@ -44,7 +44,7 @@ def shown(path: Path) -> dict[str, list[tuple]]:
 def reachable(arm: Arm, point: dict | None = None) -> list[dict]:
     """Every point of an arm's space, ranges by their edges."""
     point = point or {}
-    left = [(path, space) for path, space in arm.asked(point).items() if path not in point]
+    left = [(path, space) for path, space in arm.spaces_at(point).items() if path not in point]
     if not left:
         return [point]
     path, space = left[0]

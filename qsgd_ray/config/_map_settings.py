@@ -1,12 +1,8 @@
-"""The settings that a map trains: its axes in; the settings in their order, and an arm and a workload at one, out.
-
-A setting is a value for every axis, {dotted path: value}.
-"""
+"""Settings that a map trains: its axes in; the settings in their order, and arm and workload at one of them, out."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import warnings
 from typing import Any, TypeVar
@@ -15,17 +11,18 @@ from pydantic import BaseModel
 
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import LogUniform, Uniform
-from qsgd_ray.config.stages import WORKLOAD, Map, Value, Values
+from qsgd_ray.config.stages import Map, Setting, Value, Values
 from qsgd_ray.config.workload import Task
 from qsgd_ray.paths import set_value
 
-Setting = dict[str, Value]
+# Axes whose path begins so are fields of the workload; the others are fields of the arm.
+WORKLOAD = "workload."
 
-M = TypeVar("M", bound=BaseModel)
+_M = TypeVar("_M", bound=BaseModel)
 
 
-def settings(design: Map) -> tuple[Setting, ...]:
-    """All combinations of the axes' values, the last axis fastest; or `n_points` points that fill the space."""
+def map_settings(design: Map) -> tuple[Setting, ...]:
+    """Return all combinations of the axes' values, the last axis fastest; or `n_points` that fill the space."""
     if design.n_points is not None:
         return _filling(design.axes, design.n_points, design.seed)
     values = [axis for axis in design.axes.values() if isinstance(axis, tuple)]
@@ -33,6 +30,7 @@ def settings(design: Map) -> tuple[Setting, ...]:
 
 
 def _filling(axes: dict[str, Values | LogUniform | Uniform], n: int, seed: int) -> tuple[Setting, ...]:
+    """Return n scrambled Sobol points (Owen 1995), each coordinate brought to its axis."""
     # scipy.stats takes a second to load, and a grid does without it.
     from scipy.stats import qmc
 
@@ -42,13 +40,13 @@ def _filling(axes: dict[str, Values | LogUniform | Uniform], n: int, seed: int) 
         warnings.filterwarnings("ignore", message="The balance properties of Sobol", category=UserWarning)
         points = sampler.random(n)
     return tuple(
-        {path: _at(axis, share) for (path, axis), share in zip(axes.items(), point.tolist(), strict=True)}
+        {path: _value_at(axis, share) for (path, axis), share in zip(axes.items(), point.tolist(), strict=True)}
         for point in points
     )
 
 
-def _at(axis: Values | LogUniform | Uniform, share: float) -> Value:
-    """What lies at this share, from 0 to 1, of an axis."""
+def _value_at(axis: Values | LogUniform | Uniform, share: float) -> Value:
+    """Return the value at this share, in [0, 1), of an axis."""
     if isinstance(axis, tuple):
         return axis[min(int(share * len(axis)), len(axis) - 1)]
     if isinstance(axis, LogUniform):
@@ -56,29 +54,22 @@ def _at(axis: Values | LogUniform | Uniform, share: float) -> Value:
     return axis.low + share * (axis.high - axis.low)
 
 
-def of_baseline(setting: Setting) -> Setting:
-    """The axes of a setting that plain AdamW has too."""
-    return {path: value for path, value in setting.items() if not path.startswith("perturbation.")}
+def with_setting(arm: Arm, workload: Task, setting: Setting) -> tuple[Arm, Task]:
+    """Return the arm and the workload with the fields that a setting names.
 
-
-def placed(arm: Arm, workload: Task, setting: Setting) -> tuple[Arm, Task]:
-    """The arm and the workload with the fields that a setting names; ValidationError, or KeyError for a field that is
-    not there."""
+    Raises:
+        PathError: there is no such field; a KeyError whose argument is the path.
+        ValidationError: the field cannot have this value.
+    """
     of_arm = {path: value for path, value in setting.items() if not path.startswith(WORKLOAD)}
     of_workload = {path.removeprefix(WORKLOAD): value for path, value in setting.items() if path not in of_arm}
-    return with_fields(arm, of_arm), with_fields(workload, of_workload)
+    return _with_fields(arm, of_arm), _with_fields(workload, of_workload)
 
 
-def with_fields(model: M, fields: dict[str, Any]) -> M:
-    """`model` with each field, by dotted path, set to its value; KeyError names a path that does not exist."""
+def _with_fields(settings: _M, fields: dict[str, Any]) -> _M:
     if not fields:
-        return model
-    tree = model.model_dump()
+        return settings
+    tree = settings.model_dump()
     for path, value in fields.items():
         set_value(tree, path, value)
-    return type(model).model_validate(tree)
-
-
-def name_of(setting: Setting) -> str:
-    """A setting as JSON: what stands in the rows, and the same for equal settings."""
-    return json.dumps(setting)
+    return type(settings).model_validate(tree)
