@@ -17,20 +17,20 @@ from torch.distributed.checkpoint.filesystem import FileSystemBase, FileSystemRe
 from qsgd_ray.storage import Folder, ObjectStore, Storage
 
 
-def writer_at(place: Storage) -> FileSystemWriter:
+def writer_at(storage: Storage) -> FileSystemWriter:
     """Return a writer of one checkpoint, which syncs each file to the disk."""
-    if isinstance(place, Folder):
-        return FileSystemWriter(place.path)
-    assert isinstance(place, ObjectStore)
-    return _StoreWriter(place)
+    if isinstance(storage, Folder):
+        return FileSystemWriter(storage.path)
+    assert isinstance(storage, ObjectStore)
+    return _StoreWriter(storage)
 
 
-def reader_at(place: Storage) -> FileSystemReader:
-    """Return a reader of the checkpoint at this place."""
-    if isinstance(place, Folder):
-        return FileSystemReader(place.path)
-    assert isinstance(place, ObjectStore)
-    return _StoreReader(place)
+def reader_at(storage: Storage) -> FileSystemReader:
+    """Return a reader of the checkpoint in this storage."""
+    if isinstance(storage, Folder):
+        return FileSystemReader(storage.path)
+    assert isinstance(storage, ObjectStore)
+    return _StoreReader(storage)
 
 
 # One read is a tensor, or DCP's metadata of all tensors.

@@ -179,9 +179,9 @@ class Checkpoints:
         except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
             if self._replica.rank == 0:
                 mark_unread(self._storage, self._trial_id, name)
-            told = one_line(error)[:300]
+            reason = one_line(error)[:300]
             raise StorageError(
-                f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({told})"
+                f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({reason})"
             ) from error
         if self._replica.rank == 0:
             self._storage.remove(f"{self._folder}/{name}.unread")
@@ -260,10 +260,10 @@ def _tensors(parts: Parts, known: set[str] | None = None) -> dict[str, Any]:
 
 def _replica_tensors(replica: Replica, progress: Progress) -> dict[str, Tensor]:
     """Return the tensors that each replica has for itself: its sum of losses and its generators."""
-    own = {"loss_sum": progress.loss_sum, "generator": torch.get_rng_state()}
+    tensors = {"loss_sum": progress.loss_sum, "generator": torch.get_rng_state()}
     if replica.device_type == "cuda":
-        own["cuda_generator"] = torch.cuda.get_rng_state(replica.device)
-    return own
+        tensors["cuda_generator"] = torch.cuda.get_rng_state(replica.device)
+    return tensors
 
 
 def _empty_replica_tensors(device: str | torch.device) -> dict[str, Tensor]:
@@ -276,10 +276,10 @@ def _empty_replica_tensors(device: str | torch.device) -> dict[str, Tensor]:
     return tensors
 
 
-def _restore_generators(own: dict[str, Tensor], device: str | torch.device) -> None:
-    torch.set_rng_state(own["generator"])
-    if "cuda_generator" in own:
-        torch.cuda.set_rng_state(own["cuda_generator"], device)
+def _restore_generators(tensors: dict[str, Tensor], device: str | torch.device) -> None:
+    torch.set_rng_state(tensors["generator"])
+    if "cuda_generator" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda_generator"], device)
 
 
 def _numbers(parts: Parts, progress: Progress) -> dict[str, Any]:

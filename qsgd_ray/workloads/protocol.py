@@ -96,7 +96,7 @@ class Workload(Protocol):
         """Add the gradients of one rank's part of a batch to the parameters' `grad`.
 
         The mean of these gradients over the ranks is the gradient of the whole batch's loss; so a rank whose part is
-        larger than another's weighs its own mean accordingly. Micro batches are this method's own affair.
+        larger than another's weighs its own mean accordingly. This method may split its part into micro batches.
 
         Args:
             model: the model of `make_model`, perhaps in DistributedDataParallel or in shards (FSDP2), in training mode.

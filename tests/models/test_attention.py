@@ -211,12 +211,12 @@ def test_longer_sequences_and_larger_batches_ask_no_more_circuits():
 
 
 def test_a_backend_gives_what_the_simulation_gives_and_trains():
-    asked = an_attention(CircuitSpec(1, 1), readout="probability", backend=CountingBackend())
+    by_backend = an_attention(CircuitSpec(1, 1), readout="probability", backend=CountingBackend())
     exact = an_attention(CircuitSpec(1, 1), readout="probability")
-    for attention in (asked, exact):
+    for attention in (by_backend, exact):
         attention(*heads()).square().sum().backward()
-    torch.testing.assert_close(asked(*heads()), exact(*heads()))
-    torch.testing.assert_close(asked.angles.grad, exact.angles.grad)
+    torch.testing.assert_close(by_backend(*heads()), exact(*heads()))
+    torch.testing.assert_close(by_backend.angles.grad, exact.angles.grad)
 
 
 def test_angles_start_small_from_torchs_generator():
@@ -246,15 +246,15 @@ def test_heads_that_are_not_its_own_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"readout": "z"}, "readout: got 'z'"),
         ({"n_heads": 0}, "n_heads: got 0"),
         ({"backend": CountingBackend()}, "readout: got 'amplitude' with a backend"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(fields, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_mean_nothing_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         QuantumAttention(**fields)
 
 

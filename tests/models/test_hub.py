@@ -46,9 +46,9 @@ def nowhere(local_files_only):
 
 @pytest.mark.usefixtures("_no_network")
 def test_what_the_cache_has_needs_no_network():
-    asked = []
-    assert load_from_hub("model", "owner/name", lambda local: asked.append(local) or "here", "a folder") == "here"
-    assert asked == [True]
+    calls = []
+    assert load_from_hub("model", "owner/name", lambda local: calls.append(local) or "here", "a folder") == "here"
+    assert calls == [True]
 
 
 @pytest.mark.usefixtures("_a_hub_that_answers")
@@ -59,10 +59,10 @@ def test_what_it_has_not_comes_from_a_hub_that_answers_whatever_it_says():
 @pytest.mark.usefixtures("_no_network")
 def test_without_a_network_one_line_comes_at_once():
     began = time.perf_counter()
-    with pytest.raises(StudyError) as told:
+    with pytest.raises(StudyError) as error:
         load_from_hub("model", "owner/name", only_online, "a folder")
     assert time.perf_counter() - began < 3
-    words = str(told.value)
+    words = str(error.value)
     assert "\n" not in words
     assert words.startswith("model: got 'owner/name', which is not in the Hugging Face cache")
     assert "refused" in words
@@ -71,10 +71,10 @@ def test_without_a_network_one_line_comes_at_once():
 
 @pytest.mark.usefixtures("_a_hub_that_answers")
 def test_what_the_hub_refuses_is_told_in_one_short_line():
-    with pytest.raises(StudyError, match="You are trying to access a gated repo") as told:
+    with pytest.raises(StudyError, match="You are trying to access a gated repo") as error:
         load_from_hub("model", "owner/name", nowhere, "a folder")
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 600
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 @pytest.mark.usefixtures("_no_network")

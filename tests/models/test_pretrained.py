@@ -97,9 +97,9 @@ def test_a_hub_model_that_is_not_here_is_told_at_once(load, monkeypatch):
     with pytest.raises(StudyError):
         load("nobody/has-this@v1")  # what is imported on first use takes its time
     began = time.perf_counter()
-    with pytest.raises(StudyError, match=r"model: got 'nobody/has-this@v1', which is not in the Hugging Face") as told:
+    with pytest.raises(StudyError, match=r"model: got 'nobody/has-this@v1', which is not in the Hugging Face") as error:
         load("nobody/has-this@v1")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert time.perf_counter() - began < 3
 
 
@@ -140,13 +140,13 @@ def test_adapters_alone_train_and_start_from_the_model_itself():
 @needs_peft
 def test_angles_train_beside_adapters():
     model = load_pretrained("tiny", lora=Lora(r=2), attention=SMALL, gradient_checkpointing=True).model
-    found = gradients(model, some_tokens())
-    assert sum("quantum_attention" in name for name in found) == 2
-    assert sum("lora_" in name for name in found) == 8
+    by_name = gradients(model, some_tokens())
+    assert sum("quantum_attention" in name for name in by_name) == 2
+    assert sum("lora_" in name for name in by_name) == 8
 
 
 @needs_peft
-def test_unknown_modules_for_adapters_are_told():
+def test_unknown_modules_for_adapters_are_named():
     with pytest.raises(StudyError, match=r"lora.target_modules: got c_attn; allowed: down_proj, gate_proj, k_proj, .*"):
         load_pretrained("tiny", lora=Lora(target_modules=("c_attn", "q_proj")))
 
@@ -165,13 +165,13 @@ def test_without_its_package_smollm2_says_what_to_install(monkeypatch, tmp_path)
         load_tokenizer("smollm2-135m")
 
 
-@pytest.mark.parametrize(("gguf", "told"), [(True, "has the SHA-256"), (False, "needs the package gguf")])
-def test_another_file_or_no_reader_is_refused(monkeypatch, tmp_path, gguf, told):
+@pytest.mark.parametrize(("gguf", "message"), [(True, "has the SHA-256"), (False, "needs the package gguf")])
+def test_another_file_or_no_reader_is_refused(monkeypatch, tmp_path, gguf, message):
     monkeypatch.setenv("QSGD_RAY_CACHE", str(tmp_path))
     (tmp_path / smollm2._GGUF).write_bytes(b"GGUF of something else")
     monkeypatch.setattr(smollm2, "_gguf_folder", lambda: tmp_path)
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: name if gguf or name != "gguf" else None)
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         load_tokenizer("smollm2-135m")
 
 

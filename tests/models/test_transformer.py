@@ -127,10 +127,10 @@ def test_dropout_is_off_in_eval_mode_and_on_in_training():
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     n = 200_003
-    kept = _dropout(torch.ones(n), p)
-    assert kept.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=2e-4)]
+    result = _dropout(torch.ones(n), p)
+    assert result.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=2e-4)]
     # Binomial: five standard deviations, a false alarm in 1.7 million runs, were the seed not fixed.
-    assert abs((kept == 0).double().mean().item() - p) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-17
+    assert abs((result == 0).double().mean().item() - p) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-17
 
 
 def test_dropout_of_neighbours_is_independent():
@@ -193,7 +193,7 @@ def test_every_angle_of_every_layer_has_a_gradient(per_head):
 
 
 @pytest.mark.parametrize("per_head", [False, True])
-def test_circuits_of_all_layers_asked_together_change_nothing(monkeypatch, per_head):
+def test_circuits_of_all_layers_run_together_change_nothing(monkeypatch, per_head):
     def logits_and_gradients():
         model = a_quantum_model(per_head=per_head).eval()
         logits = model(some_tokens())
@@ -205,17 +205,17 @@ def test_circuits_of_all_layers_asked_together_change_nothing(monkeypatch, per_h
     torch.testing.assert_close(together, logits_and_gradients(), rtol=1e-5, atol=1e-6)
 
 
-def test_the_classifier_asks_its_circuits_once_a_pass_however_long_the_sequence(monkeypatch):
-    asked, simulate = [], series.dense_series
+def test_the_classifier_runs_its_circuits_once_a_pass_however_long_the_sequence(monkeypatch):
+    n_circuits, simulate = [], series.dense_series
 
     def counting(spec, probability, angles, points, *rest):
-        asked.append(len(angles) * len(points))
+        n_circuits.append(len(angles) * len(points))
         return simulate(spec, probability, angles, points, *rest)
 
     monkeypatch.setattr(series, "dense_series", counting)
     for length in (16, 32):
         quantum_classifier(Transformer(), 10, length, 2)(torch.zeros(5, length, dtype=torch.int64))
-    assert asked == [2 * 9, 2 * 9]
+    assert n_circuits == [2 * 9, 2 * 9]
 
 
 def test_layers_with_unlike_circuits_keep_their_own(monkeypatch):

@@ -173,8 +173,8 @@ def test_an_s3_store_keeps_it_and_nothing_is_left_behind(tmp_path, monkeypatch):
         assert comparable(go(Run("", trial, (6, 5)), store, SINGLE_PROCESS)) == comparable(
             go(Run("", trial), None, SINGLE_PROCESS)
         )
-        kept = store.names(f"checkpoints/{trial.trial_id}", ".json")
-        assert kept == ["00000009.json", "00000012.json"]
+        names = store.names(f"checkpoints/{trial.trial_id}", ".json")
+        assert names == ["00000009.json", "00000012.json"]
         Checkpoints(store, trial.trial_id, every=3).remove()
         assert store.names(f"checkpoints/{trial.trial_id}", "") == []
 
@@ -251,7 +251,7 @@ def test_what_is_written_late_is_the_state_of_its_step(tmp_path, monkeypatch, un
     assert comparable(goes_on(trial, checkpoints)) == comparable(undisturbed[CIRCUIT])
 
 
-def test_what_cannot_be_written_is_told_and_the_training_goes_on(tmp_path, caplog, undisturbed):
+def test_what_cannot_be_written_is_logged_and_the_training_goes_on(tmp_path, caplog, undisturbed):
     (tmp_path / "checkpoints").mkdir()
     trial = trial_of()
     folder = tmp_path / "checkpoints" / trial.trial_id
@@ -270,24 +270,24 @@ def test_one_worker_on_a_gpu_writes_by_a_group_of_the_cpu(tmp_path, undisturbed,
     dist.init_process_group("cuda:gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         group = dist.new_group(backend="gloo")
-        kept = go(Run("", trial_of(), (4, 4)), storage_at(tmp_path / "kept"), SINGLE_PROCESS, group)
+        outcome = go(Run("", trial_of(), (4, 4)), storage_at(tmp_path / "kept"), SINGLE_PROCESS, group)
     finally:
         dist.destroy_process_group()
-    assert comparable(kept) == comparable(undisturbed[CIRCUIT])
+    assert comparable(outcome) == comparable(undisturbed[CIRCUIT])
     assert sorted(path.name for path in (tmp_path / "kept").glob("checkpoints/*/*.json")) == [
         "00000009.json",
         "00000012.json",
     ]
 
 
-def test_epochs_measured_before_are_told_again_and_may_stop_it(tmp_path, undisturbed):
+def test_epochs_measured_before_are_reported_again_and_may_stop_it(tmp_path, undisturbed):
     trial, checkpoints, _ = started(tmp_path, 11)
-    told = []
+    epochs = []
     outcome = run(
         train(trial, make_workload(DROPOUT), make_backend("auto"), SINGLE_PROCESS, checkpoints),
-        lambda measurement: told.append(measurement.epoch) or measurement.epoch == 2,
+        lambda measurement: epochs.append(measurement.epoch) or measurement.epoch == 2,
     )
-    assert told == [1, 2]
+    assert epochs == [1, 2]
     assert outcome.ending is Ending.STOPPED_EARLY
     assert outcome.parameters_sha256 is None
     assert tuple(map(without_times, outcome.measurements)) == comparable(undisturbed[CIRCUIT]).measurements[:2]

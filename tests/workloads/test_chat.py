@@ -28,7 +28,7 @@ def test_the_answer_and_the_end_of_the_turn_are_learned():
     assert torch.equal(example.labels[example.labels != IGNORED], example.ids[example.labels != IGNORED])
 
 
-def test_all_but_the_first_token_is_learned_where_asked():
+def test_all_but_the_first_token_is_learned_where_the_form_says_so():
     (example,) = encode([PROBLEM], TOKENIZER, ChatFormat(loss_on="all")).examples
     assert example.labels[0] == IGNORED
     assert torch.equal(example.labels[1:], example.ids[1:])

@@ -87,7 +87,7 @@ def test_what_reaches_the_limit_is_cut_off(trained):
 def test_the_model_s_own_settings_do_not_bend_greedy_answers(trained, caplog):
     model, tokenizer, problems = trained
     plain = generate_answers(model, tokenizer, problems, FORM, max_new_tokens=20)
-    own, settings = model.generation_config, type(model.generation_config)
+    original, settings = model.generation_config, type(model.generation_config)
     model.generation_config = settings(
         do_sample=True,
         temperature=0.6,
@@ -100,20 +100,20 @@ def test_the_model_s_own_settings_do_not_bend_greedy_answers(trained, caplog):
         with caplog.at_level(logging.WARNING, logger="transformers"):
             assert generate_answers(model, tokenizer, problems, FORM, max_new_tokens=20) == plain
     finally:
-        model.generation_config = own
+        model.generation_config = original
     assert not caplog.records
 
 
 def test_every_end_that_the_model_names_ends_an_answer(trained):
     model, tokenizer, problems = trained
-    own = model.generation_config.eos_token_id
+    original = model.generation_config.eos_token_id
     seven = tokenizer.convert_tokens_to_ids("7")
-    model.generation_config.eos_token_id = [own, seven]
+    model.generation_config.eos_token_id = [original, seven]
     try:
-        assert _end_tokens(model, tokenizer) == sorted({own, seven})
+        assert _end_tokens(model, tokenizer) == sorted({original, seven})
         answer = generate_answers(model, tokenizer, problems[:1], FORM, max_new_tokens=20)[0]
     finally:
-        model.generation_config.eos_token_id = own
+        model.generation_config.eos_token_id = original
     assert (answer.text, answer.ended) == ("so #### 7", True)
 
 

@@ -72,9 +72,9 @@ def test_the_loop_is_a_naive_loop_bit_for_bit(tmp_path):
     assert [m.train_loss for m in outcome.measurements] == pytest.approx(means, rel=1e-12)
 
     test = encode(problems.test, tokenizer, ChatFormat()).examples
-    told = evaluate_tokens(model, TokenBatches(test, batch_size=1, pad_id=tokenizer.pad_token_id).share())
-    assert outcome.test_loss == pytest.approx(told.loss_sum / told.n, rel=1e-12)
-    assert outcome.test_accuracy == told.n_correct / told.n
+    evaluation = evaluate_tokens(model, TokenBatches(test, batch_size=1, pad_id=tokenizer.pad_token_id).share())
+    assert outcome.test_loss == pytest.approx(evaluation.loss_sum / evaluation.n, rel=1e-12)
+    assert outcome.test_accuracy == evaluation.n_correct / evaluation.n
 
 
 @pytest.mark.parametrize("perturbation", [None, Perturbation(source="random_sign"), Perturbation(source="circuit")])
@@ -100,12 +100,12 @@ def test_frozen_weights_are_none_of_the_optimizers(tmp_path):
     pytest.importorskip("peft")
     task = a_language_task(tmp_path, lora={"r": 2}, attention={"n_qubits": 2, "depth": 1})
     workload = make_workload(task)
-    kept = []
+    models = []
     make = workload.make_model
-    workload.make_model = lambda seed: kept.append(make(seed)) or kept[-1]
+    workload.make_model = lambda seed: models.append(make(seed)) or models[-1]
     outcome = run(train(a_trial(task, Perturbation(source="sine", scope="model")), workload, None), lambda _: False)
     assert outcome.measurements[-1].perturbation_norm > 0
-    started, ended = (dict(model.named_parameters()) for model in (make(7), *kept))
+    started, ended = (dict(model.named_parameters()) for model in (make(7), *models))
     moved = {name for name in started if not torch.equal(started[name], ended[name])}
     assert moved
     assert all(started[name].requires_grad for name in moved)
@@ -161,11 +161,11 @@ def test_answers_are_counted_of_the_first_test_problems_and_leave_their_columns(
     assert outcome.answers == AnswerCounts(n_right=1, n_without_number=1, n=3)
     row = trial_row(trial, outcome)
     assert (row["answers"], row["answers_right"], row["answers_without_number"]) == (3, 1, 1)
-    for unasked in (
+    for trial_without in (
         a_trial(a_language_task(tmp_path)),
         a_trial(trial.workload, reads_test=False),
     ):
-        row = trial_row(unasked, run_through(unasked))
+        row = trial_row(trial_without, run_through(trial_without))
         assert (row["answers"], row["answers_right"], row["answers_without_number"]) == (None, None, None)
 
 
@@ -183,13 +183,13 @@ def test_the_gradients_of_the_ranks_have_that_of_one_process_as_their_mean(tmp_p
     workload = make_workload(a_language_task(tmp_path, batch_size=4, micro_batch_size=micro))
     model = workload.make_model(3).double()
 
-    def told(rank, world_size):
+    def loss_and_gradient(rank, world_size):
         model.zero_grad()
         loss = workload.backward(model, next(workload.batches(1, 1, rank, world_size)), world_size)
         return loss, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
-    losses, gradients = zip(*(told(rank, world_size) for rank in range(world_size)), strict=True)
-    loss, gradient = told(0, 1)
+    losses, gradients = zip(*(loss_and_gradient(rank, world_size) for rank in range(world_size)), strict=True)
+    loss, gradient = loss_and_gradient(0, 1)
     torch.testing.assert_close(torch.stack(losses).mean(), loss)
     torch.testing.assert_close(torch.stack(gradients).mean(0), gradient)
 
@@ -197,14 +197,14 @@ def test_the_gradients_of_the_ranks_have_that_of_one_process_as_their_mean(tmp_p
 def shared(task: LanguageTask, rank: int, world_size: int) -> tuple[Outcome, torch.Tensor]:
     """A trial on one of so many replicas, and where its parameters ended."""
     workload = make_workload(task)
-    kept = []
+    models = []
     make = workload.make_model
-    workload.make_model = lambda seed: kept.append(make(seed)) or kept[-1]
+    workload.make_model = lambda seed: models.append(make(seed)) or models[-1]
     # A larger eps, as Adam's step makes the rounding of the smallest gradients as large as any.
     arm = Arm(name="a", learning_rate=1e-3, eps=1e-3, perturbation=Perturbation(source="sine", lambda_=5.0))
     trial = a_trial(task, arm=arm, workers=world_size)
     outcome = run(train(trial, workload, None, Replica(rank, world_size)), lambda _: False)
-    return outcome, torch.cat([p.detach().flatten() for p in kept[0].parameters()])
+    return outcome, torch.cat([p.detach().flatten() for p in models[0].parameters()])
 
 
 def one_of_two(task, rank, meet):

@@ -54,9 +54,9 @@ def test_with_phi_off_the_model_is_the_plain_one_bit_for_bit(training):
     off, plain = with_attention(phi=False), make_workload(a_text_task(model=TWO_LAYERS))
     models = [workload.make_model(7).train(training) for workload in (off, plain)]
     assert fingerprint(models[0]) == fingerprint(models[1])
-    found = [gradients_after_a_step(plain, model) for model in models]
-    assert found[0].keys() == found[1].keys()
-    assert all(torch.equal(found[0][name], grad) for name, grad in found[1].items())
+    gradients = [gradients_after_a_step(plain, model) for model in models]
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], grad) for name, grad in gradients[1].items())
 
 
 def test_the_seed_alone_gives_the_angles_and_the_other_weights_are_those_of_the_plain_model():
@@ -66,9 +66,9 @@ def test_the_seed_alone_gives_the_angles_and_the_other_weights_are_those_of_the_
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert fingerprint(workload.make_model(7)) == fingerprint(first)
-    own, others = first.state_dict(), plain.make_model(7).state_dict()
-    assert own.keys() - others.keys() == {f"layers.{layer}.attention.angles" for layer in (0, 1)}
-    assert all(torch.equal(own[name], weights) for name, weights in others.items())
+    quantum, plain_weights = first.state_dict(), plain.make_model(7).state_dict()
+    assert quantum.keys() - plain_weights.keys() == {f"layers.{layer}.attention.angles" for layer in (0, 1)}
+    assert all(torch.equal(quantum[name], weights) for name, weights in plain_weights.items())
     eight = workload.make_model(8).layers[0].attention.angles
     assert not torch.equal(first.layers[0].attention.angles, eight)
 

@@ -18,15 +18,15 @@ def shown_class(task, tokens):
     """What a reader of the rule alone sees in one sequence."""
     sequence = tokens.tolist()
     if task.family == "motif":
-        found = [
+        classes = [
             c for c, m in enumerate(_motifs(task).tolist()) for i in range(task.length) if sequence[i : i + 3] == m
         ]
     elif task.family == "order":
         orders = _class_orders(task.n_classes).tolist()
-        found = [orders.index([token for token in sequence if token < len(orders[0])])]
+        classes = [orders.index([token for token in sequence if token < len(orders[0])])]
     else:
-        found = [c for c in range(task.n_classes) if sequence[c] == sequence[-1]]
-    (only,) = found
+        classes = [c for c in range(task.n_classes) if sequence[c] == sequence[-1]]
+    (only,) = classes
     return only
 
 

@@ -150,7 +150,7 @@ def test_predicting_places_are_those_before_a_label():
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "message"),
     [
         (lambda: batches(batch_size=31), "batch_size: got 31; allowed: 1 to 30"),
         (lambda: batches(batch_size=0), "batch_size: got 0; allowed: 1 to 30"),
@@ -162,6 +162,6 @@ def test_predicting_places_are_those_before_a_label():
         (lambda: batches().steps(0, 0, start=8), "start: got 8; allowed: 0 to 7"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(made, told):
-    with pytest.raises(StudyError, match=told):
+def test_what_cannot_be_is_told_in_one_line(made, message):
+    with pytest.raises(StudyError, match=message):
         made()

@@ -78,11 +78,11 @@ def test_what_is_written_is_read_back_and_needs_no_generator(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("package", "told"), [("no-such-package", "it is not installed: pip install"), ("torch", "is installed: pip")]
+    ("package", "message"), [("no-such-package", "it is not installed: pip install"), ("torch", "is installed: pip")]
 )
-def test_without_the_generator_of_the_right_version_one_line_says_so(monkeypatch, package, told):
+def test_without_the_generator_of_the_right_version_one_line_says_so(monkeypatch, package, message):
     monkeypatch.setattr(gsm_symbolic, "PACKAGE", package)
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         symbolic()
 
 
@@ -174,15 +174,15 @@ def test_a_question_of_the_test_data_is_never_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"train_size": 1981}, "train_size: got 1981; allowed: at most 1980"),
         ({"validation_size": 2000}, "validation_size: got 2000; allowed: at most 1999"),
         ({"test_size": 41}, "test_size: got 41; allowed: at most 40"),
     ],
 )
-def test_more_than_there_is_is_refused(tmp_path, fields, told):
-    with pytest.raises(StudyError, match=told):
+def test_more_than_there_is_is_refused(tmp_path, fields, message):
+    with pytest.raises(StudyError, match=message):
         from_copy(copied(tmp_path), **fields)
 
 
@@ -211,13 +211,13 @@ def test_missing_and_broken_files_are_named(tmp_path):
 def test_without_a_network_gsm8k_says_at_once_which_file_is_missing(monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    told = (
+    message = (
         r"source: got 'gsm8k: openai/gsm8k/main/test-00000-of-00001.parquet', which is not in the .* or path: a folder"
     )
     with pytest.raises(StudyError):
         load_word_problems(WordProblems(source="gsm8k"))  # what is imported on first use takes its time
     began = time.perf_counter()
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         load_word_problems(WordProblems(source="gsm8k"))
     assert time.perf_counter() - began < 3
 
