@@ -1,5 +1,7 @@
 """The documentation: its index is that of the files, its links lead somewhere, its studies are studies."""
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -26,6 +28,17 @@ def test_every_link_leads_to_a_file(page):
 def test_every_file_that_is_named_is_there(page):
     for name in re.findall(r"`((?:qsgd_ray|tests|docs|studies|cluster|tools)/[\w/*.-]+)`", page.read_text()):
         assert list(ROOT.glob(name.rstrip("/"))), f"{page}: {name}"
+
+
+WITH_EXAMPLES = [path for path in sorted((ROOT / "qsgd_ray").rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_of_docstrings_run_as_they_are_printed(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = path.relative_to(ROOT).with_suffix("").parts
+    module = importlib.import_module(".".join(words[:-1] if words[-1] == "__init__" else words))
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
 @pytest.mark.parametrize("name", ["studies", "optimizer", "circuits", "language_models"])
