@@ -1,6 +1,6 @@
-"""Two studies side by side: their tables in; what differs between them, and how the arms of the same name did, out.
+"""Two studies side by side: their analyses in; the settings that differ, and the arms of the same name compared, out.
 
-For the question after a change of machine, version or setting: is it the same experiment, with the same results?
+It answers the question after a change of machine, version or setting: is it the same experiment, with the same results?
 """
 
 from __future__ import annotations
@@ -13,18 +13,26 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, median, seconds_per_step
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.analysis.summary import ArmSummary, Row, arm_summaries, confirm_rows, median, result, seconds_a_step
+from qsgd_ray.analysis.study_analysis import StudyAnalysis
+from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.paths import leaves
-from qsgd_ray.results import StudyTables
 
-# Of provenance: when and how often something ran differs always, and says nothing.
-PASSING = ("started_at", "resumed")
+# Entries of provenance that always differ and mean nothing: when and how often something ran.
+_IGNORED = ("started_at", "resumed")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A leaf of the study's settings or of its provenance that the two tell differently; None: one has no such leaf."""
+    """A leaf of the settings or of the provenance that differs between two studies.
+
+    Attributes:
+        what: `setting` or `provenance`.
+        path: of the leaf, dotted.
+        left: its value as JSON; None where the left study has no such leaf.
+        right: its value as JSON; None likewise.
+    """
 
     what: str
     path: str
@@ -33,11 +41,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class SameArm:
-    """An arm that both studies have; right minus left, right over left, None where either lacks the number.
+class ArmComparison:
+    """An arm that both studies have; None where a study lacks the number.
 
-    `n_pairs`: seeds with a result in both. `difference`: mean over them. `n_hashed`: seeds at which both tell the hash
-    of their final parameters, `n_same_bits` of these are the same.
+    Attributes:
+        arm: its name.
+        left: its confirmation in the left study.
+        right: its confirmation in the right study.
+        n_pairs: seeds with a result in both.
+        difference: mean of right - left over them, a fraction of accuracy.
+        interval: Student's 95 % interval of the difference.
+        n_hashed: seeds at which both studies have a hash of the final parameters.
+        n_same_bits: of them, those at which the hashes are equal.
+        left_s_per_step: seconds an optimizer step in the left study, median over runs.
+        right_s_per_step: the same in the right study.
     """
 
     arm: str
@@ -53,6 +70,7 @@ class SameArm:
 
     @property
     def step_time_ratio(self) -> float | None:
+        """Seconds a step, right over left."""
         if not self.left_s_per_step or self.right_s_per_step is None:
             return None
         return self.right_s_per_step / self.left_s_per_step
@@ -60,62 +78,75 @@ class SameArm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`only_left`, `only_right`: arms without a counterpart of their name."""
+    """The differences between two studies, and their common arms.
+
+    Attributes:
+        differences: settings first, then provenance.
+        arms: those that both have, in the left study's order.
+        only_left: names of arms that the right study lacks.
+        only_right: names of arms that the left study lacks.
+    """
 
     differences: tuple[Difference, ...]
-    arms: tuple[SameArm, ...]
+    arms: tuple[ArmComparison, ...]
     only_left: tuple[str, ...]
     only_right: tuple[str, ...]
 
 
-def compare(left: StudyTables, right: StudyTables) -> Comparison:
-    """`left` is what came before, `right` what came of it."""
-    names = [[arm.name for arm in tables.study.arms] for tables in (left, right)]
+def compare(left: StudyAnalysis, right: StudyAnalysis) -> Comparison:
+    """Return what differs between two studies, and their common arms seed by seed.
+
+    Args:
+        left: the study before a change.
+        right: the study after it.
+    """
+    names = [[arm.name for arm in analysis.study.arms] for analysis in (left, right)]
     both = [name for name in names[0] if name in names[1]]
-    summaries = [{s.arm: s for s in arm_summaries(tables)} for tables in (left, right)]
-    settings = [_settings(tables, both) for tables in (left, right)]
-    records = [{k: v for k, v in tables.provenance.items() if k not in PASSING} for tables in (left, right)]
+    settings = [_settings(analysis, both) for analysis in (left, right)]
+    records = [{k: v for k, v in analysis.provenance.items() if k not in _IGNORED} for analysis in (left, right)]
     return Comparison(
         (*_differences("setting", *settings), *_differences("provenance", *records)),
-        tuple(_same_arm(name, left, right, summaries[0][name], summaries[1][name]) for name in both),
+        tuple(_compare_arm(name, left, right) for name in both),
         tuple(name for name in names[0] if name not in both),
         tuple(name for name in names[1] if name not in both),
     )
 
 
-def _settings(tables: StudyTables, arms: list[str]) -> dict[str, Any]:
-    """Of the study, with these arms alone: an arm that the other lacks differs as a whole, and is named as one."""
-    tree = tables.study.model_dump(mode="json")
+def _settings(analysis: StudyAnalysis, arms: list[str]) -> dict[str, Any]:
+    """Return a study's settings with these arms alone: an arm that the other study lacks is named as a whole."""
+    tree = analysis.study.model_dump(mode="json")
     return tree | {"arms": [arm for arm in tree["arms"] if arm["name"] in arms]}
 
 
-def _same_arm(
-    arm: str, left: StudyTables, right: StudyTables, left_summary: ArmSummary, right_summary: ArmSummary
-) -> SameArm:
-    before, after = ({row["seed"]: row for row in confirm_rows(tables, arm)} for tables in (left, right))
+def _compare_arm(arm: str, left: StudyAnalysis, right: StudyAnalysis) -> ArmComparison:
+    before, after = ({row["seed"]: row for row in confirm_rows(study.tables, arm)} for study in (left, right))
     seeds = [seed for seed in before if seed in after]
-    results = [(result(before[seed]), result(after[seed])) for seed in seeds]
+    results = [(final_value(before[seed]), final_value(after[seed])) for seed in seeds]
     pairs = np.array([pair for pair in results if None not in pair], dtype=np.float64).reshape(-1, 2)
     differences = statistics.paired_differences(pairs[:, 1], pairs[:, 0])
     hashes = [(before[seed]["parameters_sha256"], after[seed]["parameters_sha256"]) for seed in seeds]
     hashed = [pair for pair in hashes if None not in pair]
-    return SameArm(
+    return ArmComparison(
         arm=arm,
-        left=left_summary,
-        right=right_summary,
+        left=_summary_of(left, arm),
+        right=_summary_of(right, arm),
         n_pairs=len(differences),
         difference=float(np.mean(differences)) if len(differences) else None,
         interval=statistics.difference_interval(differences),
         n_hashed=len(hashed),
-        n_same_bits=sum(one == other for one, other in hashed),
+        n_same_bits=sum(a == b for a, b in hashed),
         left_s_per_step=_s_per_step(list(before.values())),
         right_s_per_step=_s_per_step(list(after.values())),
     )
 
 
+def _summary_of(analysis: StudyAnalysis, arm: str) -> ArmSummary:
+    return next(summary for summary in analysis.summaries if summary.arm == arm)
+
+
 def _s_per_step(rows: list[Row]) -> float | None:
-    """Median over the runs; evaluation aside."""
-    return median([seconds for row in rows if (seconds := seconds_a_step(row)) is not None])
+    """Return the median over the runs; evaluation aside."""
+    return median([seconds for row in rows if (seconds := seconds_per_step(row)) is not None])
 
 
 def _differences(what: str, left: Any, right: Any) -> Iterator[Difference]:

@@ -1,5 +1,5 @@
-"""What a study cost: the trials' rows in; a ledger of seconds, circuits and tokens by stage and arm, and whether the
-arms' searches had the same budget, out.
+"""The costs of a study: the trials' rows in; a ledger of seconds, circuits and tokens by stage and arm, and the budgets
+of the arms' searches, out.
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 
-SECONDS = ("train_s", "circuit_wait_s", "evaluation_s", "idle_s", "elapsed_s", "circuit_s")
-COUNTS = ("n_circuits", "n_tokens", "epochs_run", "steps")
+_SECONDS = ("train_s", "circuit_wait_s", "evaluation_s", "idle_s", "elapsed_s", "circuit_s")
+_COUNTS = ("n_circuits", "n_tokens", "epochs_run", "steps")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The trials of a stage and arm (None: of all). Sums leave nulls out: `n_null` counts, by column, the trials that
-    do not tell; a sum of nulls alone is None. Columns as in the table of trials."""
+    """The costs of the trials of one stage and arm, added up. Columns are those of the table of trials.
+
+    Attributes:
+        stage: None in the sum of all.
+        arm: None in the sum of all.
+        n_trials: trials with a row.
+        sums: by column, seconds or counts, nulls left out; None where all are null.
+        n_null: by column, the trials without the number.
+    """
 
     stage: str | None
     arm: str | None
@@ -32,7 +39,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Budget:
-    """What an arm's search was given and took. `trials`: that have ended; a lost one is tried again."""
+    """The budget of an arm's search, and what was spent of it.
+
+    Attributes:
+        arm: its name.
+        planned: trials that the study plans.
+        trials: trials that have ended; a lost one is tried again and does not count.
+        epochs_each: epochs a trial, at most.
+        epochs: run by all trials; None where no trial has the number, like the two that follow.
+        steps: of the optimizer, of all trials.
+        elapsed_s: seconds of all trials from start to end.
+    """
 
     arm: str
     planned: int
@@ -43,58 +60,58 @@ class Budget:
     elapsed_s: float | None
 
 
-def ledger(tables: StudyTables) -> list[Cost]:
-    """A line for every stage and arm that has trials, in the study's order; the last is the sum of all."""
+def ledger(tables: StudyTables) -> tuple[Cost, ...]:
+    """Return a line for every stage and arm that has trials, in the study's order; the last is the sum of all."""
     lines = []
     for stage in (*STAGES, *_other_stages(tables)):
         for arm in tables.study.arms:
-            rows = _of(tables.trials, stage, arm.name)
+            rows = _rows_of(tables.trials, stage, arm.name)
             if rows.num_rows:
                 lines.append(_cost(stage, arm.name, rows))
-    return [*lines, _cost(None, None, tables.trials)]
+    return (*lines, _cost(None, None, tables.trials))
 
 
-def budgets(tables: StudyTables) -> list[Budget]:
-    """The searches side by side, arms without one left out."""
-    found = []
+def budgets(tables: StudyTables) -> tuple[Budget, ...]:
+    """Return the budgets of all arms that are searched, in the study's order."""
+    lines = []
     for arm in tables.study.arms:
         planned = tables.study.planned("search", arm)
         if planned:
-            rows = _of(tables.trials, "search", arm.name)
+            rows = _rows_of(tables.trials, "search", arm.name)
             sums = _cost("search", arm.name, rows).sums
             ended = rows.filter(pc.not_equal(rows["ending"], str(Ending.LOST)))
-            told = (sums["epochs_run"], sums["steps"], sums["elapsed_s"])
-            found.append(Budget(arm.name, planned, ended.num_rows, tables.study.search.epochs, *told))
-    return found
+            spent = (sums["epochs_run"], sums["steps"], sums["elapsed_s"])
+            lines.append(Budget(arm.name, planned, ended.num_rows, tables.study.search.epochs, *spent))
+    return tuple(lines)
 
 
-def verdict_on_budgets(found: Sequence[Budget]) -> str:
-    """Whether the arms were tuned alike, in a sentence (protocol 2)."""
-    if not found:
+def budget_sentence(lines: Sequence[Budget]) -> str:
+    """Say in one sentence if all arms were tuned with the same budget, and spent it (protocol 2)."""
+    if not lines:
         return "No arm is searched."
-    first = found[0]
-    gift = f"{first.planned} trials of at most {first.epochs_each} epochs"
-    if any((b.planned, b.epochs_each) != (first.planned, first.epochs_each) for b in found):
+    first = lines[0]
+    budget = f"{first.planned} trials of at most {first.epochs_each} epochs"
+    if any((b.planned, b.epochs_each) != (first.planned, first.epochs_each) for b in lines):
         return "The arms' budgets differ."
-    behind = [f"{b.arm} {b.trials} of {b.planned}" for b in found if b.trials < b.planned]
+    behind = [f"{b.arm} {b.trials} of {b.planned}" for b in lines if b.trials < b.planned]
     if behind:
-        return f"Every arm is given {gift}; not spent yet: {', '.join(behind)}."
-    over = [f"{b.arm} {b.trials}" for b in found if b.trials > b.planned]
+        return f"Every arm is given {budget}; not spent yet: {', '.join(behind)}."
+    over = [f"{b.arm} {b.trials}" for b in lines if b.trials > b.planned]
     if over:
-        return f"Every arm is given {gift}; overspent: {', '.join(over)}."
-    return f"Equal: every arm was given {gift}, and spent them."
+        return f"Every arm is given {budget}; overspent: {', '.join(over)}."
+    return f"Equal: every arm was given {budget}, and spent them."
 
 
 def _other_stages(tables: StudyTables) -> list[str]:
     return sorted(set(tables.trials["stage"].unique().to_pylist()) - set(STAGES))
 
 
-def _of(trials: pa.Table, stage: str, arm: str) -> pa.Table:
+def _rows_of(trials: pa.Table, stage: str, arm: str) -> pa.Table:
     return trials.filter(pc.and_(pc.equal(trials["stage"], stage), pc.equal(trials["arm"], arm)))
 
 
 def _cost(stage: str | None, arm: str | None, rows: pa.Table) -> Cost:
-    columns = (*SECONDS, *COUNTS)
+    columns = (*_SECONDS, *_COUNTS)
     return Cost(
         stage=stage,
         arm=arm,

@@ -1,7 +1,7 @@
-"""Which of the searched settings mattered: the search's rows in, a share of one for each setting of an arm out.
+"""The importance of searched settings: the search's rows in, a share of one for each setting of an arm out.
 
-PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255; optuna's): how far the best tenth of the trials lies, in one setting,
-from all of them. A setting without a say keeps the best trials where all are.
+PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; optuna's) measures how far the best tenth of the trials lies, in one
+setting, from all of them. A setting that does not matter has its best trials where all trials are.
 """
 
 from __future__ import annotations
@@ -12,19 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from qsgd_ray.analysis._rows import usable_accuracy
 from qsgd_ray.config import Arm, Choice, LogUniform
 from qsgd_ray.config.base import Space
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 
 # Below that the best tenth is a single trial, and what it shows is chance.
-MIN_TRIALS = 10
+_MIN_TRIALS = 10
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Of an arm: `shares` add up to one; None, and `why`, where nothing can be said. `n_trials` are counted,
-    `n_null` have no accuracy."""
+    """The importance of the settings that an arm's search varied.
+
+    Attributes:
+        arm: its name.
+        n_trials: trials that count.
+        n_null: trials that do not: without an accuracy, or outside of the spaces of today.
+        shares: importance by the setting's path, 0 to 1, one in all; None where nothing can be said.
+        why: the reason for that; None where there are shares.
+    """
 
     arm: str
     n_trials: int
@@ -34,14 +41,14 @@ class Importance:
 
 
 def importances(tables: StudyTables) -> tuple[Importance, ...]:
-    """Every arm of the study, in its order."""
+    """Return the importance of the searched settings of every arm, in the study's order."""
     return tuple(_importance(tables, arm) for arm in tables.study.arms)
 
 
 def _importance(tables: StudyTables, arm: Arm) -> Importance:
     rows = tables.rows("search", arm.name)
-    spaces = {path: space for path, space in arm.spaces().items() if column_of(path) in tables.trials.column_names}
-    usable = [row for row in rows if _accuracy(row) is not None and _inside(row, spaces)]
+    spaces = {path: space for path, space in arm.spaces().items() if _column_of(path) in tables.trials.column_names}
+    usable = [row for row in rows if usable_accuracy(row) is not None and _inside(row, spaces)]
     n, n_null = len(usable), len(rows) - len(usable)
 
     def nothing(why: str) -> Importance:
@@ -51,32 +58,25 @@ def _importance(tables: StudyTables, arm: Arm) -> Importance:
         return nothing("nothing is searched")
     if len(spaces) == 1:
         return nothing(f"{next(iter(spaces))} alone is searched")
-    if n < MIN_TRIALS:
-        return nothing(f"{n} of the {MIN_TRIALS} trials that it takes")
+    if n < _MIN_TRIALS:
+        return nothing(f"{n} of the {_MIN_TRIALS} trials that it takes")
     shares = _shares(usable, spaces)
     if shares is None:
         return nothing("all trials are alike")
     return Importance(arm.name, n, n_null, shares, None)
 
 
-def _accuracy(row: dict[str, Any]) -> float | None:
-    """A trial that was stopped early counts with the accuracy that it had reached."""
-    value = row["validation_accuracy"]
-    ended = row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)
-    return value if ended and value is not None and np.isfinite(value) else None
-
-
 def _inside(row: dict[str, Any], spaces: dict[str, Space]) -> bool:
-    """Rows of a study whose spaces were other ones do not count, nor such that lack a setting."""
+    """Tell the rows whose settings all lie in the spaces of today; those of an older version of the study may not."""
     for path, space in spaces.items():
-        value, edges = row[column_of(path)], space.edges()
+        value, edges = row[_column_of(path)], space.edges()
         if value is None or not (value in edges if isinstance(space, Choice) else edges[0] <= value <= edges[1]):
             return False
     return True
 
 
 def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, float] | None:
-    if all(len({row[column_of(path)] for row in rows}) == 1 for path in spaces):
+    if all(len({row[_column_of(path)] for row in rows}) == 1 for path in spaces):
         return None
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -89,9 +89,9 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, f
         study.add_trials(
             [
                 optuna.trial.create_trial(
-                    params={path: row[column_of(path)] for path in spaces},
+                    params={path: row[_column_of(path)] for path in spaces},
                     distributions=distributions,
-                    value=_accuracy(row),
+                    value=usable_accuracy(row),
                 )
                 for row in rows
             ]
@@ -100,19 +100,19 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, f
         with warnings.catch_warnings():
             # Where most trials share the best accuracy there is no best tenth, and the answer would be a guess.
             warnings.filterwarnings("error", "Target and region quantiles", UserWarning)
-            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False))
+            scores = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False))
     except UserWarning:
         return None
     finally:
         optuna.logging.set_verbosity(verbosity)
-    total = sum(found.values())
+    total = sum(scores.values())
     if not np.isfinite(total) or total <= 0:
         return None
-    return {path: found.get(path, 0.0) / total for path in spaces}
+    return {path: scores.get(path, 0.0) / total for path in spaces}
 
 
-def column_of(path: str) -> str:
-    """The column of the table of trials that holds a setting."""
+def _column_of(path: str) -> str:
+    """Return the column of the table of trials that holds a setting."""
     return path.rpartition(".")[2]
 
 

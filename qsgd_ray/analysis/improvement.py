@@ -1,4 +1,4 @@
-"""How probable it is that an arm beats the baseline: runs or counts of wins in, a share with its interval out.
+"""The probability that an arm beats the baseline: runs or counts of wins in, a share with its interval out.
 
 rliable's P(improvement) (Agarwal et al. 2021, arXiv 2108.13264): the chance that a run of the arm is better than a run
 of the baseline, a tie being half a win. Paired, a run meets the baseline's run of its seed; unpaired, every run meets
@@ -14,12 +14,19 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from qsgd_ray.analysis.statistics import Interval, Scores, known
+from qsgd_ray.analysis.statistics import Interval, Scores, without_missing
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """`n`: pairs of one seed, or where not `paired` the runs of the smaller side."""
+    """The probability that a run of the arm beats a run of the baseline; a tie is half a win.
+
+    Attributes:
+        probability: 0 to 1.
+        interval: of the probability.
+        n: pairs of one seed; where not `paired`, the runs of the smaller side.
+        paired: runs of one seed were compared, else every run with every other.
+    """
 
     probability: float
     interval: Interval
@@ -28,7 +35,24 @@ class Improvement:
 
 
 def paired_improvement(wins: int, ties: int, losses: int, level: float = 0.95) -> Improvement | None:
-    """The share of pairs that are won; None without a pair."""
+    """Return the share of pairs that are won, with Wilson's interval.
+
+    Args:
+        wins: pairs won, >= 0.
+        ties: pairs tied, >= 0; each is half a win.
+        losses: pairs lost, >= 0.
+        level: coverage of the interval, between 0 and 1.
+
+    Returns:
+        The improvement; None without a pair.
+
+    Raises:
+        ValueError: a count is below zero.
+
+    Example:
+        >>> paired_improvement(8, 1, 1).probability
+        0.85
+    """
     if min(wins, ties, losses) < 0:
         raise ValueError(f"wins, ties, losses: got {wins}, {ties}, {losses}; allowed: counts >= 0")
     n = wins + ties + losses
@@ -36,10 +60,19 @@ def paired_improvement(wins: int, ties: int, losses: int, level: float = 0.95) -
 
 
 def unpaired_improvement(arm: Scores, baseline: Scores, level: float = 0.95) -> Improvement | None:
-    """The share of all meetings that are won, None in either being a run without a result; None without a run."""
+    """Return the share of all meetings of two runs that are won: Mann and Whitney's U over its largest value.
+
+    Args:
+        arm: one score a run; None for a run without a result, which loses to every run with one.
+        baseline: one score a run, likewise.
+        level: coverage of the interval, between 0 and 1.
+
+    Returns:
+        The improvement; None where a side has no run.
+    """
     if not len(arm) or not len(baseline):
         return None
-    results = np.concatenate([known(arm), known(baseline)])
+    results = np.concatenate([without_missing(arm), without_missing(baseline)])
     below = np.min(results) - 1.0 if len(results) else 0.0
     left, right = (_with_nulls(scores, below) for scores in (arm, baseline))
     won = float(stats.mannwhitneyu(left, right).statistic) / (len(left) * len(right))

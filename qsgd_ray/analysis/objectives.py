@@ -1,7 +1,7 @@
-"""How a trial of the search is judged: its runs, one a seed, in; one number an objective out.
+"""Objectives of a search: a trial's runs, one a seed, in; one number an objective out.
 
-Quality is the interquartile mean of validation accuracy over the seeds; a run that diverged or failed is no run left
-out, it counts 0 (protocol, rules 6 and 12). What costs, is the mean over the runs that were measured.
+Quality is the interquartile mean of validation accuracy over the seeds; a run that diverged or failed is not left out,
+it counts 0 (protocol, rules 6 and 12). Costs are means over the runs that were measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from qsgd_ray.outcome import Measurement
 
 @dataclass(frozen=True)
 class RunResult:
-    """`accuracy` and `loss`: of validation, None where it came to nothing. `steps`: 0 where nothing was measured."""
+    """One run of a trial, as far as it has come.
+
+    Attributes:
+        accuracy: of validation, a fraction of one; None where the run diverged, failed or was not measured.
+        loss: of validation, nats; None likewise.
+        steps: of the optimizer; 0 where nothing was measured.
+        wall_s: seconds of training, the wait for circuits included.
+        n_circuits: circuits simulated.
+    """
 
     accuracy: float | None
     loss: float | None = None
@@ -27,22 +35,32 @@ class RunResult:
     n_circuits: int = 0
 
     @classmethod
-    def at(cls, last: Measurement | None, usable: bool = True) -> RunResult:
-        """A run under way, by its last measurement. `usable`: it neither diverged nor failed."""
+    def from_measurement(cls, last: Measurement | None, usable: bool = True) -> RunResult:
+        """Return a run under way, by its last measurement.
+
+        Args:
+            last: None before the first one.
+            usable: the run neither diverged nor failed.
+        """
         if last is None:
             return cls(None)
         accuracy, loss = (last.validation_accuracy, last.validation_loss) if usable else (None, None)
         return cls(accuracy, loss, last.step, last.wall_s, last.n_circuits)
 
     @classmethod
-    def of(cls, row: dict[str, Any], usable: bool = True) -> RunResult:
-        """A run that has ended, by its row."""
+    def from_row(cls, row: dict[str, Any], usable: bool = True) -> RunResult:
+        """Return a run that has ended, by its row.
+
+        Args:
+            row: of the table of trials.
+            usable: the run neither diverged nor failed.
+        """
         accuracy, loss = (row["validation_accuracy"], row["validation_loss"]) if usable else (None, None)
         return cls(accuracy, loss, row["steps"] or 0, row["wall_s"] or 0.0, row["n_circuits"] or 0)
 
 
 def quality(runs: Sequence[RunResult]) -> float:
-    """A fraction of one."""
+    """Return the interquartile mean of validation accuracy over the runs, a fraction of one; a run without one is 0."""
     if len(runs) == 1:  # the usual search; for it no process imports scipy and statsmodels, which take a second
         return runs[0].accuracy or 0.0
     from qsgd_ray.analysis.statistics import interquartile_mean
@@ -50,11 +68,19 @@ def quality(runs: Sequence[RunResult]) -> float:
     return float(interquartile_mean([run.accuracy or 0.0 for run in runs]))
 
 
-def judged(runs: Sequence[RunResult], objectives: Sequence[Objective]) -> list[float | None]:
-    """One number an objective: `step_time` in seconds, `circuits` a step; None where no run was measured."""
+def objective_values(runs: Sequence[RunResult], objectives: Sequence[Objective]) -> list[float | None]:
+    """Return one number an objective.
+
+    Args:
+        runs: of one trial, one a seed; at least one.
+        objectives: `quality` (a fraction of one), `step_time` (seconds a step) or `circuits` (circuits a step).
+
+    Returns:
+        Numbers in the order of the objectives; a cost is None where no run was measured.
+    """
     measured = [run for run in runs if run.steps]
-    found: dict[Objective, float | None] = {"quality": quality(runs), "step_time": None, "circuits": None}
+    values: dict[Objective, float | None] = {"quality": quality(runs), "step_time": None, "circuits": None}
     if measured:
-        found["step_time"] = float(np.mean([run.wall_s / run.steps for run in measured]))
-        found["circuits"] = float(np.mean([run.n_circuits / run.steps for run in measured]))
-    return [found[objective] for objective in objectives]
+        values["step_time"] = float(np.mean([run.wall_s / run.steps for run in measured]))
+        values["circuits"] = float(np.mean([run.n_circuits / run.steps for run in measured]))
+    return [values[objective] for objective in objectives]

@@ -1,21 +1,29 @@
-"""The analysis of a study: result tables in, one frozen `StudyAnalysis` out; page, terminal and notebook are its views.
+"""The analysis of a study: result tables in, one frozen `StudyAnalysis` out.
 
-Everything that a reader is shown is computed here once: verdicts, summaries, ladder, claims, map and costs.
+Everything that a reader is shown is computed here, once. Page, terminal, comparison and notebook are views of it: they
+choose and format numbers, they do not compute them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from qsgd_ray.analysis.claims import Claim, claims
-from qsgd_ray.analysis.costs import Budget, Cost, budgets, ledger
-from qsgd_ray.analysis.effect_map import EffectMap, effect_map
+from qsgd_ray.analysis._rows import Row
+from qsgd_ray.analysis.claim import Claim
+from qsgd_ray.analysis.claims import check_claims
+from qsgd_ray.analysis.costs import Budget, Cost, budget_sentence, budgets, ledger
+from qsgd_ray.analysis.curves import ArmCurves, learning_curves, step_ratio_curves
+from qsgd_ray.analysis.effect_map import EffectMap, map_effects
 from qsgd_ray.analysis.importance import Importance, importances
 from qsgd_ray.analysis.ladder import Ladder, ladders
+from qsgd_ray.analysis.profile import StudyProfiles, study_profiles
+from qsgd_ray.analysis.seeds import SeedResults, seed_results
 from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
-from qsgd_ray.analysis.verdict import ArmVerdict, judge
+from qsgd_ray.analysis.trials import EndingCounts, SearchTrial, ending_counts, search_trials, trials_with_errors
+from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import Study
 from qsgd_ray.results import StudyTables
 
@@ -24,25 +32,40 @@ from qsgd_ray.results import StudyTables
 class StudyAnalysis:
     """Everything that a study's rows show, computed once.
 
+    Fields are computed by `analyse`. Properties that only a figure or one section of the page needs, and that take a
+    bootstrap or a library of their own, are computed when they are first read, and then kept.
+
     Attributes:
-        tables: the rows behind it.
+        tables: the study and its rows.
         verdicts: one for each arm but the baseline, in the study's order.
         summaries: the confirmation of every arm, the baseline included, in the study's order.
-        ladders: one for each arm with a sine or a circuit: which control already explains its gain.
+        seeds: the confirmation of every arm seed by seed, in the study's order.
+        ladders: one for each arm with a sine or a circuit: the control that already explains its gain.
         claims: the paper's claims that the study names, in the paper's order.
-        effect_map: the effect at every setting of the study's map; None where it has none.
+        effect_map: the effect at every setting of the study's map; None where the study has none.
         ledger: seconds, circuits and tokens by stage and arm; the last line is the sum of all.
-        budgets: what each arm's search was given and took.
+        budgets: of the arms' searches.
+        endings: how the trials of every stage and arm ended.
+        errors: rows of the trials that report an error.
+
+    Example:
+        >>> import qsgd_ray.results
+        >>> analysis = analyse(qsgd_ray.results.read("results/quick"))  # doctest: +SKIP
+        >>> analysis.headline  # doctest: +SKIP
+        'Of 2 arms against adamw: 2 inconclusive.'
     """
 
     tables: StudyTables = field(repr=False)
     verdicts: tuple[ArmVerdict, ...]
     summaries: tuple[ArmSummary, ...]
+    seeds: tuple[SeedResults, ...]
     ladders: tuple[Ladder, ...]
     claims: tuple[Claim, ...]
     effect_map: EffectMap | None
     ledger: tuple[Cost, ...]
     budgets: tuple[Budget, ...]
+    endings: tuple[EndingCounts, ...]
+    errors: tuple[Row, ...]
 
     @property
     def study(self) -> Study:
@@ -59,10 +82,50 @@ class StudyAnalysis:
         """Remarks on how the rows came about that a reader of the verdicts needs, one line each."""
         return self.tables.notes
 
+    @property
+    def is_changed(self) -> bool:
+        """The study was changed after trials had been run."""
+        return bool(self.tables.changes)
+
+    @property
+    def headline(self) -> str:
+        """All verdicts in one sentence."""
+        if not self.verdicts:
+            return "The study has no arm beside its baseline, so there is nothing to compare."
+        counts = Counter(v.verdict for v in self.verdicts)
+        words = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
+        arms = "one arm" if len(self.verdicts) == 1 else f"{len(self.verdicts)} arms"
+        return f"Of {arms} against {self.verdicts[0].baseline}: {', '.join(words)}."
+
+    @property
+    def budget_sentence(self) -> str:
+        """One sentence on whether all arms were tuned with the same budget."""
+        return budget_sentence(self.budgets)
+
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
-        """The share of each searched setting in what makes an arm's best trials; one entry an arm."""
+        """The importance of the searched settings of every arm."""
         return importances(self.tables)
+
+    @cached_property
+    def search_trials(self) -> dict[str, tuple[SearchTrial, ...]]:
+        """The trials of every arm's search, by its name."""
+        return search_trials(self.tables)
+
+    @cached_property
+    def learning_curves(self) -> tuple[ArmCurves, ...]:
+        """Validation accuracy by epoch of every arm, in percent."""
+        return learning_curves(self.tables)
+
+    @cached_property
+    def step_ratio_curves(self) -> tuple[ArmCurves, ...]:
+        """|lambda * Q| / |Adam step| by epoch of every arm."""
+        return step_ratio_curves(self.tables)
+
+    @cached_property
+    def profiles(self) -> StudyProfiles:
+        """The share of each arm's runs that reach an accuracy."""
+        return study_profiles(self.tables)
 
 
 def analyse(tables: StudyTables) -> StudyAnalysis:
@@ -70,15 +133,21 @@ def analyse(tables: StudyTables) -> StudyAnalysis:
 
     Args:
         tables: the study and its rows, as `qsgd_ray.results.read` returns them.
+
+    Raises:
+        StudyError: the rows hold two confirmations of an arm at one seed.
     """
     verdicts = judge(tables)
     return StudyAnalysis(
         tables=tables,
         verdicts=verdicts,
         summaries=arm_summaries(tables),
+        seeds=seed_results(tables),
         ladders=ladders(tables, verdicts),
-        claims=claims(tables),
-        effect_map=effect_map(tables),
-        ledger=tuple(ledger(tables)),
-        budgets=tuple(budgets(tables)),
+        claims=check_claims(tables),
+        effect_map=map_effects(tables),
+        ledger=ledger(tables),
+        budgets=budgets(tables),
+        endings=ending_counts(tables),
+        errors=trials_with_errors(tables),
     )

@@ -1,4 +1,4 @@
-"""What the confirmation shows of each arm: result tables in, one `ArmSummary` an arm out.
+"""The confirmation of each arm in numbers: result tables in, one `ArmSummary` an arm out.
 
 Accuracies are fractions of one, times are seconds. Missing is None, never zero, and counted (protocol 12).
 """
@@ -12,28 +12,45 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis._throughput import Throughput, throughput
+from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, median, step_ratio
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.analysis.time_to_target import Saved, TimeToTarget, saved, time_to_target
-from qsgd_ray.config import StudyError
+from qsgd_ray.analysis.throughput import Throughput, median_throughput
+from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget, median_time, time_saved
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
-
-METRIC = "test_accuracy"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """The confirmation of one arm; medians over its runs, None where no run has the number.
+    """The confirmation of one arm: medians over its runs, None where no run has the number.
 
-    `iqm`: of the runs with a result; `n_null` have none. `epochs_saved`: against the baseline's runs of the same seeds,
-    None where no run of either reached the target.
-    `seconds_to_target_circuits_free`: the same clock less the wait for circuits. `step_ratio`: |lambda * Q| / |Adam
-    step|, None where nothing is perturbed. `overhead`: wall seconds per epoch over the baseline's, less one.
-    `train_loss`: mean over all steps of a run. `answers` and what follows: sums over the runs, None where none was
-    asked. `throughput`: how its runs went through their data.
+    Attributes:
+        arm: its name.
+        n_runs: runs with a row.
+        n_completed: of them, those that ended as planned.
+        n_null: of them, those without a test accuracy.
+        endings: runs by ending.
+        iqm: interquartile mean of test accuracy, a fraction of one, over the runs that have one.
+        iqm_interval: its 95 % bootstrap interval.
+        epochs_to_target: epochs until the target of validation accuracy was reached.
+        epochs_saved: against the baseline's runs of the same seeds; None for the baseline, and where no run of either
+            reached the target.
+        seconds_to_target: seconds of training until then, the wait for circuits included and evaluation not.
+        seconds_to_target_circuits_free: the same less the wait for circuits.
+        step_ratio: |lambda * Q| / |Adam step|; None where nothing is perturbed.
+        learning_rate: of the point that was confirmed; so are the four that follow.
+        lambda_: strength of the perturbation.
+        n_qubits: qubits a circuit.
+        source: where the perturbation comes from.
+        scope: which parameters are perturbed.
+        wall_s_per_epoch: seconds of training an epoch.
+        overhead: `wall_s_per_epoch` over the baseline's, less one; None for the baseline.
+        train_loss: mean over all steps of a run, nats.
+        test_loss: nats.
+        answers: of a language model to test problems, sum over the runs; None where none was asked for.
+        answers_right: those with the right final number.
+        answers_without_number: those without any number.
+        throughput: tokens, FLOP and memory of its runs.
     """
 
     arm: str
@@ -44,7 +61,7 @@ class ArmSummary:
     iqm: float | None
     iqm_interval: Interval | None
     epochs_to_target: TimeToTarget
-    epochs_saved: Saved | None
+    epochs_saved: TimeSaved | None
     seconds_to_target: TimeToTarget
     seconds_to_target_circuits_free: TimeToTarget
     step_ratio: float | None
@@ -63,26 +80,8 @@ class ArmSummary:
     throughput: Throughput
 
 
-def confirm_rows(tables: StudyTables, arm: str) -> list[Row]:
-    """The confirmation's rows of `arm` in the order of the seeds, one a seed; StudyError where there are two."""
-    seeds = tables.study.confirm.seeds
-    rows = tables.rows("confirm", arm)
-    by_seed = {row["seed"]: row for row in rows}
-    if len(by_seed) < len(rows):
-        raise StudyError(f"DIR: got more than one confirmation of {arm} at a seed; allowed: one, at the chosen point")
-    return [by_seed[seed] for seed in seeds if seed in by_seed]
-
-
-def result(row: Row, metric: str = METRIC) -> float | None:
-    """The metric of a completed run, else None."""
-    value = row[metric]
-    if row["ending"] != Ending.COMPLETED or value is None or not np.isfinite(value):
-        return None
-    return float(value)
-
-
 def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
-    """The confirmation of every arm, the baseline included, in the study's order.
+    """Return the confirmation of every arm, the baseline included, in the study's order.
 
     A target that was reached counts as a hit however the run ended: the clock stopped when it was reached.
     """
@@ -101,21 +100,22 @@ def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
     )
 
 
-def _epochs_saved(arm: list[Row], baseline: list[Row], budget: int) -> Saved | None:
-    """By the seeds that have ended in both arms; a lost run is tried again."""
+def _epochs_saved(arm: list[Row], baseline: list[Row], budget: int) -> TimeSaved | None:
+    """Compare the seeds that have ended in both arms; a lost run is tried again."""
     left, right = (
         {row["seed"]: row["epochs_to_target"] for row in rows if row["ending"] != Ending.LOST}
         for rows in (arm, baseline)
     )
     both = [seed for seed in left if seed in right]
-    return saved([left[seed] for seed in both], [right[seed] for seed in both], budget)
+    return time_saved([left[seed] for seed in both], [right[seed] for seed in both], budget)
 
 
 def _summary(arm: str, rows: list[Row]) -> ArmSummary:
-    accuracies = np.array([value for row in rows if (value := result(row)) is not None], dtype=np.float64)
+    accuracies = np.array([value for row in rows if (value := final_value(row)) is not None], dtype=np.float64)
     seconds = [row["seconds_to_target"] for row in rows]
     waits = [row["circuit_wait_s_to_target"] for row in rows]
     free = [None if s is None else max(0.0, s - wait) for s, wait in zip(seconds, waits, strict=True)]
+    # All runs of an arm are at the point that its search chose.
     chosen: Row = rows[0] if rows else {}
     return ArmSummary(
         arm=arm,
@@ -125,10 +125,10 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         endings=dict(Counter(row["ending"] for row in rows)),
         iqm=float(statistics.interquartile_mean(accuracies)) if len(accuracies) else None,
         iqm_interval=statistics.bootstrap_interval(accuracies),
-        epochs_to_target=time_to_target([row["epochs_to_target"] for row in rows]),
+        epochs_to_target=median_time([row["epochs_to_target"] for row in rows]),
         epochs_saved=None,
-        seconds_to_target=time_to_target(seconds),
-        seconds_to_target_circuits_free=time_to_target(free),
+        seconds_to_target=median_time(seconds),
+        seconds_to_target_circuits_free=median_time(free),
         step_ratio=median([ratio for row in rows if (ratio := step_ratio(row)) is not None]),
         learning_rate=chosen.get("learning_rate"),
         lambda_=chosen.get("lambda_"),
@@ -139,35 +139,19 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),
         overhead=None,
-        train_loss=median(_known(rows, "mean_train_loss")),
-        test_loss=median(_known(rows, "test_loss")),
+        train_loss=median(_column(rows, "mean_train_loss")),
+        test_loss=median(_column(rows, "test_loss")),
         answers=_total(rows, "answers"),
         answers_right=_total(rows, "answers_right"),
         answers_without_number=_total(rows, "answers_without_number"),
-        throughput=throughput(rows),
+        throughput=median_throughput(rows),
     )
 
 
-def step_ratio(row: Row) -> float | None:
-    """|lambda * Q| / |Adam step| of a trial or a measurement; None where nothing is perturbed (protocol 13)."""
-    perturbation, adam = row["perturbation_norm"], row["adam_step_norm"]
-    return perturbation / adam if perturbation is not None and adam else None
+def _column(rows: list[Row], name: str) -> list[Any]:
+    return [row[name] for row in rows if row[name] is not None]
 
 
-def _known(rows: list[Row], column: str) -> list[Any]:
-    return [row[column] for row in rows if row[column] is not None]
-
-
-def _total(rows: list[Row], column: str) -> int | None:
-    known = _known(rows, column)
-    return sum(known) if known else None
-
-
-def seconds_a_step(row: Row) -> float | None:
-    """Of a trial, the wait for circuits among them."""
-    return row["wall_s"] / row["steps"] if row["wall_s"] is not None and row["steps"] else None
-
-
-def median(values: list[float]) -> float | None:
-    """None of no value."""
-    return float(np.median(values)) if values else None
+def _total(rows: list[Row], name: str) -> int | None:
+    values = _column(rows, name)
+    return sum(values) if values else None

@@ -1,4 +1,4 @@
-"""`qsgd-ray report`: a study's folder in; its page and, on the terminal, its verdict out."""
+"""The command `qsgd-ray report`: a study's folder in; its page and, on the terminal, its verdicts out."""
 
 from __future__ import annotations
 
@@ -29,79 +29,75 @@ def report(
     """Write DIR/report.html and print the verdict."""
     from qsgd_ray.limits.rows import LimitsResults, is_limits
 
-    place = storage_at(where, "DIR")
+    storage = storage_at(where, "DIR")
     try:
-        if is_limits(place):
+        if is_limits(storage):
             from qsgd_ray.limits.page import print_limits
 
-            print_limits(LimitsResults(place), Console())
+            print_limits(LimitsResults(storage), Console())
         else:
-            print_report(place, Console(), storage_at(limits, "--limits") if limits else None)
+            print_report(storage, Console(), storage_at(limits, "--limits") if limits else None)
     except StorageError as error:
         raise StudyError(
-            f"DIR: got {place}; allowed: a study's results that can be read and written ({error})"
+            f"DIR: got {storage}; allowed: a study's results that can be read and written ({error})"
         ) from None
 
 
-def print_report(place: Storage, console: Console, limits: Storage | None = None) -> None:
-    """The page into its place; tables and verdict on `console`. `limits`: for its section on scaling."""
+def print_report(storage: Storage, console: Console, limits: Storage | None = None) -> None:
+    """Write a study's page into its place, and print its tables and verdicts.
+
+    Args:
+        storage: the study's results.
+        console: where the tables and verdicts are printed.
+        limits: a study of limits for the page's section on scaling; default: the newest one beside the study.
+
+    Raises:
+        StudyError: there is no study, or its folder cannot be written.
+        StorageError: an object store cannot be read or written.
+    """
     from qsgd_ray.analysis.study_analysis import analyse
     from qsgd_ray.reporting.page import write_report
-    from qsgd_ray.reporting.terminal import (
-        claims_table,
-        ladders_told,
-        map_told,
-        summary_table,
-        throughput_table,
-        verdict_table,
-    )
+    from qsgd_ray.reporting.terminal import study_report
     from qsgd_ray.results import Results
 
-    results = Results(place)
+    results = Results(storage)
     results.pack()
     analysis = analyse(results.tables())
     try:
-        page = write_report(place, analysis, _scaling(place, limits))
+        page = write_report(storage, analysis, _scaling(storage, limits))
     except StorageError:
         raise
     except OSError as error:
-        raise StudyError(f"DIR: got {place}; allowed: a folder in which report.html can be written ({error})") from None
-    console.print(summary_table(analysis))
-    if analysis.study.workload.kind == "llm":
-        console.print(throughput_table(analysis))
-    console.print(verdict_table(analysis))
-    if analysis.ladders:
-        console.print(ladders_told(analysis.ladders), "")
-    if analysis.claims:
-        console.print(claims_table(analysis.claims))
-    if analysis.effect_map is not None:
-        console.print(map_told(analysis.effect_map), "")
+        raise StudyError(
+            f"DIR: got {storage}; allowed: a folder in which report.html can be written ({error})"
+        ) from None
+    for part in study_report(analysis):
+        console.print(part)
     for note in analysis.notes:
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)
 
 
-def _scaling(place: Storage, limits: Storage | None) -> dict[str, Any] | None:
-    """The section of the limits asked for, or of the newest beside a study in a folder; what is only found there and
-    cannot be read is left out."""
+def _scaling(storage: Storage, limits: Storage | None) -> dict[str, Any] | None:
+    """Return the section of the limits given, or of the newest beside a study in a folder, which may be unreadable."""
     from qsgd_ray.limits.page import section
     from qsgd_ray.limits.rows import LimitsResults
 
     if limits is not None:
-        return section(LimitsResults(limits), _link(place, limits))
-    if not isinstance(place, Folder):
+        return section(LimitsResults(limits), _link(storage, limits))
+    if not isinstance(storage, Folder):
         return None
-    beside = sorted(place.path.resolve().parent.glob("*/limits.json"), key=lambda file: file.stat().st_mtime)
+    beside = sorted(storage.path.resolve().parent.glob("*/limits.json"), key=lambda file: file.stat().st_mtime)
     if not beside:
         return None
-    found = storage_at(beside[-1].parent)
+    newest = storage_at(beside[-1].parent)
     with suppress(StudyError, StorageError):
-        return section(LimitsResults(found), _link(place, found))
+        return section(LimitsResults(newest), _link(storage, newest))
     return None
 
 
-def _link(place: Storage, limits: Storage) -> str:
-    """To the page of the limits from that of the study: relative where both are folders."""
-    if isinstance(place, Folder) and isinstance(limits, Folder):
-        return os.path.relpath(limits.path.resolve() / "limits.html", place.path.resolve())
+def _link(storage: Storage, limits: Storage) -> str:
+    """Return the link from the page of a study to that of the limits: relative where both are folders."""
+    if isinstance(storage, Folder) and isinstance(limits, Folder):
+        return os.path.relpath(limits.path.resolve() / "limits.html", storage.path.resolve())
     return str(limits.location("limits.html"))

@@ -20,7 +20,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
-from qsgd_ray.analysis.objectives import RunResult, judged
+from qsgd_ray.analysis.objectives import RunResult, objective_values
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
@@ -86,7 +86,7 @@ class TunedTrial(tune.Trainable):
             for run in self._runs:
                 run.measurements.clear()
             raise  # no outcome of this trial: the search tries it again
-        values = judged([run.result for run in self._runs], self._study.search.objectives)
+        values = objective_values([run.result for run in self._runs], self._study.search.objectives)
         endings = [run.ending for run in self._runs]
         done = None not in endings
         return {
@@ -160,7 +160,7 @@ class SeedRun:
     def result(self) -> RunResult:
         """By its last measurement; of one that diverged or failed, nothing."""
         usable = self.ending is None or self.ending in USABLE
-        return RunResult.at(self.measurements[-1] if self.measurements else None, usable)
+        return RunResult.from_measurement(self.measurements[-1] if self.measurements else None, usable)
 
     def step(self) -> None:
         """One epoch, and the end after the last one."""

@@ -17,7 +17,16 @@ from qsgd_ray.config.circuit import Entangle
 from qsgd_ray.limits._curves import SECONDS, FittedCurve, size_of
 from qsgd_ray.limits._frontier import CircuitCosts, End, Engine, memory_ends, overhead_ends
 from qsgd_ray.limits.rows import Row
-from qsgd_ray.reporting.plot_style import COLOURS, GREY, MARKERS, Drawn, dress, name_axes, powers, transparent
+from qsgd_ray.reporting.plot_style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    CaptionedFigure,
+    apply_style,
+    log_axis,
+    name_axes,
+    transparent,
+)
 
 AXES = {
     "n_qubits": "qubits",
@@ -52,7 +61,7 @@ def fit_figure(fitted: FittedCurve) -> go.Figure | None:
     """Draw one curve: measurements, fit and held-out size; None where nothing is measured."""
     if not fitted.rows:
         return None
-    figure = dress(go.Figure(), 300)
+    figure = apply_style(go.Figure(), 300)
     column = axis_of(fitted)
     groups = sorted({row["n_actors"] for row in fitted.rows}) if fitted.curve.kind == "pool" else [None]
     for number, group in enumerate(groups):
@@ -70,9 +79,9 @@ def fit_figure(fitted: FittedCurve) -> go.Figure | None:
     return figure
 
 
-def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> Drawn:
+def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> CaptionedFigure:
     """Draw all signals of one quantity over their positions, on one scale."""
-    figure = dress(go.Figure(), 430)
+    figure = apply_style(go.Figure(), 430)
     shown = [fitted for fitted in curves if fitted.law.quantity == quantity and fitted.rows]
     for number, fitted in enumerate(shown):
         look = {"color": COLOURS[number % len(COLOURS)], "symbol": MARKERS[number % len(MARKERS)]}
@@ -86,7 +95,7 @@ def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> Drawn:
             hovertemplate=f"{_signal_name(fitted)}, k = %{{x}}: %{{y:.3~g}}<extra></extra>",
         )
     name_axes(figure, AXES["position"], QUANTITIES[quantity])
-    figure.update_yaxes(powers() | {"range": [math.log10(FAINTEST), 0.3], "dtick": 4})
+    figure.update_yaxes(log_axis() | {"range": [math.log10(FAINTEST), 0.3], "dtick": 4})
     if quantity == "signal":
         noise = 1 / math.sqrt(SHOTS)
         figure.add_hline(y=noise, line={"color": GREY, "dash": "dot", "width": 1})
@@ -101,12 +110,14 @@ def fading_figure(curves: Sequence[FittedCurve], quantity: str) -> Drawn:
         title = "The perturbation beside Adam's step, along the chain"
         words = "Median over blocks of the trained text model, lambda = 1: by what part of Adam's step Q moves qubit k."
     below = f" Below {FAINTEST:.0e} nothing is drawn." if shown else ""
-    return Drawn(f"fading-{quantity.replace('_', '-')}", title, figure if shown else None, words + below)
+    return CaptionedFigure(f"fading-{quantity.replace('_', '-')}", title, figure if shown else None, words + below)
 
 
-def frontier_figure(costs: CircuitCosts, n_circuits: int, step_s: float | None, overhead: float, there: int) -> Drawn:
+def frontier_figure(
+    costs: CircuitCosts, n_circuits: int, step_s: float | None, overhead: float, there: int
+) -> CaptionedFigure:
     """Draw the most qubits that circuits may have, over the seconds of the training step that they slow down."""
-    figure = dress(go.Figure(), 400)
+    figure = apply_style(go.Figure(), 400)
     steps = np.geomspace(1e-3, 1e3, 49)
     for number, (name, engine, entangle) in enumerate(WAYS):
         ends = [_end(costs, engine, entangle, n_circuits, overhead * float(s)) for s in steps]
@@ -133,13 +144,13 @@ def frontier_figure(costs: CircuitCosts, n_circuits: int, step_s: float | None, 
     if step_s is not None:
         figure.add_vline(x=step_s, line={"color": GREY, "dash": "dash", "width": 1})
     name_axes(figure, "seconds of a training step without circuits", "qubits")
-    figure.update_xaxes(powers())
-    figure.update_yaxes(powers())
+    figure.update_xaxes(log_axis())
+    figure.update_yaxes(log_axis())
     words = (
         f"The most qubits at which {n_circuits} circuits of depth 2, one core and nothing hidden, add at most "
         f"{100 * overhead:g} % to a step. Dashed: the step of the paper's text task. Bands: 95 %, of a new measurement."
     )
-    return Drawn("frontier", "The frontier", figure if costs.fits else None, words)
+    return CaptionedFigure("frontier", "The frontier", figure if costs.fits else None, words)
 
 
 def axis_of(fitted: FittedCurve) -> str:
@@ -222,4 +233,4 @@ def _logarithmic(column: str, rows: list[Row]) -> bool:
 def _axis(values: Sequence[float]) -> dict[str, Any]:
     """Return a logarithmic axis with a label a power of ten, or fewer; linear within a power of ten."""
     decades = math.log10(max(values) / min(values)) if min(values) > 0 else 0
-    return powers() | {"dtick": max(1, math.ceil(decades / 6))} if decades >= 1 else {"rangemode": "tozero"}
+    return log_axis() | {"dtick": max(1, math.ceil(decades / 6))} if decades >= 1 else {"rangemode": "tozero"}

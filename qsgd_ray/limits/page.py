@@ -16,8 +16,7 @@ from qsgd_ray.limits._curves import SECONDS, FittedCurve, fitted_curves
 from qsgd_ray.limits._fits import ScalingError
 from qsgd_ray.limits._frontier import CircuitCosts, End, circuit_costs, fading, memory_ends, overhead_ends
 from qsgd_ray.limits.rows import LimitsResults, LimitsTables
-from qsgd_ray.reporting.formatting import flat
-from qsgd_ray.reporting.html import rendered, shown
+from qsgd_ray.reporting.html import figure_values, leaves_as_text, render
 
 _WORDS = {
     SECONDS: "seconds",
@@ -64,19 +63,21 @@ def print_limits(results: LimitsResults, console: Console) -> None:
 def _write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:
     """Write `limits.html` beside the rows, replaced whole; return where it is."""
     from qsgd_ray.limits._figures import fit_figure
-    from qsgd_ray.reporting.plot_style import Drawn
+    from qsgd_ray.reporting.plot_style import CaptionedFigure
 
     fits = [
-        Drawn(f"fit-{number}", f"{one.curve.name}: {_WORDS[one.law.quantity]}", fit_figure(one), _caption(one))
+        CaptionedFigure(
+            f"fit-{number}", f"{one.curve.name}: {_WORDS[one.law.quantity]}", fit_figure(one), _caption(one)
+        )
         for number, one in enumerate(fitted)
     ]
-    page = rendered(
+    page = render(
         "limits.html.j2",
         {
             **_content(tables, fitted),
             "limits": tables.limits,
-            "fits": [shown(fit) for fit in fits],
-            "provenance": list(flat(tables.provenance)),
+            "fits": [figure_values(fit) for fit in fits],
+            "provenance": list(leaves_as_text(tables.provenance)),
         },
     )
     results.storage.put("limits.html", page.encode())
@@ -115,7 +116,7 @@ def _content(tables: LimitsTables, fitted: list[FittedCurve]) -> dict[str, Any]:
     ]
     return {
         "sentences": _sentences(tables, fitted),
-        "figures": [shown(one) for one in drawn],
+        "figures": [figure_values(one) for one in drawn],
         "predictions": _prediction_rows(tables, fitted),
         "tolerance": tables.limits.tolerance,
         "unfitted": _unfitted(fitted),

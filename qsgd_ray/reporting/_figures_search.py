@@ -1,128 +1,117 @@
-"""Where the search looked: the search's rows in, a map of learning rate and lambda out."""
+"""The figure of the search: its trials in, a map of learning rate and lambda out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from plotly.subplots import make_subplots
 
-from qsgd_ray.analysis.summary import Row
+from qsgd_ray.analysis.study_analysis import StudyAnalysis
+from qsgd_ray.analysis.trials import SearchTrial
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting.plot_style import (
-    GREY,
-    MOST_ROWS,
-    Drawn,
-    Look,
-    Numbers,
-    count,
-    dress,
-    lane_axis,
-    looks,
-    powers,
-    silent,
-)
-from qsgd_ray.results import StudyTables
+from qsgd_ray.reporting._formatting import MISSING, counted
+from qsgd_ray.reporting._plot_parts import MOST_ROWS, ArmStyle, arm_styles, lane_axis, without_legend
+from qsgd_ray.reporting.plot_style import GREY, CaptionedFigure, NumberTable, apply_style, log_axis
 
 # From blue over green to amber: neither end vanishes in a white or a black page.
-SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
+_SCALE = ((0.0, "#3E5BA9"), (0.5, "#2A9D8F"), (1.0, "#E9A820"))
 # More cover each other at their full size.
-MANY_TRIALS = 400
+_MANY_TRIALS = 400
 
 
-def search_map(tables: StudyTables) -> Drawn:
-    """Learning rate, lambda and validation accuracy of every search trial; trials without lambda in a strip below."""
-    by_arm = {arm.name: tables.rows("search", arm.name) for arm in tables.study.arms}
-    rows = [r for mine in by_arm.values() for r in mine]
-    plain = [name for name, mine in by_arm.items() if any(not r["lambda_"] for r in mine)]
-    strip = 2 if any(r["lambda_"] for r in rows) else 1
+def search_figure(analysis: StudyAnalysis) -> CaptionedFigure:
+    """Draw learning rate, lambda and validation accuracy of every search trial; those without lambda in a strip below.
+
+    Filled markers ran to the end, hollow ones were stopped early, grey crosses have no accuracy.
+    """
+    by_arm, study = analysis.search_trials, analysis.study
+    trials = [trial for of_arm in by_arm.values() for trial in of_arm]
+    plain = [arm for arm, of_arm in by_arm.items() if any(not trial.lambda_ for trial in of_arm)]
+    strip = 2 if any(trial.lambda_ for trial in trials) else 1
     heights = [300, 40 + 30 * len(plain)][-strip:]
     figure = make_subplots(rows=strip, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)
-    dress(figure, sum(heights) + 100)
-    small = {"size": 5} if len(rows) > MANY_TRIALS else {}
-    for name, look in looks(tables.study).items():
-        mine = by_arm[name]
-        if mine:
-            marker = {"color": GREY, "symbol": look.marker, "size": 10}
-            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
-        kinds: dict[tuple[str, bool], list[Row]] = {}
-        for r in mine:
-            kinds.setdefault((_kind(r), bool(r["lambda_"])), []).append(r)
-        for (kind, above), some in kinds.items():
+    apply_style(figure, sum(heights) + 100)
+    small = {"size": 5} if len(trials) > _MANY_TRIALS else {}
+    for arm, style in arm_styles(study).items():
+        if by_arm[arm]:
+            marker = {"color": GREY, "symbol": style.marker, "size": 10}
+            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=arm)
+        groups: dict[tuple[str, bool], list[SearchTrial]] = {}
+        for trial in by_arm[arm]:
+            groups.setdefault((_fill(trial), bool(trial.lambda_)), []).append(trial)
+        for (fill, above), group in groups.items():
             figure.add_scatter(
-                x=_digits(r["learning_rate"] for r in some),
-                y=_digits(r["lambda_"] or plain.index(name) for r in some),
+                x=_five_digits(trial.learning_rate for trial in group),
+                y=_five_digits(trial.lambda_ or plain.index(arm) for trial in group),
                 mode="markers",
-                marker=_search_marker(kind, some, look) | small,
-                customdata=[[r["number"], r["ending"], count(r["epochs_run"], "epoch")] for r in some],
-                hovertemplate=f"{name} %{{customdata[0]}}, %{{customdata[1]}} after %{{customdata[2]}}"
+                marker=_marker(fill, group, style) | small,
+                customdata=[[trial.number, str(trial.ending), counted(trial.epochs, "epoch")] for trial in group],
+                hovertemplate=f"{arm} %{{customdata[0]}}, %{{customdata[1]}} after %{{customdata[2]}}"
                 "<br>learning rate %{x:.3~g}, accuracy %{marker.color:.4~g}<extra></extra>",
                 row=1 if above else strip,
                 col=1,
-                **silent(),
+                **without_legend(),
             )
     if strip == 2:
-        figure.update_yaxes(powers() | {"title": {"text": "λ"}}, row=1, col=1)
+        figure.update_yaxes(log_axis() | {"title": {"text": "λ"}}, row=1, col=1)
     if plain:
         lane_axis(figure, plain, row=strip, col=1)
         figure.update_yaxes(title={"text": "no λ"}, row=strip, col=1)
-    figure.update_xaxes(powers())
+    figure.update_xaxes(log_axis())
     figure.update_xaxes(title={"text": "learning rate"}, row=strip, col=1)
     bar = {"title": {"text": "val. %", "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0}
-    coloured = [100 * r["validation_accuracy"] for r in rows if _coloured(r)]
-    scale = {"colorscale": SCALE, "cmin": min(coloured, default=0), "cmax": max(coloured, default=1), "colorbar": bar}
-    figure.update_layout(coloraxis=scale, showlegend=True)
-    return Drawn(
+    accuracies = [100 * trial.accuracy for trial in trials if trial.accuracy is not None]
+    edges = {"cmin": min(accuracies, default=0), "cmax": max(accuracies, default=1)}
+    figure.update_layout(coloraxis={"colorscale": _SCALE, **edges, "colorbar": bar}, showlegend=True)
+    return CaptionedFigure(
         "search",
         "Where the search looked",
-        figure if rows else None,
-        f"{count(len(rows), 'search trial')}: colour is the final validation {tables.study.workload.accuracy_name}, "
+        figure if trials else None,
+        f"{counted(len(trials), 'search trial')}: colour is the final validation {study.workload.accuracy_name}, "
         "shape the arm; filled ran to "
-        f"the end, hollow were stopped early. Without a colour: {count(len(rows) - len(coloured), 'trial')} that "
+        f"the end, hollow were stopped early. Without a colour: {counted(len(trials) - len(accuracies), 'trial')} that "
         "diverged, failed, were lost or have no accuracy (grey crosses).",
-        _numbers(tables, by_arm),
+        _best_trials(by_arm, study.workload.accuracy_name),
     )
 
 
-def _numbers(tables: StudyTables, by_arm: Mapping[str, Sequence[Row]]) -> Numbers:
-    """The best trials of the arms, as many of each."""
+def _best_trials(by_arm: Mapping[str, Sequence[SearchTrial]], accuracy_name: str) -> NumberTable:
+    """Return the best trials of the arms, as many of each."""
     most, rows = max(1, MOST_ROWS // len(by_arm)), []
-    for arm, mine in by_arm.items():
-        best = sorted(filter(_coloured, mine), key=lambda row: -row["validation_accuracy"])[:most]
+    for arm, trials in by_arm.items():
+        coloured = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
         rows += [
             [
                 arm,
-                str(row["number"]),
-                f"{row['learning_rate']:.3g}",
-                f"{row['lambda_']:.3g}" if row["lambda_"] else "–",
-                f"{100 * row['validation_accuracy']:.2f}",
-                row["ending"].replace("_", " "),
+                str(trial.number),
+                f"{trial.learning_rate:.3g}",
+                f"{trial.lambda_:.3g}" if trial.lambda_ else MISSING,
+                f"{100 * accuracy:.2f}",
+                trial.ending.replace("_", " "),
             ]
-            for row in best
+            for accuracy, trial in sorted(coloured, key=lambda pair: -pair[0])[:most]
         ]
-    accuracy = tables.study.workload.accuracy_name
-    told = f"The best {most} search trials of each arm, or all, by validation {accuracy}."
-    return Numbers(told, ["arm", "number", "learning rate", "λ", f"validation {accuracy} %", "ending"], rows)
+    description = f"The best {most} search trials of each arm, or all, by validation {accuracy_name}."
+    columns = ["arm", "number", "learning rate", "λ", f"validation {accuracy_name} %", "ending"]
+    return NumberTable(description, columns, rows)
 
 
-def _coloured(row: Row) -> bool:
-    value = row["validation_accuracy"]
-    return row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY) and value is not None and bool(np.isfinite(value))
+def _fill(trial: SearchTrial) -> str:
+    if trial.accuracy is None:
+        return "grey"
+    return "hollow" if trial.ending == Ending.STOPPED_EARLY else "filled"
 
 
-def _kind(row: Row) -> str:
-    return "grey" if not _coloured(row) else "open" if row["ending"] == Ending.STOPPED_EARLY else "filled"
-
-
-def _search_marker(kind: str, rows: Sequence[Row], look: Look) -> dict[str, Any]:
-    if kind == "grey":
+def _marker(fill: str, trials: Sequence[SearchTrial], style: ArmStyle) -> dict[str, Any]:
+    if fill == "grey":
         return {"color": GREY, "symbol": "x-thin-open", "size": 9, "line": {"width": 2}}
-    colour = {"color": _digits(100 * row["validation_accuracy"] for row in rows), "coloraxis": "coloraxis"}
-    if kind == "open":
-        return {**colour, "symbol": f"{look.marker}-open", "size": 10, "line": {"width": 2}}
-    return {**colour, "symbol": look.marker, "size": 11, "line": {"color": GREY, "width": 0.8}}
+    accuracies = _five_digits(100 * trial.accuracy for trial in trials if trial.accuracy is not None)
+    colour = {"color": accuracies, "coloraxis": "coloraxis"}
+    if fill == "hollow":
+        return {**colour, "symbol": f"{style.marker}-open", "size": 10, "line": {"width": 2}}
+    return {**colour, "symbol": style.marker, "size": 11, "line": {"color": GREY, "width": 0.8}}
 
 
-def _digits(values: Iterable[float]) -> list[float]:
+def _five_digits(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]

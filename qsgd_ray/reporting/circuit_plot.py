@@ -1,4 +1,4 @@
-"""How a circuit responds, to look at: a FourierSeries in, lines for the terminal or a plotly figure out."""
+"""Plots of a circuit's response: a `FourierSeries` in; lines for the terminal, or a plotly figure, out."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
-def curve(series: FourierSeries, points: int) -> tuple[Tensor, Tensor]:
-    """x over the series' period, centred on 0, and f(x) there; (points,) float64 each."""
+def _sample(series: FourierSeries, points: int) -> tuple[Tensor, Tensor]:
+    """Return x over the series' period, centred on 0 (radians), and f(x) there; float64, shape (points,) each."""
     period = 2 * math.pi if series.coefficients.shape[1] % 2 else 4 * math.pi
     x = torch.linspace(-period / 2, period / 2, points, dtype=torch.float64)
     return x, series(x)
 
 
 def terminal_plot(series: FourierSeries, width: int = 72, height: int = 12) -> str:
-    """The response over one period, in braille dots: `width` by `height` characters and the axes' ends."""
-    x, f = curve(series, 8 * width + 1)  # an odd number, with one at 0
+    """Return the response over one period, drawn in braille dots, with the ends of its axes.
+
+    Args:
+        series: of one feature; its period is 2 pi or 4 pi.
+        width: characters of the plot, without the labels.
+        height: lines of the plot, without the axis.
+    """
+    x, f = _sample(series, 8 * width + 1)  # an odd number, with one at 0
     low, high = float(f.min()), float(f.max())
     if high - low < 1e-9:  # a constant, drawn in the middle
         low, high = low - 1, high + 1
@@ -44,12 +50,18 @@ def terminal_plot(series: FourierSeries, width: int = 72, height: int = 12) -> s
 
 
 def response_figure(responses: dict[str, FourierSeries], title: str, drawing: str) -> go.Figure:
-    """The responses by name in one figure, the circuit's text drawing below them."""
+    """Return a figure of responses over one period, with the circuit's text drawing below them.
+
+    Args:
+        responses: Fourier series by the name in the legend.
+        title: of the figure.
+        drawing: the circuit in text, several lines.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
     for name, series in responses.items():
-        x, f = curve(series, 721)
+        x, f = _sample(series, 721)
         figure.add_scatter(x=x.tolist(), y=f.tolist(), mode="lines", name=name)
     figure.add_annotation(
         text=f"<span style='white-space:pre'>{drawing.replace(chr(10), '<br>')}</span>",

@@ -1,17 +1,28 @@
-"""What the pages of both kinds of study share: a template and what it tells in, one self-contained HTML text out."""
+"""Fill the templates of pages: values in, one self-contained HTML text out. Both kinds of study have pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from qsgd_ray.paths import leaves
 
-def rendered(template: str, told: dict[str, Any], filters: Mapping[str, Any] | None = None) -> str:
-    """A template of templates/, filled; plotly.js is in the page."""
+if TYPE_CHECKING:
+    from qsgd_ray.reporting.plot_style import CaptionedFigure
+
+
+def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] | None = None) -> str:
+    """Return a filled template; plotly.js is part of the page.
+
+    Args:
+        template: name of a file in templates/.
+        values: by the names that the template uses; a missing one is an error of jinja2.
+        filters: formats by the names that the template uses; default: those of jinja2 alone.
+    """
     # plotly takes half a second to load, and the terminal's tables do without it.
     from plotly.offline import get_plotlyjs
 
@@ -23,19 +34,29 @@ def rendered(template: str, told: dict[str, Any], filters: Mapping[str, Any] | N
         lstrip_blocks=True,
     )
     environment.filters.update(filters or {})
-    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **told))
+    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **values))
 
 
-def shown(drawn: Any) -> dict[str, Any]:
-    """A `Drawn` as the templates' macro takes it."""
+def figure_values(captioned: CaptionedFigure) -> dict[str, Any]:
+    """Return a figure as the templates' macro `drawn` takes it: HTML, title, caption and numbers."""
     config = {"responsive": True, "displayModeBar": False, "scrollZoom": False}
-    html = drawn.figure and Markup(
-        drawn.figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{drawn.name}")
+    figure = captioned.figure
+    html = figure and Markup(
+        figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{captioned.name}")
     )
     return {
-        "name": drawn.name,
-        "title": drawn.title,
-        "caption": drawn.caption,
+        "name": captioned.name,
+        "title": captioned.title,
+        "caption": captioned.caption,
         "html": html,
-        "numbers": drawn.numbers,
+        "numbers": captioned.numbers,
     }
+
+
+def leaves_as_text(tree: Any) -> Iterator[tuple[str, str]]:
+    """Yield the leaves of a JSON tree, dotted path and text."""
+    for path, value in leaves(tree):
+        if isinstance(value, list):
+            yield path, ", ".join(map(str, value)) or "none"
+        else:
+            yield path, "–" if value is None else "none" if value == {} else str(value)

@@ -1,69 +1,51 @@
-"""The report of a study: its folder in, one self-contained `report.html` out.
+"""The report of a study as a page: its analysis in, one self-contained `report.html` out.
 
-The page asks nothing of a network: plotly.js is in the file and a content policy forbids the rest. A study that is half
-finished is reported as far as it went. `SECTIONS` is what a reader meets, in order: a file each in templates/sections,
-which finds in `context` what it shows.
+The page loads nothing from a network: plotly.js is in the file and a content policy forbids the rest. A study that is
+half finished is reported as far as it went. `_SECTIONS` lists what a reader meets, in order: a file each in
+templates/sections, which finds its values in `_template_values`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsgd_ray.analysis.costs import verdict_on_budgets
-from qsgd_ray.analysis.ladder import WORDS
+from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS
 from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
-from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
-from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting.formatting import FILTERS, SIGNS, flat
-from qsgd_ray.reporting.html import rendered, shown
-from qsgd_ray.reporting.terminal import FILTERS as CLAIMS_TOLD
-from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.reporting._formatting import FILTERS, VERDICT_SIGNS
+from qsgd_ray.reporting.html import figure_values, leaves_as_text, render
+from qsgd_ray.results import Results
 from qsgd_ray.storage import Storage
 
-MOST_ERRORS = 20
+_MOST_ERRORS = 20
 
 
 @dataclass(frozen=True)
-class Section:
-    """`name`: of its template. `id`: of its heading, for links."""
+class _Section:
+    """A part of the page: the name of its template, the id of its heading, and its title among the links."""
 
     name: str
     id: str
     title: str
 
 
-# Sections that a study has nothing for are left out by `sections_of`.
-SECTIONS = (
-    Section("verdict", "verdicts", "Verdict"),
-    Section("ladder", "ladder", "Ladder"),
-    Section("claims", "claims", "Claims"),
-    Section("arms", "arms", "Arms"),
-    Section("figures", "figures", "Curves"),
-    Section("map", "map", "Map"),
-    Section("importance", "importance", "Settings"),
-    Section("scaling", "scaling", "Scaling"),
-    Section("costs", "costs", "Cost"),
-    Section("trials", "trials", "Trials"),
-    Section("provenance", "provenance", "Provenance"),
+# `_sections_of` leaves those out for which a study has nothing to show.
+_SECTIONS = (
+    _Section("verdict", "verdicts", "Verdict"),
+    _Section("ladder", "ladder", "Ladder"),
+    _Section("claims", "claims", "Claims"),
+    _Section("arms", "arms", "Arms"),
+    _Section("figures", "figures", "Curves"),
+    _Section("map", "map", "Map"),
+    _Section("importance", "importance", "Settings"),
+    _Section("scaling", "scaling", "Scaling"),
+    _Section("costs", "costs", "Cost"),
+    _Section("trials", "trials", "Trials"),
+    _Section("provenance", "provenance", "Provenance"),
 )
-
-
-@dataclass(frozen=True)
-class EndingsRow:
-    """How the trials of one stage and arm ended. `n_null`: without the accuracy that the stage is about."""
-
-    stage: str
-    arm: str
-    endings: dict[str, int]
-    n_trials: int
-    n_null: int
-    n_planned: int
-    epochs: int
 
 
 def write_report(
@@ -74,106 +56,73 @@ def write_report(
     Args:
         where: the study's folder or URI.
         analysis: the study's analysis, where there is one already; default: that of the rows in the folder.
-        scaling: a study of limits, as the page's section on scaling shows it.
+        scaling: a study of limits, as the page's section on scaling shows it; default: no such section.
 
     Raises:
         StudyError: the folder holds no study.
+        StorageError: the place cannot be read or written.
+
+    Example:
+        >>> write_report("results/quick")  # doctest: +SKIP
+        PosixPath('results/quick/report.html')
     """
     results = Results(where)
-    return results.write_text("report.html", page(analysis or analyse(results.tables()), scaling))
+    return results.write_text("report.html", render_page(analysis or analyse(results.tables()), scaling))
 
 
-def page(analysis: StudyAnalysis, scaling: dict[str, Any] | None = None) -> str:
-    """Return the whole page as text.
+def render_page(analysis: StudyAnalysis, scaling: dict[str, Any] | None = None) -> str:
+    """Return the whole page as HTML.
 
     Args:
         analysis: the study's analysis.
-        scaling: a study of limits, as the page's section on scaling shows it.
+        scaling: a study of limits, as the page's section on scaling shows it; default: no such section.
     """
-    told = context(analysis) | {"scaling": scaling}
-    return rendered("report.html.j2", told | {"sections": sections_of(told)}, FILTERS | CLAIMS_TOLD)
+    values = _template_values(analysis) | {"scaling": scaling}
+    return render("report.html.j2", values | {"sections": _sections_of(values)}, FILTERS)
 
 
-def sections_of(told: dict[str, Any]) -> list[Section]:
-    """Those that have something to say."""
+def _sections_of(values: Mapping[str, Any]) -> list[_Section]:
     optional = {
-        "ladder": told["ladders"],
-        "claims": told["claims"],
-        "map": told["map_figure"],
-        "scaling": told["scaling"],
+        "ladder": values["ladders"],
+        "claims": values["claims"],
+        "map": values["map_figure"],
+        "scaling": values["scaling"],
     }
-    return [section for section in SECTIONS if optional.get(section.name, True)]
+    return [section for section in _SECTIONS if optional.get(section.name, True)]
 
 
-def context(analysis: StudyAnalysis) -> dict[str, Any]:
+def _template_values(analysis: StudyAnalysis) -> dict[str, Any]:
     """Return the values that the sections show, by the names that the templates use."""
+    # plotly takes half a second to load, and a study is also reported by its tables alone.
     from qsgd_ray.reporting.figures import captioned_figures
 
-    tables, verdicts = analysis.tables, analysis.verdicts
-    figures = {name: shown(drawn) for name, drawn in captioned_figures(analysis).items()}
-    elsewhere = {name: figures.pop(name, None) for name in ("search", "effect-map", "costs-by-arm")}
+    study = analysis.study
+    figures = {name: figure_values(captioned) for name, captioned in captioned_figures(analysis).items()}
+    in_sections = {name: figures.pop(name, None) for name in ("search", "effect-map", "costs-by-arm")}
     return {
-        "study": tables.study,
-        "headline": headline(verdicts),
-        "notes": tables.notes,
-        "changed": bool(tables.changes),
+        "study": study,
+        "headline": analysis.headline,
+        "notes": analysis.notes,
+        "changed": analysis.is_changed,
         "ladders": analysis.ladders,
-        "rung_words": WORDS,
+        "rung_descriptions": RUNG_DESCRIPTIONS,
         "claims": analysis.claims,
-        "map_figure": elsewhere["effect-map"],
-        "verdicts": verdicts,
-        "signs": SIGNS,
+        "map_figure": in_sections["effect-map"],
+        "verdicts": analysis.verdicts,
+        "signs": VERDICT_SIGNS,
         "summaries": analysis.summaries,
-        "improvements": {v.arm: v.improvement for v in verdicts},
+        "improvements": {v.arm: v.improvement for v in analysis.verdicts},
         "figures": list(figures.values()),
-        "search_figure": elsewhere["search"],
-        "searched": list(dict.fromkeys(path for arm in tables.study.arms for path in arm.spaces())),
+        "search_figure": in_sections["search"],
+        "searched": list(dict.fromkeys(path for arm in study.arms for path in arm.spaces())),
         "importances": analysis.importances,
         "budgets": analysis.budgets,
-        "budget_told": verdict_on_budgets(analysis.budgets),
+        "budget_sentence": analysis.budget_sentence,
         "ledger": analysis.ledger,
-        "cost_figure": elsewhere["costs-by-arm"],
+        "cost_figure": in_sections["costs-by-arm"],
         "endings": [*Ending],
-        "endings_rows": endings_rows(tables),
-        "errors": errors(tables),
-        "most_errors": MOST_ERRORS,
-        "provenance": list(flat(tables.provenance)),
+        "ending_counts": analysis.endings,
+        "errors": analysis.errors,
+        "most_errors": _MOST_ERRORS,
+        "provenance": list(leaves_as_text(analysis.provenance)),
     }
-
-
-def headline(verdicts: Sequence[ArmVerdict]) -> str:
-    """All verdicts in one sentence."""
-    if not verdicts:
-        return "The study has no arm beside its baseline, so there is nothing to compare."
-    counts = Counter(v.verdict for v in verdicts)
-    told = [f"{counts[word]} {word}" for word in Verdict if counts[word]]
-    arms = "one arm" if len(verdicts) == 1 else f"{len(verdicts)} arms"
-    return f"Of {arms} against {verdicts[0].baseline}: {', '.join(told)}."
-
-
-def endings_rows(tables: StudyTables) -> list[EndingsRow]:
-    """A row for every stage and arm, search first; only the confirmation is counted by test data."""
-    study = tables.study
-    rows = []
-    for stage in STAGES:
-        metric = "test_accuracy" if stage == "confirm" else "validation_accuracy"
-        for arm in study.arms:
-            mine = tables.rows(stage, arm.name)
-            rows.append(
-                EndingsRow(
-                    stage=stage,
-                    arm=arm.name,
-                    endings=dict(Counter(t["ending"] for t in mine)),
-                    n_trials=len(mine),
-                    n_null=sum(t[metric] is None for t in mine),
-                    n_planned=study.planned(stage, arm),
-                    epochs=sum(t["epochs_run"] or 0 for t in mine),
-                )
-            )
-    return rows
-
-
-def errors(tables: StudyTables) -> list[dict[str, Any]]:
-    """The trials that say what went wrong, by stage and arm."""
-    arms = [arm.name for arm in tables.study.arms]
-    return [row for stage in STAGES for arm in arms for row in tables.rows(stage, arm) if row["error"]]

@@ -1,4 +1,4 @@
-"""A study's verdict on a terminal: its tables in, rich's tables out."""
+"""A study's verdict on a terminal: its analysis in, rich's tables out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.analysis.claims import Claim, Finding
+from qsgd_ray.analysis.claim import Claim, Finding
+from qsgd_ray.analysis.comparison import Comparison
 from qsgd_ray.analysis.effect_map import EffectMap
-from qsgd_ray.analysis.ladder import WORDS, Ladder
+from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Ladder
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.verdict import Verdict
-from qsgd_ray.reporting.formatting import (
-    SIGNS,
+from qsgd_ray.reporting._formatting import (
+    MISSING,
+    VERDICT_SIGNS,
+    axis_name,
+    claim_interval,
+    claim_value,
     digits,
     factor,
     gib,
@@ -28,81 +33,15 @@ from qsgd_ray.reporting.formatting import (
     span,
 )
 
-NONE = "–"
-FINDING_STYLES = {
+# A list of seeds would push the rest of a table off the screen.
+_LONGEST = 40
+_FINDING_STYLES = {
     Finding.SUPPORTED: "bold green",
     Finding.CONTRADICTED: "bold red",
     Finding.INCONCLUSIVE: "bold yellow",
     Finding.NOT_MEASURED: "dim",
 }
-# What a number of each unit is multiplied with, how many digits it keeps, and what follows it.
-UNITS = {"points": (100.0, 2, ""), "share": (100.0, 1, " %"), "nats": (1.0, 4, "")}
-
-
-def claims_table(claims: Sequence[Claim]) -> RenderableType:
-    """What the paper says, what came out, and a reason for each."""
-    table = Table(title="The paper's claims", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("claim", "by arm", "claimed", "measured", "95 % interval", "finding"):
-        table.add_column(column, overflow="fold")
-    for claim in claims:
-        table.add_row(
-            Text(claim.id),
-            Text(claim.arm),
-            told(claim.claimed, claim.unit),
-            told(claim.measured, claim.unit),
-            interval_told(claim),
-            Text(claim.finding, style=FINDING_STYLES[claim.finding]),
-        )
-    reasons = [Text.assemble((f"{c.id}: ", "bold"), f"{c.text[0].upper()}{c.text[1:]}. {c.why}") for c in claims]
-    return Group(table, *reasons)
-
-
-def told(value: float | None, unit: str) -> str:
-    """A number of a claim with its sign: points of accuracy, percent of change, nats."""
-    if value is None:
-        return NONE
-    factor, decimals, suffix = UNITS[unit]
-    return f"{factor * value:+.{decimals}f}{suffix}".replace("-", "−")
-
-
-def interval_told(claim: Claim) -> str:
-    return NONE if claim.interval is None else " to ".join(told(edge, claim.unit) for edge in claim.interval)
-
-
-# What a template shows of a claim.
-FILTERS = {
-    "claimed": lambda claim: told(claim.claimed, claim.unit),
-    "measured": lambda claim: told(claim.measured, claim.unit),
-    "interval_told": interval_told,
-}
-
-
-def ladders_told(ladders: Sequence[Ladder]) -> RenderableType:
-    """One line an arm."""
-    lines = [Text(f"{ladder.told}{_missing(ladder)}") for ladder in ladders]
-    return Group(Text("The ladder of controls", style="bold"), *lines)
-
-
-def _missing(ladder: Ladder) -> str:
-    if not ladder.missing:
-        return ""
-    return f" Not in the study: {', '.join(WORDS[name] for name in ladder.missing)}."
-
-
-def map_told(found: EffectMap) -> RenderableType:
-    """How many settings of the map show what."""
-    counts: dict[str, int] = {}
-    for cell in found.cells:
-        counts[cell.effect.verdict] = counts.get(cell.effect.verdict, 0) + 1
-    words = ", ".join(f"{count} {word}" for word, count in counts.items())
-    axes = " and ".join(path.rpartition(".")[2].rstrip("_") for path in found.axes)
-    return Text.assemble(
-        ("The map\n", "bold"),
-        f"{found.arm} at {len(found.cells)} settings of {axes} against {found.baseline}: {words}.",
-    )
-
-
-VERDICT_STYLES = {
+_VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
     Verdict.EQUIVALENT: "bold blue",
@@ -110,11 +49,26 @@ VERDICT_STYLES = {
 }
 
 
-def verdict_table(analysis: StudyAnalysis) -> RenderableType:
-    """The verdicts for a terminal: word, difference in percentage points, chance to win, and a reason for each."""
+def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
+    """Return everything that a terminal shows of a study, in reading order: what `qsgd-ray report` prints."""
+    parts: list[RenderableType] = [_summary_table(analysis)]
+    if analysis.study.workload.kind == "llm":
+        parts.append(_throughput_table(analysis))
+    parts.append(_verdict_table(analysis))
+    if analysis.ladders:
+        parts += [_ladder_summary(analysis.ladders), ""]
+    if analysis.claims:
+        parts.append(_claims_table(analysis.claims))
+    if analysis.effect_map is not None:
+        parts.append(_map_summary(analysis.effect_map))
+    return parts
+
+
+def _verdict_table(analysis: StudyAnalysis) -> RenderableType:
+    """Return the verdicts: word, difference in percentage points, chance to win, and a reason for each."""
     study, verdicts = analysis.study, analysis.verdicts
     rule = study.decision
-    table = Table(title=Text(study.question, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = _table(Text(study.question, style="bold"))
     for column in (
         "arm",
         "verdict",
@@ -124,7 +78,7 @@ def verdict_table(analysis: StudyAnalysis) -> RenderableType:
     ):
         table.add_column(column, overflow="fold")
     for v in verdicts:
-        word = Text(f"{SIGNS[v.verdict]} {v.verdict}", style=VERDICT_STYLES[v.verdict], no_wrap=True)
+        word = Text(f"{VERDICT_SIGNS[v.verdict]} {v.verdict}", style=_VERDICT_STYLES[v.verdict], no_wrap=True)
         difference = (points(v.difference), span(v.interval, sign=True))
         table.add_row(Text(v.arm), word, *difference, improvement(v.improvement))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
@@ -133,10 +87,10 @@ def verdict_table(analysis: StudyAnalysis) -> RenderableType:
     return Group(table, *reasons, Text(scale, style="dim"))
 
 
-def summary_table(analysis: StudyAnalysis) -> Table:
-    """What the confirmation shows of every arm, for a terminal; times are medians, misses later than every hit."""
+def _summary_table(analysis: StudyAnalysis) -> Table:
+    """Return the confirmation of every arm in numbers; times are medians, misses later than every hit."""
     target = f"{100 * analysis.study.workload.target_accuracy:g} %"
-    table = Table(title="Confirmation", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = _table("Confirmation")
     table.add_column("arm", overflow="fold")
     accuracy = analysis.study.workload.accuracy_name.replace(" of ", "\nof ")
     table.add_column(f"test {accuracy} %", justify="right", no_wrap=True)
@@ -161,9 +115,9 @@ def summary_table(analysis: StudyAnalysis) -> Table:
     return table
 
 
-def throughput_table(analysis: StudyAnalysis) -> Table:
-    """How the confirmation's runs went through their data, for a terminal; medians over the runs."""
-    table = Table(title="Throughput", title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+def _throughput_table(analysis: StudyAnalysis) -> Table:
+    """Return the throughput of the confirmation's runs, medians over the runs."""
+    table = _table("Throughput")
     table.add_column("arm", overflow="fold")
     for column in ("tokens\nper s", "FLOP\nutilisation", "waiting\nfor circuits", "peak memory\nof a worker"):
         table.add_column(column, justify="right")
@@ -177,3 +131,91 @@ def throughput_table(analysis: StudyAnalysis) -> Table:
             gib(t.peak_memory_bytes),
         )
     return table
+
+
+def _claims_table(claims: Sequence[Claim]) -> RenderableType:
+    """Return the paper's claims: what is claimed, what was measured, and a reason for each finding."""
+    table = _table("The paper's claims")
+    for column in ("claim", "by arm", "claimed", "measured", "95 % interval", "finding"):
+        table.add_column(column, overflow="fold")
+    for claim in claims:
+        table.add_row(
+            Text(claim.id),
+            Text(claim.arm),
+            claim_value(claim.claimed, claim.unit),
+            claim_value(claim.measured, claim.unit),
+            claim_interval(claim),
+            Text(claim.finding, style=_FINDING_STYLES[claim.finding]),
+        )
+    reasons = [Text.assemble((f"{c.id}: ", "bold"), f"{c.text[0].upper()}{c.text[1:]}. {c.why}") for c in claims]
+    return Group(table, *reasons)
+
+
+def _ladder_summary(ladders: Sequence[Ladder]) -> RenderableType:
+    """Return one line an arm: the control that explains its gain, and the controls that the study lacks."""
+    lines = [Text(f"{ladder.summary}{_missing_controls(ladder)}") for ladder in ladders]
+    return Group(Text("The ladder of controls", style="bold"), *lines)
+
+
+def _missing_controls(ladder: Ladder) -> str:
+    if not ladder.missing:
+        return ""
+    return f" Not in the study: {', '.join(RUNG_DESCRIPTIONS[name] for name in ladder.missing)}."
+
+
+def _map_summary(effects: EffectMap) -> RenderableType:
+    """Return one line on a map: how many of its settings have which verdict."""
+    words = ", ".join(f"{count} {verdict}" for verdict, count in effects.verdict_counts.items())
+    axes = " and ".join(map(axis_name, effects.axes))
+    return Text.assemble(
+        ("The map\n", "bold"),
+        f"{effects.arm} at {len(effects.cells)} settings of {axes} against {effects.baseline}: {words}. ",
+    )
+
+
+def differences_table(comparison: Comparison, left: str, right: str) -> Table | Text:
+    """Return the settings and the provenance that differ between two studies, a line a leaf.
+
+    Args:
+        comparison: of the two studies.
+        left: the heading of the left study's values.
+        right: the heading of the right study's values.
+    """
+    if not comparison.differences:
+        return Text("Settings, versions and hardware are the same.", style="bold")
+    table = _table("What differs")
+    for column in ("", Text(left), Text(right)):
+        table.add_column(column, overflow="fold")
+    for difference in comparison.differences:
+        table.add_row(Text(difference.path), _shortened(difference.left), _shortened(difference.right))
+    return table
+
+
+def arms_table(comparison: Comparison) -> Table:
+    """Return the arms that two studies share; differences are DIR2 less DIR1, on the seeds that both have."""
+    table = _table("The same arms: test results in percent, DIR1 and DIR2")
+    table.add_column("arm", overflow="fold")
+    for column in ("DIR1", "DIR2", "difference\nat same seeds", "same\nbits", "time a step\nDIR2 / DIR1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for arm in comparison.arms:
+        interval = f"\n({span(arm.interval, sign=True)})" if arm.interval else ""
+        bits = f"{arm.n_same_bits} of {arm.n_hashed}" if arm.n_hashed else MISSING
+        table.add_row(
+            Text(arm.arm),
+            interquartile_mean(arm.left).replace(" (", "\n("),
+            interquartile_mean(arm.right).replace(" (", "\n("),
+            f"{points(arm.difference)}{interval}",
+            bits,
+            digits(arm.step_time_ratio),
+        )
+    return table
+
+
+def _shortened(text: str | None) -> Text:
+    if text is None:
+        return Text(MISSING)
+    return Text(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ...")
+
+
+def _table(title: str | Text) -> Table:
+    return Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

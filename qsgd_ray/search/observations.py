@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.analysis.objectives import RunResult, judged, quality
+from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
@@ -45,7 +45,7 @@ class Tried:
     def results(self) -> list[RunResult]:
         """Its runs; those that did not come as far as the best of them came to nothing."""
         return [
-            RunResult(None) if row is None else RunResult.of(row, usable=row["ending"] == self.ending)
+            RunResult(None) if row is None else RunResult.from_row(row, usable=row["ending"] == self.ending)
             for row in self.rows.values()
         ]
 
@@ -109,7 +109,7 @@ def _chosen(study: Study, tried: list[Tried]) -> Tried:
     least = max(quality(one.results) for one in tried) - search.tolerance
 
     def rank(one: Tried) -> tuple[float, ...]:
-        costs = judged(one.results, search.objectives[1:])
+        costs = objective_values(one.results, search.objectives[1:])
         return (*(np.inf if cost is None else cost for cost in costs), -quality(one.results), one.loss, one.number)
 
     return min((one for one in tried if quality(one.results) >= least), key=rank)

@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from qsgd_ray.analysis.objectives import RunResult, judged, quality
+from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
@@ -120,7 +120,7 @@ class SearchView:
         self._taking = False
 
     def _values(self, one: Tried) -> list[float | None]:
-        return judged(one.results, self._study.search.objectives)
+        return objective_values(one.results, self._study.search.objectives)
 
     def _shows(self, trial: FrozenTrial, one: Tried) -> bool:
         values = self._values(one) if _state(one.ending) is TrialState.COMPLETE else None

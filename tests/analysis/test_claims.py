@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from support.synthetic_results import CHOSEN, RATE, Run, a_study, lost, made, outcome_of, runs
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis.claims import Finding, claims
+from qsgd_ray.analysis.claim import Finding
+from qsgd_ray.analysis.claims import check_claims
 from qsgd_ray.config import Arm, Confirm, LanguageTask, LogUniform, Map, Perturbation, WordProblems
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import StudyTables
@@ -69,7 +70,7 @@ def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = 
 
 
 def by_id(tables: StudyTables) -> dict:
-    return {claim.id: claim for claim in claims(tables)}
+    return {claim.id: claim for claim in check_claims(tables)}
 
 
 def test_what_is_as_the_paper_claims_is_supported():
@@ -201,7 +202,7 @@ def test_before_the_first_row_nothing_is_measured():
     found = by_id(made({}, study=study_of()).tables())
     assert {claim.finding for name, claim in found.items() if name != "C6"} == {Finding.NOT_MEASURED}
     assert [*found] == list(ALL)
-    assert claims(made({}, study=study_of(claims={})).tables()) == ()
+    assert check_claims(made({}, study=study_of(claims={})).tables()) == ()
 
 
 positive = st.lists(st.floats(0.1, 10.0), min_size=3, max_size=12)

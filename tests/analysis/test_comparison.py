@@ -8,13 +8,19 @@ from rich.console import Console
 from support.synthetic_results import Made, Run, lost, made, runs
 from typer.testing import CliRunner
 
-from qsgd_ray.analysis.comparison import Difference, compare
+from qsgd_ray.analysis.comparison import Comparison, Difference
+from qsgd_ray.analysis.comparison import compare as compare_studies
+from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.cli import app
-from qsgd_ray.commands.compare import arms_table, differences_table
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.reporting.terminal import arms_table, differences_table
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5]) / 1000
+
+
+def compare(left, right) -> Comparison:
+    return compare_studies(analyse(left), analyse(right))
 
 
 def hashed(study: Made, *digests: str) -> Made:

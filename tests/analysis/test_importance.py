@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from support.synthetic_results import RATE, a_study
 
-from qsgd_ray.analysis.importance import MIN_TRIALS, importances
+from qsgd_ray.analysis.importance import importances
 from qsgd_ray.config import Arm, Choice, LogUniform, Perturbation, Study
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
@@ -69,12 +69,12 @@ def test_the_same_rows_have_the_same_shares():
 
 
 def test_nothing_is_said_where_too_few_trials_have_an_accuracy():
-    rows = searched(MIN_TRIALS, lambda row: row["learning_rate"])
+    rows = searched(10, lambda row: row["learning_rate"])
     assert told(rows)["sine"].shares is not None
     rows[0]["validation_accuracy"] = None
     rows[1]["ending"] = str(Ending.DIVERGED)
     found = told(rows)["sine"]
-    assert (found.shares, found.n_trials, found.n_null) == (None, MIN_TRIALS - 2, 2)
+    assert (found.shares, found.n_trials, found.n_null) == (None, 10 - 2, 2)
     assert found.why == "8 of the 10 trials that it takes"
 
 

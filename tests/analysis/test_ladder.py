@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.synthetic_results import RATE, a_study, lost, made, runs
 
-from qsgd_ray.analysis.ladder import ORDER, RUNGS, Answer, ladders, rung_of
+from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Explanation, _rung_of, ladders
 from qsgd_ray.analysis.verdict import Verdict, judge
 from qsgd_ray.config import Arm, Choice, LogUniform, NoiseSettings, Perturbation
 
@@ -37,21 +37,21 @@ def ladders_of(tables):
 
 @pytest.mark.parametrize("first", NAMES[:-1])
 def test_the_lowest_control_that_gains_as_much_is_named(first):
-    gains = {name: 0.04 if ORDER[name] >= ORDER[first] else 0.0 for name in NAMES}
+    gains = {name: 0.04 if NAMES.index(name) >= NAMES.index(first) else 0.0 for name in NAMES}
     circuit = ladders_of(study_with(gains))[-1]
     assert circuit.arm == "circuit"
     assert circuit.gain.verdict is Verdict.BETTER
     assert circuit.explained_by.name == first
     assert [rung.name for rung in circuit.rungs] == list(NAMES[:-1])
-    assert f"({first.replace('_', '-')}) already explains the gain of circuit" in circuit.told
+    assert f"({first.replace('_', '-')}) already explains the gain of circuit" in circuit.summary
     assert circuit.missing == ()
 
 
 def test_a_gain_that_no_control_has_is_told_as_such():
     found = ladders_of(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
     assert found.explained_by is None
-    assert {rung.answer for rung in found.rungs} == {Answer.FALLS_SHORT}
-    assert found.told == "No control of the study explains the gain of circuit: it is better than every one of them."
+    assert {rung.explanation for rung in found.rungs} == {Explanation.FALLS_SHORT}
+    assert found.summary == "No control of the study explains the gain of circuit: it is better than every one of them."
 
 
 def test_a_control_that_gains_more_explains_it_too():
@@ -63,30 +63,35 @@ def test_a_control_that_gains_more_explains_it_too():
 @pytest.mark.parametrize(("gain", "told"), [(0.0, "is equivalent to adam"), (-0.04, "is worse than adam")])
 def test_without_a_gain_there_is_nothing_to_explain(gain, told):
     found = ladders_of(study_with({"zero": 0.0, "circuit": gain}))[0]
-    assert found.told == f"There is no gain to explain: circuit {told}."
+    assert found.summary == f"There is no gain to explain: circuit {told}."
     assert found.explained_by is None
 
 
 def test_a_gain_that_is_not_shown_is_not_explained_yet():
     found = ladders_of(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
     assert found.gain.verdict is Verdict.INCONCLUSIVE
-    assert found.told == "No gain of circuit is shown, so there is none to explain yet."
+    assert found.summary == "No gain of circuit is shown, so there is none to explain yet."
 
 
 def test_controls_that_cannot_be_told_apart_are_named():
     found = ladders_of(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
-    assert {rung.name: rung.answer for rung in found.rungs} == {"zero": Answer.FALLS_SHORT, "sine": Answer.OPEN}
-    assert found.told == ("No control is shown to explain the gain of circuit, but these seeds cannot tell for sine.")
+    assert {rung.name: rung.explanation for rung in found.rungs} == {
+        "zero": Explanation.FALLS_SHORT,
+        "sine": Explanation.OPEN,
+    }
+    assert found.summary == (
+        "No control is shown to explain the gain of circuit, but these seeds cannot tell for sine."
+    )
 
 
 def test_a_control_whose_runs_diverge_explains_nothing():
     found = ladders_of(study_with({"gradient": None, "circuit": 0.04}))[0]
-    assert found.rungs[0].answer is Answer.FALLS_SHORT
+    assert found.rungs[0].explanation is Explanation.FALLS_SHORT
 
 
 def test_a_study_without_controls_says_that_nothing_can_be_said():
     found = ladders_of(study_with({"circuit": 0.04}))[0]
-    assert found.told == "The study has no control below circuit, so what its gain comes from cannot be said."
+    assert found.summary == "The study has no control below circuit, so what its gain comes from cannot be said."
 
 
 def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():
@@ -111,5 +116,5 @@ def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():
 
 
 def test_every_source_has_its_rung():
-    assert [rung_of(arm_of(name).perturbation) for name, _ in RUNGS] == [name for name, _ in RUNGS]
-    assert rung_of(arm_of("circuit", depth=1).perturbation) == "circuit"
+    assert [_rung_of(arm_of(name).perturbation) for name in RUNG_DESCRIPTIONS] == [*RUNG_DESCRIPTIONS]
+    assert _rung_of(arm_of("circuit", depth=1).perturbation) == "circuit"

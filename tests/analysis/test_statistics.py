@@ -8,7 +8,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 from support.reference_statistics import naive_bootstrap_interval, naive_holm, naive_interquartile_mean
 
-from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis import significance, statistics
 
 VALUES = np.random.default_rng(5).normal(0.9, 0.02, 10)
 OTHERS = VALUES + np.random.default_rng(6).normal(0.003, 0.004, 10)
@@ -60,7 +60,7 @@ def test_too_few_values_have_no_interval(n):
     assert statistics.bootstrap_interval(VALUES[:n]) is None
     assert statistics.bootstrap_band(VALUES[:n, None]) is None
     assert statistics.difference_interval(VALUES[:n]) is None
-    assert statistics.smallest_detectable_effect(VALUES[:n], 0.05, 0.8) is None
+    assert significance.smallest_detectable_effect(VALUES[:n], 0.05, 0.8) is None
 
 
 def test_constant_values_have_a_point_as_interval():
@@ -76,24 +76,24 @@ def test_band_is_the_interval_of_every_column():
 
 def test_paired_tests_agree_with_scipy_and_statsmodels():
     differences = statistics.paired_differences(OTHERS, VALUES)
-    assert statistics.p_different(differences) == pytest.approx(stats.ttest_rel(OTHERS, VALUES).pvalue, rel=1e-6)
+    assert significance.paired_t_p_value(differences) == pytest.approx(stats.ttest_rel(OTHERS, VALUES).pvalue, rel=1e-6)
     tost = ttost_paired(OTHERS, VALUES, -0.006, 0.006)[0]
-    assert statistics.p_equivalent(differences, 0.006) == pytest.approx(tost, rel=1e-6)
+    assert significance.tost_p_value(differences, 0.006) == pytest.approx(tost, rel=1e-6)
     below = stats.ttest_1samp(differences, 0.006, alternative="less").pvalue
     above = stats.ttest_1samp(differences, -0.006, alternative="greater").pvalue
-    assert statistics.p_equivalent(differences, 0.006) == pytest.approx(max(below, above), rel=1e-6)
+    assert significance.tost_p_value(differences, 0.006) == pytest.approx(max(below, above), rel=1e-6)
     interval = stats.ttest_rel(OTHERS, VALUES).confidence_interval()
     np.testing.assert_allclose(statistics.difference_interval(differences), interval, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("difference", "p"), [(0.0, 0.0), (0.0099, 0.0), (-0.0099, 0.0), (0.01, 1.0), (-0.02, 1.0)])
 def test_without_variance_equivalence_is_certain_one_way_or_the_other(difference, p):
-    assert statistics.p_equivalent(np.full(5, difference), 0.01) == p
+    assert significance.tost_p_value(np.full(5, difference), 0.01) == p
 
 
 def test_without_variance_a_difference_is_certain_one_way_or_the_other():
-    assert statistics.p_different(np.zeros(5)) == 1.0
-    assert statistics.p_different(np.full(5, 1e-6)) == 0.0
+    assert significance.paired_t_p_value(np.zeros(5)) == 1.0
+    assert significance.paired_t_p_value(np.full(5, 1e-6)) == 0.0
 
 
 def test_equal_differences_of_decimal_fractions_have_no_variance():
@@ -106,32 +106,32 @@ def test_equal_differences_of_decimal_fractions_have_no_variance():
 @settings(max_examples=50, deadline=None)
 def test_p_values_are_probabilities_and_mirror(steps, margin):
     differences = np.array(steps) / 1000
-    for p in (statistics.p_different, lambda d: statistics.p_equivalent(d, margin / 1000)):
+    for p in (significance.paired_t_p_value, lambda d: significance.tost_p_value(d, margin / 1000)):
         assert 0 <= p(differences) <= 1
         assert p(differences) == pytest.approx(p(-differences))
 
 
 def test_sign_test_is_the_binomial_one():
-    assert statistics.p_sign(10, 0) == pytest.approx(2 / 2**10)
-    assert statistics.p_sign(0, 0) == 1.0
-    assert statistics.p_sign(3, 9) == statistics.p_sign(9, 3)
+    assert significance.sign_test_p_value(10, 0) == pytest.approx(2 / 2**10)
+    assert significance.sign_test_p_value(0, 0) == 1.0
+    assert significance.sign_test_p_value(3, 9) == significance.sign_test_p_value(9, 3)
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls():
-    assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx((0.06, 0.03, 0.06))
-    assert statistics.holm([]) == ()
+    assert significance.holm([0.04, 0.01, 0.03]) == pytest.approx((0.06, 0.03, 0.06))
+    assert significance.holm([]) == ()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 @settings(max_examples=10, deadline=None)
 def test_holm_agrees_with_statsmodels_and_with_its_twin(p_values):
-    np.testing.assert_allclose(statistics.holm(p_values), naive_holm(p_values))
-    np.testing.assert_allclose(statistics.holm(p_values), multipletests(p_values, method="holm")[1])
+    np.testing.assert_allclose(significance.holm(p_values), naive_holm(p_values))
+    np.testing.assert_allclose(significance.holm(p_values), multipletests(p_values, method="holm")[1])
 
 
 def test_detectable_effect_agrees_with_statsmodels_where_that_is_right():
     expected = TTestPower().solve_power(nobs=10, alpha=0.05, power=0.8) * np.std(VALUES, ddof=1)
-    assert statistics.smallest_detectable_effect(VALUES, 0.05, 0.8) == pytest.approx(expected, rel=1e-4)
+    assert significance.smallest_detectable_effect(VALUES, 0.05, 0.8) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(3, 0.05 / 6), (5, 0.0005), (10, 0.05)])
@@ -139,20 +139,20 @@ def test_detectable_effect_is_detected_with_the_power_it_states(n, alpha):
     """20,000 simulated studies; 80 % ± 1.2 points is more than four standard errors (false alarm below 1 in 10,000)."""
     rng = np.random.default_rng(1)
     spread = np.array([-1.0, 1.0] * 5)[:n]
-    effect = statistics.smallest_detectable_effect(spread, alpha, 0.8) / np.std(spread, ddof=1)
+    effect = significance.smallest_detectable_effect(spread, alpha, 0.8) / np.std(spread, ddof=1)
     samples = rng.normal(effect, 1, (20_000, n))
     assert np.mean(stats.ttest_1samp(samples, 0, axis=1).pvalue < alpha) == pytest.approx(0.8, abs=0.012)
 
 
 def test_constant_differences_detect_anything():
-    assert statistics.smallest_detectable_effect(np.full(5, 0.2), 0.05, 0.8) == 0.0
+    assert significance.smallest_detectable_effect(np.full(5, 0.2), 0.05, 0.8) == 0.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_is_refused_in_one_line(bad):
     for refused in (
         lambda: statistics.finite([0.1, bad]),
-        lambda: statistics.known([0.1, None, bad]),
+        lambda: statistics.without_missing([0.1, None, bad]),
         lambda: statistics.bootstrap_interval(np.array([0.1, bad])),
         lambda: statistics.paired_differences([0.1, bad], [0.1, 0.2]),
     ):
@@ -168,7 +168,7 @@ def test_a_mean_of_nothing_and_half_a_pair_are_refused():
 
 
 def test_missing_scores_are_left_to_the_caller_to_count():
-    assert statistics.known([0.1, None, 0.3]).tolist() == [0.1, 0.3]
+    assert statistics.without_missing([0.1, None, 0.3]).tolist() == [0.1, 0.3]
 
 
 @pytest.mark.parametrize("n_hits", [0, 3, 20])
@@ -193,7 +193,7 @@ def test_the_band_is_scipys_bootstrap_of_the_interquartile_mean(n):
     slow = stats.bootstrap(
         (np.sort(values, axis=0),),
         statistics.interquartile_mean,
-        n_resamples=statistics.RESAMPLES,
+        n_resamples=statistics._RESAMPLES,
         method="percentile",
         axis=0,
         vectorized=True,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.duration.survfunc import SurvfuncRight
 
-from qsgd_ray.analysis.time_to_target import saved, time_to_target
+from qsgd_ray.analysis.time_to_target import median_time, time_saved
 
 BUDGET = 20
 times = st.lists(st.one_of(st.integers(1, BUDGET), st.none()), min_size=1, max_size=12)
@@ -28,7 +28,7 @@ def kaplan_meier(found) -> SurvfuncRight:
     ],
 )
 def test_a_miss_is_later_than_every_hit(found, median, hits):
-    told = time_to_target(found)
+    told = median_time(found)
     assert (told.median, told.hits, told.n, told.misses) == (median, hits, len(found), len(found) - hits)
 
 
@@ -38,7 +38,7 @@ def test_the_median_is_kaplan_and_meiers(found):
     """Of an even number of runs the mean of two, as in SAS: where the curve comes to one half, and where below."""
     curve = kaplan_meier(found)
     middle = (curve.quantile(0.5 - 1e-9) + curve.quantile(0.5 + 1e-9)) / 2
-    assert time_to_target(found).median == (None if np.isnan(middle) else middle)
+    assert median_time(found).median == (None if np.isnan(middle) else middle)
 
 
 @given(times, times, st.data())
@@ -46,7 +46,7 @@ def test_the_median_is_kaplan_and_meiers(found):
 def test_epochs_saved_are_the_area_between_two_survival_functions(arm, baseline, data):
     n = min(len(arm), len(baseline))
     arm, baseline = arm[:n], baseline[:n]
-    told = saved(arm, baseline, BUDGET)
+    told = time_saved(arm, baseline, BUDGET)
     if all(time is None for time in arm + baseline):
         assert told is None
         return
@@ -59,10 +59,10 @@ def test_epochs_saved_are_the_area_between_two_survival_functions(arm, baseline,
 
     assert told.mean == pytest.approx(area(baseline) - area(arm))
     assert (told.n_pairs, told.misses) == (n, arm.count(None) + baseline.count(None))
-    back = saved(baseline, arm, BUDGET)
+    back = time_saved(baseline, arm, BUDGET)
     assert back.mean == pytest.approx(-told.mean)
     order = data.draw(st.permutations(range(n)))
-    shuffled = saved([arm[k] for k in order], [baseline[k] for k in order], BUDGET)
+    shuffled = time_saved([arm[k] for k in order], [baseline[k] for k in order], BUDGET)
     assert shuffled.mean == pytest.approx(told.mean)
     assert (shuffled.interval is None) == (n < 2)
 
@@ -71,7 +71,7 @@ def test_epochs_saved_are_the_area_between_two_survival_functions(arm, baseline,
 @settings(max_examples=60, deadline=None)
 def test_missing_instead_of_arriving_never_makes_it_sooner(found, k):
     missed = [None if i == k % len(found) else time for i, time in enumerate(found)]
-    before, after = time_to_target(found), time_to_target(missed)
+    before, after = median_time(found), median_time(missed)
     assert (np.inf if after.median is None else after.median) >= (np.inf if before.median is None else before.median)
     assert after.misses >= before.misses
     if before.interval is not None:
@@ -80,9 +80,9 @@ def test_missing_instead_of_arriving_never_makes_it_sooner(found, k):
 
 
 def test_six_runs_have_an_interval_and_five_have_none():
-    assert time_to_target([1, 2, 3, 4, 5]).interval is None
-    assert time_to_target([4, 1, 3, 2, 6, 5]).interval == (1, 6)
-    assert time_to_target([4, 1, 3, 2, None, 5]).interval == (1, np.inf)
+    assert median_time([1, 2, 3, 4, 5]).interval is None
+    assert median_time([4, 1, 3, 2, 6, 5]).interval == (1, 6)
+    assert median_time([4, 1, 3, 2, None, 5]).interval == (1, np.inf)
 
 
 def test_the_interval_covers_the_median_whatever_lies_beyond_the_budget():
@@ -91,17 +91,17 @@ def test_the_interval_covers_the_median_whatever_lies_beyond_the_budget():
     covered = 0
     for _ in range(300):
         clock = rng.exponential(1, 10)
-        interval = time_to_target([t if t < np.log(4) else None for t in clock]).interval
+        interval = median_time([t if t < np.log(4) else None for t in clock]).interval
         covered += interval.low <= np.log(2) <= interval.high
     assert covered >= 279
 
 
 def test_bad_times_are_refused_in_one_line():
     with pytest.raises(ValueError, match=r"times: got -1; allowed: numbers >= 0, None for a miss$"):
-        time_to_target([3, -1])
+        median_time([3, -1])
     with pytest.raises(ValueError, match="values: got nan"):
-        time_to_target([float("nan")])
+        median_time([float("nan")])
     with pytest.raises(ValueError, match=r"times: got 2 and 1; allowed: one of each pair$"):
-        saved([1, 2], [1], 8)
+        time_saved([1, 2], [1], 8)
     with pytest.raises(ValueError, match=r"times: got 9; allowed: at most the budget of 8$"):
-        saved([9], [1], 8)
+        time_saved([9], [1], 8)

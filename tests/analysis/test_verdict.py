@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.synthetic_results import Made, Run, a_study, lost, made, runs
 
+from qsgd_ray.analysis.pairs import Pairs
 from qsgd_ray.analysis.summary import arm_summaries
-from qsgd_ray.analysis.verdict import ArmVerdict, Pairs, Verdict, decide, judge
+from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide, judge
 from qsgd_ray.config import Decision, StudyError
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome

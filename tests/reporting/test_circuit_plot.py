@@ -7,7 +7,7 @@ import torch
 
 from qsgd_ray.circuits.fourier.series import FourierSeries, fourier_series
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.reporting.circuit_plot import curve, response_figure, terminal_plot
+from qsgd_ray.reporting.circuit_plot import _sample, response_figure, terminal_plot
 
 
 def waves(*coefficients):
@@ -30,7 +30,7 @@ def dots(row):
 
 @pytest.mark.parametrize(("series", "half"), [(WHOLE, math.pi), (HALF, 2 * math.pi), (CONSTANT, math.pi)])
 def test_a_curve_spans_one_period_around_zero(series, half):
-    x, f = curve(series, 101)
+    x, f = _sample(series, 101)
     assert x[[0, 50, 100]].tolist() == pytest.approx([-half, 0, half])
     torch.testing.assert_close(f[0], f[-1])
     torch.testing.assert_close(f, series(x))
@@ -42,7 +42,7 @@ def test_the_period_is_that_of_the_circuit_and_no_shorter(n_qubits, readout):
     spec = CircuitSpec(n_qubits, 3)
     generator = torch.Generator().manual_seed(0)
     series = fourier_series(spec, torch.randn(spec.angles_shape(1), generator=generator, dtype=torch.float64), readout)
-    x, f = curve(series, 9)
+    x, f = _sample(series, 9)
     period = float(x[-1] - x[0])
     assert period == pytest.approx(4 * math.pi if readout == "amplitude" and n_qubits % 2 else 2 * math.pi)
     torch.testing.assert_close(series(x + period), f)

@@ -8,16 +8,14 @@ from support.synthetic_results import Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.statistics import interquartile_mean
 from qsgd_ray.analysis.study_analysis import analyse
-from qsgd_ray.analysis.summary import arm_summaries
-from qsgd_ray.analysis.verdict import judge
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting._figures_confirmation import final_accuracy
-from qsgd_ray.reporting._figures_curves import learning_curves, step_ratios
-from qsgd_ray.reporting.formatting import flat, points
-from qsgd_ray.reporting.page import headline, write_report
-from qsgd_ray.reporting.plot_style import MOST_ROWS, by_row
-from qsgd_ray.reporting.terminal import summary_table, verdict_table
+from qsgd_ray.reporting._formatting import points
+from qsgd_ray.reporting._plot_parts import MOST_ROWS, number_table
+from qsgd_ray.reporting.figures import captioned_figures
+from qsgd_ray.reporting.html import leaves_as_text
+from qsgd_ray.reporting.page import write_report
+from qsgd_ray.reporting.terminal import study_report
 
 
 def page_of(path) -> str:
@@ -51,10 +49,11 @@ def test_report_is_one_file_that_asks_the_network_for_nothing(tmp_path):
 
 def test_report_names_every_arm_and_verdict_before_any_figure(page):
     verdict_part = page[: page.index('id="figures"')]
-    for v in judge(whole_study().tables()):
+    analysis = analyse(whole_study().tables())
+    for v in analysis.verdicts:
         assert v.arm in verdict_part
         assert re.search(rf"{v.arm}</h3>\s*<span class=\"word\">. {v.verdict}<", verdict_part)
-    assert headline(judge(whole_study().tables())) in verdict_part
+    assert analysis.headline in verdict_part
 
 
 def test_every_figure_has_a_caption_that_counts_what_it_leaves_out(page):
@@ -73,27 +72,29 @@ def test_every_figure_has_its_numbers_as_a_table(page):
 
 
 def test_a_table_of_many_numbers_says_how_many_it_leaves_out():
-    found = by_row("All.", "seed", range(1000), {"arm": dict.fromkeys(range(1, 1000), 0.5)})
+    found = number_table("All.", "seed", range(1000), {"arm": dict.fromkeys(range(1, 1000), 0.5)})
     assert len(found.rows) == MOST_ROWS
-    assert found.told == f"All. {MOST_ROWS} of 999 rows."
+    assert found.description == f"All. {MOST_ROWS} of 999 rows."
     assert (found.rows[0], found.rows[-1]) == (["1", "0.5"], ["999", "0.5"])
 
 
 def test_a_figure_of_many_runs_shows_some_and_says_so():
     accuracies = 0.9 + np.random.default_rng(0).normal(0, 0.01, 400)
     study = made({"adamw": runs(accuracies), "sine": [Run(float(x), ratio=0.1) for x in accuracies]})
-    tables = study.tables()
-    curves, ratios = learning_curves(tables), step_ratios(tables)
+    figures = captioned_figures(analyse(study.tables()))
+    curves, ratios = figures["learning-curves"], figures["step-ratio"]
     assert "800 confirmation runs, a thin line each for 300 of them and 500 not drawn" in curves.caption
     assert "400 confirmation runs of the perturbed arms (thin for 300 of them and 100 not drawn)" in ratios.caption
     assert sum(list(trace.x).count(None) for trace in curves.figure.data) == 300
-    assert any(trace.type == "violin" for trace in final_accuracy(tables, arm_summaries(tables)).figure.data)
+    assert any(trace.type == "violin" for trace in figures["final-accuracy"].figure.data)
 
 
 def test_a_band_is_that_of_all_runs_and_not_of_those_drawn():
     accuracies = 0.9 + np.random.default_rng(0).normal(0, 0.01, 400)
     tables = made({"adamw": runs(accuracies), "sine": runs(accuracies)}).tables()
-    (mean,) = [trace for trace in learning_curves(tables).figure.data if trace.name == "sine"]
+    (mean,) = [
+        trace for trace in captioned_figures(analyse(tables))["learning-curves"].figure.data if trace.name == "sine"
+    ]
     rows = [m for m in tables.measurements.to_pylist() if m["arm"] == "sine"]
     for epoch, drawn in zip(mean.x, mean.y, strict=True):
         whole = [100 * m["validation_accuracy"] for m in rows if m["epoch"] == epoch]
@@ -141,7 +142,13 @@ def test_provenance_is_shown_leaf_by_leaf(page):
 
 def test_nested_provenance_becomes_dotted_paths():
     tree = {"a": {"b": [1, 2], "c": {}}, "d": [{"e": True}, {}], "f": []}
-    assert list(flat(tree)) == [("a.b", "1, 2"), ("a.c", "none"), ("d.0.e", "True"), ("d.1", "none"), ("f", "none")]
+    assert list(leaves_as_text(tree)) == [
+        ("a.b", "1, 2"),
+        ("a.c", "none"),
+        ("d.0.e", "True"),
+        ("d.1", "none"),
+        ("f", "none"),
+    ]
 
 
 UNFINISHED = {
@@ -165,7 +172,7 @@ def test_a_study_is_reported_as_far_as_it_went(case, tmp_path):
     assert all(arm.name in text for arm in unfinished.study.arms)
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
     console, analysis = Console(width=160, record=True), analyse(unfinished.tables())
-    console.print(verdict_table(analysis), summary_table(analysis))
+    console.print(*study_report(analysis))
 
 
 def test_the_same_rows_give_the_same_page(tmp_path):
@@ -182,7 +189,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 def test_terminal_tables_hold_verdict_reason_and_numbers():
     analysis = analyse(whole_study().tables())
     console = Console(width=200, record=True, force_terminal=False)
-    console.print(verdict_table(analysis), summary_table(analysis))
+    console.print(*study_report(analysis))
     text = console.export_text()
     for word in (
         "▲ better",

@@ -9,7 +9,7 @@ from support.synthetic_results import CHOSEN, Made, Run, outcome_of
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.limits.page import section
-from qsgd_ray.reporting.page import SECTIONS, write_report
+from qsgd_ray.reporting.page import _SECTIONS, write_report
 
 THEMES = ("light", "dark")
 # WCAG 2: relative luminance of every text's colour and of the first opaque background behind it.
@@ -172,9 +172,9 @@ def test_landmarks_figures_and_tables_have_names(page, report):
     assert page.tell(NAMELESS) == []
     assert page.tell("['header', 'nav', 'main', 'footer'].map(tag => document.querySelectorAll(tag).length)") == [1] * 4
     assert page.tell("document.querySelectorAll('h1').length") == 1
-    assert page.tell("document.querySelectorAll('main > section').length") == len(SECTIONS)
+    assert page.tell("document.querySelectorAll('main > section').length") == len(_SECTIONS)
     links = page.tell("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
-    assert links == ["H2"] * len(SECTIONS)
+    assert links == ["H2"] * len(_SECTIONS)
     assert page.tell(DESCRIBED) is True
     assert page.tell("[...document.querySelectorAll('table:not(.facts)')].every(t => t.caption && t.tHead)")
 

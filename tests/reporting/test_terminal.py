@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console
 from support.planted_effects import a_map_of, planted
 
-from qsgd_ray.analysis.claims import Claim, Finding
-from qsgd_ray.analysis.effect_map import effect_map
+from qsgd_ray.analysis.claim import Claim, Finding
+from qsgd_ray.analysis.effect_map import map_effects
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.study_analysis import analyse
-from qsgd_ray.reporting._figures_map import drawn_map, is_grid
-from qsgd_ray.reporting.terminal import claims_table, interval_told, ladders_told, map_told, told
+from qsgd_ray.reporting._figures_map import effect_map_figure
+from qsgd_ray.reporting._formatting import claim_interval, claim_value
+from qsgd_ray.reporting.terminal import _claims_table, _ladder_summary, _map_summary
 
 
 def printed(what) -> str:
@@ -30,7 +31,7 @@ def printed(what) -> str:
     ],
 )
 def test_a_number_is_told_in_its_unit(value, unit, text):
-    assert told(value, unit) == text
+    assert claim_value(value, unit) == text
 
 
 def test_every_claim_is_told_with_its_reason():
@@ -40,27 +41,27 @@ def test_every_claim_is_told_with_its_reason():
         ),
         Claim("C3", "the loss falls", "sine", Finding.NOT_MEASURED, "No model.", "nats", -0.0091),
     )
-    text = printed(claims_table(found))
+    text = printed(_claims_table(found))
     for word in ("C1", "+2.30", "+0.10", "+0.00 to +0.20", "contradicted", "It is better. It is not.", "not measured"):
         assert word in text
-    assert interval_told(found[1]) == "–"
+    assert claim_interval(found[1]) == "–"
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
-    text = printed(ladders_told(analyse(a_map_of(planted)).ladders))
+    text = printed(_ladder_summary(analyse(a_map_of(planted)).ladders))
     assert "The ladder of controls" in text
     assert "Not in the study: lambda = 0, the plain gradient on the same coordinates" in text
 
 
 def test_the_map_is_counted_in_a_line():
-    text = printed(map_told(effect_map(a_map_of(planted))))
+    text = printed(_map_summary(map_effects(a_map_of(planted))))
     assert "sine at 8 settings of n_qubits and lambda and learning_rate against adam: 6 equivalent, 2 worse." in text
 
 
 def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
-    found = effect_map(a_map_of(planted))
-    assert is_grid(found)
-    drawn = drawn_map(found)
+    found = map_effects(a_map_of(planted))
+    assert found.is_grid
+    drawn = effect_map_figure(found)
     slices = drawn.figure.data
     assert [bar.name for bar in slices] == ["learning_rate 0.001", "learning_rate 0.01"]
     assert [bar.visible for bar in slices] == [True, False]
@@ -77,22 +78,22 @@ def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
 
 def test_one_axis_is_a_row_of_cells():
     axes = {"perturbation.n_qubits": (2, 8)}
-    drawn = drawn_map(effect_map(a_map_of(planted, axes=axes)))
+    drawn = effect_map_figure(map_effects(a_map_of(planted, axes=axes)))
     assert len(drawn.figure.data) == 1
     assert list(drawn.figure.data[0].base) == [-0.5, -0.5]
 
 
 def test_points_that_fill_a_space_are_dots():
-    found = effect_map(a_map_of(planted))
+    found = map_effects(a_map_of(planted))
     sparse = type(found)(found.arm, found.baseline, found.axes, found.cells[:3])
-    assert not is_grid(sparse)
-    drawn = drawn_map(sparse)
+    assert not sparse.is_grid
+    drawn = effect_map_figure(sparse)
     assert sum(len(dots.x) for dots in drawn.figure.data) == 3
     assert "hollow" in drawn.caption
 
 
 def test_before_the_first_pair_there_is_nothing_to_draw():
-    drawn = drawn_map(effect_map(a_map_of(planted, keep=lambda trial: False)))
+    drawn = effect_map_figure(map_effects(a_map_of(planted, keep=lambda trial: False)))
     assert drawn.figure is None
     assert "Without a complete pair of runs: 8" in drawn.caption
     assert len(drawn.numbers.rows) == 8

@@ -6,7 +6,7 @@ from support.outcomes import measured
 from support.searches import CONDITIONAL, reachable
 from support.small_study import a_study
 
-from qsgd_ray.analysis.objectives import RunResult, judged, quality
+from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Perturbation
 from qsgd_ray.config.arm import fields_without_effect
 from qsgd_ray.config.loading import with_overrides
@@ -129,9 +129,9 @@ def test_of_several_objectives_the_cheapest_within_the_tolerance_of_the_best_qua
 
 def test_costs_are_a_step_and_means_over_the_runs_that_were_measured():
     runs = [RunResult(0.5, 1.0, 10, 2.0, 40), RunResult(None, None, 5, 2.0, 30), RunResult(None)]
-    assert judged(runs, ("quality", "step_time", "circuits")) == [
+    assert objective_values(runs, ("quality", "step_time", "circuits")) == [
         pytest.approx(trim_mean([0.5, 0, 0], 0.25)),
         pytest.approx((0.2 + 0.4) / 2),
         pytest.approx((4 + 6) / 2),
     ]
-    assert judged([RunResult(None)], ("quality", "circuits")) == [0.0, None]
+    assert objective_values([RunResult(None)], ("quality", "circuits")) == [0.0, None]

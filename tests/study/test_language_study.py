@@ -14,7 +14,7 @@ from qsgd_ray.config.loading import load_study
 from qsgd_ray.execution.connection import refuse_what_cannot_run
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting.page import write_report
-from qsgd_ray.reporting.terminal import summary_table, verdict_table
+from qsgd_ray.reporting.terminal import study_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
 from qsgd_ray.study.run import run_study
@@ -76,8 +76,7 @@ def test_its_report_speaks_of_tokens_losses_and_answers(finished):
     for told in ("test accuracy of answer tokens", "training loss", "without a number", "<td>6</td>"):
         assert told in page, told
     console = Console(width=160, record=True)
-    analysis = analyse(read(finished))
-    console.print(verdict_table(analysis), summary_table(analysis))
+    console.print(*study_report(analyse(read(finished))))
     assert "points of test accuracy of answer tokens" in console.export_text()
 
 

@@ -1,0 +1,85 @@
+"""Pairs of runs: the rows of two arms in; their differences by seed, and the pairs without one, counted, out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis._rows import METRIC, Row, final_value
+from qsgd_ray.analysis.statistics import Floats
+from qsgd_ray.outcome import Ending
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An arm's runs against the baseline's, paired by seed.
+
+    Attributes:
+        differences: float64, shape (n,): arm - baseline, a fraction of accuracy, of the n complete pairs, in which
+            both runs have a result.
+        arm_lost: pairs in which the arm's run alone has no result.
+        baseline_lost: pairs in which the baseline's run alone has none.
+        both_lost: pairs in which neither has one.
+        pending: pairs of which a run has yet to end.
+    """
+
+    differences: Floats
+    arm_lost: int = 0
+    baseline_lost: int = 0
+    both_lost: int = 0
+    pending: int = 0
+
+    @property
+    def n(self) -> int:
+        """Complete pairs."""
+        return len(self.differences)
+
+    @property
+    def n_lost(self) -> int:
+        """Pairs that have ended with a run without a result."""
+        return self.arm_lost + self.baseline_lost + self.both_lost
+
+    def signs(self, margin: float) -> tuple[int, int, int]:
+        """Return the pairs that the arm wins, ties and loses.
+
+        A run without a result loses to one with a result; two such runs tie.
+
+        Args:
+            margin: differences closer to zero than this are ties; >= 0, a fraction of accuracy.
+        """
+        wins = int(np.sum((self.differences >= margin) & (self.differences > 0))) + self.baseline_lost
+        losses = int(np.sum((self.differences <= -margin) & (self.differences < 0))) + self.arm_lost
+        return wins, self.n + self.n_lost - wins - losses, losses
+
+
+def pair_by_seed(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int], metric: str = METRIC) -> Pairs:
+    """Return the runs of two arms as pairs.
+
+    A row that was lost with a process is tried again, so it leaves its pair pending.
+
+    Args:
+        arm: rows of trials, at most one a seed.
+        baseline: rows of trials, at most one a seed.
+        seeds: all that the study plans; a seed without both rows is pending.
+        metric: the column that is compared; default: test accuracy.
+    """
+    left, right = ({row["seed"]: row for row in rows} for rows in (arm, baseline))
+    results: list[tuple[float, float]] = []
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        rows = (left.get(seed), right.get(seed))
+        ended = [row for row in rows if row is not None and row["ending"] != Ending.LOST]
+        if len(ended) < 2:
+            counts["pending"] += 1
+            continue
+        a, b = final_value(ended[0], metric), final_value(ended[1], metric)
+        if a is not None and b is not None:
+            results.append((a, b))
+        else:
+            counts["both_lost" if a is None and b is None else "arm_lost" if a is None else "baseline_lost"] += 1
+    values = np.array(results, dtype=np.float64).reshape(-1, 2)
+    return Pairs(statistics.paired_differences(values[:, 0], values[:, 1]), **counts)

@@ -1,0 +1,104 @@
+"""Trials of a study: rows in; how they ended, the errors that they report, and where the search looked, out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from qsgd_ray.analysis._rows import Row, usable_accuracy
+from qsgd_ray.config import STAGES
+from qsgd_ray.outcome import Ending
+from qsgd_ray.results import StudyTables
+
+
+@dataclass(frozen=True)
+class EndingCounts:
+    """Counts of how the trials of one stage and arm ended.
+
+    Attributes:
+        stage: `search`, `confirm` or `map`.
+        arm: its name.
+        endings: trials by ending.
+        n_trials: trials with a row.
+        n_null: trials without the accuracy of the stage: test accuracy in the confirmation, else validation accuracy.
+        n_planned: trials that the study plans.
+        epochs: run by all trials together.
+    """
+
+    stage: str
+    arm: str
+    endings: dict[str, int]
+    n_trials: int
+    n_null: int
+    n_planned: int
+    epochs: int
+
+
+def ending_counts(tables: StudyTables) -> tuple[EndingCounts, ...]:
+    """Return the counts of every stage and arm, search first; the confirmation alone is counted by test data."""
+    counts = []
+    for stage in STAGES:
+        metric = "test_accuracy" if stage == "confirm" else "validation_accuracy"
+        for arm in tables.study.arms:
+            rows = tables.rows(stage, arm.name)
+            counts.append(
+                EndingCounts(
+                    stage=stage,
+                    arm=arm.name,
+                    endings=dict(Counter(row["ending"] for row in rows)),
+                    n_trials=len(rows),
+                    n_null=sum(row[metric] is None for row in rows),
+                    n_planned=tables.study.planned(stage, arm),
+                    epochs=sum(row["epochs_run"] or 0 for row in rows),
+                )
+            )
+    return tuple(counts)
+
+
+def trials_with_errors(tables: StudyTables) -> tuple[Row, ...]:
+    """Return the rows of the trials that report an error, by stage and arm in the study's order."""
+    arms = [arm.name for arm in tables.study.arms]
+    return tuple(row for stage in STAGES for arm in arms for row in tables.rows(stage, arm) if row["error"])
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """One trial of an arm's search.
+
+    Attributes:
+        arm: its name.
+        number: of the trial within the arm's search, from 0.
+        ending: how the trial ended.
+        epochs: how many it ran.
+        learning_rate: > 0.
+        lambda_: strength of the perturbation; None or 0 where nothing is perturbed.
+        accuracy: final validation accuracy, a fraction of one; None where the trial diverged, failed, was lost or has
+            none.
+    """
+
+    arm: str
+    number: int
+    ending: Ending
+    epochs: int
+    learning_rate: float
+    lambda_: float | None
+    accuracy: float | None
+
+
+def search_trials(tables: StudyTables) -> dict[str, tuple[SearchTrial, ...]]:
+    """Return the search trials of every arm by its name, in the study's order; arms without a search have none."""
+    return {
+        arm.name: tuple(
+            SearchTrial(
+                arm=arm.name,
+                number=row["number"],
+                ending=Ending(row["ending"]),
+                epochs=row["epochs_run"],
+                learning_rate=row["learning_rate"],
+                lambda_=row["lambda_"],
+                accuracy=usable_accuracy(row),
+            )
+            for row in tables.rows("search", arm.name)
+        )
+        for arm in tables.study.arms
+    }
