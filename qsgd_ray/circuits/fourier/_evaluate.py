@@ -46,6 +46,8 @@ def evaluate(coefficients: Tensor, x: Tensor, scale: float = 1.0, compiled: bool
 
 
 class _Evaluate(torch.autograd.Function):
+    """f(scale * x) with gradients by hand: backward makes f' and the rows again from cos x and sin x."""
+
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, x: Tensor, scale: float, compiled: bool) -> Tensor:
         ctx.set_materialize_grads(False)
@@ -116,6 +118,7 @@ def _values(coefficients: Tensor, x_hm: Tensor, scale: float, cos_sin: Tensor | 
 
 
 def _part(x: Tensor, part: slice | None) -> Tensor:
+    """Return the columns of a slab; None: all."""
     return x if part is None else x[..., part]
 
 

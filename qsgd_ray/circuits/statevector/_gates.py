@@ -5,8 +5,8 @@ contiguous. Few passes over memory:
 
 - H and Ry are real: until the first Rx or Rz there is one plane.
 - Before the first CNOT the state is a product, and one operation serves all qubits.
-- An Rz layer is one diagonal of phases, applied only when a gate follows that does not commute with it.
-- The CNOTs of a layer are one permutation of indices.
+- An Rz layer is one diagonal of phases; the CNOTs of a layer are one permutation of indices. Both wait, in their order,
+  until the next Rx or Ry or the end.
 
 Arithmetic is +, -, * in separate operations, elementwise along the batch (the batching law of simulate.py).
 
@@ -37,6 +37,8 @@ def final_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
 
 
 class _Final(torch.autograd.Function):
+    """Final planes from half the angles; backward is the adjoint method."""
+
     @staticmethod
     def forward(ctx: Any, half_rdnb: Tensor, spec: CircuitSpec) -> Tensor:
         planes = _run(spec, half_rdnb)
@@ -52,6 +54,7 @@ class _Final(torch.autograd.Function):
 
 
 def _run(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
+    """Apply all layers."""
     states = _States(spec, half_rdnb)
     for layer in spec.layers():
         states.apply(layer)
@@ -74,7 +77,7 @@ class _States:
         self.x = self.constants.plus
 
     def apply(self, layer: Layer) -> None:
-        """Apply a layer, or keep it until a gate follows that does not commute with it."""
+        """Apply a layer; Rz and CNOT layers wait in `pending` until the next Rx or Ry or the end."""
         if layer.gate == "h":  # the first layer: x starts in |+> on every qubit
             return
         if layer.gate in ("rx", "ry"):
