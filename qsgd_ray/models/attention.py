@@ -97,7 +97,7 @@ class QuantumAttention(nn.Module):
         self.backend = backend
         self.dropout = dropout
         self.compiled = compiled
-        # Left by `run_circuits_together` for the next call.
+        # Left by `_run_circuits_together` for the next call.
         self._prepared_series: FourierSeries | None = None
         if phi:
             self.angles = nn.Parameter(torch.randn(self.spec.angles_shape(n_heads or 1)) * self.INITIAL_STD)
@@ -105,7 +105,7 @@ class QuantumAttention(nn.Module):
     def series(self) -> FourierSeries:
         """Return the response Phi to the angles as they are now.
 
-        The circuits run here, unless `run_circuits_together` has run them; its result is used once.
+        The circuits run here, unless `_run_circuits_together` has run them; its result is used once.
         """
         prepared, self._prepared_series = self._prepared_series, None
         return prepared or fourier_series(self.spec, self.angles, self.readout, backend=self.backend)
@@ -169,7 +169,7 @@ class QuantumAttention(nn.Module):
         return weights.to(value.dtype) @ value
 
 
-def run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
+def _run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
     """Run the circuits of several layers as one batch; the next call of each layer uses the result.
 
     The time of small circuits is that of starting their operations, so two layers take little longer than one. Layers

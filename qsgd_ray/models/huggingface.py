@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 # The name of the submodule that an attention layer gets.
-SUBMODULE = "quantum_attention"
+_SUBMODULE = "quantum_attention"
 # Some models want these of an attention besides a mask; without them it would silently be another model.
 _UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")
 
@@ -81,7 +81,7 @@ def add_quantum_attention(
             spec, readout=readout, n_heads=n_heads, phi=phi, backend=backend, compiled=compiled
         )
         weight = next(layer.parameters(), None)
-        layer.add_module(SUBMODULE, attention if weight is None else attention.to(weight.device))
+        layer.add_module(_SUBMODULE, attention if weight is None else attention.to(weight.device))
         added.append(attention)
     _register(name)
     model.set_attn_implementation(name)
@@ -122,7 +122,7 @@ def _attend(
     Raises:
         ValueError: the layer has no quantum attention, or its model wants something that it does not do.
     """
-    attention = getattr(module, SUBMODULE, None)
+    attention = getattr(module, _SUBMODULE, None)
     if attention is None:
         raise ValueError(f"{type(module).__name__} has no quantum attention: call add_quantum_attention(model) first")
     unsupported = [name for name in _UNSUPPORTED if others.get(name) is not None]

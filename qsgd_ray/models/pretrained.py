@@ -23,9 +23,9 @@ from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
 from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.models.hub import load_from_hub
-from qsgd_ray.models.huggingface import SUBMODULE, add_quantum_attention
+from qsgd_ray.models.huggingface import _SUBMODULE, add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
-from qsgd_ray.models.smollm2 import smollm2_folder
+from qsgd_ray.models.smollm2 import _smollm2_folder
 from qsgd_ray.random_keys import named_seed
 
 TINY = "tiny"
@@ -141,7 +141,7 @@ def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch
 def _locate(name: str) -> tuple[Path | str, str]:
     """Return the folder or the hub id that a name stands for, and the revision of the latter."""
     if name == SMOLLM2:
-        return smollm2_folder(), "main"
+        return _smollm2_folder(), "main"
     folder = Path(name).expanduser()
     if folder.is_dir():
         missing = [
@@ -198,5 +198,5 @@ def _add_attention(model: Any, settings: QuantumAttention) -> None:
         compiled=settings.compiled,
     )
     for name, parameter in inner.named_parameters():
-        if f".{SUBMODULE}." in name:
+        if f".{_SUBMODULE}." in name:
             parameter.requires_grad_(True)

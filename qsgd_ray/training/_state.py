@@ -22,8 +22,9 @@ from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.random_keys import text_seed
-from qsgd_ray.training.hardware import reset_peak_memory
-from qsgd_ray.training.replica import Replica, distribute, full_tensor
+from qsgd_ray.training._sharding import distribute, full_tensor
+from qsgd_ray.training.hardware import _reset_peak_memory
+from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import Workload
 
 
@@ -80,7 +81,7 @@ def make_parts(trial: Trial, workload: Workload, circuits: CircuitBackend | None
     Weights follow from the trial's seed alone. Dropout follows from the seed and the rank.
     """
     torch.manual_seed(text_seed(f"dropout {trial.seed} {replica.rank}"))
-    reset_peak_memory(replica.device)
+    _reset_peak_memory(replica.device)
     model = workload.make_model(trial.seed)
     network = distribute(model, replica)
     if replica.world_size > 1:

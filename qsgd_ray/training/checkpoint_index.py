@@ -42,7 +42,7 @@ def _checkpoint_names(storage: Storage, trial_id: str) -> list[str]:
     return [name.removesuffix(".json") for name in storage.names(f"{FOLDER}/{trial_id}", ".json")]
 
 
-def prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
+def _prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
     """Remove all but the newest checkpoints of a trial, the numbers first, so that none is there by half.
 
     Args:
@@ -55,7 +55,7 @@ def prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
         storage.remove(f"{FOLDER}/{trial_id}/{name}")
 
 
-def mark_unread(storage: Storage, trial_id: str, name: str) -> None:
+def _mark_unread(storage: Storage, trial_id: str, name: str) -> None:
     """Mark a checkpoint that could not be read; the second time, remove it from the index.
 
     A store may fail once, and a process may die while it reads; a broken checkpoint fails twice.

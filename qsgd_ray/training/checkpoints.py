@@ -36,12 +36,12 @@ from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.checkpoint_index import (
     FOLDER,
     WRITE_TIMEOUT_S,
-    mark_unread,
+    _mark_unread,
+    _prune_checkpoints,
     newest_step,
-    prune_checkpoints,
     remove_checkpoints,
 )
-from qsgd_ray.training.replica import SINGLE_PROCESS, Replica
+from qsgd_ray.training.replica import _SINGLE_PROCESS, Replica
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -75,7 +75,7 @@ class Checkpoints:
         *,
         every: int,
         keep: int = 2,
-        replica: Replica = SINGLE_PROCESS,
+        replica: Replica = _SINGLE_PROCESS,
         group: dist.ProcessGroup | None = None,
         started_at: datetime | None = None,
     ) -> None:
@@ -127,7 +127,7 @@ class Checkpoints:
                 upload.result()
                 if self._replica.rank == 0:
                     self._storage.put(f"{self._folder}/{name}.json", json.dumps(numbers).encode())
-                    prune_checkpoints(self._storage, self._trial_id, self._keep)
+                    _prune_checkpoints(self._storage, self._trial_id, self._keep)
             except BaseException as error:
                 _log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, error)
                 self.n_failed += 1
@@ -178,7 +178,7 @@ class Checkpoints:
             progress = self._read(name, numbers, parts, device)
         except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
             if self._replica.rank == 0:
-                mark_unread(self._storage, self._trial_id, name)
+                _mark_unread(self._storage, self._trial_id, name)
             reason = one_line(error)[:300]
             raise StorageError(
                 f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({reason})"

@@ -19,7 +19,7 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5), clear_refs
 
 
-def reset_peak_memory(device: str | torch.device) -> None:
+def _reset_peak_memory(device: str | torch.device) -> None:
     """Start a new count of the peak memory, where the system can.
 
     A CPU's peak is that of the process. Linux alone can reset it; elsewhere it is that of the process's whole life.
@@ -31,7 +31,7 @@ def reset_peak_memory(device: str | torch.device) -> None:
         _CLEAR_REFS.write_text(_RESET_PEAK)
 
 
-def peak_memory_bytes(device: str | torch.device) -> int:
+def _peak_memory_bytes(device: str | torch.device) -> int:
     """Return the peak in bytes: on a GPU of torch's allocator, on a CPU of the resident memory of the process."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -28,9 +28,10 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.random_keys import text_seed
+from qsgd_ray.training._sharding import full_weights
 from qsgd_ray.training._state import Progress, fingerprint, make_parts
-from qsgd_ray.training.hardware import matmul_flops_per_s, peak_memory_bytes
-from qsgd_ray.training.replica import SINGLE_PROCESS, Replica, full_weights
+from qsgd_ray.training.hardware import _peak_memory_bytes, matmul_flops_per_s
+from qsgd_ray.training.replica import _SINGLE_PROCESS, Replica
 from qsgd_ray.workloads import Workload
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def train(
     trial: Trial,
     workload: Workload,
     circuits: CircuitBackend | None,
-    replica: Replica = SINGLE_PROCESS,
+    replica: Replica = _SINGLE_PROCESS,
     checkpoints: Checkpoints | None = None,
 ) -> Training:
     """Train a trial: yield a measurement after each epoch, stop there if True is sent back, return the outcome.
@@ -193,7 +194,7 @@ class _Loop:
         progress.evaluation_s += time.perf_counter() - start_s
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             return None
-        peak_bytes = peak_memory_bytes(replica.device)
+        peak_bytes = _peak_memory_bytes(replica.device)
         optimizer = self.parts.optimizer
         telemetry = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else _UNPERTURBED
         measurement = Measurement(

@@ -9,10 +9,10 @@ import torch
 
 from qsgd_ray.config import Task, TextTask
 from qsgd_ray.workloads.llm import LanguageWorkload
-from qsgd_ray.workloads.protocol import Workload
+from qsgd_ray.workloads.protocol import Workload, check_rank
 from qsgd_ray.workloads.text import TextWorkload
 
-__all__ = ["Workload", "make_workload"]
+__all__ = ["Workload", "check_rank", "make_workload"]
 
 
 def make_workload(settings: Task, device: str | torch.device = "cpu") -> Workload:

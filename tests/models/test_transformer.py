@@ -201,7 +201,7 @@ def test_circuits_of_all_layers_run_together_change_nothing(monkeypatch, per_hea
         return logits.detach(), *(p.grad for p in model.parameters())
 
     together = logits_and_gradients()
-    monkeypatch.setattr("qsgd_ray.models.transformer.run_circuits_together", lambda attentions: None)
+    monkeypatch.setattr("qsgd_ray.models.transformer._run_circuits_together", lambda attentions: None)
     torch.testing.assert_close(together, logits_and_gradients(), rtol=1e-5, atol=1e-6)
 
 
@@ -223,7 +223,7 @@ def test_layers_with_unlike_circuits_keep_their_own(monkeypatch):
     settings = SMALL.model_copy(update={"n_layers": 3})
     model = a_model(settings, attention=lambda i: QuantumAttention(readout=readouts[i])).eval()
     together = model(some_tokens())
-    monkeypatch.setattr("qsgd_ray.models.transformer.run_circuits_together", lambda attentions: None)
+    monkeypatch.setattr("qsgd_ray.models.transformer._run_circuits_together", lambda attentions: None)
     torch.testing.assert_close(together, model(some_tokens()))
 
 

@@ -24,7 +24,7 @@ from qsgd_ray.storage import StorageError, storage_at
 from qsgd_ray.training import checkpoints as module
 from qsgd_ray.training.checkpoints import Checkpoints
 from qsgd_ray.training.loop import run, train
-from qsgd_ray.training.replica import SINGLE_PROCESS
+from qsgd_ray.training.replica import _SINGLE_PROCESS
 from qsgd_ray.workloads import make_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,7 +70,7 @@ def undisturbed():
 
 def _undisturbed():
     return {
-        source: go(Run("", trial_of(perturbation=source)), None, SINGLE_PROCESS) for source in (None, CIRCUIT, SAMPLED)
+        source: go(Run("", trial_of(perturbation=source)), None, _SINGLE_PROCESS) for source in (None, CIRCUIT, SAMPLED)
     }
 
 
@@ -83,7 +83,7 @@ def _undisturbed():
 def test_cut_off_anywhere_it_ends_with_the_same_bits(perturbation, every, cuts, undisturbed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut")
     one = Run("", trial_of(perturbation=perturbation), tuple(cuts), every=every)
-    assert comparable(go(one, storage_at(folder), SINGLE_PROCESS)) == comparable(undisturbed[perturbation])
+    assert comparable(go(one, storage_at(folder), _SINGLE_PROCESS)) == comparable(undisturbed[perturbation])
 
 
 @pytest.mark.parametrize("perturbation", [None, CIRCUIT, RANDOM])
@@ -101,7 +101,7 @@ def test_a_language_model_goes_on(tmp_path, fields, perturbation):
     pytest.importorskip("peft")
     trial = trial_of(a_language_task(tmp_path, **fields), perturbation)
     whole, cut = (
-        go(Run("", trial, cuts), storage_at(tmp_path / str(len(cuts))), SINGLE_PROCESS) for cuts in ((), (6, 3, 5))
+        go(Run("", trial, cuts), storage_at(tmp_path / str(len(cuts))), _SINGLE_PROCESS) for cuts in ((), (6, 3, 5))
     )
     assert whole.ending is Ending.COMPLETED
     assert comparable(cut) == comparable(whole)
@@ -135,12 +135,12 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
     down = [Run(f"down-{sharding}", trials[0], (5,), sharding, ends=False) for sharding in ("ddp", "fsdp")]
     up = [Run(f"up-{sharding}", trials[0], (), sharding) for sharding in ("ddp", "fsdp")]
     for one in up:
-        go(replace(one, cuts=(5,), ends=False), storage_at(tmp_path / one.name), SINGLE_PROCESS)
+        go(replace(one, cuts=(5,), ends=False), storage_at(tmp_path / one.name), _SINGLE_PROCESS)
     runs += [*down, *up]
     torch.multiprocessing.spawn(work, (2, str(tmp_path), runs), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
-    whole = go(Run("", trials[0]), None, SINGLE_PROCESS)
-    moved = [go(replace(one, cuts=(), ends=True), storage_at(tmp_path / one.name), SINGLE_PROCESS) for one in down]
+    whole = go(Run("", trials[0]), None, _SINGLE_PROCESS)
+    moved = [go(replace(one, cuts=(), ends=True), storage_at(tmp_path / one.name), _SINGLE_PROCESS) for one in down]
     moved += [ranks[0][one.name][1] for one in up]
     for outcome in moved:
         for theirs, ours in zip(outcome.measurements, whole.measurements, strict=True):
@@ -148,13 +148,13 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
             assert theirs.validation_loss == pytest.approx(ours.validation_loss, rel=1e-5)
             assert (theirs.n_tokens, theirs.n_circuits) == (ours.n_tokens, ours.n_circuits)
     for n, trial in enumerate(trials):
-        alone = go(Run("", trial), None, SINGLE_PROCESS)
+        alone = go(Run("", trial), None, _SINGLE_PROCESS)
         for sharding in ("ddp", "fsdp"):
             whole, cut = ranks[0][f"{sharding}-{n}"]
             assert comparable(cut) == comparable(whole), (sharding, n)
             assert comparable(ranks[1][f"{sharding}-{n}"][1]) == comparable(whole), (sharding, n)
             # What several wrote, one can read.
-            moved = go(Run("", trial), storage_at(tmp_path / f"{sharding}-{n}"), SINGLE_PROCESS)
+            moved = go(Run("", trial), storage_at(tmp_path / f"{sharding}-{n}"), _SINGLE_PROCESS)
             assert moved.parameters_sha256 == whole.parameters_sha256, (sharding, n)
             for theirs, ours in zip(whole.measurements, alone.measurements, strict=True):
                 close = 2e-3 if getattr(trial.workload, "autocast", None) else 1e-5
@@ -170,8 +170,8 @@ def test_an_s3_store_keeps_it_and_nothing_is_left_behind(tmp_path, monkeypatch):
         for name, value in credentials(endpoint).items():
             monkeypatch.setenv(name, value)
         store = storage_at(f"s3://{BUCKET}/a%20study")
-        assert comparable(go(Run("", trial, (6, 5)), store, SINGLE_PROCESS)) == comparable(
-            go(Run("", trial), None, SINGLE_PROCESS)
+        assert comparable(go(Run("", trial, (6, 5)), store, _SINGLE_PROCESS)) == comparable(
+            go(Run("", trial), None, _SINGLE_PROCESS)
         )
         names = store.names(f"checkpoints/{trial.trial_id}", ".json")
         assert names == ["00000009.json", "00000012.json"]
@@ -185,13 +185,15 @@ def started(tmp_path, steps, every=2, keep=2):
     checkpoints = Checkpoints(storage_at(tmp_path), trial.trial_id, every=every, keep=keep)
     workload = cut_at(make_workload(DROPOUT), steps + 1)
     with suppress(Cut):
-        run(train(trial, workload, make_backend("auto"), SINGLE_PROCESS, checkpoints), lambda _: False)
+        run(train(trial, workload, make_backend("auto"), _SINGLE_PROCESS, checkpoints), lambda _: False)
     checkpoints.finish()
     return trial, checkpoints, tmp_path / "checkpoints" / trial.trial_id
 
 
 def goes_on(trial, checkpoints):
-    return run(train(trial, make_workload(DROPOUT), make_backend("auto"), SINGLE_PROCESS, checkpoints), lambda _: False)
+    return run(
+        train(trial, make_workload(DROPOUT), make_backend("auto"), _SINGLE_PROCESS, checkpoints), lambda _: False
+    )
 
 
 def test_the_newest_stay_until_the_trial_has_its_row(tmp_path):
@@ -244,7 +246,7 @@ def test_what_is_written_late_is_the_state_of_its_step(tmp_path, monkeypatch, un
 
     workload.backward = until
     with suppress(Cut):
-        run(train(trial, workload, make_backend("auto"), SINGLE_PROCESS, checkpoints), lambda _: False)
+        run(train(trial, workload, make_backend("auto"), _SINGLE_PROCESS, checkpoints), lambda _: False)
     checkpoints.finish()
     assert seen == [True], "the training did not wait for it"
     monkeypatch.undo()
@@ -270,7 +272,7 @@ def test_one_worker_on_a_gpu_writes_by_a_group_of_the_cpu(tmp_path, undisturbed,
     dist.init_process_group("cuda:gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         group = dist.new_group(backend="gloo")
-        outcome = go(Run("", trial_of(), (4, 4)), storage_at(tmp_path / "kept"), SINGLE_PROCESS, group)
+        outcome = go(Run("", trial_of(), (4, 4)), storage_at(tmp_path / "kept"), _SINGLE_PROCESS, group)
     finally:
         dist.destroy_process_group()
     assert comparable(outcome) == comparable(undisturbed[CIRCUIT])
@@ -284,7 +286,7 @@ def test_epochs_measured_before_are_reported_again_and_may_stop_it(tmp_path, und
     trial, checkpoints, _ = started(tmp_path, 11)
     epochs = []
     outcome = run(
-        train(trial, make_workload(DROPOUT), make_backend("auto"), SINGLE_PROCESS, checkpoints),
+        train(trial, make_workload(DROPOUT), make_backend("auto"), _SINGLE_PROCESS, checkpoints),
         lambda measurement: epochs.append(measurement.epoch) or measurement.epoch == 2,
     )
     assert epochs == [1, 2]
