@@ -3,9 +3,9 @@
 Every public name is imported from here. Importing the package loads nothing heavy: a name loads its module when it is
 used for the first time (PEP 562).
 
-- A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`,
-`TextTask`,
-  `LanguageTask` and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
+- A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`, `TextTask`
+  and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
+- `run` runs it; `read_results` reads one that has run. Both return a `StudyResult`; `analyse` analyses its tables.
 - A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
 - Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.
 - A model gets quantum attention from `QuantumAttention` or `add_quantum_attention`.
@@ -25,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
     from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
     from qsgd_ray.circuits.backends.gradients import answer
     from qsgd_ray.circuits.errors import CircuitError
@@ -62,11 +63,15 @@ if TYPE_CHECKING:
     from qsgd_ray.models.huggingface import add_quantum_attention
     from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW
     from qsgd_ray.storage import StorageError
+    from qsgd_ray.study.result import StudyResult, read_results
+    from qsgd_ray.study.run import run
 
 __version__ = "0.1.0"
 
 # Each public name and the module that it is loaded from; in the order of the imports above, which mypy reads.
 _MODULES = {
+    "StudyAnalysis": "qsgd_ray.analysis.study_analysis",
+    "analyse": "qsgd_ray.analysis.study_analysis",
     "ArmVerdict": "qsgd_ray.analysis.verdict",
     "Verdict": "qsgd_ray.analysis.verdict",
     "answer": "qsgd_ray.circuits.backends.gradients",
@@ -104,6 +109,9 @@ _MODULES = {
     "LambdaSchedule": "qsgd_ray.optimizer",
     "SuperpositionalAdamW": "qsgd_ray.optimizer",
     "StorageError": "qsgd_ray.storage",
+    "StudyResult": "qsgd_ray.study.result",
+    "read_results": "qsgd_ray.study.result",
+    "run": "qsgd_ray.study.run",
 }
 
 __all__ = [
@@ -132,7 +140,9 @@ __all__ = [
     "SignalCurve",
     "StorageError",
     "Study",
+    "StudyAnalysis",
     "StudyError",
+    "StudyResult",
     "SuperpositionalAdamW",
     "TextTask",
     "TrainingCurve",
@@ -141,9 +151,12 @@ __all__ = [
     "Verdict",
     "WordProblems",
     "add_quantum_attention",
+    "analyse",
     "answer",
     "load_study",
     "make_backend",
+    "read_results",
+    "run",
 ]
 
 

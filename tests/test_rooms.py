@@ -28,9 +28,9 @@ ROOMS = (
     "execution",
     "tracking",
     "search",
-    "study",
     "bench",
     "limits",
+    "study",
     "commands",
     "cli",
 )

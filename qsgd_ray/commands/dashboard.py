@@ -42,7 +42,7 @@ def shown(where: str, scratch: Path) -> Path:
     """The journal of the study's search, written anew where none can be read; of a store, in `scratch`."""
     from qsgd_ray.results import Results
     from qsgd_ray.search.optuna_journal import FILE, is_readable, view_of
-    from qsgd_ray.study.run import unfinished
+    from qsgd_ray.study.stages import unfinished
 
     results = Results(storage_at(where, "DIR"))
     tables = results.tables()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
+from qsgd_ray.storage import StorageError, storage_at
+
+if TYPE_CHECKING:
+    from qsgd_ray.study.result import StudyResult
 
 
 def report(
@@ -36,68 +37,30 @@ def report(
 
             print_limits(LimitsResults(storage), Console())
         else:
-            print_report(storage, Console(), storage_at(limits, "--limits") if limits else None)
+            from qsgd_ray.results import Results
+            from qsgd_ray.study.result import read_results
+
+            Results(storage).pack()
+            result = read_results(storage)
+            result.report(limits=limits)
+            print_result(result, Console())
     except StorageError as error:
         raise StudyError(
             f"DIR: got {storage}; allowed: a study's results that can be read and written ({error})"
         ) from None
 
 
-def print_report(storage: Storage, console: Console, limits: Storage | None = None) -> None:
-    """Write a study's page into its place, and print its tables and verdicts.
+def print_result(result: StudyResult, console: Console) -> None:
+    """Print the tables and verdicts of a study, and where its page is.
 
     Args:
-        storage: the study's results.
-        console: where the tables and verdicts are printed.
-        limits: a study of limits for the page's section on scaling; default: the newest one beside the study.
-
-    Raises:
-        StudyError: there is no study, or its folder cannot be written.
-        StorageError: an object store cannot be read or written.
+        result: the study's result; its page has been written.
+        console: where to print.
     """
-    from qsgd_ray.analysis.study_analysis import analyse
-    from qsgd_ray.reporting.page import write_report
     from qsgd_ray.reporting.terminal import study_report
-    from qsgd_ray.results import Results
 
-    results = Results(storage)
-    results.pack()
-    analysis = analyse(results.tables())
-    try:
-        page = write_report(storage, analysis, _scaling(storage, limits))
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StudyError(
-            f"DIR: got {storage}; allowed: a folder in which report.html can be written ({error})"
-        ) from None
-    for part in study_report(analysis):
+    for part in study_report(result.analysis):
         console.print(part)
-    for note in analysis.notes:
+    for note in result.analysis.notes:
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
-
-
-def _scaling(storage: Storage, limits: Storage | None) -> dict[str, Any] | None:
-    """Return the section of the limits given, or of the newest beside a study in a folder, which may be unreadable."""
-    from qsgd_ray.limits.page import section
-    from qsgd_ray.limits.rows import LimitsResults
-
-    if limits is not None:
-        return section(LimitsResults(limits), _link(storage, limits))
-    if not isinstance(storage, Folder):
-        return None
-    beside = sorted(storage.path.resolve().parent.glob("*/limits.json"), key=lambda file: file.stat().st_mtime)
-    if not beside:
-        return None
-    newest = storage_at(beside[-1].parent)
-    with suppress(StudyError, StorageError):
-        return section(LimitsResults(newest), _link(storage, newest))
-    return None
-
-
-def _link(storage: Storage, limits: Storage) -> str:
-    """Return the link from the page of a study to that of the limits: relative where both are folders."""
-    if isinstance(storage, Folder) and isinstance(limits, Folder):
-        return os.path.relpath(limits.path.resolve() / "limits.html", storage.path.resolve())
-    return str(limits.location("limits.html"))
+    console.print(f"Report: {result.page}", soft_wrap=True, highlight=False)

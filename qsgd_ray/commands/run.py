@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,15 @@ import typer
 from rich.console import Console
 
 from qsgd_ray.commands.errors import complain
-from qsgd_ray.commands.report import print_report
-from qsgd_ray.config import STAGES, Limits, Study, StudyError
+from qsgd_ray.commands.report import print_result
+from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
-from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
+from qsgd_ray.storage import Folder, StorageError, storage_at
 
 if TYPE_CHECKING:
+    from qsgd_ray.execution.connection import Cluster
     from qsgd_ray.results import Results
+    from qsgd_ray.study.run import Interrupts
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -74,16 +75,13 @@ def run(
     from qsgd_ray.config.loading import load_study
 
     scale, changes = split_scale(overrides or [])
-    study: Study | Limits = with_overrides(load_study(study_file, scale), changes)  # type: ignore[type-var]
-    place = storage_at(storage) / study.name
-    if isinstance(place, Folder):
-        place = Folder(place.path.resolve())
+    study = load_study(study_file, scale)
     try:
         with _signals_as_ctrl_c():
             if isinstance(study, Limits):
-                _run_limits(study, study_file, overrides or [], place, address)
+                _run_limits(with_overrides(study, changes), study_file, overrides or [], storage, address)
             else:
-                _run(study, study_file, overrides or [], place, address, track or [])
+                _run(study, study_file, overrides or [], storage, address, track or [])
     except Terminated as interrupt:  # before a trial began, or after the last
         raise SystemExit(interrupt.exit_code) from None
 
@@ -120,77 +118,58 @@ def _exit_code(interrupt: KeyboardInterrupt) -> int:
 
 
 def _run(
-    study: Study, study_file: Path, overrides: list[str], place: Storage, address: str | None, track: list[str]
+    study: Study, study_file: Path, overrides: list[str], storage: str, address: str | None, track: list[str]
 ) -> None:
-    from qsgd_ray.execution.connection import connect, refuse_what_cannot_run, settle, shortage
-
-    settle()
-    from qsgd_ray.circuits.errors import CircuitError
-    from qsgd_ray.commands._progress import Progress
-    from qsgd_ray.execution.events import Bulletin
-    from qsgd_ray.results import Results
-    from qsgd_ray.results.provenance import provenance
-    from qsgd_ray.study.run import StudyUnfinished, run_study
-    from qsgd_ray.tracking.background import Tracking
-    from qsgd_ray.tracking.selection import choose_tracker
+    from qsgd_ray.study.run import run as run_study
 
     console = Console()
-    asked = [choose_tracker(word, "--track", study.name, place) for word in track]
-    results = Results(place)
-    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    counts = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
-    planned = {key: count for key, count in counts.items() if count}
-    failures: list[BaseException] = []
-    refuse_what_cannot_run(study, address)
-    results.open(study, provenance(study, study_file, overrides, address))
-    results.write_text("study.py", study_file.read_text())
-    tracking = Tracking(asked, results)
-    try:
-        # The inner one: ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
-        with _signals_as_ctrl_c(), connect(study, address, place) as cluster, _signals_as_ctrl_c():
-            if not cluster.private and (short := shortage(study)):
-                console.print(short, soft_wrap=True, highlight=False)
-            bulletin = Bulletin()
+    result = run_study(
+        study,
+        storage=storage,
+        address=address,
+        track=track,
+        study_file=study_file,
+        overrides=overrides,
+        interrupts=_command_interrupts(console),
+    )
+    print_result(result, console)
+    for warning in result.warnings:
+        complain(StorageError(warning))
+    if result.failure:
+        complain(RuntimeError(result.failure))
+        raise SystemExit(1)
 
-            def stages() -> None:
-                try:
-                    run_study(study, results, cluster, bulletin)
-                except BaseException as error:
-                    failures.append(error)
 
-            # Not in the main thread: there Tune and Train would take over Ctrl-C, each in its own way.
-            work = threading.Thread(target=stages, name="stages", daemon=True)
+def _command_interrupts(console: Console) -> Interrupts:
+    """Return the contexts in which Ctrl-C, SIGTERM and SIGHUP keep the rows, say so and end this process."""
+    from qsgd_ray.study.run import Interrupts
+
+    class CommandInterrupts(Interrupts):
+        @contextmanager
+        def starting(self, results: Results) -> Iterator[None]:
             try:
-                with Progress(console, planned, results) as progress:
-                    work.start()
-                    while work.is_alive():
-                        work.join(timeout=0.5)
-                        for event in bulletin.drain():
-                            progress.show(event)
-                            tracking.tell(event)
+                with _signals_as_ctrl_c():
+                    yield
+            except KeyboardInterrupt as interrupt:
+                _leave(interrupt, results, console)
+
+        @contextmanager
+        def running(self, results: Results, cluster: Cluster) -> Iterator[None]:
+            try:
+                # ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
+                with _signals_as_ctrl_c():
+                    yield
             except KeyboardInterrupt as interrupt:
                 if cluster.private:
                     raise
                 # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
                 # away by itself what a driver leaves behind.
                 _leave(interrupt, results, console)
-    except KeyboardInterrupt as interrupt:
-        _leave(interrupt, results, console)
-    if failures and not isinstance(failures[0], StudyUnfinished | CircuitError):
-        raise failures[0]
-    complaints = tracking.finish()
-    print_report(place, console)
-    for complaint in complaints:
-        complain(StorageError(complaint))
-    failed = sum(row["checkpoints_failed"] or 0 for row in results.tables().trials.to_pylist())
-    if failed:
-        complain(StorageError(f"{failed} checkpoints could not be written to {place}; no row is missing for that"))
-    if failures:
-        complain(failures[0])
-        raise SystemExit(1)
+
+    return CommandInterrupts()
 
 
-def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: Storage, address: str | None) -> None:
+def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage: str, address: str | None) -> None:
     if address is not None:
         raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
     from qsgd_ray.execution.connection import settle
@@ -206,7 +185,8 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], place: S
     from qsgd_ray.training.hardware import matmul_flops_per_s
 
     console = Console()
-    results = LimitsResults(place)
+    place = storage_at(storage) / limits.name
+    results = LimitsResults(Folder(place.path.resolve()) if isinstance(place, Folder) else place)
     console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
     measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
     results.open(limits, environment_record(study_file, overrides) | {"measured": measured})

@@ -1,140 +1,246 @@
-"""The stages of a study in their order: search, confirm, map; each goes on where an earlier run was cut off.
+"""Run a study from its settings to its verdict: `run(study)` for scripts, notebooks and the command.
 
-In: a study, its results folder and a cluster. Out: rows. The verdict is read off the rows (analysis/verdict.py).
+Rows are stored as soon as a trial ends, so a run that is cut off loses at most the trials under way: the same call goes
+on from there.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from qsgd_ray.circuits.backends.protocol import CircuitBackend
-from qsgd_ray.circuits.memory import total_bytes
-from qsgd_ray.circuits.select.auto import make_backend
-from qsgd_ray.config import Study
-from qsgd_ray.config.base import Point
-from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
-from qsgd_ray.execution.connection import Cluster, needs_circuits
-from qsgd_ray.execution.events import Bulletin, Event
-from qsgd_ray.execution.fixed_trials import run_listed
-from qsgd_ray.execution.train_group import ATTEMPTS, Site
-from qsgd_ray.outcome import Ending, Measurement
-from qsgd_ray.pool.pool import CircuitPool
+from rich.console import Console
+
+from qsgd_ray.config import Limits, Study, StudyError
+from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.search.observations import best_point, tried_points
-from qsgd_ray.search.tune import run_search
-from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
+from qsgd_ray.storage import Folder, Storage, storage_at
+from qsgd_ray.study.result import StudyResult
 
-POOL_START_TIMEOUT_S = 300
+if TYPE_CHECKING:
+    from qsgd_ray.execution.connection import Cluster
+    from qsgd_ray.execution.events import Event
+
+# How often events are fetched while the stages run.
+_POLL_S = 0.5
+# How long stages whose Ray is gone may take to notice it.
+_END_S = 5.0
 
 
-class StudyUnfinished(RuntimeError):
-    """What keeps a study from its verdict for now, in one line; its rows are kept."""
+class Interrupts:
+    """Contexts around the parts of a run, for a caller that handles signals; this one leaves every signal alone."""
+
+    def starting(self, results: Results) -> AbstractContextManager[Any]:
+        """Return the context of everything that uses Ray; a KeyboardInterrupt passes through it after Ray has ended.
+
+        Args:
+            results: where the rows lie.
+        """
+        return nullcontext(results)
+
+    def running(self, results: Results, cluster: Cluster) -> AbstractContextManager[Any]:
+        """Return the context of the stages; a KeyboardInterrupt passes through it while Ray still runs.
+
+        Args:
+            results: where the rows lie.
+            cluster: the Ray that the stages run on.
+        """
+        return nullcontext((results, cluster))
 
 
-def run_study(
+def run(
     study: Study,
-    results: Results,
-    cluster: Cluster,
-    bulletin: Bulletin | None = None,
-    tables: StudyTables | None = None,
-) -> None:
-    """Run what is missing of `study`; every trial that ends leaves its row at once."""
+    *,
+    storage: str | Path | Storage = "results",
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    track: Sequence[str] = (),
+    progress: bool | Callable[[Event], object] = True,
+    study_file: str | Path | None = None,
+    interrupts: Interrupts | None = None,
+) -> StudyResult:
+    """Run what is missing of a study, write its report, and return its result.
 
-    def report(trial: Trial, measurement: Measurement) -> bool:
-        if bulletin is not None:
-            bulletin.post(Event.of(trial, measurement=measurement))
-        return False
+    Call it again with the same arguments to go on after an interruption; a finished study only reads its rows. The call
+    returns when every planned trial has its row, or when no trial can go on for now: then `StudyResult.failure` says
+    why. It installs no signal handler and never ends the process. Ctrl-C is a KeyboardInterrupt that ends Ray.
 
-    def ended(trial: Trial, ending: Ending) -> None:
-        if bulletin is not None:
-            bulletin.post(Event.of(trial, ending=ending))
+    Args:
+        study: the study.
+        storage: results go to `storage/<study.name>`; a folder, or a URI such as "s3://bucket/prefix".
+        address: a running Ray cluster, e.g. "auto" or "ray://host:10001"; None: the one that the variable RAY_ADDRESS
+            names, else a private Ray on this machine for the time of the call.
+        overrides: changes of the study as "path=value", e.g. "confirm.seeds=[1,2,3]"; they are kept in the provenance.
+        track: trackers that show trials while they run, "tensorboard[=FOLDER]" or "mlflow[=URI]".
+        progress: True shows progress on standard output; False shows nothing; a function is called with each `Event`
+            (a trial was measured, or ended) in this thread.
+        study_file: the file that states the study; a copy is kept among the results. None: no copy is kept, as
+            `study.json` has all of the study.
+        interrupts: contexts for a caller that handles signals itself; None: signals are left alone.
 
-    with _circuits(study) as circuits:
-        site = Site(cluster, study.resources, circuits, results, report, ended)
-        results.pack()  # what an earlier run left in single files
-        tables = _search(tables or results.tables(study), site)
-        results.pack()
-        points = chosen_points(tables, results)
-        by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
-        # Seeds outside, arms inside: what is there after an interruption is paired.
-        trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
-        asked = study.confirm
-        run_listed(study, site, trials, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
-        results.pack()
-        trials += (mapped := map_trials(study, points))
-        run_listed(study, site, mapped, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
-        if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
-            results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
+    Returns:
+        The result, with the report in `StudyResult.page`.
 
+    Raises:
+        StudyError: an argument is wrong, the study cannot run on this machine, or the results of another version lie
+            there; one line.
+        StorageError: an object store does not answer.
 
-def _search(tables: StudyTables, site: Site) -> StudyTables:
-    """Spend every arm's search budget, and return the rows after it.
-
-    A trial whose process was lost leaves no row, so the search goes on for it.
+    Example:
+        >>> import qsgd_ray as q
+        >>> result = q.run(q.load_study("studies/quick.py"), storage="results")  # doctest: +SKIP
+        >>> [verdict.verdict for verdict in result.verdicts]  # doctest: +SKIP
+        [<Verdict.INCONCLUSIVE: 'inconclusive'>]
     """
-    for _ in range(ATTEMPTS):
-        if not unfinished(tables):
-            return tables
-        run_search(tables, site)
-        tables = site.results.tables(tables.study)
-    if missing := unfinished(tables):
-        told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
-        raise StudyUnfinished(
-            f"search: trials lost their process or their circuits {ATTEMPTS} times ({told}); no arm is confirmed with "
-            "less than its budget. The same command tries them again"
-        )
-    return tables
+    study, place = _checked_study(study, overrides), _checked_place(storage, study)
+    _check_arguments(address, track, progress)
+    from qsgd_ray.execution.connection import connect, refuse_what_cannot_run, settle, shortage
+
+    settle()
+    from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.results.provenance import provenance
+    from qsgd_ray.study._progress import Progress
+    from qsgd_ray.study.stages import StudyUnfinished
+    from qsgd_ray.tracking.background import Tracking
+    from qsgd_ray.tracking.selection import choose_tracker
+
+    console = Console(quiet=progress is not True)
+    interrupts = interrupts or Interrupts()
+    trackers = [choose_tracker(word, "--track", study.name, place) for word in track]
+    results = Results(place)
+    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
+    refuse_what_cannot_run(study, address)
+    path = None if study_file is None else Path(study_file)
+    results.open(study, provenance(study, path, [*overrides], address))
+    if path is not None:
+        results.write_text("study.py", path.read_text())
+    tracking = Tracking(trackers, results)
+    tables = results.tables()
+    stages = _Stages(study, results, tables)
+    try:
+        with interrupts.starting(results), _handlers_put_back() as put_back, connect(study, address, place) as cluster:
+            put_back()
+            with interrupts.running(results, cluster):
+                if not cluster.private and (short := shortage(study)):
+                    console.print(short, soft_wrap=True, highlight=False)
+                with Progress(console, tables) as display:
+                    for event in stages.events(cluster):
+                        display.show(event)
+                        tracking.tell(event)
+                        if callable(progress):
+                            progress(event)
+    except BaseException:
+        stages.join(_END_S)
+        raise
+    if stages.failure is not None and not isinstance(stages.failure, StudyUnfinished | CircuitError):
+        raise stages.failure
+    return _finished(results, tracking, stages.failure)
+
+
+def _finished(results: Results, tracking: Any, failure: BaseException | None) -> StudyResult:
+    """Read the rows, complete the trackers, write the report."""
+    results.pack()
+    tables = results.tables()
+    warnings = tracking.finish(tables)
+    if failed := sum(count or 0 for count in tables.trials["checkpoints_failed"].to_pylist()):
+        place = results.storage
+        warnings.append(f"{failed} checkpoints could not be written to {place}; no row is missing for that")
+    result = StudyResult(tables, results.storage, str(failure) if failure else None, tuple(warnings))
+    result.report()
+    return result
+
+
+class _Stages:
+    """The stages of a study in a thread of their own.
+
+    In the main thread Ray Tune and Ray Train would take over Ctrl-C, each in its own way.
+    """
+
+    def __init__(self, study: Study, results: Results, tables: StudyTables) -> None:
+        self._study, self._results, self._tables = study, results, tables
+        self._thread: threading.Thread | None = None
+        self.failure: BaseException | None = None
+
+    def events(self, cluster: Cluster) -> Iterator[Event]:
+        """Run the stages on `cluster`, and yield their events until the last has ended."""
+        from qsgd_ray.execution.events import Bulletin
+
+        bulletin = Bulletin()
+        self._thread = threading.Thread(target=self._run, args=(cluster, bulletin), name="stages", daemon=True)
+        self._thread.start()
+        while self._thread.is_alive():
+            self._thread.join(timeout=_POLL_S)
+            yield from bulletin.drain()
+
+    def _run(self, cluster: Cluster, bulletin: Any) -> None:
+        from qsgd_ray.study.stages import run_stages
+
+        try:
+            run_stages(self._study, self._results, cluster, bulletin, self._tables)
+        except BaseException as error:
+            self.failure = error
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the thread, where it has begun."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
 
 @contextmanager
-def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
-    """Who answers circuits: nobody, every worker for itself, or a pool that outlives every trial."""
-    if not needs_circuits(study):
-        yield None
-    elif (asked := study.resources).circuit_actors is None:
-        yield make_backend(asked.circuit_engine, memory_bytes=total_bytes())
-    else:
-        pool = CircuitPool(
-            asked.circuit_actors,
-            asked.cpus_per_circuit_actor,
-            asked.circuit_timeout_s,
-            asked.circuit_engine,
-            max_actors=asked.max_circuit_actors,
-            resources=asked.circuit_node_resources(),
-            idle_s=asked.circuit_idle_s,
-        )
-        try:
-            pool.wait_until_ready(POOL_START_TIMEOUT_S)
-            yield pool.backend()
-        finally:
-            pool.close()
+def _handlers_put_back() -> Iterator[Callable[[], None]]:
+    """Yield a function that restores the handler of SIGTERM which ray.init replaces by its own; call it at the end too.
 
-
-def unfinished(tables: StudyTables) -> dict[str, int]:
-    """Return how many points each arm's search has still to try; arms without any are left out."""
-    study = tables.study
-    tried = tried_points(study, tables.trials.to_pylist())
-    left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
-    return {name: count for name, count in left.items() if count > 0}
-
-
-def chosen_points(tables: StudyTables, results: Results) -> dict[str, Point]:
-    """Return the point at which each arm is confirmed, chosen once for each search and kept beside the rows.
-
-    Arms without one are left out. Of an arm that the study no longer has, the choice stays.
-
-    Args:
-        tables: the study and its rows after the search.
-        results: where the choice is kept.
+    Ray's handler raises SystemExit and is never taken back (ray/_private/node.py, 2.60).
     """
-    study = tables.study
-    points = {name: point for name, point in results.choices(study).items() if point is not None}
-    missing = [arm for arm in study.arms if arm.name not in points]
-    rows = tables.trials.to_pylist() if missing else []
-    best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
-    if best:
-        new = {name: {"search": choice_key(study, name), "point": point} for name, point in best.items()}
-        results.write_text("chosen.json", json.dumps((results.read_json("chosen.json") or {}) | new, indent=2))
-    return {arm.name: (points | best)[arm.name] for arm in study.arms if arm.name in points | best}
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def put_back() -> None:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+    try:
+        yield put_back
+    finally:
+        put_back()
+
+
+def _checked_study(study: Any, overrides: Any) -> Study:
+    if not isinstance(study, Study):
+        hint = "; qsgd-ray run FILE runs a study of limits" if isinstance(study, Limits) else ""
+        raise StudyError(f"study: got {type(study).__name__}; allowed: a Study{hint}")
+    _check_words("overrides", overrides, "path=value")
+    # The scale is the study file's own and has been chosen there; it stands among the overrides for the record.
+    return with_overrides(study, split_scale([*overrides])[1])
+
+
+def _checked_place(storage: Any, study: Study) -> Storage:
+    if not isinstance(storage, str | Path) and not hasattr(storage, "put"):
+        raise StudyError(f"storage: got {storage!r}; allowed: a folder, or a URI such as s3://BUCKET/PREFIX")
+    place = storage_at(storage) / study.name
+    return Folder(place.path.resolve()) if isinstance(place, Folder) else place
+
+
+def _check_arguments(address: Any, track: Any, progress: Any) -> None:
+    if not isinstance(address, str | None):
+        raise StudyError(f"address: got {address!r}; allowed: the address of a running Ray cluster, or None")
+    _check_words("track", track, "tensorboard, tensorboard=FOLDER, mlflow or mlflow=URI")
+    if not isinstance(progress, bool) and not callable(progress):
+        raise StudyError(f"progress: got {progress!r}; allowed: True, False, or a function of an event")
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise StudyError(
+            f"address: got {address!r} in a process that is connected to Ray already; allowed: after ray.shutdown()"
+        )
+
+
+def _check_words(name: str, words: Any, allowed: str) -> None:
+    if isinstance(words, str) or not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        raise StudyError(f"{name}: got {words!r}; allowed: a list of {allowed}")

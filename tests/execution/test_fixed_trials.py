@@ -15,7 +15,7 @@ from qsgd_ray.execution.fixed_trials import run_listed
 from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study.run import run_study
+from qsgd_ray.study.stages import run_stages
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -89,7 +89,7 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     )
     results = Results(tmp_path)
     results.open(study, {})
-    run_study(study, results, cluster)
+    run_stages(study, results, cluster)
     tables = results.all_tables()
     mapped = [row for row in tables.trials.to_pylist() if row["stage"] == "map"]
     assert len(mapped) == 6 == len({row["trial_id"] for row in mapped})
@@ -103,7 +103,7 @@ def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_t
     before = {row["trial_id"]: row for row in tables.trials.to_pylist()}
     gone = mapped[0]["trial_id"]
     (tmp_path / "trials" / f"{gone}.parquet").unlink()
-    run_study(study, results, cluster)
+    run_stages(study, results, cluster)
     after = {row["trial_id"]: row for row in results.all_tables().trials.to_pylist()}
     assert timeless(after[gone]) == timeless(before[gone])
     assert {k: v for k, v in after.items() if k != gone} == {k: v for k, v in before.items() if k != gone}

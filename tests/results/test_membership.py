@@ -23,14 +23,14 @@ from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._membership import belonging, point_in
 from qsgd_ray.results._versions import differences, versions
-from qsgd_ray.study.run import chosen_points, unfinished
+from qsgd_ray.study.stages import chosen_points, unfinished
 
 RATES = (1e-3, 2e-3)
 BEST = {"learning_rate": 2e-3}
 
 
 def run_through(study: Study, results: Results) -> list[str]:
-    """As run_study does it, at made-up points: what is missing of each stage. The ids of what was run."""
+    """As run_stages does it, at made-up points: what is missing of each stage. The ids of what was run."""
     ran = []
 
     def finish(trial: Trial, outcome: Outcome) -> None:

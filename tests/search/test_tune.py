@@ -23,7 +23,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.optuna_journal import FILE
 from qsgd_ray.search.tune import ArmSearches, run_search
-from qsgd_ray.study.run import unfinished
+from qsgd_ray.study.stages import unfinished
 from qsgd_ray.training.loop import run
 
 

@@ -24,7 +24,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results
 from qsgd_ray.storage import ObjectStore
-from qsgd_ray.study.run import chosen_points, unfinished
+from qsgd_ray.study.stages import chosen_points, unfinished
 
 
 def test_a_study_in_a_bucket_comes_back_as_from_a_folder(results, tmp_path):

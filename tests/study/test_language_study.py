@@ -17,7 +17,7 @@ from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import study_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
-from qsgd_ray.study.run import run_study
+from qsgd_ray.study.stages import run_stages
 
 pytest.importorskip("transformers")
 
@@ -51,7 +51,7 @@ def study(tmp_path_factory):
 def finished(study, cluster, tmp_path_factory) -> Path:
     results = Results(tmp_path_factory.mktemp("study"))
     results.open(study, provenance(study, None, [], None))
-    run_study(study, results, cluster)
+    run_stages(study, results, cluster)
     return results.path
 
 

@@ -1,238 +1,233 @@
-"""The stages: what is chosen, what a study file may be, and what is refused before anything runs."""
+"""`run` from a script: rows, provenance and report in place, few readings, nothing of the caller's process changed."""
+
+import json
+import signal
+from collections import deque
+from contextlib import contextmanager
 
 import pytest
-import torch
-from support.outcomes import measured
-from support.places import STUDIES
+import ray
+from support.outcomes import OUTCOME, measured
 from support.small_study import a_study
 
-from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
-from qsgd_ray.config.loading import load_study, split_scale, with_overrides
-from qsgd_ray.config.trial import confirm_trials, search_trial
-from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_what_cannot_run
+from qsgd_ray import Limits, StudyError, run
+from qsgd_ray.config import CircuitCurve
+from qsgd_ray.config.trial import search_trial
+from qsgd_ray.execution import connection, events
+from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search.observations import best_point
-from qsgd_ray.study import run as stages
-from qsgd_ray.study.run import StudyUnfinished, chosen_points, unfinished
+from qsgd_ray.study import stages
+from qsgd_ray.study.run import Interrupts
+from qsgd_ray.study.stages import StudyUnfinished
+
+RATES = (1e-3, 2e-3)
+
+
+class Board:
+    """The events of this process."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+
+    def post(self, event: Event) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[Event]:
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+
+def search(tables, site) -> None:
+    """Give every search trial its row."""
+    for arm in tables.study.arms:
+        for number in range(tables.study.points(arm)):
+            trial = search_trial(tables.study, arm.name, number, {"learning_rate": RATES[number]})
+            site.results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5 + 0.1 * number),)))
+            site.ended(trial, Ending.COMPLETED)
+
+
+def confirm(study, site, trials, **_) -> None:
+    """Give every confirmation trial its row."""
+    for trial in trials:
+        if not site.results.has(trial.trial_id):
+            site.results.write(trial, OUTCOME)
+            site.ended(trial, Ending.COMPLETED)
+
+
+def handler_of_ray(*_: object) -> None:
+    """Stand in for the handler that ray.init leaves behind."""
 
 
 @pytest.fixture
-def results(tmp_path) -> Results:
-    results = Results(tmp_path / "small")
-    results.open(a_study(), {})
-    return results
+def without_ray(monkeypatch):
+    """The stages in this process: trials are rows that are written at once."""
+
+    @contextmanager
+    def connect(*_):
+        signal.signal(signal.SIGTERM, handler_of_ray)
+        yield Cluster(private=True, scratch="")
+
+    monkeypatch.setattr(connection, "connect", connect)
+    monkeypatch.setattr(events, "Bulletin", Board)
+    monkeypatch.setattr(stages, "run_search", search)
+    monkeypatch.setattr(stages, "run_listed", confirm)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests share a cluster in this process
 
 
-def write(results: Results, number: int, rate: float, ending: Ending, *accuracies: float, loss: float = 1.0) -> None:
-    trial = search_trial(a_study(), "sine", number, {"learning_rate": rate})
-    measurements = tuple(measured(e, a, validation_loss=loss) for e, a in enumerate(accuracies, start=1))
-    results.write(trial, Outcome(ending, measurements))
+@pytest.fixture
+def readings(monkeypatch) -> list[int]:
+    """One entry for each time that all rows of a study are read."""
+    counted, read = [], Results.all_tables
+
+    def all_tables(self):
+        counted.append(1)
+        return read(self)
+
+    monkeypatch.setattr(Results, "all_tables", all_tables)
+    return counted
 
 
-def chosen(results: Results) -> float | None:
-    point = best_point(a_study(), a_study().arm("sine"), results.all_tables().trials.to_pylist())
-    return point and point["learning_rate"]
+def test_a_study_is_run_to_its_result_with_its_report_beside_its_rows(without_ray, tmp_path, capsys):
+    result = run(a_study(), storage=tmp_path)
+    assert (result.failure, result.warnings, result.is_finished) == (None, (), True)
+    assert [verdict.arm for verdict in result.verdicts] == ["sine"]
+    assert result.trials.num_rows == 8
+    assert result.page == tmp_path / "small" / "report.html"
+    assert "Is it a study?" in result.page.read_text()
+    out = capsys.readouterr().out
+    assert out.startswith("small: Is it a study?\n")
+    assert out.count("completed") == 8
 
 
-def test_the_best_completed_trial_is_chosen_by_its_last_epoch(results):
-    write(results, 0, 0.001, Ending.COMPLETED, 0.9, 0.6)
-    write(results, 1, 0.002, Ending.COMPLETED, 0.5, 0.7)
-    write(results, 2, 0.003, Ending.STOPPED_EARLY, 0.99)
-    write(results, 3, 0.004, Ending.DIVERGED, 0.99)
-    assert chosen(results) == 0.002
+def test_without_a_study_file_none_is_copied_and_provenance_says_so(without_ray, tmp_path):
+    result = run(a_study(), storage=str(tmp_path), overrides=["confirm.seeds=[11,12,13]"], progress=False)
+    assert result.study.confirm.seeds == (11, 12, 13)
+    kept = json.loads((tmp_path / "small" / "provenance.json").read_text())
+    assert (kept["study_file"], kept["overrides"]) == (None, ["confirm.seeds=[11,12,13]"])
+    assert not (tmp_path / "small" / "study.py").exists()
+    mine = tmp_path / "mine.py"
+    mine.write_text("# mine")
+    run(result.study, storage=tmp_path, study_file=mine, progress=False)
+    assert (tmp_path / "small" / "study.py").read_text() == "# mine"
 
 
-def test_equal_accuracy_is_decided_by_loss_and_then_by_number(results):
-    write(results, 0, 0.001, Ending.COMPLETED, 0.7, loss=0.5)
-    write(results, 1, 0.002, Ending.COMPLETED, 0.7, loss=0.4)
-    write(results, 2, 0.003, Ending.COMPLETED, 0.7, loss=0.4)
-    assert chosen(results) == 0.002
+def test_rows_are_read_twice_beyond_the_report_and_once_where_nothing_is_missing(without_ray, readings, tmp_path):
+    run(a_study(), storage=tmp_path, progress=False, track=[])
+    assert len(readings) <= 2 + 1
+    readings.clear()
+    run(a_study(), storage=tmp_path, progress=False)
+    assert len(readings) <= 1 + 1
 
 
-def test_without_a_completed_trial_a_stopped_one_is_chosen_and_without_that_none(results):
-    assert chosen(results) is None
-    write(results, 0, 0.001, Ending.DIVERGED)
-    assert chosen(results) is None
-    write(results, 1, 0.002, Ending.STOPPED_EARLY, 0.4)
-    assert chosen(results) == 0.002
+def test_trackers_are_given_the_rows_that_the_report_has(without_ray, readings, tmp_path):
+    pytest.importorskip("mlflow")
+    run(a_study(), storage=tmp_path, progress=False, track=["mlflow"])
+    assert len(readings) <= 2 + 1
 
 
-def test_confirmation_rows_choose_nothing(results):
-    (trial, _) = confirm_trials(a_study(), "sine", {"learning_rate": 0.1})
-    results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.99),), test_accuracy=0.99))
-    assert chosen(results) is None
+def test_a_function_is_called_with_every_event_and_nothing_is_printed(without_ray, tmp_path, capsys):
+    seen = []
+    run(a_study(), storage=tmp_path, progress=seen.append)
+    assert [event.ending for event in seen] == [Ending.COMPLETED] * 8
+    assert capsys.readouterr().out == ""
 
 
-def test_a_search_is_unfinished_until_every_arm_spent_its_budget_and_lost_trials_do_not_count(results):
-    write(results, 0, 0.001, Ending.COMPLETED, 0.7)
-    write(results, 1, 0.002, Ending.LOST)
-    for number in range(2):
-        results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-    assert unfinished(results.tables(a_study())) == {"sine": 1}
-    write(results, 1, 0.002, Ending.FAILED)
-    assert unfinished(results.tables(a_study())) == {}
+def test_a_study_that_cannot_go_on_has_a_result_that_says_why(without_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "run_search", lambda *_: None)
+    result = run(a_study(), storage=tmp_path, progress=False)
+    assert result.failure.startswith("search: trials lost their process or their circuits 3 times")
+    assert not result.is_finished
+    assert result.page.exists()
+    assert result.failure in result._repr_html_()
 
 
-def test_points_are_chosen_once_and_kept(results):
-    write(results, 0, 0.001, Ending.COMPLETED, 0.7)
-    assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
-    write(results, 1, 0.002, Ending.COMPLETED, 0.9)
-    assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
+def test_any_other_error_is_raised(without_ray, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(stages, "run_search", fail)
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        run(a_study(), storage=tmp_path, progress=False)
+    assert not issubclass(ZeroDivisionError, StudyUnfinished)
 
 
-class Place:
-    """As much of a site as the search stage looks at."""
+def test_signal_handlers_stay_the_caller_s_before_during_and_after_a_run(without_ray, tmp_path):
+    def mine(*_):
+        pass
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
-
-
-def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results, monkeypatch):
-    runs = []
-
-    def lose_one(tables, site):
-        runs.append(1)
-        for number in range(2):
-            site.results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-        write(site.results, 0, 0.001, Ending.COMPLETED, 0.7)
-        if len(runs) == enough:
-            write(site.results, 1, 0.001, Ending.COMPLETED, 0.7)
-
-    monkeypatch.setattr(stages, "run_search", lose_one)
-    enough = 99
-    with pytest.raises(StudyUnfinished, match=r"3 times \(1 of sine\); no arm is confirmed with less than its budget"):
-        stages._search(results.tables(a_study()), Place(results))
-    assert len(runs) == 3
-    enough = 4
-    stages._search(results.tables(a_study()), Place(results))
-    stages._search(results.tables(a_study()), Place(results))
-    assert len(runs) == 4, "a search that is complete is not run again"
+    there = []
+    handlers = (signal.SIGTERM, signal.SIGINT)
+    before = signal.signal(signal.SIGTERM, mine)
+    expected = [signal.getsignal(number) for number in handlers]
+    try:
+        run(a_study(), storage=tmp_path, progress=lambda _: there.append([signal.getsignal(n) for n in handlers]))
+        assert [signal.getsignal(number) for number in handlers] == expected
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert there == [expected] * 8
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.name)
-def test_every_study_of_this_project_loads(path):
-    assert load_study(path).name == path.stem
+def test_ctrl_c_ends_ray_and_is_the_caller_s_to_handle(without_ray, tmp_path):
+    ends = []
+
+    class Noted(Interrupts):
+        @contextmanager
+        def starting(self, results):
+            try:
+                yield
+            except KeyboardInterrupt:
+                ends.append(("ended", results.count()))
+                raise
+
+        @contextmanager
+        def running(self, results, cluster):
+            try:
+                yield
+            except KeyboardInterrupt:
+                ends.append(("running", cluster.private))
+                raise
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(a_study(), storage=tmp_path, progress=interrupt, interrupts=Noted())
+    assert [name for name, _ in ends] == ["running", "ended"]
+    assert run(a_study(), storage=tmp_path, progress=False).is_finished, "the same call goes on"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("arguments", "said"),
     [
-        ("x = 1", "STUDY: got nothing; allowed: STUDY = Study(...), or = Limits(...)"),
-        ("STUDY = 3", "STUDY: got int; allowed: STUDY = Study(...), or = Limits(...)"),
-        ("import nonesuch", "line 1: ModuleNotFoundError: No module named 'nonesuch'"),
-        ("\n\ndef f(:\n", "line 3: SyntaxError: "),
-        ("raise SystemExit(0)", "line 1: SystemExit: 0"),
+        ({"study": 3}, "study: got int; allowed: a Study"),
         (
-            "from qsgd_ray.config import Perturbation\n\nPerturbation(source='sine', lambda_=-1)",
-            "line 3: Perturbation.lambda_: got -1; allowed: a number >= 0, or a space of such",
+            {
+                "study": Limits(
+                    name="l", question="?", curves=(CircuitCurve(name="c", engine="torch", sizes=(2, 3, 4, 5)),)
+                )
+            },
+            "study: got Limits; allowed: a Study; qsgd-ray run FILE runs a study of limits",
         ),
-        (
-            "from qsgd_ray.config import Search\nSearch(trails=3)",
-            "line 2: Search.trials_per_arm: got nothing; allowed: a",
-        ),
+        ({"storage": 3}, "storage: got 3; allowed: a folder, or a URI such as s3://BUCKET/PREFIX"),
+        ({"storage": "ftp://x/y"}, "--storage: got ftp://x/y; allowed: a folder, or a URI that begins with one of"),
+        ({"address": 3}, "address: got 3; allowed: the address of a running Ray cluster, or None"),
+        ({"overrides": "seed=1"}, "overrides: got 'seed=1'; allowed: a list of path=value"),
+        ({"overrides": ["frob=1"]}, "--set frob: got 'frob'; allowed in the study: name, question"),
+        ({"track": "mlflow"}, "track: got 'mlflow'; allowed: a list of tensorboard, tensorboard=FOLDER, mlflow or ml"),
+        ({"track": ["frob"]}, "--track: got 'frob'; allowed: tensorboard, tensorboard=FOLDER, mlflow, mlflow=URI"),
+        ({"progress": 3}, "progress: got 3; allowed: True, False, or a function of an event"),
     ],
 )
-def test_a_study_file_that_is_none_is_one_line(tmp_path, text, said):
-    path = tmp_path / "mine.py"
-    path.write_text(text)
+def test_a_wrong_argument_is_one_line(without_ray, tmp_path, arguments, said):
     with pytest.raises(StudyError) as error:
-        load_study(path)
-    assert said in str(error.value)
-    assert str(path) in str(error.value)
+        run(**{"study": a_study(), "storage": tmp_path, "progress": False} | arguments)
+    assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+    assert not [*tmp_path.iterdir()]
 
 
-SIZES = """
-from qsgd_ray.config.loading import load_study
-small = load_study(__import__("pathlib").Path({quick!r}))
-SCALES = {{"small": small, "large": small.model_copy(update={{"name": "large"}}), "none": 3}}
-STUDY = small
-"""
-
-
-def test_a_scale_picks_one_of_the_sizes_of_a_study_file(tmp_path):
-    path = tmp_path / "sizes.py"
-    path.write_text(SIZES.format(quick=str(STUDIES / "quick.py")))
-    assert load_study(path) == load_study(path, "small") == load_study(STUDIES / "quick.py")
-    assert load_study(path, "large").name == "large"
-    with pytest.raises(StudyError, match=r"^--set scale: got 'huge'; allowed: small, large, none$"):
-        load_study(path, "huge")
-    with pytest.raises(StudyError, match=r"SCALES\['none'\]: got int; allowed: SCALES\['none'\] = Study\("):
-        load_study(path, "none")
-    with pytest.raises(StudyError, match=r"^--set scale: got 'small'; allowed: no scale, as .* has no SCALES$"):
-        load_study(STUDIES / "quick.py", "small")
-
-
-def test_the_scale_is_taken_out_of_the_assignments():
-    assert split_scale(["seed=1", "scale=short", "scale=long"]) == ("long", ["seed=1"])
-    assert split_scale(["seed=1"]) == (None, ["seed=1"])
-
-
-@pytest.mark.parametrize("name", ["missing.py", "."])
-def test_a_missing_study_file_is_one_line(tmp_path, name):
-    with pytest.raises(StudyError, match=r"study file: got .*; allowed: a Python file that ends in STUDY"):
-        load_study(tmp_path / name)
-
-
-def test_circuits_beyond_this_machine_are_refused_with_the_bytes():
-    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=30, depth=20)))
-    study = a_study(arms=arms)
-    told = r"arms.circuit.perturbation.n_qubits: got 30 at depth 20, .* torch needs 42,949,672,960 bytes with .* there"
-    with pytest.raises(StudyError, match=told):
-        check_memory(study, available_bytes=2**34)
-    check_memory(study, available_bytes=2**36)
-
-
-def test_shallow_chains_of_thousands_of_qubits_fit():
-    arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=4096)))
-    check_memory(a_study(arms=arms), available_bytes=2**30)
-
-
-def test_a_choice_of_qubits_is_judged_by_its_largest():
-    choice = {"kind": "choice", "options": [2, 35]}
-    study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "arms.sine.perturbation.depth=20"])
-    tree = study.model_dump(mode="json")
-    tree["arms"][1]["perturbation"]["n_qubits"] = choice
-    with pytest.raises(StudyError, match="got 35"):
-        check_memory(type(study).model_validate(tree), available_bytes=2**34)
-
-
-def test_a_choice_of_sources_is_judged_by_each_of_them():
-    source = Choice(options=("sine", "circuit"))
-    arms = (Arm(name="q", perturbation=Perturbation(source=source, n_qubits=35, depth=Choice(options=(1, 20)))),)
-    with pytest.raises(StudyError, match="got 35 at depth 20"):
-        check_memory(a_study(arms=arms, baseline="q"), available_bytes=2**34)
-
-
-def test_gpus_that_are_not_there_are_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(StudyError, match=r"resources.gpus_per_worker: got 1; allowed: 0"):
-        refuse_what_cannot_run(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
-
-
-def test_sampled_and_noisy_circuits_are_refused_by_the_states_that_they_take():
-    def refused(**perturbation):
-        arms = (Arm(name="adamw"), Arm(name="q", perturbation=Perturbation(n_qubits=17, **perturbation)))
-        try:
-            check_memory(a_study(arms=arms), available_bytes=2**30)
-        except StudyError as error:
-            return str(error)
-        return None
-
-    noise = NoiseSettings(p01=0.1)
-    assert needs_circuits(
-        a_study(arms=(Arm(name="adamw"), Arm(name="q", perturbation=Perturbation(source="noisy", noise=noise))))
-    )
-    assert refused(source="sampled", shots=5) is None
-    assert refused(source="noisy", noise=noise, shots=5) is None
-    assert refused(source="noisy", noise=noise).startswith(
-        "arms.q.perturbation.n_qubits: got 17, a density matrix that"
-    )
-
-
-def test_the_closed_form_needs_no_memory_and_no_pool():
-    study = with_overrides(a_study(), ["arms.sine.perturbation.n_qubits=40"])
-    check_memory(study, available_bytes=0)
-    assert not needs_circuits(study)
-    assert needs_circuits(with_overrides(study, ["arms.sine.perturbation.source=circuit"]))
+def test_a_process_that_is_connected_to_ray_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with pytest.raises(StudyError, match=r"^address: got None in a process that is connected to Ray already; allowed"):
+        run(a_study(), storage=tmp_path)

@@ -1,12 +1,10 @@
-"""How far a study is, for a person to read: events in, a live table or plain lines out.
-
-Where the output is no terminal, each ended trial is one line.
-"""
+"""Show how far a study is: events in, a live table on a terminal, or a line for each ended trial elsewhere, out."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,34 +12,40 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.config import Stage
-from qsgd_ray.execution.events import Event
+from qsgd_ray.config import STAGES
 from qsgd_ray.outcome import Ending, Measurement
-from qsgd_ray.results import Results
+from qsgd_ray.results import StudyTables
 
-COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
+if TYPE_CHECKING:
+    from qsgd_ray.execution.events import Event
+
+_COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
 
 
 @dataclass
 class _Tally:
+    """The trials of one stage and arm: how many are planned, and how many came to each ending."""
+
     planned: int
     endings: dict[str, int] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:
-        """A lost trial is tried again, so it has not ended."""
+        """The number of trials that ended; a lost one has not, as it is tried again."""
         return sum(count for ending, count in self.endings.items() if ending != Ending.LOST)
 
 
 class Progress:
-    """`planned`: trials by (stage, arm). Use it as a context manager around `show` calls."""
+    """The progress of a study on a console; a context manager around calls of `show`."""
 
-    def __init__(self, console: Console, planned: dict[tuple[Stage, str], int], results: Results) -> None:
+    def __init__(self, console: Console, tables: StudyTables) -> None:
         self._console = console
-        self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(count) for key, count in planned.items()}
-        for row in results.tables().trials.to_pylist():
-            if (row["stage"], row["arm"]) in self._tallies:
-                self._count(row["stage"], row["arm"], row["ending"])
+        study = tables.study
+        planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
+        self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(n) for key, n in planned.items() if n}
+        for stage, arm in self._tallies:
+            for row in tables.rows(stage, arm):
+                self._count(stage, arm, row["ending"])
         self._running: dict[tuple[str, str, int, int], tuple[Event, Measurement]] = {}
         self._began = time.monotonic()
         self._live = Live(console=console, refresh_per_second=2, get_renderable=self._render)
@@ -60,7 +64,7 @@ class Progress:
         endings[ending] = endings.get(ending, 0) + 1
 
     def show(self, event: Event) -> None:
-        """Take in one event."""
+        """Count one event, and show it."""
         key = (event.stage, event.arm, event.number, event.seed)
         if event.measurement is not None:
             self._running[key] = (event, event.measurement)
@@ -72,10 +76,10 @@ class Progress:
 
     def _line(self, event: Event, last: Measurement | None) -> str:
         tally = self._tallies[event.stage, event.arm]
-        told = f"{last.validation_accuracy:.1%} validation accuracy after epoch {last.epoch}" if last else ""
+        reached = f"{last.validation_accuracy:.1%} validation accuracy after epoch {last.epoch}" if last else ""
         return (
             f"{time.monotonic() - self._began:6.1f} s  {event.stage:<7}  {event.arm:<12} "
-            f"{tally.ended:>2}/{tally.planned}  seed {event.seed:<4} {event.ending or '':<13}  {told}"
+            f"{tally.ended:>2}/{tally.planned}  seed {event.seed:<4} {event.ending or '':<13}  {reached}"
         )
 
     def _render(self) -> RenderableType:
@@ -84,13 +88,13 @@ class Progress:
             table.add_column(title)
         for (stage, arm), tally in self._tallies.items():
             endings = Text(", ").join(
-                Text(f"{count} {ending.replace('_', ' ')}", style=COLOURS.get(Ending(ending), ""))
+                Text(f"{count} {ending.replace('_', ' ')}", style=_COLOURS.get(Ending(ending), ""))
                 for ending, count in tally.endings.items()
             )
             now = [
                 f"epoch {last.epoch}/{event.epochs} at {last.validation_accuracy:.1%}"
-                for (of_stage, of_arm, *_), (event, last) in self._running.items()
-                if (of_stage, of_arm) == (stage, arm)
+                for key, (event, last) in self._running.items()
+                if key[:2] == (stage, arm)
             ]
             table.add_row(
                 stage,

@@ -1,0 +1,192 @@
+"""The result of a study as one object: verdicts, rows, figures and the report, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
+from qsgd_ray.analysis.verdict import ArmVerdict
+from qsgd_ray.config import STAGES, Study, StudyError
+from qsgd_ray.outcome import Ending
+from qsgd_ray.reporting.notebook import verdict_html, verdict_text
+from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    import pyarrow as pa
+
+
+class Verdicts(tuple[ArmVerdict, ...]):
+    """The verdicts of a study, one for each arm but the baseline; printed as one line an arm."""
+
+    def __repr__(self) -> str:
+        return verdict_text(self)
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        return verdict_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """A study as its rows have it, finished or not; what is derived from them is computed once, when it is asked for.
+
+    Differences and intervals are in points of test accuracy where they are printed, fractions of one in the objects.
+
+    Attributes:
+        tables: the study, its provenance and its rows at the time of reading.
+        storage: where they lie.
+        failure: one line, the reason for which `run` could not finish the study; None: it did, or the result was read
+            by `read_results`.
+        warnings: one line each, for what went wrong beside the rows: trackers, checkpoints.
+    """
+
+    tables: StudyTables = field(repr=False)
+    storage: Storage
+    failure: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def study(self) -> Study:
+        """The study as it is now."""
+        return self.tables.study
+
+    @property
+    def trials(self) -> pa.Table:
+        """One row a trial, an Arrow table with the columns of docs/results.md."""
+        return self.tables.trials
+
+    @property
+    def measurements(self) -> pa.Table:
+        """One row an epoch of a trial, an Arrow table with the columns of docs/results.md."""
+        return self.tables.measurements
+
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return trials and measurements as data frames."""
+        trials, measurements = self.tables.to_pandas()
+        return trials, measurements
+
+    @property
+    def is_finished(self) -> bool:
+        """True where every planned trial has ended; a lost one is to be run again."""
+        study = self.study
+        return all(
+            sum(row["ending"] != Ending.LOST for row in self.tables.rows(stage, arm.name)) >= study.planned(stage, arm)
+            for stage in STAGES
+            for arm in study.arms
+        )
+
+    @cached_property
+    def analysis(self) -> StudyAnalysis:
+        """Everything that the rows show: verdicts, summaries, ladders, claims, map and costs."""
+        return analyse(self.tables)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """The verdicts, one for each arm but the baseline, in the study's order."""
+        return Verdicts(self.analysis.verdicts)
+
+    @cached_property
+    def figures(self) -> Mapping[str, go.Figure]:
+        """The plotly figures of the report by name, in reading order; those without rows are left out."""
+        from qsgd_ray.reporting.figures import figures
+
+        return figures(self.analysis)
+
+    @property
+    def page(self) -> Path | str:
+        """The place of the report beside the rows, `report.html`."""
+        return self.storage.location("report.html")
+
+    def report(self, path: str | Path | None = None, *, limits: str | Path | Storage | None = None) -> Path | str:
+        """Write the report, one page that works offline, and return where it is.
+
+        Args:
+            path: a file; None: `report.html` beside the rows.
+            limits: results of a study of limits for the page's section on scaling; None: the newest one in a folder
+                beside the study's, if there is any.
+
+        Raises:
+            StudyError: the file cannot be written, or `limits` holds no study of limits.
+        """
+        from qsgd_ray.reporting.page import render_page
+
+        try:
+            if path is None:
+                self.storage.put(
+                    "report.html", render_page(self.analysis, self._scaling(self.storage, limits)).encode()
+                )
+                return self.page
+            file = Path(path)
+            folder = Folder(file.parent)
+            folder.put(file.name, render_page(self.analysis, self._scaling(folder, limits)).encode())
+            return file
+        except StorageError:
+            raise
+        except OSError as error:
+            where, allowed = (f"DIR: got {self.storage}", "a folder in which report.html can be written")
+            if path is not None:
+                where, allowed = f"path: got {path}", "a file that can be written"
+            raise StudyError(f"{where}; allowed: {allowed} ({error})") from None
+
+    def _scaling(self, of_page: Storage, limits: str | Path | Storage | None) -> dict[str, Any] | None:
+        """Return the page's section on scaling: of the limits named, else of the newest beside a study in a folder.
+
+        Limits that are named and cannot be read are an error; those that only lie there are left out.
+        """
+        from qsgd_ray.limits.page import section
+        from qsgd_ray.limits.rows import LimitsResults
+
+        if limits is not None:
+            named = storage_at(limits, "--limits")
+            return section(LimitsResults(named), _link(of_page, named))
+        if not isinstance(self.storage, Folder):
+            return None
+        beside = sorted(self.storage.path.resolve().parent.glob("*/limits.json"), key=lambda file: file.stat().st_mtime)
+        if not beside:
+            return None
+        newest = storage_at(beside[-1].parent)
+        with suppress(StudyError, StorageError):
+            return section(LimitsResults(newest), _link(of_page, newest))
+        return None
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts with their intervals, and notes, for a notebook."""
+        state = "" if self.is_finished else " (unfinished)"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.tables.notes, *self.warnings))
+        failure = f"<p>{escape(self.failure)}</p>" if self.failure else ""
+        question = f"<p><b>{escape(self.study.name)}</b>: {escape(self.study.question)}{state}</p>"
+        return f"{question}{self.verdicts._repr_html_()}{notes}{failure}"
+
+
+def _link(of_page: Storage, limits: Storage) -> str:
+    """Return the link from a study's page to that of the limits: relative where both are folders."""
+    if isinstance(of_page, Folder) and isinstance(limits, Folder):
+        return os.path.relpath(limits.path.resolve() / "limits.html", of_page.path.resolve())
+    return str(limits.location("limits.html"))
+
+
+def read_results(where: str | Path | Storage) -> StudyResult:
+    """Return the result of a study that was run into a folder or an object store, as far as it went.
+
+    Args:
+        where: the study's own folder, `storage/<study.name>`, or its URI.
+
+    Raises:
+        StudyError: no study was run into `where`, or its files are broken; one line.
+
+    Example:
+        >>> read_results("results/quick").verdicts  # doctest: +SKIP
+        sine: inconclusive, +0.39 points (−1.20 to +1.98). ...
+    """
+    results = Results(where)
+    return StudyResult(results.tables(), results.storage)

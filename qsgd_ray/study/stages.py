@@ -1,0 +1,140 @@
+"""The stages of a study in their order: search, confirm, map; each goes on where an earlier run was cut off.
+
+In: a study, its results folder and a cluster. Out: rows. The verdict is read off the rows (analysis/verdict.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.memory import total_bytes
+from qsgd_ray.circuits.select.auto import make_backend
+from qsgd_ray.config import Study
+from qsgd_ray.config.base import Point
+from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
+from qsgd_ray.execution.connection import Cluster, needs_circuits
+from qsgd_ray.execution.events import Bulletin, Event
+from qsgd_ray.execution.fixed_trials import run_listed
+from qsgd_ray.execution.train_group import ATTEMPTS, Site
+from qsgd_ray.outcome import Ending, Measurement
+from qsgd_ray.pool.pool import CircuitPool
+from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.search.observations import best_point, tried_points
+from qsgd_ray.search.tune import run_search
+from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
+
+POOL_START_TIMEOUT_S = 300
+
+
+class StudyUnfinished(RuntimeError):
+    """What keeps a study from its verdict for now, in one line; its rows are kept."""
+
+
+def run_stages(
+    study: Study,
+    results: Results,
+    cluster: Cluster,
+    bulletin: Bulletin | None = None,
+    tables: StudyTables | None = None,
+) -> None:
+    """Run what is missing of `study`; every trial that ends leaves its row at once."""
+
+    def report(trial: Trial, measurement: Measurement) -> bool:
+        if bulletin is not None:
+            bulletin.post(Event.of(trial, measurement=measurement))
+        return False
+
+    def ended(trial: Trial, ending: Ending) -> None:
+        if bulletin is not None:
+            bulletin.post(Event.of(trial, ending=ending))
+
+    with _circuits(study) as circuits:
+        site = Site(cluster, study.resources, circuits, results, report, ended)
+        results.pack()  # what an earlier run left in single files
+        tables = _search(tables or results.tables(study), site)
+        results.pack()
+        points = chosen_points(tables, results)
+        by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
+        # Seeds outside, arms inside: what is there after an interruption is paired.
+        trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
+        asked = study.confirm
+        run_listed(study, site, trials, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        results.pack()
+        trials += (mapped := map_trials(study, points))
+        run_listed(study, site, mapped, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
+            results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
+
+
+def _search(tables: StudyTables, site: Site) -> StudyTables:
+    """Spend every arm's search budget, and return the rows after it.
+
+    A trial whose process was lost leaves no row, so the search goes on for it.
+    """
+    for _ in range(ATTEMPTS):
+        if not unfinished(tables):
+            return tables
+        run_search(tables, site)
+        tables = site.results.tables(tables.study)
+    if missing := unfinished(tables):
+        told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
+        raise StudyUnfinished(
+            f"search: trials lost their process or their circuits {ATTEMPTS} times ({told}); no arm is confirmed with "
+            "less than its budget. The same command tries them again"
+        )
+    return tables
+
+
+@contextmanager
+def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
+    """Who answers circuits: nobody, every worker for itself, or a pool that outlives every trial."""
+    if not needs_circuits(study):
+        yield None
+    elif (asked := study.resources).circuit_actors is None:
+        yield make_backend(asked.circuit_engine, memory_bytes=total_bytes())
+    else:
+        pool = CircuitPool(
+            asked.circuit_actors,
+            asked.cpus_per_circuit_actor,
+            asked.circuit_timeout_s,
+            asked.circuit_engine,
+            max_actors=asked.max_circuit_actors,
+            resources=asked.circuit_node_resources(),
+            idle_s=asked.circuit_idle_s,
+        )
+        try:
+            pool.wait_until_ready(POOL_START_TIMEOUT_S)
+            yield pool.backend()
+        finally:
+            pool.close()
+
+
+def unfinished(tables: StudyTables) -> dict[str, int]:
+    """Return how many points each arm's search has still to try; arms without any are left out."""
+    study = tables.study
+    tried = tried_points(study, tables.trials.to_pylist())
+    left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
+    return {name: count for name, count in left.items() if count > 0}
+
+
+def chosen_points(tables: StudyTables, results: Results) -> dict[str, Point]:
+    """Return the point at which each arm is confirmed, chosen once for each search and kept beside the rows.
+
+    Arms without one are left out. Of an arm that the study no longer has, the choice stays.
+
+    Args:
+        tables: the study and its rows after the search.
+        results: where the choice is kept.
+    """
+    study = tables.study
+    points = {name: point for name, point in results.choices(study).items() if point is not None}
+    missing = [arm for arm in study.arms if arm.name not in points]
+    rows = tables.trials.to_pylist() if missing else []
+    best = {arm.name: point for arm in missing if (point := best_point(study, arm, rows)) is not None}
+    if best:
+        new = {name: {"search": choice_key(study, name), "point": point} for name, point in best.items()}
+        results.write_text("chosen.json", json.dumps((results.read_json("chosen.json") or {}) | new, indent=2))
+    return {arm.name: (points | best)[arm.name] for arm in study.arms if arm.name in points | best}
