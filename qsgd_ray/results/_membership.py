@@ -1,8 +1,8 @@
-"""Which trials of a folder belong to a study: rows and the chosen points in, the same rows with the others left out.
+"""Trials of a folder that belong to a study: rows and the chosen points in, the ids of those that belong out.
 
 A trial belongs if the study as it is now would run it: its content is that of a planned search trial, or of a
-confirmation or a map that starts from the point that is chosen now. The others stay where they are; a study that is
-changed back finds them.
+confirmation or a map that starts from the point that is chosen now. The others stay where they are, and count again
+when the study is changed back.
 """
 
 from __future__ import annotations
@@ -17,61 +17,61 @@ from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import choice_key, confirm_trials, known_budget, map_trials, search_key, search_trial
 from qsgd_ray.paths import PathError, value_at
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 # By arm the point at which it is confirmed. None: it was chosen for another search, and no confirmation counts until it
-# is chosen anew. An arm that is not there never had one: then any point of its space will do.
+# is chosen anew. An arm without an entry never had a point: then any point of its space will do.
 Choices = dict[str, Point | None]
-# Of a trial's row, what is looked at here.
+# Columns of a trial's row that are needed here.
 COLUMNS = ("trial_id", "stage", "arm", "number", "seed", "started_at", "trial")
 
 
-def belonging(study: Study, rows: Iterable[Row], choices: Choices) -> set[str]:
-    """The ids of the rows (with `COLUMNS`) that belong to `study`.
+def member_ids(study: Study, rows: Iterable[_Row], choices: Choices) -> set[str]:
+    """Return the ids of the rows (with `COLUMNS`) that belong to `study`.
 
-    Rows that do not tell their trial were written by a version of this package whose folders held one study.
+    Rows that do not hold their trial were written by a version of this package whose folders held one study.
     """
     arms = {arm.name: (arm, study.points(arm)) for arm in study.arms}
-    places = {seed: place for place, seed in enumerate(study.search.seeds)}
+    seed_index = {seed: index for index, seed in enumerate(study.search.seeds)}
     confirmed: dict[str, set[str]] = {}
-    mapped = _mapped(study, choices)
+    of_map = _map_ids(study, choices)
     key_of = lru_cache(lambda arm, budget: search_key(study, arm, budget))
-    searched: dict[tuple[str, int, int], Row] = {}
-    found = set()
+    searched: dict[tuple[str, int, int], _Row] = {}
+    ids = set()
     for row in rows:
         if row["arm"] not in arms:
             continue
         arm, n_points = arms[row["arm"]]
         if row["trial"] is None:
-            found.add(row["trial_id"])
+            ids.add(row["trial_id"])
             continue
         if row["stage"] == "map":
-            if mapped is None or row["trial_id"] in mapped:
-                found.add(row["trial_id"])
+            if of_map is None or row["trial_id"] in of_map:
+                ids.add(row["trial_id"])
             continue
-        point = point_in(json.loads(row["trial"])["arm"], arm)
+        point = point_of(json.loads(row["trial"])["arm"], arm)
         if point is None:
             continue
         if row["stage"] == "search":
-            if row["number"] >= n_points or row["seed"] not in places:
+            if row["number"] >= n_points or row["seed"] not in seed_index:
                 continue
             key = key_of(arm.name, known_budget(study.search, row["number"]))
-            planned = search_trial(study, arm.name, row["number"], point, key, places[row["seed"]])
+            planned = search_trial(study, arm.name, row["number"], point, key, seed_index[row["seed"]])
             if planned.trial_id != row["trial_id"]:
                 continue
             # Another version of Optuna may have tried another point under the same number: the later one counts.
-            place = (arm.name, row["number"], row["seed"])
-            searched[place] = max(row, searched.get(place, row), key=_started)
+            run = (arm.name, row["number"], row["seed"])
+            searched[run] = max(row, searched.get(run, row), key=_started)
         elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
             key = f"{arm.name} {json.dumps(chosen)}"
             if key not in confirmed:
                 confirmed[key] = {trial.trial_id for trial in confirm_trials(study, arm.name, chosen)}
             if row["trial_id"] in confirmed[key]:
-                found.add(row["trial_id"])
-    return found | {row["trial_id"] for row in searched.values()}
+                ids.add(row["trial_id"])
+    return ids | {row["trial_id"] for row in searched.values()}
 
 
-def _mapped(study: Study, choices: Choices) -> set[str] | None:
-    """The ids of the map's trials. None: one of its arms never had a point, and any will do."""
+def _map_ids(study: Study, choices: Choices) -> set[str] | None:
+    """Return the ids of the map's trials; None where one of its arms never had a point, and any will do."""
     if study.map is None:
         return set()
     if not {study.map.arm, study.baseline} <= choices.keys():
@@ -80,12 +80,12 @@ def _mapped(study: Study, choices: Choices) -> set[str] | None:
     return {trial.trial_id for trial in map_trials(study, points)}
 
 
-def _started(row: Row) -> float:
+def _started(row: _Row) -> float:
     return row["started_at"].timestamp() if row["started_at"] else 0.0
 
 
-def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
-    """Where in the space of `arm` an arm without spaces, given as JSON, stands; None where it is another one."""
+def point_of(tree: dict[str, Any], arm: Arm) -> Point | None:
+    """Return the point of `arm` at which an arm without spaces, given as JSON, lies; None where it is another arm."""
     point: Point = {}
     for path in arm.spaces():
         try:
@@ -98,11 +98,11 @@ def point_in(tree: dict[str, Any], arm: Arm) -> Point | None:
     return {path: point[path] for path in arm.spaces_at(point)}
 
 
-def choices_now(study: Study, kept: Any) -> Choices:
-    """What a folder's chosen.json says of the arms of `study`. An arm without a space has one point."""
+def current_choices(study: Study, stored: Any) -> Choices:
+    """Return the choices of a folder's chosen.json for the arms of `study`; an arm without a space has one point."""
     points: Choices = {}
     for arm in study.arms:
-        choice = (kept or {}).get(arm.name)
+        choice = (stored or {}).get(arm.name)
         if not arm.spaces():
             points[arm.name] = {}
         elif choice is not None:

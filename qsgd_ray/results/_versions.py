@@ -1,10 +1,10 @@
-"""What a folder's study was and is: every version that trials were run for, and what was changed between them.
+"""Versions of a folder's study: every one that trials were run for, and the changes between them.
 
     DIR/study.json                 the study as it is now
-    DIR/studies/001-<hash>.json    each version: since when, what was changed, how many trials had their row by then
+    DIR/studies/001-<hash>.json    each version: its time, its changes, and how many trials had their row by then
 
-Trials that a changed study would still run stay valid (_membership.py). But what is judged should be written before the
-first trial (protocol, rule 1), so whoever reads a report is told what was written later.
+Trials that a changed study would still run stay valid (_membership.py). But the rule of a verdict should be written
+before the first trial (protocol, rule 1), so a report says what was written later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ FOLDER = "studies"
 
 @dataclass(frozen=True)
 class Version:
-    """`changed`: against the version before it, one line a field; nothing for the first."""
+    """One version of a study, with the fields of its file.
+
+    Attributes:
+        name: `NUMBER-HASH`, the name of its file.
+        since: when it was recorded, ISO 8601 in UTC.
+        trials_before: number of trials that had their row by then.
+        changed: changes against the version before it, one phrase a field; none for the first.
+        study: the study as JSON.
+    """
 
     name: str
     since: str
@@ -34,48 +42,48 @@ class Version:
     study: dict[str, Any]
 
     @property
-    def told(self) -> str:
-        """In one line."""
+    def summary(self) -> str:
+        """Time and changes of the version in one line."""
         trials = "1 trial" if self.trials_before == 1 else f"{self.trials_before} trials"
         return f"{self.since}, after {trials}: {'; '.join(self.changed)}"
 
 
 def versions(storage: Storage) -> tuple[Version, ...]:
-    """All versions in their order."""
+    """Return all versions in their order."""
     return tuple(_read(storage, name) for name in storage.names(FOLDER, ".json"))
 
 
-def late_changes(found: tuple[Version, ...]) -> tuple[Version, ...]:
-    """Those that changed the study after trials had been run."""
-    return tuple(version for version in found if version.changed and version.trials_before)
+def late_changes(all_versions: tuple[Version, ...]) -> tuple[Version, ...]:
+    """Return the versions that changed the study after trials had been run."""
+    return tuple(version for version in all_versions if version.changed and version.trials_before)
 
 
-def keep_version(storage: Storage, study: Study, count: Callable[[], int]) -> tuple[Version, ...]:
-    """All versions, `study` being the last of them; `count`: how many trials have their row."""
-    found = versions(storage)
+def record_version(storage: Storage, study: Study, count: Callable[[], int]) -> tuple[Version, ...]:
+    """Return all versions, and record `study` as the last of them; `count` returns how many trials have their row."""
+    earlier = versions(storage)
     tree = study.model_dump(mode="json")
     changed: tuple[str, ...] = ()
-    if found:
-        changed = tuple(differences(what_counts(_as_of_now(found[-1].study)), what_counts(tree)))
+    if earlier:
+        changed = tuple(differences(_relevant(_as_of_now(earlier[-1].study)), _relevant(tree)))
         if not changed:
-            return found
+            return earlier
     elif count():
         raise StudyError(
             f"--storage: got {storage.location()}, which holds trials of an earlier version of this package, whose "
             f"rows do not tell of what study they are; allowed: a new {storage.kind}"
         )
-    digest = hashlib.sha256(json.dumps(what_counts(tree), sort_keys=True).encode()).hexdigest()[:10]
-    name = f"{len(found) + 1:03d}-{digest}"
+    digest = hashlib.sha256(json.dumps(_relevant(tree), sort_keys=True).encode()).hexdigest()[:10]
+    name = f"{len(earlier) + 1:03d}-{digest}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    version = Version(name, now, count() if found else 0, changed, tree)
+    version = Version(name, now, count() if earlier else 0, changed, tree)
     storage.put(f"{FOLDER}/{name}.json", json.dumps(asdict(version), indent=2).encode())
-    return (*found, version)
+    return (*earlier, version)
 
 
 def _read(storage: Storage, name: str) -> Version:
     try:
-        kept = json.loads(storage.read(f"{FOLDER}/{name}"))
-        return Version(**kept | {"changed": tuple(kept["changed"])})
+        fields = json.loads(storage.read(f"{FOLDER}/{name}"))
+        return Version(**fields | {"changed": tuple(fields["changed"])})
     except (ValueError, TypeError, KeyError) as error:
         raise StudyError(
             f"DIR: got {storage.location(f'{FOLDER}/{name}')}, which is broken ({error}); allowed: a version of a study"
@@ -83,16 +91,18 @@ def _read(storage: Storage, name: str) -> Version:
 
 
 def _as_of_now(tree: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of fields that came since; as it was kept, where it is no study any more."""
+    """Return a stored study with the defaults of fields that came since; as it is, where it is no study any more."""
     try:
         return study_from_tree(tree).model_dump(mode="json")
     except StudyError:
         return tree
 
 
-def what_counts(study: dict[str, Any]) -> dict[str, Any]:
-    """Of a study's tree what its rows and its verdict depend on: not how much Ray was asked for, but by what rows were
-    computed."""
+def _relevant(study: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a study's JSON that its rows and its verdict depend on.
+
+    Of its resources these are the ones that decide how rows are computed, not how much Ray was asked for.
+    """
     resources = study.get("resources", {})
     return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 

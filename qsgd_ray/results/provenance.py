@@ -1,4 +1,4 @@
-"""What a result was made with: versions, commit, hardware, and how deterministic it is. Plain JSON out."""
+"""Provenance of results: versions, commit, hardware, and whether the search is deterministic; plain JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 from qsgd_ray import __version__
 from qsgd_ray.config import Study
 
-PACKAGES = (
+_PACKAGES = (
     "torch",
     "ray",
     "optuna",
@@ -34,7 +34,14 @@ PACKAGES = (
 
 
 def provenance(study: Study, study_file: Path | None, overrides: list[str], address: str | None) -> dict[str, Any]:
-    """The record kept beside the rows of `study`."""
+    """Return the record that is stored beside the rows of a study.
+
+    Args:
+        study: the study.
+        study_file: the file that it comes from. None: from none.
+        overrides: the assignments of `--set`, in their order.
+        address: of the cluster. None: a private Ray on this machine.
+    """
     return environment_record(study_file, overrides) | {
         "search_is_deterministic": study.search.deterministic,
         "cluster": address or "private, on this machine",
@@ -42,7 +49,12 @@ def provenance(study: Study, study_file: Path | None, overrides: list[str], addr
 
 
 def environment_record(study_file: Path | None, overrides: list[str]) -> dict[str, Any]:
-    """What holds of anything that is measured here."""
+    """Return the record of everything that is measured on this machine, now.
+
+    Args:
+        study_file: the file that the study comes from. None: from none.
+        overrides: the assignments of `--set`, in their order.
+    """
     return {
         "qsgd_ray": __version__,
         "commit": _commit(),
@@ -50,7 +62,7 @@ def environment_record(study_file: Path | None, overrides: list[str]) -> dict[st
         "study_file": str(study_file) if study_file else None,
         "overrides": overrides,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "hardware": {
             "machine": platform.machine(),
             "processor": _processor(),
@@ -70,7 +82,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> dict[str, Any] | None:
-    """The commit of this package's checkout and whether it was changed since; None outside of one."""
+    """Return the commit of this package's checkout and whether it was changed since; None outside of one."""
     here = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
@@ -85,7 +97,7 @@ def _commit() -> dict[str, Any] | None:
 
 
 def _processor() -> str | None:
-    """The processor's name where the system tells it."""
+    """Return the processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

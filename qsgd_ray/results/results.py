@@ -1,22 +1,19 @@
-"""A study's folder: append-only typed Parquet rows, one file a trial and table, whole files put into place.
+"""Results of a study: append-only typed Parquet rows in a folder or an object store.
 
     DIR/study.json            the study as it is now        DIR/trials/<trial_id>.parquet         one row
     DIR/studies/              what it was (_versions.py)     DIR/measurements/<trial_id>.parquet   one row an epoch
     DIR/provenance.json       versions, commit, hardware
     DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
-DIR is a folder or the URI of an object store (storage/). In: a `Trial` and its `Outcome`. Out: Arrow tables, with the
-columns of docs/results.md. Finished trials are packed into larger files (_parquet_files.py). Nothing here is unpickled.
-A trial's row is written after its measurements, so a trial either is there whole or is run again; a repeated attempt
-replaces its own files.
+DIR is a folder or the URI of an object store (storage/). In: a `Trial` and its `Outcome`. Out: `StudyTables`. Finished
+trials are packed into larger files (_parquet_files.py). Nothing here is unpickled. A trial's row is written after its
+measurements, so a trial is there whole or is run again; a repeated attempt replaces its own files.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,80 +25,31 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.results._membership import COLUMNS, Choices, belonging, choices_now
-from qsgd_ray.results._parquet_files import file_of, finished, pack, read_table, read_trial
+from qsgd_ray.results._membership import COLUMNS, Choices, current_choices, member_ids
+from qsgd_ray.results._parquet_files import finished_ids, pack, read_table, read_trial, trial_file
+from qsgd_ray.results._rows import measurement_rows, trial_row
 from qsgd_ray.results._versions import FOLDER as VERSIONS
-from qsgd_ray.results._versions import Version, keep_version, late_changes, versions
-from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
+from qsgd_ray.results._versions import late_changes, record_version, versions
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
+from qsgd_ray.results.tables import StudyTables
 from qsgd_ray.storage import Storage, storage_at
 
 
-@dataclass(frozen=True)
-class StudyTables:
-    """A study as read back: the study itself, its provenance, and the two tables sorted by trial and epoch.
-
-    `n_others`: how many trials lie there that do not belong to the study as it is now. `changes`: what was changed of
-    it after trials had been run.
-    """
-
-    study: Study
-    provenance: dict[str, Any]
-    trials: pa.Table
-    measurements: pa.Table
-    n_others: int = 0
-    changes: tuple[Version, ...] = ()
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the verdict has to know of how it came about, one line each."""
-        told = []
-        if self.changes:
-            told.append("The study was changed after trials had been run, so not all was written before the first one:")
-            told += [change.told for change in self.changes]
-        if self.n_others:
-            trials = "1 trial lies" if self.n_others == 1 else f"{self.n_others} trials lie"
-            told.append(f"{trials} beside these that the study as it is now would not run; none counts here.")
-        return told
-
-    def rows(self, stage: str, arm: str) -> list[dict[str, Any]]:
-        """The trials of a stage and an arm, made Python objects once."""
-        return self._rows.get((stage, arm), [])
-
-    def curve(self, trial_id: str) -> pa.Table:
-        """The measurements of one trial, in the order of epochs; no row where there is none."""
-        start, length = self._slices.get(trial_id, (0, 0))
-        return self.measurements.slice(start, length)
-
-    def to_pandas(self) -> tuple[Any, Any]:
-        """Trials and measurements as data frames; whole numbers that may be missing as pandas' nullable ones."""
-        import pandas as pd
-
-        nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
-        trials, measurements = (t.to_pandas(types_mapper=nullable.get) for t in (self.trials, self.measurements))
-        return trials, measurements
-
-    @cached_property
-    def _rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in self.trials.to_pylist():
-            found.setdefault((row["stage"], row["arm"]), []).append(row)
-        return found
-
-    @cached_property
-    def _slices(self) -> dict[str, tuple[int, int]]:
-        """Where each trial's measurements lie: a trial's stand together."""
-        ids = self.measurements["trial_id"].combine_chunks().dictionary_encode()
-        codes = ids.indices.to_numpy()
-        starts = np.flatnonzero(np.diff(codes, prepend=-1))
-        lengths = np.diff(starts, append=len(codes))
-        names = ids.dictionary.take(pa.array(codes[starts])).to_pylist()
-        return dict(zip(names, zip(starts.tolist(), lengths.tolist(), strict=True), strict=True))
-
-
 class Results:
-    """What lies at `where` of one study: write rows, ask what is finished, read tables.
+    """Results of one study, open to write rows, to look up finished trials and to read tables.
 
-    StorageError where an object store fails in mid-study; what is written, is written.
+    Methods raise StorageError where an object store fails in mid-study; rows that were written stay.
+
+    Args:
+        where: a folder, the URI of an object store, or a storage. Nothing is created before `open`.
+
+    Attributes:
+        storage: the storage of the files.
+        path: its path or URI, for messages.
+
+    Example:
+        >>> results = Results("results/quick")  # doctest: +SKIP
+        >>> results.tables().trials["ending"].value_counts()  # doctest: +SKIP
     """
 
     def __init__(self, where: str | Path | Storage) -> None:
@@ -109,23 +57,31 @@ class Results:
         self.path = self.storage.location()
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
-        """Make the place ready for `study`: new, or one that holds it, or another version of it, and is gone on with.
+        """Prepare the storage for a study: a new one, or one that holds this study or another version of it.
 
-        What a study was begun with stays; every later run adds its own record below `resumed`. Versions are kept, and
-        what was changed after trials had been run is told in the provenance.
+        The provenance of the first run stays; every later run adds its own below `resumed`. Every version of the study
+        is kept, and changes that came after trials had been run are listed in the provenance.
+
+        Args:
+            study: the study as it is now.
+            provenance: what this run is made with, as JSON (results/provenance.py).
+
+        Raises:
+            StudyError: the storage cannot be written, or holds trials of a version of this package that cannot be
+                gone on with.
         """
         try:
             self.storage.create_folders("trials", "measurements", VERSIONS)
             if self.read_json("study.json") is None:
                 self.storage.check_exists()
-            kept = keep_version(self.storage, study, self.count)
+            all_versions = record_version(self.storage, study, self.count)
             self.write_text("study.json", study.model_dump_json(indent=2))
-            provenance = provenance | {"study_version": kept[-1].name}
+            provenance = provenance | {"study_version": all_versions[-1].name}
             first = self.read_json("provenance.json")
             if first is not None:
                 provenance = first | {"resumed": [*first.get("resumed", []), provenance]}
-            if changes := late_changes(kept):
-                provenance["study_changed"] = [change.told for change in changes]
+            if changes := late_changes(all_versions):
+                provenance["study_changed"] = [change.summary for change in changes]
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
         except OSError as error:
             raise StudyError(
@@ -136,7 +92,14 @@ class Results:
     def write(
         self, trial: Trial, outcome: Outcome, *, started_at: datetime | None = None, host: str | None = None
     ) -> None:
-        """Put the trial's rows in place: measurements first, the trial's own row last. The trial ends now."""
+        """Put a trial's rows into place: measurements first, the trial's own row last. The trial ends now.
+
+        Args:
+            trial: the trial. Rows of an earlier attempt are replaced.
+            outcome: how it ended, and its measurements.
+            started_at: when it began, in UTC. None: unknown.
+            host: the machine of its first worker. None: unknown.
+        """
         ended_at = datetime.now(UTC)
         for table, schema, rows in (
             ("measurements", MEASUREMENTS, measurement_rows(trial, outcome)),
@@ -144,15 +107,20 @@ class Results:
         ):
             content = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), content)
-            self.storage.put(file_of(table, trial.trial_id), content.getvalue().to_pybytes())
+            self.storage.put(trial_file(table, trial.trial_id), content.getvalue().to_pybytes())
 
     def write_text(self, name: str, text: str) -> Path | str:
-        """A whole text file `name` beside the rows, put into place."""
+        """Put a text file beside the rows, whole, and return its path or URI.
+
+        Args:
+            name: the file's name.
+            text: its content, written as UTF-8.
+        """
         self.storage.put(name, text.encode())
         return self.storage.location(name)
 
     def read_json(self, name: str) -> Any:
-        """The JSON file `name` beside the rows, None where there is none; StudyError where it is broken."""
+        """Return the content of a JSON file beside the rows, None where there is none; StudyError for a broken one."""
         try:
             return json.loads(self.storage.read(name))
         except FileNotFoundError:
@@ -163,37 +131,47 @@ class Results:
             ) from None
 
     def count(self) -> int:
-        """How many trials have their row."""
-        return len(finished(self.storage))
+        """Return the number of trials that have their row."""
+        return len(finished_ids(self.storage))
 
     def has(self, trial_id: str) -> bool:
-        """Whether this trial's row is there (a lost one is not: it is tried again)."""
+        """Return True where a trial has its row; False also for a lost trial, which is run again."""
         try:
             return self.ending(trial_id) != Ending.LOST
         except FileNotFoundError:
             return False
 
     def ending(self, trial_id: str) -> Ending:
-        """How the trial of this id ended; its row must be there."""
+        """Return how a trial ended; FileNotFoundError where it has no row."""
         return Ending(self._rows("trials", trial_id)["ending"][0].as_py())
 
     def row(self, trial_id: str) -> dict[str, Any]:
-        """The row of one trial, which must be there."""
+        """Return the row of a trial; FileNotFoundError where it has none."""
         return dict(self._rows("trials", trial_id).to_pylist()[0])
 
     def trajectory(self, trial_id: str) -> list[dict[str, Any]]:
-        """The measurements of one trial, in the order of epochs."""
+        """Return the measurements of a trial in the order of epochs; FileNotFoundError where it has none."""
         return self._rows("measurements", trial_id).sort_by("epoch").to_pylist()
 
     def choices(self, study: Study) -> Choices:
-        """The points at which the arms of `study` are confirmed."""
-        return choices_now(study, self.read_json("chosen.json"))
+        """Return the points at which the arms of `study` are confirmed, as far as they are chosen.
+
+        None for an arm whose point was chosen for another search; no entry for an arm that never had one.
+        """
+        return current_choices(study, self.read_json("chosen.json"))
 
     def tables(self, study: Study | None = None) -> StudyTables:
-        """What belongs to `study` (None: to the study as it is now)."""
+        """Return the rows that belong to a study; `read_results` does so without an open `Results`.
+
+        Args:
+            study: the study. None: the study as it is stored now.
+
+        Raises:
+            StudyError: no study was run into this storage, or a file is broken; one line that names it.
+        """
         tables = self.all_tables()
         study = study or tables.study
-        ids = belonging(study, tables.trials.select(COLUMNS).to_pylist(), self.choices(study))
+        ids = member_ids(study, tables.trials.select(COLUMNS).to_pylist(), self.choices(study))
         trials, measurements = (
             table.filter(pa.compute.is_in(table["trial_id"], pa.array(ids, pa.string())))
             for table in (tables.trials, tables.measurements)
@@ -204,7 +182,13 @@ class Results:
         )
 
     def all_tables(self) -> StudyTables:
-        """All that lies here. Measurements without their trial's row (a kill came between) are left out."""
+        """Return all rows, also those of earlier versions of the study that it would not run now.
+
+        Measurements without their trial's row are left out: the process was killed between the two.
+
+        Raises:
+            StudyError: no study was run into this storage, or a file is broken; one line that names it.
+        """
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
             self.storage.check_exists()
@@ -212,24 +196,36 @@ class Results:
         study = study_from_tree(tree)
         trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
         measurements = read_table(self.storage, "measurements")
-        # By the trial's place among the trials: a number a row; sorting by three columns compares text.
-        place = pc.index_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
-        measurements = measurements.append_column("place", place).filter(pc.is_valid(place))
-        place, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("place", "epoch"))
-        order = np.argsort((place << 32) + epoch, kind="stable")
-        return StudyTables(study, provenance, trials, measurements.drop_columns("place").take(order))
+        # Sorted by the index of the trial, a number; sorting by three columns would compare text.
+        index = pc.index_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
+        measurements = measurements.append_column("index", index).filter(pc.is_valid(index))
+        trial, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("index", "epoch"))
+        order = np.argsort((trial << 32) + epoch, kind="stable")
+        return StudyTables(study, provenance, trials, measurements.drop_columns("index").take(order))
 
     def pack(self) -> int:
-        """Put the files of finished trials together, where they are many; how many trials were packed."""
+        """Put the files of finished trials together where they are many, and return how many trials were packed."""
         return pack(self.storage)
 
     def _rows(self, table: str, trial_id: str) -> pa.Table:
         rows = read_trial(self.storage, table, trial_id)
         if rows is None:
-            raise FileNotFoundError(self.storage.location(file_of(table, trial_id)))
+            raise FileNotFoundError(self.storage.location(trial_file(table, trial_id)))
         return rows
 
 
 def read_results(where: str | Path | Storage) -> StudyTables:
-    """The study in a folder or at a URI (`.trials.to_pandas()` is a data frame)."""
+    """Return the tables of a study that was run into a folder or an object store.
+
+    Args:
+        where: the folder, the URI, or the storage. Nothing is written.
+
+    Raises:
+        StudyError: no study was run into it, or a file is broken; one line that names it.
+        StorageError: the object store does not answer, or refuses.
+
+    Example:
+        >>> read_results("s3://bucket/studies/quick").trials.num_rows  # doctest: +SKIP
+        42
+    """
     return Results(where).tables()

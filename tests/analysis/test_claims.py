@@ -13,7 +13,8 @@ from qsgd_ray.analysis.claims import check_claims
 from qsgd_ray.config import Arm, Confirm, LanguageTask, LogUniform, Map, Perturbation, WordProblems
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import StudyTables
-from qsgd_ray.results.schema import TRIALS, trial_row
+from qsgd_ray.results._rows import trial_row
+from qsgd_ray.results.schema import TRIALS
 
 N = 20
 ALL = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")

@@ -21,7 +21,7 @@ from qsgd_ray.config.trial import Trial, confirm_trials, map_trials, search_tria
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
-from qsgd_ray.results._membership import belonging, point_in
+from qsgd_ray.results._membership import member_ids, point_of
 from qsgd_ray.results._versions import differences, versions
 from qsgd_ray.study.stages import chosen_points, unfinished
 
@@ -209,7 +209,7 @@ def test_an_arm_that_lost_its_perturbation_or_its_space_is_another(results):
     results.open(plain, {})
     assert {row[1] for row in rows(results)} == {"adamw"}
     perturbed = Arm(name="sine", perturbation=Perturbation(source="sine", lambda_=Choice(options=(1, 2))))
-    assert point_in(plain.arms[1].at({"learning_rate": 1e-3}).model_dump(mode="json"), perturbed) is None
+    assert point_of(plain.arms[1].at({"learning_rate": 1e-3}).model_dump(mode="json"), perturbed) is None
 
 
 def test_rows_of_a_folder_that_holds_one_study_and_tells_no_trials_count_and_are_not_gone_on_with(results):
@@ -244,8 +244,8 @@ def test_every_version_is_kept_and_told_with_its_fields_and_its_time(results):
     provenance = read(results.path).provenance
     assert provenance["study_version"] == first.name
     assert [run["study_version"] for run in provenance["resumed"]] == [second.name, third.name]
-    assert provenance["study_changed"] == [second.told, third.told]
-    assert second.told == f"{second.since}, after 8 trials: {'; '.join(second.changed)}"
+    assert provenance["study_changed"] == [second.summary, third.summary]
+    assert second.summary == f"{second.since}, after 8 trials: {'; '.join(second.changed)}"
 
 
 def test_a_study_that_is_changed_before_its_first_trial_has_nothing_to_tell(tmp_path):
@@ -369,8 +369,8 @@ def test_many_rows_belong_or_not_by_their_content_alone(results):
     order = tables.trials.to_pylist()
     random.Random(0).shuffle(order)
     everything = {row["trial_id"] for row in order}
-    assert belonging(a_study(), order, results.choices(a_study())) == everything
-    assert belonging(a_study(arms=a_study().arms[:1]), order, {}) == {i for i in everything if "-adamw-" in i}
+    assert member_ids(a_study(), order, results.choices(a_study())) == everything
+    assert member_ids(a_study(arms=a_study().arms[:1]), order, {}) == {i for i in everything if "-adamw-" in i}
 
 
 def test_a_map_belongs_while_its_setting_its_seeds_and_the_point_it_starts_from_stay(results):

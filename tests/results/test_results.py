@@ -17,7 +17,8 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results, read
-from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, trial_row
+from qsgd_ray.results._rows import trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 
 def test_a_trials_seconds_add_up_to_what_elapsed():

@@ -13,7 +13,7 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.results.schema import trial_row
+from qsgd_ray.results._rows import trial_row
 from qsgd_ray.search.observations import best_point, tried_points
 from qsgd_ray.study.stages import unfinished
 from qsgd_ray.training.loop import run, train

@@ -6,7 +6,8 @@ import pyarrow as pa
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import StudyTables
-from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, trial_row
+from qsgd_ray.results._rows import trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from support.synthetic_results import CHOSEN, Run, a_study, outcome_of
 
 AXES = {"perturbation.n_qubits": (2, 8), "perturbation.lambda_": (0.5, 50.0), "learning_rate": (1e-3, 1e-2)}

@@ -12,7 +12,8 @@ from qsgd_ray.config import Arm, Confirm, Decision, LogUniform, Perturbation, Se
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.results.schema import MEASUREMENTS, TRIALS, measurement_rows, trial_row
+from qsgd_ray.results._rows import measurement_rows, trial_row
+from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 RATE = LogUniform(low=1e-4, high=1e-1)
 CHOSEN = {"learning_rate": 3e-3, "perturbation.lambda_": 2.5}

@@ -15,7 +15,7 @@ from qsgd_ray.config import Arm, ChatFormat, LanguageTask, Perturbation, StudyEr
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.models.pretrained import load_pretrained
 from qsgd_ray.outcome import AnswerCounts, Ending, Outcome
-from qsgd_ray.results.schema import trial_row
+from qsgd_ray.results._rows import trial_row
 from qsgd_ray.training._state import fingerprint
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
