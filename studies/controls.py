@@ -5,8 +5,7 @@ at the paper's two lambdas and a hundred times the larger one, with both reading
 all arms have the paper's learning rate, so this compares updates, not tuned methods.
 """
 
-from qsgd_ray.config import Arm, Confirm, Decision, Perturbation, Resources, Search, Study, TextTask
-from qsgd_ray.config.circuit import NoiseSettings
+from qsgd_ray.config import Arm, Confirm, Decision, NoiseSettings, Perturbation, Resources, Search, Study, TextTask
 
 # About what superconducting devices of 2023 report: errors of 0.1 % a gate, 1 % a CNOT, 2 % a measurement.
 NOISE = NoiseSettings(depolarizing_1q=0.001, depolarizing_2q=0.01, p01=0.02, p10=0.02)

@@ -161,7 +161,7 @@ class Results:
         return current_choices(study, self.read_json("chosen.json"))
 
     def tables(self, study: Study | None = None) -> StudyTables:
-        """Return the rows that belong to a study; `read_results` does so without an open `Results`.
+        """Return the rows that belong to a study; `qsgd_ray.results.read` does so without an open `Results`.
 
         Args:
             study: the study. None: the study as it is stored now.
@@ -214,8 +214,10 @@ class Results:
         return rows
 
 
-def read_results(where: str | Path | Storage) -> StudyTables:
+def read(where: str | Path | Storage) -> StudyTables:
     """Return the tables of a study that was run into a folder or an object store.
+
+    `qsgd_ray.read_results` returns them with their verdicts and figures.
 
     Args:
         where: the folder, the URI, or the storage. Nothing is written.
@@ -225,7 +227,7 @@ def read_results(where: str | Path | Storage) -> StudyTables:
         StorageError: the object store does not answer, or refuses.
 
     Example:
-        >>> read_results("s3://bucket/studies/quick").trials.num_rows  # doctest: +SKIP
+        >>> read("s3://bucket/studies/quick").trials.num_rows  # doctest: +SKIP
         42
     """
     return Results(where).tables()

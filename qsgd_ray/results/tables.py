@@ -26,8 +26,8 @@ class StudyTables:
         changes: versions of the study that changed it after trials had been run.
 
     Example:
-        >>> from qsgd_ray.results import read_results
-        >>> tables = read_results("results/quick")  # doctest: +SKIP
+        >>> from qsgd_ray.results import read
+        >>> tables = read("results/quick")  # doctest: +SKIP
         >>> trials, measurements = tables.to_pandas()  # doctest: +SKIP
         >>> trials.groupby("arm")["test_accuracy"].median()  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""A changed study keeps the trials that it would still run, leaves the others alone, and says that it was changed."""
+"""A changed study keeps the trials that it would still run, and leaves the others alone."""
 
 import json
 import random
@@ -7,71 +7,21 @@ from typing import get_args
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.outcomes import OUTCOME, measured
+from support.rerun_studies import BEST, kinds, reopened, rows, run_through
 from support.simulated_search import THREE, simulated
 from support.small_study import a_study
 from support.synthetic_results import made, runs
 
-from qsgd_ray.config import Arm, Choice, Confirm, Map, Perturbation, Search, Study, StudyError
+from qsgd_ray.config import Arm, Choice, Perturbation, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.stages import Sampler
-from qsgd_ray.config.trial import Trial, confirm_trials, map_trials, search_trial
+from qsgd_ray.config.trial import search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
-from qsgd_ray.results._membership import member_ids, point_of
-from qsgd_ray.results._versions import differences, versions
+from qsgd_ray.results._membership import point_of
+from qsgd_ray.results._versions import versions
 from qsgd_ray.study.stages import chosen_points, unfinished
-
-RATES = (1e-3, 2e-3)
-BEST = {"learning_rate": 2e-3}
-
-
-def run_through(study: Study, results: Results) -> list[str]:
-    """As run_stages does it, at made-up points: what is missing of each stage. The ids of what was run."""
-    ran = []
-
-    def finish(trial: Trial, outcome: Outcome) -> None:
-        if not results.has(trial.trial_id):
-            results.write(trial, outcome)
-            ran.append(trial.trial_id)
-
-    for arm in study.arms:
-        for number in range(study.planned("search", arm)):
-            accuracy = 0.5 + 0.1 * (number % 2)
-            point = {"learning_rate": RATES[number % 2]}
-            finish(search_trial(study, arm.name, number, point), Outcome(Ending.COMPLETED, (measured(1, accuracy),)))
-    for arm, point in chosen_points(results.tables(study), results).items():
-        for trial in confirm_trials(study, arm, point):
-            finish(trial, OUTCOME)
-    assert unfinished(results.tables(study)) == {}
-    return ran
-
-
-@pytest.fixture
-def results(tmp_path) -> Results:
-    """A folder in which a study was run to its end."""
-    results = Results(tmp_path / "small")
-    results.open(a_study(), {})
-    assert len(run_through(a_study(), results)) == 8
-    return results
-
-
-def rows(results: Results) -> list[tuple]:
-    return sorted((r["stage"], r["arm"], r["number"], r["seed"]) for r in results.tables().trials.to_pylist())
-
-
-def reopened(results: Results, *changes: str) -> list[str]:
-    """What is run of the changed study."""
-    study = with_overrides(a_study(), list(changes))
-    results.open(study, {})
-    return run_through(study, results)
-
-
-def kinds(ran: list[str]) -> list[str]:
-    return sorted(trial_id.rpartition("-")[0] for trial_id in ran)
 
 
 def test_the_same_study_runs_nothing_anew_and_was_not_changed(results):
@@ -227,181 +177,3 @@ def test_rows_of_a_folder_that_holds_one_study_and_tells_no_trials_count_and_are
 def test_a_folder_without_a_choice_takes_confirmations_at_any_point(tmp_path):
     there = made({"adamw": runs([0.8] * 5), "sine": runs([0.9] * 5)}).write(tmp_path / "made")
     assert read(there).trials.num_rows == 10
-
-
-# --- what was changed, and that it is told ---
-
-
-def test_every_version_is_kept_and_told_with_its_fields_and_its_time(results):
-    reopened(results, "decision.margin=0.2", "confirm.seeds=[11,12,13]")
-    reopened(results)
-    first, second, third = versions(results.storage)
-    assert (first.changed, first.trials_before) == ((), 0)
-    assert second.changed == ("confirm.seeds [11, 12], then [11, 12, 13]", "decision.margin 0.05, then 0.2")
-    assert (second.trials_before, third.trials_before) == (8, 10)
-    assert Study.model_validate(second.study).decision.margin == 0.2
-    assert first.name[4:] == third.name[4:] != second.name[4:]
-    provenance = read(results.path).provenance
-    assert provenance["study_version"] == first.name
-    assert [run["study_version"] for run in provenance["resumed"]] == [second.name, third.name]
-    assert provenance["study_changed"] == [second.summary, third.summary]
-    assert second.summary == f"{second.since}, after 8 trials: {'; '.join(second.changed)}"
-
-
-def test_a_study_that_is_changed_before_its_first_trial_has_nothing_to_tell(tmp_path):
-    results = Results(tmp_path)
-    results.open(a_study(), {})
-    results.open(with_overrides(a_study(), ["decision.margin=0.2"]), {})
-    assert len(versions(results.storage)) == 2
-    assert read(tmp_path).changes == ()
-    assert "study_changed" not in read(tmp_path).provenance
-
-
-def test_a_kill_between_the_version_and_the_study_loses_no_confession(results, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(results, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            results.open(with_overrides(a_study(), ["decision.margin=0.2"]), {})
-    results.open(with_overrides(a_study(), ["decision.margin=0.2"]), {})
-    (change,) = read(results.path).changes
-    assert change.changed == ("decision.margin 0.05, then 0.2",)
-    assert read(results.path).study.decision.margin == 0.2
-
-
-def test_page_and_terminal_say_what_was_changed_and_what_does_not_count(results, monkeypatch, capsys):
-    from support.command_line import command_output
-
-    fixed = "Margin, target, seeds and budget were fixed before the first trial."
-    page = results.path / "report.html"
-    write_report(results.path)
-    assert fixed in page.read_text()
-    assert 'class="notes"' not in page.read_text()
-    reopened(results, "confirm.seeds=[11]")
-    told = command_output(monkeypatch, capsys, "report", results.path)
-    for text in (told, page.read_text()):
-        assert "The study was changed after trials had been run, so not all was written before the first one:" in text
-        assert "after 8 trials: confirm.seeds [11, 12], then [11]" in text
-        assert "2 trials lie beside these that the study as it is now would not run; none counts here." in text
-    assert fixed not in page.read_text()
-    assert 'class="notes"' in page.read_text()
-
-
-def test_a_broken_version_is_one_line_that_names_it(results):
-    (file,) = (results.path / "studies").iterdir()
-    file.write_text("{}")
-    with pytest.raises(StudyError, match=rf"DIR: got {file}, which is broken \(.*\); allowed: a version of a study$"):
-        read(results.path)
-
-
-def test_a_version_that_is_no_study_any_more_is_compared_as_it_was_kept(results):
-    (file,) = (results.path / "studies").iterdir()
-    kept = json.loads(file.read_text())
-    kept["study"]["frob"] = 1
-    file.write_text(json.dumps(kept))
-    results.open(a_study(), {})
-    assert [change.changed for change in read(results.path).changes] == [("frob removed",)]
-
-
-def test_fields_that_came_since_are_no_change(results):
-    (file,) = (results.path / "studies").iterdir()
-    kept = json.loads(file.read_text())
-    del kept["study"]["seed"], kept["study"]["search"]["workers"]
-    file.write_text(json.dumps(kept))
-    results.open(a_study(), {})
-    assert read(results.path).changes == ()
-
-
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(TREES, TREES)
-def test_trees_differ_where_they_differ(left, right):
-    assert list(differences(left, left)) == []
-    if json.dumps(left, sort_keys=True) != json.dumps(right, sort_keys=True) and left != right:
-        assert list(differences(left, right))
-
-
-def test_differences_call_arms_by_name():
-    old, new = (a_study().model_dump(mode="json") for _ in range(2))
-    new["arms"] = [new["arms"][1] | {"weight_decay": 0.5}, new["arms"][1] | {"name": "more"}]
-    assert list(differences(old, new)) == [
-        "arms.adamw removed",
-        "arms.sine.weight_decay 0.0, then 0.5",
-        "arms.more added",
-    ]
-
-
-# --- the law ---
-
-CHANGES = st.fixed_dictionaries(
-    {
-        "search": st.builds(Search, trials_per_arm=st.integers(2, 3), epochs=st.integers(2, 3)),
-        "confirm": st.builds(Confirm, seeds=st.sampled_from([(11,), (12, 11), (11, 12, 13)]), epochs=st.integers(2, 3)),
-        "arms": st.sampled_from([a_study().arms, a_study().arms[::-1], a_study().arms[:1]]),
-        "baseline": st.just("adamw"),
-    }
-)
-
-
-@settings(max_examples=8)
-@given(st.lists(CHANGES, min_size=2, max_size=3))
-def test_whatever_a_study_went_through_its_rows_are_those_of_one_that_never_changed(tmp_path_factory, changes):
-    folder = tmp_path_factory.mktemp("law")
-    changed, fresh = Results(folder / "changed"), Results(folder / "fresh")
-    studies = [a_study(**fields) for fields in changes]
-    ran = []
-    for study in studies:
-        changed.open(study, {})
-        ran += run_through(study, changed)
-    fresh.open(studies[-1], {})
-    run_through(studies[-1], fresh)
-    assert len(set(ran)) == len(ran) == changed.count(), "nothing is run twice"
-    there, here = (r.tables().trials.sort_by("trial_id") for r in (fresh, changed))
-    assert here["trial_id"].to_pylist() == there["trial_id"].to_pylist()
-
-
-def test_many_rows_belong_or_not_by_their_content_alone(results):
-    tables = results.all_tables()
-    order = tables.trials.to_pylist()
-    random.Random(0).shuffle(order)
-    everything = {row["trial_id"] for row in order}
-    assert member_ids(a_study(), order, results.choices(a_study())) == everything
-    assert member_ids(a_study(arms=a_study().arms[:1]), order, {}) == {i for i in everything if "-adamw-" in i}
-
-
-def test_a_map_belongs_while_its_setting_its_seeds_and_the_point_it_starts_from_stay(results):
-    design = Map(arm="sine", axes={"perturbation.n_qubits": (1, 2)}, seeds=(21, 22), epochs=2)
-    study = a_study(map=design)
-    points = chosen_points(results.tables(study), results)
-    for trial in map_trials(study, points):
-        results.write(trial, OUTCOME)
-    results.open(study, {})
-    assert read(results.path).trials.num_rows == 8 + 2 * 2 + 2
-    for changed, kept in (
-        (design.model_copy(update={"seeds": (22, 23)}), 3),
-        (design.model_copy(update={"axes": {"perturbation.n_qubits": (2, 4)}}), 4),
-        (design.model_copy(update={"epochs": 3}), 0),
-        (None, 0),
-        (design, 6),
-    ):
-        results.open(a_study(map=changed), {})
-        assert read(results.path).trials.num_rows == 8 + kept
-    results.open(with_overrides(study, ["search.epochs=3"]), {})
-    assert rows(results) == []
-    results.write_text("chosen.json", "{}")
-    results.open(study, {})
-    assert read(results.path).trials.num_rows == 8 + 6
-
-
-def test_another_tolerance_is_another_choice_among_the_same_trials(tmp_path):
-    study = with_overrides(a_study(), ['search.objectives=["quality","circuits"]'])
-    results = Results(tmp_path)
-    results.open(study, {})
-    run_through(study, results)
-    tolerant = with_overrides(study, ["search.tolerance=0.1"])
-    results.open(tolerant, {})
-    assert (unfinished(results.tables(tolerant)), results.choices(tolerant)) == ({}, {"adamw": None, "sine": None})
