@@ -64,15 +64,15 @@ def test_the_memory_budget_bounds_what_the_work_takes(entangle, depth):
     angles = angles_of(spec, 40, 1)
     with torch.no_grad(), PeakMemory() as memory:
         z = expectations(spec, angles, memory_bytes=memory_bytes)
-    kept = 8 * memory_bytes if entangle == "ring" else 0
-    assert memory.peak <= 3 * angles.nbytes + 2 * z.nbytes + kept + memory_bytes
+    stored = 8 * memory_bytes if entangle == "ring" else 0
+    assert memory.peak <= 3 * angles.nbytes + 2 * z.nbytes + stored + memory_bytes
 
 
-@pytest.mark.parametrize(("entangle", "depth", "kept"), [("all", 4, 0), ("ring", 2, 16)])
-def test_gradients_keep_carries_at_the_edges_of_blocks_alone(entangle, depth, kept):
+@pytest.mark.parametrize(("entangle", "depth", "stored"), [("all", 4, 0), ("ring", 2, 16)])
+def test_gradients_keep_carries_at_the_edges_of_blocks_alone(entangle, depth, stored):
     spec, memory_bytes = CircuitSpec(500, depth, entangle), 2**18
     angles = angles_of(spec, 8, 1).requires_grad_()
     with PeakMemory() as memory:
         z = expectations(spec, angles, memory_bytes=memory_bytes)
     # The carries of every site would be 4**(depth-1) numbers a qubit more; a ring's, twice 16**(depth-1).
-    assert memory.peak <= 3 * angles.nbytes + (4 + kept) * z.nbytes + 3 * memory_bytes
+    assert memory.peak <= 3 * angles.nbytes + (4 + stored) * z.nbytes + 3 * memory_bytes
