@@ -1,6 +1,6 @@
 """Fit the laws of a study's curves: which quantity, over which terms, and how well the largest size is predicted.
 
-The cost of a circuit is counted by the code's own counts (circuits/select/costs.py: calls, steps, multiplications), so
+The cost of a circuit is counted by the code's own counts (circuits/select/work.py: calls, steps, multiplications), so
 one law serves qubits, depth, entanglement and batch; the fits find the cost of each of these on this machine.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
-from qsgd_ray.circuits.select.costs import load
+from qsgd_ray.circuits.select.work import engine_work
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import CircuitCurve, Curve
@@ -142,8 +142,8 @@ def spec_of(row: Row) -> CircuitSpec:
 
 def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
     """Return the terms of a call to torch or chain: calls, steps, multiplications; bytes of a chunk."""
-    circuit = load(engine, spec, batch)
-    values = (circuit.calls * batch, circuit.steps * batch, circuit.work * batch)
+    work = engine_work(engine, spec, batch)
+    values = (work.calls * batch, work.steps * batch, work.multiplications * batch)
     if engine == "torch":
         chunk = min(batch, statevector.circuits_per_chunk(spec.n_qubits))
         return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
@@ -154,7 +154,7 @@ def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
     """Return the way by which an engine answers: contraction, gates or chain."""
-    return load(engine, spec, batch).way
+    return engine_work(engine, spec, batch).method
 
 
 def _circuit_laws(curve: CircuitCurve) -> list[Law]:

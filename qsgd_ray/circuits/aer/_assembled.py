@@ -1,8 +1,9 @@
-"""An Aer circuit as Aer's C++ takes it, made once and kept: a batch's angles in, what each circuit saved out.
+"""A circuit in the form that Aer's C++ takes, made once and used for every batch: angles in, saved data out.
 
 `AerSimulator.run` translates its circuit anew at every call, in Python: with 26 circuits of 4 qubits that is 3 of its
-4.6 ms (Aer 0.18.2, one core, 2026-11-27). What it would hand to C++ is taken here from a run that goes no further. From
-call to call only the angles differ, and of sampled circuits the seeds; the bits are those of `AerSimulator.run`.
+4.6 ms (Aer 0.18.2, one core, 2026-11-27). Here the arguments of the C++ call are captured from a run that goes no
+further. From call to call only the angles differ, and the seeds of sampled circuits; the bits are those of
+`AerSimulator.run`.
 """
 
 from __future__ import annotations
@@ -17,26 +18,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Assembled:
-    """`circuits`, `noise` and `config`: what `controller`, Aer's C++, is called with. `angles`: of each place of the
-    circuit that takes one, the place and the column of the flattened angles."""
+class AssembledCircuit:
+    """A circuit that is ready to run with any angles.
+
+    Attributes:
+        controller: Aer's C++, which is called with `circuits`, `noise` and `config`.
+        circuits: the circuit as Aer assembled it.
+        noise: its noise model as a dictionary; empty without noise.
+        config: Aer's configuration; each run writes its angles, shots and seed into it.
+        angles: for each place in the circuit that takes an angle, the place and the column of the flattened angles.
+    """
 
     controller: Any
     circuits: list[Any]
     noise: dict[str, Any]
     config: Any
     angles: list[tuple[Any, int]]
-    _one_at_a_time: Lock = field(default_factory=Lock)
+    _lock: Lock = field(default_factory=Lock)
 
     def start(self, flat_bp: NDArray[np.float64], **options: int) -> Future[dict[str, Any]]:
-        """A circuit for each row of angles. `options`: shots, and a `seed_simulator`.
+        """Start one circuit for each row of angles. `options`: `shots`, and a `seed_simulator`.
 
-        In Aer's thread; at once, in this one, where Aer is to use no more: it lets no other run Python meanwhile, so
-        that nothing is gained by a thread, and a start of one lost.
+        The circuits run in Aer's thread. Where Aer may use one thread only, they run here before `start` returns: Aer
+        then holds Python's lock meanwhile, so another thread would gain nothing and cost its start.
         """
         if self.config.max_parallel_threads == 1:
             done: Future[dict[str, Any]] = Future()
@@ -51,7 +59,7 @@ class Assembled:
 
     def _run(self, flat_bp: NDArray[np.float64], options: dict[str, int]) -> dict[str, Any]:
         columns = flat_bp.T.tolist()
-        with self._one_at_a_time:  # whose angles are in `config` when it starts?
+        with self._lock:  # `config` is shared: another run must not change its angles before this one has started
             self.config.parameterizations = [[(place, columns[column]) for place, column in self.angles]]
             for name, value in options.items():
                 setattr(self.config, name, value)
@@ -59,40 +67,43 @@ class Assembled:
         return output
 
 
-def assembled(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, Any]) -> Assembled | None:
-    """`columns`: each parameter and the flattened angle that it takes. `options`: of the AerSimulator.
+def assemble(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, Any]) -> AssembledCircuit | None:
+    """Return the assembled circuit, or None where it cannot be used.
 
-    None where some place takes no angle as it is, as of circuits transpiled to a device; and, with one line in the log,
-    where this version of Aer goes another way to its C++.
+    That is so where some place takes a function of an angle, as in circuits transpiled to a device; and, with one line
+    in the log, where this version of Aer calls its C++ otherwise. `columns`: each parameter and the flattened angle
+    that it takes. `options`: of the AerSimulator.
     """
     try:
-        return _taken(circuit, columns, options)
+        return _capture(circuit, columns, options)
     except Exception as error:
-        log.info("Aer circuits are not kept assembled: %s: %s", type(error).__name__, error)
+        _log.info("Aer circuits are not kept assembled: %s: %s", type(error).__name__, error)
         return None
 
 
-class _Taken(Exception):
-    """What a run was about to hand to C++."""
+class _Captured(Exception):
+    """The arguments of the C++ call of a run, raised in place of the call."""
 
 
-def _taken(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, Any]) -> Assembled | None:
+def _capture(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, Any]) -> AssembledCircuit | None:
     from qiskit_aer import AerSimulator
     from qiskit_aer.backends.backend_utils import LIBRARY_DIR
 
-    class Taker(AerSimulator):
+    class CapturingSimulator(AerSimulator):
         def _execute_circuits(self, aer_circuits: Any, noise_model: Any, config: Any) -> Any:
-            raise _Taken(self._controller, aer_circuits, noise_model, config)
+            raise _Captured(self._controller, aer_circuits, noise_model, config)
 
-    # Numbers that no gate has by itself, each another: they tell which place takes which angle.
+    # Distinct numbers that no gate has by itself: they tell which place takes which angle.
     width = 1 + max(column for _, column in columns)
     probes = {float(number): column for column, number in enumerate(np.random.default_rng(0).random(width))}
     numbers = list(probes)
     values = {parameter: [numbers[column]] for parameter, column in columns}
     try:
-        Taker(**options, runtime_parameter_bind_enable=True).run(circuit, parameter_binds=[values]).result()
-    except _Taken as taken:
-        controller, circuits, noise_model, config = taken.args
+        CapturingSimulator(**options, runtime_parameter_bind_enable=True).run(
+            circuit, parameter_binds=[values]
+        ).result()
+    except _Captured as captured:
+        controller, circuits, noise_model, config = captured.args
     else:
         return None
     (places,) = config.parameterizations
@@ -100,4 +111,5 @@ def _taken(circuit: Any, columns: Sequence[tuple[Any, int]], options: dict[str, 
         return None
     config.library_dir = LIBRARY_DIR
     noise = noise_model.to_dict(serializable=True) if noise_model else {}
-    return Assembled(controller, circuits, noise, config, [(place, probes[value]) for place, (value,) in places])
+    angles = [(place, probes[value]) for place, (value,) in places]
+    return AssembledCircuit(controller, circuits, noise, config, angles)

@@ -1,1 +1,1 @@
-"""The protocol behind which circuits are answered, and its implementations in this process."""
+"""The protocol of everything that answers circuits, and its implementations in this process."""

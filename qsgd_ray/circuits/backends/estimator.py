@@ -1,7 +1,9 @@
-"""Circuits on a Qiskit estimator: any BaseEstimatorV2 and angles in; the answers of its job out.
+"""Circuits on a Qiskit estimator: any BaseEstimatorV2, from a simulator to a QPU in a session.
 
 One submission is one PUB: the parametrised circuit, its observables, and the angles of the whole batch broadcast
-against them. So a simulator, a fake device and a QPU in a session are asked alike, and asked once.
+against them. So every estimator gets the same question, once.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
 """
 
 from __future__ import annotations
@@ -21,19 +23,32 @@ from qsgd_ray.config.circuit import Readout
 from qsgd_ray.config.errors import one_line
 
 # The weight of the first basis states is a sum of 2**n Pauli strings, all measured in one basis.
-MOST_QUBITS_OF_A_WEIGHT = 12
+_MAX_QUBITS_OF_A_WEIGHT = 12
 
 
 class EstimatorBackend:
-    """Asks `estimator.run` at submit, and its job at result.
+    """Circuits on a Qiskit estimator: `submit` calls its `run`, `result()` waits for the job.
 
-    `estimator`: a BaseEstimatorV2, such as qiskit.primitives.StatevectorEstimator, qiskit_aer.primitives.EstimatorV2
-    or qiskit_ibm_runtime.EstimatorV2. `precision`: the standard error that is asked for; None is the estimator's own.
-    `backend`: whose gates and coupling map circuits are transpiled to, or `pass_manager`, which does it; None: as they
-    are. `keys_b` is not looked at: a primitive draws as it does.
+    Keys of draws are not read: a primitive draws as it does.
 
-    ValueError: no estimator, a precision below 0, a backend and a pass manager. CircuitError: angles of the wrong shape
-    or not finite; the weight of the first basis states on more than 12 qubits; what `run` or the job ran into.
+    Args:
+        estimator: a BaseEstimatorV2, such as qiskit.primitives.StatevectorEstimator, qiskit_aer.primitives.EstimatorV2
+            or qiskit_ibm_runtime.EstimatorV2.
+        precision: wanted standard error of each answer, >= 0; None: the estimator's own.
+        backend: a Qiskit backend to whose gates and coupling map circuits are transpiled; None: circuits as they are.
+        pass_manager: a Qiskit pass manager that transpiles in place of `backend`.
+
+    Raises:
+        ValueError: no estimator; a negative precision; a backend and a pass manager.
+        CircuitError: from `submit` and `result`: angles of the wrong shape or not finite; readout "probability" on more
+            than 12 qubits; an exception of `run` or of the job.
+
+    Example:
+        >>> from qiskit.primitives import StatevectorEstimator
+        >>> spec = CircuitSpec(1, depth=1)
+        >>> angles = torch.tensor([[[[-torch.pi / 6, 0.0]]]])
+        >>> EstimatorBackend(StatevectorEstimator()).submit(spec, angles).result()
+        tensor([[0.5000]], dtype=torch.float64)
     """
 
     differentiable = False
@@ -63,17 +78,17 @@ class EstimatorBackend:
         batch, width = angles_bdnr.shape[0], spec.answer_width(readout)
         if batch == 0:
             return Answered(torch.zeros(0, width, dtype=torch.float64))
-        if readout == "probability" and spec.n_qubits > MOST_QUBITS_OF_A_WEIGHT:
+        if readout == "probability" and spec.n_qubits > _MAX_QUBITS_OF_A_WEIGHT:
             raise CircuitError(
                 f"backend estimator: got readout 'probability' on {spec.n_qubits} qubits; "
-                f"allowed: at most {MOST_QUBITS_OF_A_WEIGHT}"
+                f"allowed: at most {_MAX_QUBITS_OF_A_WEIGHT}"
             )
         try:
             program = self._program(spec, readout)
             values_bp = angles_bdnr.flatten(1).numpy()[:, program.columns]
             job = self.estimator.run([(program.circuit, program.observables, values_bp)], precision=self.precision)
         except Exception as error:
-            raise _told(error) from error
+            raise _circuit_error(error) from error
         return _Job(job, (batch, width))
 
     def _program(self, spec: CircuitSpec, readout: Readout) -> _Program:
@@ -89,13 +104,13 @@ class EstimatorBackend:
             if circuit.layout is not None:
                 observables = [observable.apply_layout(circuit.layout) for observable in observables]
             columns = [column for _, column in parameter_columns(spec, circuit)]
-            # A column of observables against a row of circuits.
+            # A column of observables is broadcast against a row of circuits.
             self._programs[spec, readout] = _Program(circuit, [[each] for each in observables], columns)
         return self._programs[spec, readout]
 
 
 class _Program(NamedTuple):
-    """`columns`: which of the flattened angles each of the circuit's parameters takes, in its order."""
+    """A circuit ready to run. `columns`: for each of its parameters, the column of the flattened angles."""
 
     circuit: Any
     observables: list[list[Any]]
@@ -103,6 +118,8 @@ class _Program(NamedTuple):
 
 
 class _Job:
+    """The job of one submission."""
+
     def __init__(self, job: Any, shape: tuple[int, int]) -> None:
         self._job, self._shape = job, shape
         self._answer: Tensor | None = None
@@ -112,7 +129,7 @@ class _Job:
             try:
                 values = np.asarray(self._job.result()[0].data.evs, dtype=np.float64)
             except Exception as error:
-                raise _told(error) from error
+                raise _circuit_error(error) from error
             batch, width = self._shape
             if values.shape != (width, batch):
                 raise CircuitError(f"backend estimator: got values of shape {values.shape}; allowed: {(width, batch)}")
@@ -120,7 +137,7 @@ class _Job:
         return self._answer
 
 
-def _told(error: Exception) -> CircuitError:
+def _circuit_error(error: Exception) -> CircuitError:
     return CircuitError(f"backend estimator: {type(error).__name__}: {one_line(str(error), part='first')}")
 
 
@@ -131,13 +148,13 @@ def _observables(spec: CircuitSpec, readout: Readout) -> list[Any]:
     if readout == "z":
         return [SparsePauliOp.from_sparse_list([("Z", [qubit], 1.0)], n) for qubit in range(n)]
     zs = [[qubit for qubit in range(n) if mask >> qubit & 1] for mask in range(1 << n)]
-    terms = [("Z" * len(z), z, c) for z, c in zip(zs, weight_coefficients(n).tolist(), strict=True) if c]
+    terms = [("Z" * len(z), z, c) for z, c in zip(zs, _weight_coefficients(n).tolist(), strict=True) if c]
     return [SparsePauliOp.from_sparse_list(terms, n)]
 
 
 @lru_cache(maxsize=16)
-def weight_coefficients(n_qubits: int) -> NDArray[np.float64]:
-    """Of |0><0| + ... + |n-1><n-1| as a sum of Z strings: (2**n_qubits,), string `mask` with Z where its bit is 1.
+def _weight_coefficients(n_qubits: int) -> NDArray[np.float64]:
+    """Return |0><0| + ... + |n-1><n-1| as coefficients of Z strings: (2**n,), string `mask` has Z where its bit is 1.
 
     |y><y| is the product of (1 + (-1)^{y_i} Z_i) / 2 over the qubits: a Walsh-Hadamard transform of the indicator.
     """

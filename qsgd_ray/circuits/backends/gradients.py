@@ -1,9 +1,14 @@
-"""Answers that can be differentiated: any backend, circuits and angles in; answers that autograd follows out.
+"""Answers that autograd can follow, from any backend.
 
-Exact simulators in process are differentiated by autograd; whatever else answers, with shots, with noise or on a QPU,
-by the parameter-shift rule, which is exact for expectation values and unbiased for their estimates: a rotation
-exp(-i a P / 2) with P*P = 1 makes every answer a + b cos + c sin of its angle, so its derivative is
-(f(a + pi/2) - f(a - pi/2)) / 2 (Mitarai et al. 2018, Schuld et al. 2019).
+Exact simulators in this process are differentiated by autograd. All others, with shots, with noise or on a QPU, are
+differentiated by the parameter-shift rule. It is exact for expectation values and unbiased for their estimates: a
+rotation exp(-i a P / 2) with P*P = 1 makes every answer f(a) = A + B cos(a) + C sin(a) of its angle, so
+
+    df/da = (f(a + pi/2) - f(a - pi/2)) / 2
+
+(Mitarai et al., arXiv 1803.00745; Schuld et al., arXiv 1811.11184).
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer, p = d * n * r angles, w numbers in an answer.
 """
 
 from __future__ import annotations
@@ -22,13 +27,13 @@ from qsgd_ray.random_keys import derived_keys
 
 
 @runtime_checkable
-class Differentiable(Protocol):
-    """A backend that autograd can look into, where `differentiable` is True."""
+class _Differentiable(Protocol):
+    """A backend whose answers autograd can follow while `differentiable` is True."""
 
     differentiable: bool
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
-        """What `submit` answers, followed by autograd back to `angles_bdnr`, which are float64 on the CPU."""
+        """Answer as `submit` does, followed by autograd back to `angles_bdnr` (float64 on the CPU)."""
         ...
 
 
@@ -39,32 +44,52 @@ def answer(
     readout: Readout = "z",
     keys_b: Tensor | None = None,
 ) -> Tensor:
-    """The answers of `backend`, differentiable (reverse mode, once) in the angles: (batch, answer width) float64, CPU.
+    """Answer circuits, differentiable in the angles by autograd (reverse mode, once).
 
-    `angles_bdnr`: radians, on any device and of any real dtype; gradients come back as such. Without a derivative to
-    follow (no gradients asked) it is submit and result. By the parameter-shift rule a backward pass is one submission
-    of 2 * depth * n_qubits * rotations circuits for each circuit; their keys follow from `keys_b` and the shift.
-    CircuitError: as the backend.
+    Where no gradient is wanted, this is `submit` and `result`. By the parameter-shift rule, a backward pass is one
+    submission of 2 * d * n * r circuits for each circuit; their keys follow from `keys_b` and the shift.
+
+    Args:
+        backend: any backend, such as one of `make_backend`.
+        spec: the circuit.
+        angles_bdnr: any real dtype and device, shape (b, d, n, r); radians. Gradients have its dtype and device.
+        readout: "z", every <Z_i>, or "probability", the weight of the first n basis states.
+        keys_b: int64, shape (b,): names of the circuits' draws; None: a sampling backend counts.
+
+    Returns:
+        float64, shape (b, spec.answer_width(readout)), on the CPU.
+
+    Raises:
+        CircuitError: as the backend.
+
+    Example:
+        >>> from qsgd_ray.circuits.backends.in_process import TorchBackend
+        >>> angles = torch.zeros(1, 1, 1, 2, requires_grad=True)
+        >>> answer(TorchBackend(), CircuitSpec(1, depth=1), angles).sum().backward()
+        >>> angles.grad.flatten()  # <Z> = -sin(a) at Ry's angle a
+        tensor([-1.,  0.])
     """
     if not (torch.is_grad_enabled() and angles_bdnr.requires_grad):
         return backend.submit(spec, angles_bdnr, readout, keys_b).result()
-    if isinstance(backend, Differentiable) and backend.differentiable:
+    if isinstance(backend, _Differentiable) and backend.differentiable:
         checked_angles(spec, angles_bdnr)
         return backend.differentiate(spec, angles_bdnr.to("cpu", torch.float64), readout)
-    followed: Tensor = _ParameterShift.apply(angles_bdnr, backend, spec, readout, keys_b)
-    return followed
+    shifted: Tensor = _ParameterShift.apply(angles_bdnr, backend, spec, readout, keys_b)
+    return shifted
 
 
-def shifted_angles(angles_bdnr: Tensor) -> Tensor:
-    """Every angle once +pi/2 and once -pi/2: (batch * 2 * angles, depth, n_qubits, rotations), circuit by circuit."""
-    batch, one = angles_bdnr.shape[0], angles_bdnr.shape[1:]
-    angles = math.prod(one)
-    shifts = torch.eye(angles, dtype=angles_bdnr.dtype) * (math.pi / 2)
-    both = torch.stack((shifts, -shifts), 1).view(1, 2 * angles, *one)
-    return (angles_bdnr[:, None] + both).view(batch * 2 * angles, *one)
+def _shifted_angles(angles_bdnr: Tensor) -> Tensor:
+    """Return every circuit with each of its angles once +pi/2 and once -pi/2: shape (b * 2 * p, d, n, r)."""
+    batch, shape = angles_bdnr.shape[0], angles_bdnr.shape[1:]
+    n_angles = math.prod(shape)
+    shifts = torch.eye(n_angles, dtype=angles_bdnr.dtype) * (math.pi / 2)
+    both = torch.stack((shifts, -shifts), 1).view(1, 2 * n_angles, *shape)
+    return (angles_bdnr[:, None] + both).view(batch * 2 * n_angles, *shape)
 
 
 class _ParameterShift(torch.autograd.Function):
+    """An answer whose backward pass submits the shifted circuits."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -75,18 +100,18 @@ class _ParameterShift(torch.autograd.Function):
         keys_b: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(angles_bdnr)
-        ctx.asked = backend, spec, readout, keys_b
+        ctx.request = backend, spec, readout, keys_b
         return backend.submit(spec, angles_bdnr, readout, keys_b).result()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_bw: Tensor) -> tuple[Tensor, None, None, None, None]:
         (angles_bdnr,) = ctx.saved_tensors
-        backend, spec, readout, keys_b = ctx.asked
-        batch, angles = angles_bdnr.shape[0], math.prod(angles_bdnr.shape[1:])
-        keys = None if keys_b is None else derived_keys(keys_b, 2 * angles)
-        shifted = shifted_angles(checked_angles(spec, angles_bdnr))
-        shape = (batch, angles, 2, spec.answer_width(readout))
+        backend, spec, readout, keys_b = ctx.request
+        batch, n_angles = angles_bdnr.shape[0], math.prod(angles_bdnr.shape[1:])
+        keys = None if keys_b is None else derived_keys(keys_b, 2 * n_angles)
+        shifted = _shifted_angles(checked_angles(spec, angles_bdnr))
+        shape = (batch, n_angles, 2, spec.answer_width(readout))
         answer_bp2w = backend.submit(spec, shifted, readout, keys).result().view(shape)
         jacobian_bpw = (answer_bp2w[:, :, 0] - answer_bp2w[:, :, 1]) / 2
         grad = (jacobian_bpw * grad_bw.to("cpu", torch.float64)[:, None]).sum(-1)

@@ -1,4 +1,7 @@
-"""Exact engines in this process, in float64 on the CPU: the statevector of torch, and the chain in linear time."""
+"""Exact engines in this process, in float64 on the CPU: torch's statevector, and the chain in linear time.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ from qsgd_ray.config.circuit import Readout
 
 
 class InProcess(ABC):
-    """Simulates at submit. `memory_bytes`: what one circuit may take; a batch is simulated in chunks far below it.
+    """A backend that simulates during `submit`.
 
-    CircuitError: angles of the wrong shape or not finite; a readout that the engine does not have. CircuitMemoryError:
-    one circuit does not fit.
+    Args:
+        memory_bytes: memory that one circuit may take; a batch is simulated in chunks far below it.
+
+    Raises:
+        CircuitError: from `submit`: angles of the wrong shape or not finite; a readout that the engine does not have.
+        CircuitMemoryError: from `submit`: one circuit does not fit.
     """
 
     differentiable = True
@@ -39,16 +46,31 @@ class InProcess(ABC):
         began = time.perf_counter()
         with torch.inference_mode():
             answer = self.differentiate(spec, checked_angles(spec, angles_bdnr), readout)
-        # A copy from outside of inference mode is a tensor like any other.
+        # A copy made outside of inference mode is an ordinary tensor.
         return Answered(answer.clone(), time.perf_counter() - began)
 
     @abstractmethod
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
-        """The answers, followed by autograd: (batch, spec.answer_width(readout)), of dtype and device of the angles."""
+        """Simulate circuits; autograd follows the answers back to the angles.
+
+        Args:
+            spec: the circuit.
+            angles_bdnr: floats, shape (b, d, n, r); radians.
+            readout: "z" or "probability", as of `CircuitBackend.submit`.
+
+        Returns:
+            Of the angles' dtype and device, shape (b, spec.answer_width(readout)).
+        """
 
 
 class TorchBackend(InProcess):
-    """Whole states, by circuits/statevector/simulate.py."""
+    """Whole states, simulated by circuits/statevector/simulate.py. Memory: 2.5 states of 16 * 2**n bytes.
+
+    Example:
+        >>> spec = CircuitSpec(1, depth=1)  # H, then Ry and Rz: <Z> = -sin(a) at Ry's angle a
+        >>> TorchBackend().submit(spec, torch.tensor([[[[-torch.pi / 6, 0.0]]]])).result()
+        tensor([[0.5000]], dtype=torch.float64)
+    """
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         require_memory(spec.n_qubits, self.memory_bytes)
@@ -57,7 +79,13 @@ class TorchBackend(InProcess):
 
 
 class ChainBackend(InProcess):
-    """<Z_i> alone, by circuits/chain/expectations.py: linear in n_qubits, exponential in depth."""
+    """Every <Z_i> by circuits/chain/expectations.py: linear in qubits, exponential in depth. Readout "z" only.
+
+    Example:
+        >>> spec = CircuitSpec(1000, depth=2)
+        >>> ChainBackend().submit(spec, torch.zeros(spec.angles_shape(1))).result().shape
+        torch.Size([1, 1000])
+    """
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         if readout != "z":

@@ -1,8 +1,10 @@
-"""Who answers circuits: one protocol, CircuitSpec and angles in, numbers out.
+"""The protocol of circuit backends: a CircuitSpec and angles in, one row of numbers a circuit out.
 
-`submit` hands the circuits over and returns at once where it can; `result()` of what it returned waits for the answer.
-Those who answer: in_process.py, circuits/aer/backend.py, shots.py, estimator.py, and circuits/select/auto.py, which
-chooses. replicated.py asks once for all replicas of a training.
+`submit` hands circuits over and returns at once where it can; `result()` of what it returned waits for the answer. The
+implementations: in_process.py, shots.py, estimator.py, circuits/aer/backend.py; circuits/select/auto.py chooses one of
+them, pool/backend.py sends circuits to Ray actors, and replicated.py asks once for all replicas of a training.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
 """
 
 from __future__ import annotations
@@ -13,48 +15,54 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
+from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import NoiseSettings, Readout
 
-__all__ = [
-    "Answered",
-    "CircuitBackend",
-    "CircuitError",
-    "CircuitMemoryError",
-    "CircuitsLost",
-    "Pending",
-    "Sampling",
-    "SamplingBackend",
-    "busy_s",
-    "checked_angles",
-]
-
 
 class Pending(Protocol):
-    """An answer under way."""
+    """An answer under way.
+
+    A backend that knows how long its engine worked says so in an attribute `busy_s`, in seconds (see `busy_s`).
+    """
 
     def result(self) -> Tensor:
-        """Wait for it: (batch, spec.answer_width(readout)) float64 on the CPU. CircuitError: there is none."""
+        """Wait for the answer: float64, shape (b, spec.answer_width(readout)), on the CPU. CircuitError: it failed."""
         ...
 
 
 class CircuitBackend(Protocol):
-    """Answers circuits."""
+    """Everything that answers circuits: a simulator, a pool of actors, a QPU."""
 
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
-        """Ask for `readout` of each circuit: every <Z_i>, or the weight of the first n_qubits basis states.
+        """Hand circuits over to be answered.
 
-        `angles_bdnr`: radians, of the shape that `spec` says. `keys_b`: (batch,) int64, what names each circuit's draws
-        (study, trial, step, block) where they are sampled; exact backends do not look at it. CircuitError: refused.
+        Args:
+            spec: the circuit that all of them share.
+            angles_bdnr: any real dtype and device, shape (b, d, n, r); radians, finite.
+            readout: "z", every <Z_i>: n numbers a circuit in [-1, 1]; or "probability", the weight of the first n basis
+                states: one number in [0, 1].
+            keys_b: int64, shape (b,): names of the circuits' draws (study, trial, step, block), so that a key gives the
+                same numbers in any batch. None: a sampling backend counts. Exact backends do not read them.
+
+        Returns:
+            The pending answer.
+
+        Raises:
+            CircuitError: the backend cannot answer these circuits.
         """
         ...
 
 
 class Sampling(NamedTuple):
-    """So many measurements a circuit, or exact where `shots` is None; under `noise` where there is some."""
+    """The way in which a backend answers: sampled or exact, with or without noise.
+
+    Attributes:
+        shots: measurements a circuit, >= 1; None: exact answers.
+        noise: noise settings; None: no noise.
+    """
 
     shots: int | None
     noise: NoiseSettings | None
@@ -62,32 +70,44 @@ class Sampling(NamedTuple):
 
 @runtime_checkable
 class SamplingBackend(CircuitBackend, Protocol):
-    """Can also answer by measurements, or under noise."""
+    """A backend that can also sample, or simulate noise."""
 
     def sampled(self, sampling: Sampling) -> CircuitBackend:
-        """The backend that answers so, on the same machines. CircuitError: what that needs is not there."""
+        """Return a backend on the same machines that answers so. CircuitError: something that it needs is missing."""
         ...
 
 
 def busy_s(pending: Pending) -> float | None:
-    """Seconds that an engine worked on an answer that has arrived; None where its backend does not tell."""
-    told: float | None = getattr(pending, "busy_s", None)
-    return told
+    """Return the seconds that engines worked on an answer that has come; None where the backend does not say."""
+    seconds: float | None = getattr(pending, "busy_s", None)
+    return seconds
 
 
 class Answered:
-    """A Pending whose answer is already there. `busy_s`: how long an engine worked on it."""
+    """A `Pending` whose answer is there already. `busy_s`: seconds that an engine worked on it; None: unknown."""
 
     def __init__(self, answer: Tensor, busy_s: float | None = None) -> None:
         self._answer = answer
         self.busy_s = busy_s
 
     def result(self) -> Tensor:
+        """Return the answer."""
         return self._answer
 
 
 def checked_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:
-    """The angles in float64 on the CPU, detached. CircuitError: of the wrong shape, no real floats, or not finite."""
+    """Return the angles as backends compute with them, after a check.
+
+    Args:
+        spec: the circuit.
+        angles_bdnr: any real dtype and device, shape (b, d, n, r); radians.
+
+    Returns:
+        float64 on the CPU, detached, of the same shape.
+
+    Raises:
+        CircuitError: angles of another shape, not of real floats, or not finite.
+    """
     try:
         spec.check_angles(angles_bdnr)
     except ValueError as error:
@@ -95,6 +115,6 @@ def checked_angles(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:
     angles_bdnr = angles_bdnr.detach().to("cpu", torch.float64)
     # The sum of finite numbers may overflow, so it only says when to look closer.
     if not math.isfinite(angles_bdnr.sum()) and not angles_bdnr.isfinite().all():
-        bad = int((~angles_bdnr.isfinite()).sum())
-        raise CircuitError(f"angles: got {bad} of {angles_bdnr.numel()} not finite; allowed: finite radians")
+        n_bad = int((~angles_bdnr.isfinite()).sum())
+        raise CircuitError(f"angles: got {n_bad} of {angles_bdnr.numel()} not finite; allowed: finite radians")
     return angles_bdnr

@@ -1,4 +1,4 @@
-"""One asking for all replicas of a training: rank 0 asks, and all hold its answer, or why there is none."""
+"""One submission for all replicas of a training: rank 0 submits, and all ranks get its answer or its error."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsL
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
-# What rank 0 may have run into, by the number it tells the others; the first of them is every one.
-KINDS = (CircuitError, CircuitsLost, CircuitMemoryError)
+# Rank 0 sends an error's position here, from 1; every other class is a subclass of the first.
+_ERRORS = (CircuitError, CircuitsLost, CircuitMemoryError)
 
 
 class ReplicatedBackend:
-    """One process asks, all processes hold the answer: rank 0 of `group` alone uses `inner`, the others wait.
+    """A backend that only rank 0 of a process group uses; the other ranks receive its answers.
 
-    Every rank calls submit and result in the same order with the same shapes; then all hold the bits that rank 0 got,
-    whatever `inner` is. Where rank 0 fails, at submit or at result, result() raises CircuitError on every rank with
-    rank 0's traceback, so nobody waits for an answer that will not come. Without torch.distributed it is `inner` for a
-    world of one.
+    Every rank calls `submit` and `result` in the same order with the same shapes. Then all hold the bits that rank 0
+    got, whatever `inner` is. Where rank 0 fails, at `submit` or at `result`, `result()` raises on every rank an error
+    of the same class with rank 0's traceback, so no rank waits for an answer that will not come. Without
+    torch.distributed it is `inner` for a world of one.
+
+    Args:
+        inner: the backend that rank 0 uses.
+        group: the process group; None: the default one.
+
+    Raises:
+        CircuitError: from `result()`: rank 0 failed; CircuitsLost and CircuitMemoryError as such.
     """
 
     def __init__(self, inner: CircuitBackend, group: dist.ProcessGroup | None = None) -> None:
@@ -33,73 +40,75 @@ class ReplicatedBackend:
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
-        asks = not dist.is_initialized() or dist.get_rank(self._group) == 0
-        answer: Pending | Exception | None = None
-        if asks:
+        is_first = not dist.is_initialized() or dist.get_rank(self._group) == 0
+        submission: Pending | Exception | None = None
+        if is_first:
             try:
-                answer = self._inner.submit(spec, angles_bdnr, readout, keys_b)
-            except Exception as error:  # kept for result(), where the other ranks hear of it
-                answer = error
-        return _Replicated(answer, (angles_bdnr.shape[0], spec.answer_width(readout)), self._group)
+                submission = self._inner.submit(spec, angles_bdnr, readout, keys_b)
+            except Exception as error:  # raised by result(), where the other ranks learn of it
+                submission = error
+        return _Replicated(submission, (angles_bdnr.shape[0], spec.answer_width(readout)), self._group)
 
     def sampled(self, sampling: Sampling) -> ReplicatedBackend:
-        """As `SamplingBackend`. CircuitError: `inner` cannot."""
+        """Return a replicated backend that samples. CircuitError: `inner` does not sample."""
         if not isinstance(self._inner, SamplingBackend):
             raise CircuitError(f"circuits: got {type(self._inner).__name__}, which does not sample")
         return ReplicatedBackend(self._inner.sampled(sampling), self._group)
 
 
 class _Replicated:
-    """`answer`: what rank 0 got at submit; None on the other ranks."""
+    """An answer to be broadcast. `submission`: what rank 0 got at submit; None on the other ranks."""
 
     def __init__(
-        self, answer: Pending | Exception | None, shape: tuple[int, int], group: dist.ProcessGroup | None
+        self, submission: Pending | Exception | None, shape: tuple[int, int], group: dist.ProcessGroup | None
     ) -> None:
-        self._answer = answer
+        self._submission = submission
         self._shape = shape
         self._group = group
         self._outcome: Tensor | CircuitError | None = None
-        self.busy_s: float | None = None  # told on rank 0 alone
+        self.busy_s: float | None = None  # known on rank 0 alone
 
     def result(self) -> Tensor:
         if self._outcome is None:
-            own = None if self._answer is None else _collect(self._answer, self._shape)
-            self._outcome = self._share(own)
-            self.busy_s = _told_by(self._answer)
-            self._answer = None
+            submission = self._submission
+            self._outcome = self._share(None if submission is None else _collect(submission, self._shape))
+            if submission is not None and not isinstance(submission, Exception):
+                self.busy_s = busy_s(submission)
+            self._submission = None
         if isinstance(self._outcome, CircuitError):
             raise self._outcome
         return self._outcome
 
-    def _share(self, own: Tensor | CircuitError | None) -> Tensor | CircuitError:
+    def _share(self, outcome: Tensor | CircuitError | None) -> Tensor | CircuitError:
+        """Broadcast rank 0's outcome, which is None on the other ranks."""
         if not dist.is_initialized():
-            assert own is not None
-            return own
-        # One message: a flag (0: answered, else which of KINDS) in front of the values.
+            assert outcome is not None
+            return outcome
+        # One message: a flag (0: an answer, else a position in _ERRORS) in front of the values.
         batch, width = self._shape
         message = torch.zeros(1 + batch * width, dtype=torch.float64)
-        if isinstance(own, Tensor):
-            message[1:] = own.reshape(-1)
-        elif own is not None:
-            message[0] = max(number for number, kind in enumerate(KINDS, start=1) if isinstance(own, kind))
+        if isinstance(outcome, Tensor):
+            message[1:] = outcome.reshape(-1)
+        elif outcome is not None:
+            message[0] = max(number for number, kind in enumerate(_ERRORS, start=1) if isinstance(outcome, kind))
         if dist.get_backend(self._group) == "nccl":  # NCCL carries CUDA tensors only
             message = message.cuda()
         dist.broadcast(message, group=self._group, group_src=0)
         message = message.cpu()
         if message[0] == 0:
             return message[1:].view(batch, width)
-        return self._share_failure(KINDS[int(message[0]) - 1], own)
+        return self._share_error(_ERRORS[int(message[0]) - 1], outcome)
 
-    def _share_failure(self, kind: type[CircuitError], own: Tensor | CircuitError | None) -> CircuitError:
-        """A group's end may be told by any of its ranks, so each must be able to say what happened on rank 0."""
-        told: list[str | None] = [None, None]
-        if isinstance(own, CircuitError):
-            told = [str(own), "".join(traceback.format_exception(own))]
-        dist.broadcast_object_list(told, group=self._group, group_src=0)
-        if isinstance(own, CircuitError):
-            return own
-        error = kind(told[0])
-        error.__cause__ = _OnRank0(str(told[1]))
+    def _share_error(self, kind: type[CircuitError], outcome: Tensor | CircuitError | None) -> CircuitError:
+        """Broadcast the error's text: any rank may report the end of the group, so each must know what happened."""
+        texts: list[str | None] = [None, None]
+        if isinstance(outcome, CircuitError):
+            texts = [str(outcome), "".join(traceback.format_exception(outcome))]
+        dist.broadcast_object_list(texts, group=self._group, group_src=0)
+        if isinstance(outcome, CircuitError):
+            return outcome
+        error = kind(texts[0])
+        error.__cause__ = _OnRank0(str(texts[1]))
         return error
 
 
@@ -110,22 +119,18 @@ class _OnRank0(Exception):
         return f"\n{self.args[0]}"
 
 
-def _told_by(answer: Pending | Exception | None) -> float | None:
-    return None if answer is None or isinstance(answer, Exception) else busy_s(answer)
-
-
-def _collect(answer: Pending | Exception, shape: tuple[int, int]) -> Tensor | CircuitError:
-    """What `inner` answered, or why it did not: rank 0 must reach the broadcast either way."""
+def _collect(submission: Pending | Exception, shape: tuple[int, int]) -> Tensor | CircuitError:
+    """Return the answer of `inner`, or its error: rank 0 must reach the broadcast either way."""
     try:
-        if isinstance(answer, Exception):
-            raise answer
-        values = answer.result()
+        if isinstance(submission, Exception):
+            raise submission
+        values = submission.result()
         if tuple(values.shape) != shape:
             raise CircuitError(f"circuits: got an answer of shape {tuple(values.shape)}; allowed: {shape}")
         return values.detach().to("cpu", torch.float64)
     except CircuitError as error:
         return error
     except Exception as error:
-        told = CircuitError(f"circuits failed on rank 0: {type(error).__name__}: {error}")
-        told.__cause__ = error
-        return told
+        failure = CircuitError(f"circuits failed on rank 0: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure

@@ -1,7 +1,10 @@
-"""Finite shots: circuits and the keys of their draws in; counts, or means over so many measurements, out.
+"""Finite shots: means over sampled measurements of exactly simulated circuits.
 
-What a circuit draws depends on (seed, its key) and its probabilities alone, never on the batch around it, on chunks or
-on the order of arrival: Philox is counter-based (Salmon et al., SC'11), so (seed, key) names a stream by itself.
+The draws of a circuit depend on its probabilities and on (seed, key) alone, never on the batch around it, on chunks or
+on the order of arrival: Philox is counter-based (Salmon et al., SC'11, doi:10.1145/2063384.2063405), so (seed, key)
+names a stream by itself.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer, s = 2**n basis states.
 """
 
 from __future__ import annotations
@@ -20,19 +23,34 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import probabilities
 from qsgd_ray.config.circuit import Readout
 
-# Memory for the weights of one chunk of the batch, in bytes (one circuit at least).
-WEIGHTS_BYTES = 2**25
-# Streams of keys that the caller gave, and of keys that were counted here: they never meet.
-GIVEN, COUNTED = 0, 1
+# Memory for the probabilities of one chunk of the batch, in bytes (one circuit at least).
+_CHUNK_BYTES = 2**25
+# Streams of keys that the caller gave, and of keys that were counted here: they have no draws in common.
+_GIVEN, _COUNTED = 0, 1
 
 
 class ShotsBackend:
-    """Samples exact probabilities, `shots` measurements a circuit, in process and at submit.
+    """Exact probabilities, sampled during `submit`.
 
-    With `keys_b`, a circuit's draws depend on (seed, key) alone. Without, its key is its position in the running count
-    of all circuits that this backend was asked without keys: asking again draws again, and a new backend with the same
-    seed repeats the same draws. `memory_bytes`: what one circuit may take. ValueError: shots or a seed that are none.
-    CircuitError: angles or keys of the wrong shape, angles not finite. CircuitMemoryError: one state does not fit.
+    With keys, the draws of a circuit depend on (seed, key) alone. Without, its key is its position in the running count
+    of all circuits that this backend was given without keys: the same circuits draw anew at the next submission, and a
+    new backend with the same seed repeats the same draws.
+
+    Args:
+        shots: measurements a circuit, >= 1.
+        seed: seed of the draws, from 0 to 2**64 - 1.
+        memory_bytes: memory that one circuit may take.
+
+    Raises:
+        ValueError: shots or a seed outside of their range.
+        CircuitError: from `submit`: angles or keys of the wrong shape; angles that are not finite.
+        CircuitMemoryError: from `submit`: one state does not fit.
+
+    Example:
+        >>> spec = CircuitSpec(1, depth=1)
+        >>> z = ShotsBackend(shots=1000).submit(spec, torch.zeros(1, 1, 1, 2)).result()
+        >>> bool(z.abs() < 0.2)  # exact: 0; the standard error is 0.03
+        True
     """
 
     differentiable = False
@@ -57,47 +75,61 @@ class ShotsBackend:
         return Answered(answer, time.perf_counter() - began)
 
 
-def sample_counts(
-    spec: CircuitSpec, angles_bdnr: Tensor, shots: int, seed: int = 0, keys_b: Tensor | None = None
-) -> Tensor:
-    """How often each basis state was measured: (batch, 2**n_qubits) int64, every row summing to `shots`.
-
-    `angles_bdnr`: radians. `keys_b`: (batch,) int64, what names each circuit's draws; None: its position in the batch.
-    ValueError: shots or a seed that are none. CircuitError: angles or keys of the wrong shape, angles not finite.
-    """
-    shots, seed = checked_shots(shots), checked_seed(seed)
-    angles_bdnr = checked_angles(spec, angles_bdnr)
-    keys, stream = KeyCounter().next(angles_bdnr.shape[0], keys_b)
-    counts_bs = torch.empty(angles_bdnr.shape[0], 1 << spec.n_qubits, dtype=torch.int64)
-    for part in parts(spec, angles_bdnr.shape[0]):
-        counts_bs[part] = draw_counts(_weights(spec, angles_bdnr[part]), shots, seed, keys[part], stream)
-    return counts_bs
-
-
 class KeyCounter:
-    """Names the draws of circuits: by the caller's keys, or by counting."""
+    """The keys of circuits: the caller's, or else a running count of the circuits."""
 
     def __init__(self) -> None:
-        self.counted = 0
+        self._counted = 0
 
     def next(self, batch: int, keys_b: Tensor | None) -> tuple[NDArray[np.uint64], int]:
-        """One key a circuit, and the stream that they belong to. CircuitError: keys that are not (batch,) int64."""
+        """Return the keys of the next circuits, and the stream that they belong to.
+
+        Args:
+            batch: number of circuits.
+            keys_b: int64, shape (b,): the caller's keys; None: count.
+
+        Returns:
+            uint64 of shape (b,), and the stream, as `generator` takes it.
+
+        Raises:
+            CircuitError: keys of another shape or dtype.
+        """
         if keys_b is None:
-            first, self.counted = self.counted, self.counted + batch
-            return np.arange(first, first + batch, dtype=np.uint64), COUNTED
+            first, self._counted = self._counted, self._counted + batch
+            return np.arange(first, first + batch, dtype=np.uint64), _COUNTED
         if tuple(keys_b.shape) != (batch,) or keys_b.dtype != torch.int64:
             raise CircuitError(f"keys: got {tuple(keys_b.shape)} {keys_b.dtype}; allowed: ({batch},) torch.int64")
-        return keys_b.detach().cpu().contiguous().numpy().view(np.uint64), GIVEN
+        return keys_b.detach().cpu().contiguous().numpy().view(np.uint64), _GIVEN
 
 
-def generator(seed: int, key: int, stream: int = GIVEN) -> np.random.Generator:
-    """The random numbers that (seed, key) names."""
+def generator(seed: int, key: int, stream: int = _GIVEN) -> np.random.Generator:
+    """Return the generator that (seed, key, stream) names.
+
+    Args:
+        seed: from 0 to 2**64 - 1.
+        key: from 0 to 2**64 - 1.
+        stream: 0 for keys that a caller gave, 1 for counted ones.
+
+    Returns:
+        A generator at its start.
+    """
     words = np.array([seed, key], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=words, counter=np.array([0, 0, 0, stream], dtype=np.uint64)))
 
 
 def draw_counts(weights_bs: Tensor, shots: int, seed: int, keys: NDArray[np.uint64], stream: int) -> Tensor:
-    """(batch, states) int64: `shots` measurements of each row of probabilities, drawn by that row's key."""
+    """Sample measurements of the basis states of each circuit.
+
+    Args:
+        weights_bs: float64, shape (b, s): probabilities; rounding errors (below 0, sums near 1) are allowed for.
+        shots: measurements a circuit, >= 1.
+        seed: from 0 to 2**64 - 1.
+        keys: uint64, shape (b,), of `KeyCounter.next`.
+        stream: of `KeyCounter.next`.
+
+    Returns:
+        int64, shape (b, s): how often each state was measured; every row sums to `shots`.
+    """
     counts_bs = np.empty(weights_bs.shape, dtype=np.int64)
     for row, (weights_s, key) in enumerate(zip(weights_bs.numpy(), keys.tolist(), strict=True)):
         counts_bs[row] = _draw(np.maximum(weights_s, 0.0), shots, generator(seed, key, stream))
@@ -116,21 +148,38 @@ def _draw(weights_s: NDArray[np.float64], shots: int, random: np.random.Generato
     return np.bincount(np.minimum(hits, np.flatnonzero(weights_s)[-1]), minlength=len(weights_s))
 
 
-def parts(spec: CircuitSpec, batch: int, memory_bytes: int = WEIGHTS_BYTES) -> list[slice]:
-    """The batch in chunks whose weights take `memory_bytes` at most (one circuit at least)."""
+def parts(spec: CircuitSpec, batch: int, memory_bytes: int = _CHUNK_BYTES) -> list[slice]:
+    """Cut a batch into chunks by the memory of their probabilities.
+
+    Args:
+        spec: the circuit.
+        batch: number of circuits.
+        memory_bytes: memory that the probabilities of a chunk may take; a chunk has one circuit at least.
+
+    Returns:
+        Slices of the batch, in order.
+    """
     circuits = max(1, memory_bytes // (8 << spec.n_qubits))
     return [slice(start, start + circuits) for start in range(0, batch, circuits)]
 
 
 def readout_of(weights_bs: Tensor, spec: CircuitSpec, readout: Readout) -> Tensor:
-    """What `readout` makes of weights of the basis states, probabilities or counts alike: (batch, answer width).
+    """Read <Z_i>, or the weight of the first n states, from weights of the basis states.
 
-    Elementwise along the batch, so that a circuit's bits do not depend on the others'.
+    All operations are elementwise along the batch, so a circuit's bits do not depend on the others.
+
+    Args:
+        weights_bs: shape (b, s): probabilities, or counts.
+        spec: the circuit.
+        readout: "z" or "probability".
+
+    Returns:
+        Of the weights' dtype, shape (b, spec.answer_width(readout)); for counts, `shots` times the mean.
     """
     x_rsb = weights_bs.t()[None]
     if readout == "probability":
         return sum(x_rsb[0, 1 : spec.n_qubits], x_rsb[0, 0])[:, None]
-    # Halve from the top qubit down. Rows: Z of the qubits already halved, and last the plain sum.
+    # Halve from the top qubit down. Rows: Z of the qubits that were halved, and last the plain sum.
     for _ in range(spec.n_qubits):
         low, high = x_rsb.chunk(2, 1)
         x_rsb = torch.cat((low[-1:] - high[-1:], low + high))
@@ -138,14 +187,14 @@ def readout_of(weights_bs: Tensor, spec: CircuitSpec, readout: Readout) -> Tenso
 
 
 def checked_shots(shots: int) -> int:
-    """ValueError in one line unless this is a whole number >= 1."""
+    """Return the shots. ValueError in one line: no whole number >= 1."""
     if isinstance(shots, bool) or not isinstance(shots, int) or shots < 1:
         raise ValueError(f"shots: got {shots!r}; allowed: a whole number >= 1")
     return shots
 
 
 def checked_seed(seed: int) -> int:
-    """ValueError in one line unless this is a whole number that 64 bits hold."""
+    """Return the seed. ValueError in one line: no whole number that 64 bits hold."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to 2**64 - 1")
     return seed

@@ -1,1 +1,1 @@
-"""Choose the fastest backend that fits, by a cost model."""
+"""The choice of an engine: work and costs of each, and the backends by name."""

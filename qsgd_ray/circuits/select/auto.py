@@ -1,8 +1,10 @@
-"""Which engine answers: a circuit, its batch and what is asked of it in; the quickest engine that fits, and why, out.
+"""The choice of an engine: the quickest one that fits, by a cost model, and every backend by its name.
 
 The choice follows from constants shipped here, so the same study picks the same engine on every machine, fast or slow.
 Exact engines agree to about 1e-14, not in every bit, and the choice may change with the batch: where bits must not
 depend on the size of a batch, name the engine.
+
+Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.backend import AerBackend
 from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise
 from qsgd_ray.circuits.backends.estimator import EstimatorBackend
 from qsgd_ray.circuits.backends.in_process import ChainBackend, InProcess, TorchBackend
@@ -24,15 +26,21 @@ from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.memory import format_bytes, needed_bytes
-from qsgd_ray.circuits.select.costs import COSTS, Costs, predicted_us
+from qsgd_ray.circuits.select._costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Pick(NamedTuple):
-    """`name`: the engine. `predicted_us`: microseconds a circuit of each engine that could have answered."""
+    """The engine that was picked, and why.
+
+    Attributes:
+        name: the engine.
+        predicted_us: microseconds a circuit, of each engine that could have answered.
+        reason: one line for the log.
+    """
 
     name: str
     predicted_us: dict[str, float]
@@ -40,10 +48,26 @@ class Pick(NamedTuple):
 
 
 class AutoBackend:
-    """The quickest engine for each submission: exact ones by `pick`; Aer with `noise`; torch sampled with `shots`.
+    """A backend that uses the quickest engine for each submission.
 
-    Arguments as of NoisyBackend and ShotsBackend. `memory_bytes`: what one circuit may take, the same for every machine
-    so that the choice is. CircuitError, CircuitMemoryError: as the engine; no engine can answer.
+    Exact answers come from torch, chain or Aer, as `pick` chooses; with `noise` from Aer; with `shots` and no noise
+    they are sampled from torch's.
+
+    Args:
+        shots: measurements a circuit, >= 1; None: exact answers.
+        noise: as `AerBackend` takes it; None: no noise.
+        seed: seed of the draws, from 0 to 2**64 - 1.
+        threads: threads of Aer; None: Aer's choice.
+        memory_bytes: memory that one circuit may take; the same on every machine, so that the choice is the same.
+        costs: constants of the cost model.
+
+    Raises:
+        CircuitError: from `submit`: as the engine.
+        CircuitMemoryError: from `submit`: no engine can answer in this memory.
+
+    Example:
+        >>> AutoBackend().pick(CircuitSpec(1000, depth=2), batch=64).name
+        'chain'
     """
 
     def __init__(
@@ -63,15 +87,17 @@ class AutoBackend:
         self._sampler: str | None = None
         if noise is not None:
             self._sampler = "noise"
-            self._engines["noise"] = NoisyBackend(noise, shots, seed, threads=threads, memory_bytes=memory_bytes)
+            self._engines["noise"] = AerBackend(
+                noise=noise, shots=shots, seed=seed, threads=threads, memory_bytes=memory_bytes
+            )
         elif shots is not None:
             self._sampler = "shots"
             self._engines["shots"] = ShotsBackend(shots, seed, memory_bytes)
-        self._told: set[tuple[CircuitSpec, Readout]] = set()
+        self._logged: set[tuple[CircuitSpec, Readout]] = set()
 
     @property
     def differentiable(self) -> bool:
-        """Can autograd look into it? Yes, while it is exact."""
+        """True while answers are exact: then `differentiate` follows them by autograd."""
         return self._sampler is None
 
     def submit(
@@ -82,6 +108,19 @@ class AutoBackend:
         keys_b: Tensor | None = None,
         batch_size: int | None = None,
     ) -> Pending:
+        """Submit circuits to the quickest engine.
+
+        Args:
+            spec: the circuit.
+            angles_bdnr: any real dtype and device, shape (b, d, n, r); radians.
+            readout: "z" or "probability", as of `CircuitBackend.submit`.
+            keys_b: int64, shape (b,): names of the circuits' draws; exact engines do not read them.
+            batch_size: circuits of the whole batch of which these are a part: the engine is chosen by it, so that the
+                bits do not depend on how a batch is cut. None: these are all.
+
+        Returns:
+            The pending answer.
+        """
         angles_bdnr = checked_angles(spec, angles_bdnr)
         name = self._picked(spec, angles_bdnr.shape[0] if batch_size is None else batch_size, readout).name
         if name == "aer" and name not in self._engines:
@@ -89,53 +128,81 @@ class AutoBackend:
         return self._engines[name].submit(spec, angles_bdnr, readout, keys_b)
 
     def sampled(self, sampling: Sampling) -> AutoBackend:
-        """One like this that answers by measurements, or under noise. CircuitError: Aer is not there for the noise."""
+        """Return a backend like this one that samples, or simulates noise. CircuitError: noise, and no Aer here."""
         noise = None if sampling.noise is None else Noise(**sampling.noise.model_dump())
         return AutoBackend(sampling.shots, noise, threads=self._threads, memory_bytes=self.memory_bytes)
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
-        """The answers, followed by autograd, of the dtype of the angles. CircuitError: they are sampled or noisy."""
+        """Return exact answers that autograd follows back to the angles.
+
+        Args:
+            spec: the circuit.
+            angles_bdnr: float64, shape (b, d, n, r), on the CPU; radians.
+            readout: "z" or "probability".
+
+        Returns:
+            Of the dtype of the angles, shape (b, spec.answer_width(readout)).
+
+        Raises:
+            CircuitError: the answers are sampled or noisy.
+        """
         if not self.differentiable:
             raise CircuitError(f"backend auto: got a derivative of {self._sampler}; allowed: of exact answers")
-        # Where Aer is the quickest, nobody looks into it.
+        # Without Aer, which autograd cannot follow.
         engine = self._exact[self._picked(spec, angles_bdnr.shape[0], readout, self._exact).name]
         return engine.differentiate(spec, angles_bdnr, readout)
 
     def pick(self, spec: CircuitSpec, batch: int, readout: Readout = "z", among: Iterable[str] | None = None) -> Pick:
-        """Which engine answers so many circuits. `among`: only these. CircuitMemoryError: none fits."""
+        """Pick the engine for a batch.
+
+        Args:
+            spec: the circuit.
+            batch: number of circuits.
+            readout: "z" or "probability".
+            among: names of the engines to choose from; None: all that are installed.
+
+        Returns:
+            The pick.
+
+        Raises:
+            CircuitMemoryError: no engine fits in `memory_bytes`.
+        """
         if self._sampler is not None:
             return Pick(self._sampler, {}, f"{self._sampler} was asked for")
-        here = {"torch", "chain"} | ({"aer"} if importlib.util.find_spec("qiskit_aer") else set())
-        here &= here if among is None else set(among)
-        why = {
+        names = {"torch", "chain"} | ({"aer"} if importlib.util.find_spec("qiskit_aer") else set())
+        names &= names if among is None else set(among)
+        excluded = {
             "torch": _too_large(needed_bytes(spec.n_qubits), self.memory_bytes),
             "chain": _too_large(chain.needed_bytes(spec), self.memory_bytes) if readout == "z" else "no such readout",
             "aer": _too_large(needed_bytes(spec.n_qubits), self.memory_bytes),
         }
-        left_out = [f"{name} {why[name]}" for name in sorted(here) if why[name]]
-        predicted = {name: predicted_us(name, spec, batch, self.costs) for name in sorted(here) if not why[name]}
+        left_out = [f"{name} {excluded[name]}" for name in sorted(names) if excluded[name]]
+        predicted = {name: predicted_us(name, spec, batch, self.costs) for name in sorted(names) if not excluded[name]}
         if not predicted:
             raise CircuitMemoryError(
                 f"n_qubits: got {spec.n_qubits} at depth {spec.depth}, entangle {spec.entangle}, readout {readout}; "
                 f"no engine fits: {', '.join(left_out)}"
             )
         ordered = sorted(predicted, key=predicted.__getitem__)
-        told = ", ".join(f"{name} {predicted[name]:.3g} us" for name in ordered)
-        return Pick(ordered[0], predicted, "; ".join((f"predicted a circuit at batch {batch}: {told}", *left_out)))
+        times = ", ".join(f"{name} {predicted[name]:.3g} us" for name in ordered)
+        return Pick(ordered[0], predicted, "; ".join((f"predicted a circuit at batch {batch}: {times}", *left_out)))
 
     def _picked(self, spec: CircuitSpec, batch: int, readout: Readout, among: Iterable[str] | None = None) -> Pick:
         pick = self.pick(spec, batch, readout, among)
-        if (spec, readout) not in self._told:
-            self._told.add((spec, readout))
-            log.info("%s, readout %s: %s (%s)", spec, readout, pick.name, pick.reason)
+        if (spec, readout) not in self._logged:
+            self._logged.add((spec, readout))
+            _log.info("%s, readout %s: %s (%s)", spec, readout, pick.name, pick.reason)
         return pick
 
 
-def _too_large(needed: int, there: int) -> str:
-    return f"needs {format_bytes(needed)} with {there:,} there" if needed > there else ""
+def _too_large(needed: int, available: int) -> str:
+    """Return why a circuit does not fit in memory, or nothing."""
+    return f"needs {format_bytes(needed)} with {available:,} there" if needed > available else ""
 
 
 class _Kind(NamedTuple):
+    """A backend's class and the options that its name takes."""
+
     make: Callable[..., CircuitBackend]
     options: tuple[str, ...]
     required: tuple[str, ...] = ()
@@ -147,7 +214,7 @@ _KINDS = {
     "chain": _Kind(ChainBackend, ("memory_bytes",)),
     "aer": _Kind(AerBackend, ("method", "device", "noise", "shots", "seed", "threads", "memory_bytes")),
     "shots": _Kind(ShotsBackend, ("shots", "seed", "memory_bytes"), ("shots",)),
-    "noise": _Kind(NoisyBackend, ("noise", "shots", "seed", "method", "device", "threads", "memory_bytes"), ("noise",)),
+    "noise": _Kind(AerBackend, ("noise", "shots", "seed", "method", "device", "threads", "memory_bytes"), ("noise",)),
     "estimator": _Kind(EstimatorBackend, ("estimator", "precision", "backend", "pass_manager"), ("estimator",)),
 }
 
@@ -155,10 +222,38 @@ _KINDS = {
 def make_backend(
     name: str, *, shots: int | None = None, noise: Noise | DeviceNoise | None = None, **options: Any
 ) -> CircuitBackend:
-    """The backend of this name: auto, torch, chain, aer, shots, noise or estimator; options as of its class.
+    """Make a backend by its name.
 
-    ValueError in one line: no such name, an option that it does not take, or lacks; what its class refuses.
-    CircuitError: qiskit-aer is missing.
+    | name | answers |
+    |---|---|
+    | `auto` | by the quickest engine that fits (`AutoBackend`) |
+    | `torch` | exact statevectors, in batches (`TorchBackend`) |
+    | `chain` | exact <Z_i> of shallow circuits in linear time (`ChainBackend`) |
+    | `aer`, `noise` | Qiskit Aer, with or without noise and shots (`AerBackend`) |
+    | `shots` | sampled from exact probabilities (`ShotsBackend`) |
+    | `estimator` | any Qiskit primitives V2 Estimator (`EstimatorBackend`) |
+
+    Args:
+        name: one of the names above.
+        shots: measurements a circuit, >= 1, for auto, aer, shots (required) and noise; None: exact answers.
+        noise: for auto, aer and noise (required); None: no noise.
+        options: further arguments of the backend's class.
+
+    Returns:
+        The backend.
+
+    Raises:
+        ValueError: in one line: no such name; an option that it does not take, or lacks; a value that its class
+            refuses.
+        CircuitError: qiskit-aer is needed and not installed.
+
+    Example:
+        >>> import torch
+        >>> spec = CircuitSpec(4, depth=2)
+        >>> make_backend("torch").submit(spec, torch.zeros(1, 2, 4, 2)).result()
+        tensor([[0., 0., 0., 0.]], dtype=torch.float64)
+        >>> make_backend("shots", shots=1000).submit(spec, torch.zeros(1, 2, 4, 2)).result().shape
+        torch.Size([1, 4])
     """
     if name not in _KINDS:
         raise ValueError(f"backend: got {name!r}; allowed: {', '.join(_KINDS)}")

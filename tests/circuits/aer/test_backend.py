@@ -18,7 +18,7 @@ from qiskit_aer.noise import NoiseModel
 
 from qsgd_ray.circuits.aer import _programs as aer_programs
 from qsgd_ray.circuits.aer import backend as aer_module
-from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.backend import AerBackend
 from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -64,7 +64,7 @@ def test_batched_is_unbatched_is_permuted(method, noise, shots, readout):
 
 def test_chunks_are_one_answer(monkeypatch):
     whole = AerBackend().submit(SPEC, angles()).result()
-    monkeypatch.setattr(aer_module, "RESULT_BYTES", 128)
+    monkeypatch.setattr(aer_module, "_RESULT_BYTES", 128)
     pending = AerBackend().submit(SPEC, angles())
     assert len(pending._chunks) == 3
     assert torch.equal(pending.result(), whole)
@@ -73,11 +73,12 @@ def test_chunks_are_one_answer(monkeypatch):
 
 def test_an_empty_batch_is_answered():
     assert AerBackend().submit(SPEC, angles()[:0]).result().shape == (0, 3)
-    assert NoisyBackend(EVERYTHING, 10, method="statevector").submit(SPEC, angles()[:0]).result().shape == (0, 3)
+    noisy = AerBackend(noise=EVERYTHING, shots=10, method="statevector")
+    assert noisy.submit(SPEC, angles()[:0]).result().shape == (0, 3)
 
 
 def test_importing_the_backends_loads_no_qiskit_and_a_backend_answers_where_it_was_sent():
-    names = ("aer", "shots", "estimator", "auto", "gradients")
+    names = ("aer.backend", "backends.shots", "backends.estimator", "select.auto", "backends.gradients")
     script = "import pickle, sys\n" + "".join(f"import qsgd_ray.circuits.{name}\n" for name in names)
     script += "assert not {'qiskit', 'qiskit_aer', 'ray'} & set(sys.modules)\n"
     script += "backend, asked = pickle.loads(sys.stdin.buffer.read())\n"
@@ -103,8 +104,8 @@ def test_noise_is_sent_with_its_backend():
 def test_noisy_shots_are_drawn_from_the_noisy_circuit(method, shots, readout):
     # 6 or 2 answers a case, 6 cases: false alarms below 1e-7.
     asked = angles(batch=2)
-    answer = NoisyBackend(EVERYTHING, shots, method=method).submit(SPEC, asked, readout).result()
-    expected = NoisyBackend(EVERYTHING).submit(SPEC, asked, readout).result()
+    answer = AerBackend(noise=EVERYTHING, shots=shots, method=method).submit(SPEC, asked, readout).result()
+    expected = AerBackend(noise=EVERYTHING).submit(SPEC, asked, readout).result()
     assert ((answer - expected).abs() < SIGMAS / math.sqrt(shots)).all()
 
 
@@ -118,19 +119,19 @@ def test_noiseless_shots_are_drawn_from_the_circuit(method):
 @pytest.mark.parametrize("method", ["density_matrix", "statevector"])
 def test_draws_are_named_by_seed_and_key_and_counted_without_keys(method):
     same = angles(batch=1).expand(3, -1, -1, -1)
-    backend = NoisyBackend(EVERYTHING, 500, seed=1, method=method)
+    backend = AerBackend(noise=EVERYTHING, shots=500, seed=1, method=method)
     first, again = (backend.submit(SPEC, same).result() for _ in range(2))
     assert len(torch.cat((first, again)).unique(dim=0)) == 6
     keyed = backend.submit(SPEC, same, "z", torch.tensor([7, 8, 7])).result()
     assert torch.equal(keyed[0], keyed[2])
     assert not torch.equal(keyed[0], keyed[1])
-    other = NoisyBackend(EVERYTHING, 500, seed=2, method=method).submit(SPEC, same, "z", torch.tensor([7, 8, 7]))
-    assert not torch.equal(keyed, other.result())
+    other = AerBackend(noise=EVERYTHING, shots=500, seed=2, method=method)
+    assert not torch.equal(keyed, other.submit(SPEC, same, "z", torch.tensor([7, 8, 7])).result())
 
 
 def test_threads_do_not_change_the_draws():
-    answer = NoisyBackend(EVERYTHING, 300, method="statevector", threads=2).submit(SPEC, angles(batch=2))
-    one = NoisyBackend(EVERYTHING, 300, method="statevector", threads=1).submit(SPEC, angles(batch=2))
+    answer = AerBackend(noise=EVERYTHING, shots=300, method="statevector", threads=2).submit(SPEC, angles(batch=2))
+    one = AerBackend(noise=EVERYTHING, shots=300, method="statevector", threads=1).submit(SPEC, angles(batch=2))
     assert torch.equal(answer.result(), one.result())
 
 
@@ -188,15 +189,15 @@ def test_states_and_density_matrices_that_do_not_fit_are_refused():
     with pytest.raises(CircuitMemoryError, match=r"^n_qubits: got 3, a simulation that needs 320 bytes with 300 there"):
         AerBackend("statevector", memory_bytes=300).submit(SPEC, angles())
     with pytest.raises(CircuitMemoryError) as error:
-        NoisyBackend(EVERYTHING, memory_bytes=700).submit(SPEC, angles())
+        AerBackend(noise=EVERYTHING, memory_bytes=700).submit(SPEC, angles())
     assert str(error.value) == (
         "n_qubits: got 3, a density matrix that needs 2,560 bytes with 700 there; allowed: at most 2"
     )
-    NoisyBackend(EVERYTHING, memory_bytes=2560).submit(SPEC, angles())
+    AerBackend(noise=EVERYTHING, memory_bytes=2560).submit(SPEC, angles())
     with pytest.raises(CircuitMemoryError, match=r"allowed: at most 0$"):
-        NoisyBackend(EVERYTHING, memory_bytes=0).submit(SPEC, angles())
+        AerBackend(noise=EVERYTHING, memory_bytes=0).submit(SPEC, angles())
     with pytest.raises(CircuitMemoryError, match=r"^n_qubits: got 40, a density matrix that needs 2\^85 bytes with "):
-        NoisyBackend(EVERYTHING, memory_bytes=700).submit(CircuitSpec(40), angles(CircuitSpec(40)))
+        AerBackend(noise=EVERYTHING, memory_bytes=700).submit(CircuitSpec(40), angles(CircuitSpec(40)))
 
 
 def test_a_gpu_that_aer_does_not_have_is_refused():

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from qsgd_ray.circuits.aer.executor import ThreadWhileBusy
+from qsgd_ray.circuits.aer.executor import _ThreadWhileBusy
 from qsgd_ray.circuits.spec import CircuitSpec
 
 
@@ -22,7 +22,7 @@ def wait_until_ended(seconds: float = 5.0) -> None:
 
 
 def test_jobs_run_one_after_the_other_in_their_order_in_one_thread() -> None:
-    runner, done, by = ThreadWhileBusy(), [], set()
+    runner, done, by = _ThreadWhileBusy(), [], set()
 
     def job(number: int) -> int:
         by.add(threading.current_thread().name)
@@ -41,7 +41,7 @@ def test_jobs_run_one_after_the_other_in_their_order_in_one_thread() -> None:
 
 
 def test_a_job_that_fails_or_is_cancelled_does_not_keep_the_thread() -> None:
-    runner, go = ThreadWhileBusy(), threading.Event()
+    runner, go = _ThreadWhileBusy(), threading.Event()
     running = runner.submit(go.wait)
     failing, never = runner.submit(int, "x"), runner.submit(int, "1")
     assert never.cancel()
@@ -54,7 +54,7 @@ def test_a_job_that_fails_or_is_cancelled_does_not_keep_the_thread() -> None:
 
 
 def test_many_threads_may_submit_at_once() -> None:
-    runner = ThreadWhileBusy()
+    runner = _ThreadWhileBusy()
     answers: list[int] = []
 
     def submit() -> None:
@@ -77,6 +77,6 @@ def test_no_thread_of_aers_is_left_behind_a_submission() -> None:
 
     spec = CircuitSpec(3)
     before = AerBackend("statevector")
-    assert isinstance(utils.DEFAULT_EXECUTOR, ThreadWhileBusy)
+    assert isinstance(utils.DEFAULT_EXECUTOR, _ThreadWhileBusy)
     before.submit(spec, torch.rand(spec.angles_shape(5))).result()
     wait_until_ended()

@@ -13,8 +13,9 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
 
-from qsgd_ray.circuits.aer.backend import NoisyBackend
-from qsgd_ray.circuits.aer.noise import Noise, confusions, model_on, place
+from qsgd_ray.circuits.aer._placement import confusion_matrices, model_on, place
+from qsgd_ray.circuits.aer.backend import AerBackend
+from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -107,7 +108,7 @@ def test_noise_is_a_value():
         ({"p01": 1.5}, "less than or equal to 1"),
         ({"t1_us": 3.0}, "t1_us and t2_us together"),
         ({"t1_us": 3.0, "t2_us": 7.0}, r"t2_us <= 2 \* t1_us"),
-        ({"p": 0.1}, "Extra inputs are not permitted"),
+        ({"p": 0.1}, r"^Noise\.p: got 0\.1; allowed: no field of this name$"),
     ],
 )
 def test_noise_that_is_none_is_refused(wrong, told):
@@ -134,7 +135,7 @@ def test_noisy_answers_are_those_of_the_density_matrix(noise, entangle):
     every = [answers(noisy_probabilities(spec, one.numpy(), noise), 3) for one in asked]
     for readout in READOUTS:
         twin = torch.tensor(np.array([one[readout] for one in every]))
-        answer = NoisyBackend(noise).submit(spec, asked, readout).result()
+        answer = AerBackend(noise=noise).submit(spec, asked, readout).result()
         torch.testing.assert_close(answer, twin, rtol=0, atol=1e-12)
         assert (answer - exact(spec, asked, readout)).abs().max() > 1e-3
 
@@ -143,9 +144,9 @@ def test_noisy_answers_are_those_of_the_density_matrix(noise, entangle):
 def test_fused_gates_are_as_noisy_as_one_after_the_other(n, monkeypatch):
     spec = CircuitSpec(n, 2, "ring")
     asked = angles(spec, 2)
-    fused = NoisyBackend(EVERYTHING).submit(spec, asked).result()
-    monkeypatch.setattr("qsgd_ray.circuits.aer.backend.FUSED_BEYOND", n)
-    torch.testing.assert_close(fused, NoisyBackend(EVERYTHING).submit(spec, asked).result(), rtol=0, atol=1e-12)
+    fused = AerBackend(noise=EVERYTHING).submit(spec, asked).result()
+    monkeypatch.setattr("qsgd_ray.circuits.aer.backend._FUSED_BEYOND", n)
+    torch.testing.assert_close(fused, AerBackend(noise=EVERYTHING).submit(spec, asked).result(), rtol=0, atol=1e-12)
 
 
 def line(n):
@@ -165,7 +166,7 @@ def test_a_device_is_asked_in_its_gates_and_answers_in_our_qubit_order(device, r
 
     spec = CircuitSpec(4, 2, "all")
     asked = angles(spec, 3)
-    answer = NoisyBackend(Noise.of_backend(device)).submit(spec, asked, readout).result()
+    answer = AerBackend(noise=Noise.of_backend(device)).submit(spec, asked, readout).result()
     model, every = NoiseModel.from_backend(device), []
     for one in asked:
         circuit = transpile(spec.to_qiskit(one), device, optimization_level=1, seed_transpiler=0)
@@ -183,16 +184,16 @@ def test_a_device_is_asked_in_its_gates_and_answers_in_our_qubit_order(device, r
 
 def test_a_device_draws_shots_from_its_own_answers():
     noise = Noise.of_backend(GenericBackendV2(4, seed=1))
-    expected = NoisyBackend(noise).submit(SPEC, angles(batch=2)).result()
+    expected = AerBackend(noise=noise).submit(SPEC, angles(batch=2)).result()
     for method in ("density_matrix", "statevector"):
-        answer = NoisyBackend(noise, 4000, method=method).submit(SPEC, angles(batch=2)).result()
+        answer = AerBackend(noise=noise, shots=4000, method=method).submit(SPEC, angles(batch=2)).result()
         assert ((answer - expected).abs() < SIGMAS / math.sqrt(4000)).all()
 
 
 def test_the_noise_on_the_qubits_in_use_is_all_that_strikes():
     device = GenericBackendV2(6, coupling_map=line(6), seed=4)
     noise = Noise.of_backend(device)
-    whole = NoisyBackend(noise).submit(SPEC, angles()).result()
+    whole = AerBackend(noise=noise).submit(SPEC, angles()).result()
     assert noise.model() == NoiseModel.from_backend(device)
     placed = place(SPEC, noise)
     assert len(placed.used) < 6
@@ -214,18 +215,18 @@ def bind(circuit, angles_dnr):
 
 def test_a_device_that_is_too_small_is_refused():
     with pytest.raises(CircuitError, match=r"^n_qubits: got 3; allowed on this device: at most 2$"):
-        NoisyBackend(Noise.of_backend(GenericBackendV2(2, seed=0))).submit(SPEC, angles())
+        AerBackend(noise=Noise.of_backend(GenericBackendV2(2, seed=0))).submit(SPEC, angles())
 
 
 def test_a_model_that_was_givenis_the_same_noise():
-    given = NoisyBackend(Noise.of_model(EVERYTHING.model())).submit(SPEC, angles()).result()
-    assert torch.equal(given, NoisyBackend(EVERYTHING).submit(SPEC, angles()).result())
+    given = AerBackend(noise=Noise.of_model(EVERYTHING.model())).submit(SPEC, angles()).result()
+    assert torch.equal(given, AerBackend(noise=EVERYTHING).submit(SPEC, angles()).result())
 
 
 def test_a_model_in_other_gates_strikes_the_circuit_in_those_gates():
     model = NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.05, 1), ["sx"])
-    answer = NoisyBackend(Noise.of_model(model)).submit(SPEC, angles()).result()
+    answer = AerBackend(noise=Noise.of_model(model)).submit(SPEC, angles()).result()
     assert (answer - exact(SPEC, angles())).abs().max() > 1e-3
 
 
@@ -244,28 +245,29 @@ def damped():
 @pytest.mark.parametrize("model", [joint(), damped()], ids=["joint", "quantum"])
 def test_errors_at_measure_that_are_no_readout_of_one_qubit_are_refused(model):
     with pytest.raises(CircuitError, match=r"^noise: got a quantum or joint error at measure; allowed: readout errors"):
-        NoisyBackend(Noise.of_model(model)).submit(SPEC, angles())
+        AerBackend(noise=Noise.of_model(model)).submit(SPEC, angles())
     # Shots of statevectors do measure.
-    NoisyBackend(Noise.of_model(model), 10, method="statevector").submit(SPEC, angles()).result()
+    AerBackend(noise=Noise.of_model(model), shots=10, method="statevector").submit(SPEC, angles()).result()
 
 
 def test_a_qubit_s_own_readout_error_goes_before_that_of_all():
     model, shots = NoiseModel(), 4000
     model.add_all_qubit_readout_error(ReadoutError([[0.9, 0.1], [0.2, 0.8]]))
     model.add_readout_error(ReadoutError([[0.6, 0.4], [0.3, 0.7]]), [1])
-    found = {index: confusion.tolist() for index, confusion in confusions(model, (2, 1)).items()}
+    found = {index: confusion.tolist() for index, confusion in confusion_matrices(model, (2, 1)).items()}
     assert found == {0: [[0.9, 0.1], [0.2, 0.8]], 1: [[0.6, 0.4], [0.3, 0.7]]}
     # So it is where Aer itself measures.
-    expected = NoisyBackend(Noise.of_model(model)).submit(SPEC, angles(batch=2)).result()
-    drawn = NoisyBackend(Noise.of_model(model), shots, method="statevector").submit(SPEC, angles(batch=2)).result()
+    expected = AerBackend(noise=Noise.of_model(model)).submit(SPEC, angles(batch=2)).result()
+    sampled = AerBackend(noise=Noise.of_model(model), shots=shots, method="statevector")
+    drawn = sampled.submit(SPEC, angles(batch=2)).result()
     assert ((drawn - expected).abs() < SIGMAS / math.sqrt(shots)).all()
 
 
 def test_what_is_never_misread_is_not_confused():
-    assert confusions(None, (0, 1)) == {}
+    assert confusion_matrices(None, (0, 1)) == {}
     model = NoiseModel()
     model.add_readout_error(ReadoutError([[0.6, 0.4], [0.3, 0.7]]), [1])
-    assert list(confusions(model, (0, 1))) == [1]
+    assert list(confusion_matrices(model, (0, 1))) == [1]
 
 
 def test_what_is_no_device_and_no_model_is_refused():

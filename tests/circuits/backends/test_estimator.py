@@ -9,7 +9,7 @@ from qiskit import generate_preset_pass_manager
 from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
 
-from qsgd_ray.circuits.backends.estimator import EstimatorBackend, weight_coefficients
+from qsgd_ray.circuits.backends.estimator import EstimatorBackend, _weight_coefficients
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations, weight_of_first
@@ -80,7 +80,7 @@ def test_a_transpiled_circuit_answers_exactly_the_same(how, readout):
 @given(st.integers(1, 6))
 def test_the_coefficients_of_a_weight_are_those_of_its_projectors(n):
     signs = np.array([[(-1) ** (y & mask).bit_count() for mask in range(2**n)] for y in range(2**n)])
-    np.testing.assert_array_equal(signs @ weight_coefficients(n), np.arange(2**n) < n)
+    np.testing.assert_array_equal(signs @ _weight_coefficients(n), np.arange(2**n) < n)
 
 
 class Waits:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_backends import CountingBackend
 
-from qsgd_ray.circuits.backends.gradients import answer, shifted_angles
+from qsgd_ray.circuits.backends.gradients import _shifted_angles, answer
 from qsgd_ray.circuits.backends.in_process import ChainBackend
 from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.errors import CircuitError
@@ -129,10 +129,10 @@ def test_gradients_from_shots_depend_on_the_keys_alone():
 
 def test_gradients_under_noise_are_finite_differences_of_the_density_matrix():
     pytest.importorskip("qiskit_aer")
-    from qsgd_ray.circuits.aer.backend import NoisyBackend
+    from qsgd_ray.circuits.aer.backend import AerBackend
     from qsgd_ray.circuits.aer.noise import Noise
 
-    backend = NoisyBackend(Noise(depolarizing_1q=0.05, depolarizing_2q=0.1, p01=0.02, p10=0.05, t1_us=20, t2_us=15))
+    backend = AerBackend(noise=Noise(depolarizing_1q=0.05, depolarizing_2q=0.1, p01=0.02, p10=0.05, t1_us=20, t2_us=15))
     spec = CircuitSpec(2, 2, "chain", ("ry", "rx"))
     for readout in ("z", "probability"):
         torch.autograd.gradcheck(
@@ -153,7 +153,7 @@ def test_gradients_through_an_estimator_are_autograd():
 
 def test_every_angle_is_shifted_both_ways_once():
     asked = angles()
-    shifted = shifted_angles(asked).view(2, 12, 2, 12)
+    shifted = _shifted_angles(asked).view(2, 12, 2, 12)
     difference = shifted - asked.view(2, 1, 1, 12)
     expected = torch.stack((torch.eye(12), -torch.eye(12)), 1).double() * (math.pi / 2)
     torch.testing.assert_close(difference, expected.expand(2, -1, -1, -1))

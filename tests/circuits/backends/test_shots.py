@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.circuits.backends import shots as shots_module
-from qsgd_ray.circuits.backends.shots import ShotsBackend, draw_counts, parts, readout_of, sample_counts
+from qsgd_ray.circuits.backends.shots import KeyCounter, ShotsBackend, draw_counts, parts, readout_of
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations, probabilities, weight_of_first
@@ -21,6 +20,12 @@ def angles(spec=SPEC, batch=6, seed=0):
 
 def keys(batch=6, first=100):
     return torch.arange(first, first + batch)
+
+
+def sample_counts(spec, angles_bdnr, shots, seed=0, keys_b=None):
+    """How often each basis state was measured, without readout and chunks."""
+    keys, stream = KeyCounter().next(len(angles_bdnr), keys_b)
+    return draw_counts(probabilities(spec, angles_bdnr), shots, seed, keys, stream)
 
 
 def within(answer, exact, shots):
@@ -70,7 +75,6 @@ def test_a_draw_depends_on_its_key_alone(order, split):
 
 def test_chunks_do_not_change_the_draws(monkeypatch):
     whole = ShotsBackend(50).submit(SPEC, angles(), "z", keys()).result()
-    monkeypatch.setattr(shots_module, "WEIGHTS_BYTES", 0)
     monkeypatch.setattr(parts, "__defaults__", (0,))
     assert len(parts(SPEC, 6)) == 6
     assert torch.equal(ShotsBackend(50).submit(SPEC, angles(), "z", keys()).result(), whole)

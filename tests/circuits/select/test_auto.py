@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.circuits import angles_of, specs
 
-from qsgd_ray.circuits.aer.backend import AerBackend, NoisyBackend
+from qsgd_ray.circuits.aer.backend import AerBackend
 from qsgd_ray.circuits.aer.noise import Noise
 from qsgd_ray.circuits.backends.estimator import EstimatorBackend
 from qsgd_ray.circuits.backends.in_process import ChainBackend, TorchBackend
@@ -15,8 +15,9 @@ from qsgd_ray.circuits.backends.shots import ShotsBackend
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.select import auto as auto_module
+from qsgd_ray.circuits.select._costs import COSTS, Cost, Costs, fit_cost, measure_costs, predicted_us
 from qsgd_ray.circuits.select.auto import AutoBackend, make_backend
-from qsgd_ray.circuits.select.costs import COSTS, Cost, Costs, Load, fitted, load, measure_costs, predicted_us
+from qsgd_ray.circuits.select.work import EngineWork, engine_work
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations, weight_of_first
 
@@ -153,7 +154,7 @@ def test_shots_and_noise_are_picked_where_they_were_asked_for():
     for shots in (None, 50):
         noisy = AutoBackend(shots, Noise(p01=0.1), seed=3)
         assert noisy.pick(SPEC, 1).reason == "noise was asked for"
-        expected = NoisyBackend(Noise(p01=0.1), shots, 3).submit(SPEC, angles(), "z", keys).result()
+        expected = AerBackend(noise=Noise(p01=0.1), shots=shots, seed=3).submit(SPEC, angles(), "z", keys).result()
         assert torch.equal(noisy.submit(SPEC, angles(), "z", keys).result(), expected)
     with pytest.raises(CircuitError, match=r"^backend auto: got a derivative of noise; allowed: of exact answers$"):
         noisy.differentiate(SPEC, angles())
@@ -190,10 +191,10 @@ def test_predictions_are_positive_and_fall_with_the_batch(n, depth, entangle):
 
 def test_a_fit_finds_the_costs_that_made_the_times():
     cost = Cost(200.0, 7.0, 3e-4)
-    loads = [load("torch", CircuitSpec(n, 2, "ring"), batch) for n in (2, 4, 8, 12) for batch in (1, 16, 256)]
-    found = fitted([(one, one.us(cost)) for one in loads])
-    assert found == pytest.approx(cost, rel=1e-6)
-    assert fitted([(Load("gates", 1, 0, 0), 5.0)]) == pytest.approx((5.0, 0, 0))
+    works = [engine_work("torch", CircuitSpec(n, 2, "ring"), batch) for n in (2, 4, 8, 12) for batch in (1, 16, 256)]
+    fitted = fit_cost([(work, cost.predict_us(work)) for work in works])
+    assert fitted == pytest.approx(cost, rel=1e-6)
+    assert fit_cost([(EngineWork("gates", 1, 0, 0), 5.0)]) == pytest.approx((5.0, 0, 0))
 
 
 def test_costs_can_be_measured_here():

@@ -1,0 +1,99 @@
+"""Circuits in the gates and on the qubits that their noise is attached to, and the errors that can strike there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise
+from qsgd_ray.circuits.errors import CircuitError
+from qsgd_ray.circuits.spec import CircuitSpec
+
+
+class Placed(NamedTuple):
+    """A circuit in gates that its noise knows.
+
+    Attributes:
+        circuit: the parametrised Qiskit circuit.
+        qubits: the circuit's qubit on which each qubit of the spec ends.
+        used: the circuit's qubits that a gate touches; Aer leaves idle ones out.
+    """
+
+    circuit: Any
+    qubits: tuple[int, ...]
+    used: frozenset[int]
+
+
+@lru_cache(maxsize=64)
+def place(spec: CircuitSpec, noise: Noise | DeviceNoise | None) -> Placed:
+    """Return the circuit in the gates that the noise is attached to by name: to Aer, no other gate is noisy.
+
+    CircuitError: more qubits than the device has.
+    """
+    circuit, qubits = spec.to_qiskit(), range(spec.n_qubits)
+    if isinstance(noise, DeviceNoise) and noise.device is not None:
+        from qiskit import transpile
+
+        if spec.n_qubits > noise.device.num_qubits:
+            raise CircuitError(
+                f"n_qubits: got {spec.n_qubits}; allowed on this device: at most {noise.device.num_qubits}"
+            )
+        circuit = transpile(circuit, noise.device, optimization_level=1, seed_transpiler=0)
+        qubits = circuit.layout.final_index_layout()
+    elif isinstance(noise, DeviceNoise):
+        from qiskit import transpile
+
+        gates = {*Noise.gates_1q, *Noise.gates_2q, "measure", "reset", "id"}
+        if not gates.issuperset(noise.noise_model.noise_instructions):
+            circuit = transpile(circuit, basis_gates=noise.noise_model.basis_gates, optimization_level=0)
+    used = {circuit.find_bit(qubit).index for instruction in circuit.data for qubit in instruction.qubits}
+    return Placed(circuit, tuple(qubits), frozenset(used))
+
+
+def model_on(placed: Placed, noise: Noise | DeviceNoise) -> Any:
+    """Return Aer's model of the noise that can strike a circuit.
+
+    Without the errors of other qubits, since every run writes its whole model out: 0.1 s for a device of 8 qubits.
+    """
+    if isinstance(noise, Noise) or noise.device is None:
+        return noise.model()
+    from qiskit_aer.noise import NoiseModel
+    from qiskit_aer.noise.device import basic_device_gate_errors, basic_device_readout_errors
+
+    gates, target = placed.circuit.count_ops(), noise.device.target
+    model = NoiseModel(basis_gates=sorted(gates))
+    for gate, qubits, error in basic_device_gate_errors(target=target):
+        if gate in gates and placed.used.issuperset(qubits):
+            model.add_quantum_error(error, gate, qubits)
+    for qubits, error in basic_device_readout_errors(target=target):
+        if placed.used.issuperset(qubits):
+            model.add_readout_error(error, qubits)
+    return model
+
+
+def confusion_matrices(model: Any, qubits: tuple[int, ...]) -> dict[int, NDArray[np.float64]]:
+    """Return ((P(0|0), P(1|0)), (P(0|1), P(1|1))) of each of `qubits` that is misread, by its index among them.
+
+    Aer misreads at a measurement only, so exact answers have to be misread afterwards. A qubit's own error takes
+    precedence over that of all qubits. `model`: None is no noise. CircuitError: the model has errors at measurement
+    that are no readout errors of single qubits.
+    """
+    if model is None:
+        return {}
+    everywhere, by_qubit = None, {}
+    for error in model.to_dict()["errors"]:
+        if "measure" not in error["operations"]:
+            continue
+        targets = error.get("gate_qubits")
+        if error["type"] != "roerror" or any(len(target) != 1 for target in targets or ()):
+            raise CircuitError("noise: got a quantum or joint error at measure; allowed: readout errors of one qubit")
+        matrix = np.asarray(error["probabilities"], dtype=np.float64)
+        if targets is None:
+            everywhere = matrix
+        else:
+            by_qubit.update({target[0]: matrix for target in targets})
+    matrices = {index: by_qubit.get(qubit, everywhere) for index, qubit in enumerate(qubits)}
+    return {index: matrix for index, matrix in matrices.items() if matrix is not None}
