@@ -12,8 +12,7 @@ from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.config import Limits, OptimizerCurve, Perturbation
 from qsgd_ray.limits._timing import peak_bytes, spread
 from qsgd_ray.limits.rows import Row, Size
-from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.coordinates import coordinates
+from qsgd_ray.optimizer import SuperpositionalAdamW, count_blocks
 
 # Both optimizers share the parameters: a step so short leaves them as they are, and circuits submitted ahead stay
 # valid.
@@ -81,13 +80,12 @@ def _case(curve: OptimizerCurve, n_parameters: int, seed: int) -> Case:
             n_qubits=curve.n_qubits, telemetry_every=None,
         )  # fmt: skip
         optimizers["ours"] = ours
-        blocks = coordinates(sizes, curve.scope, curve.n_qubits)
         row |= {
             "scope": curve.scope,
             "n_qubits": curve.n_qubits,
             "depth": perturbation.depth,
             "entangle": perturbation.entangle,
-            "n_circuits": sum(map(len, blocks)) if curve.source == "circuit" else None,
+            "n_circuits": count_blocks(sizes, curve.scope, curve.n_qubits) if curve.source == "circuit" else None,
         }
     for optimizer in optimizers.values():
         for _ in range(WARM_STEPS):

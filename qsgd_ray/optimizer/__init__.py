@@ -1,13 +1,14 @@
-"""The perturbed optimizer: the class that is torch.optim.AdamW plus lambda * Q, and what it is made of.
+"""The perturbed optimizer: torch.optim.AdamW plus lambda * Q, its schedules, its telemetry, and an arm's optimizer.
 
-A step's way: adamw.py asks _layout.py which coordinates are perturbed, signals.py for their signal s, and lets
-_gathered_step.py (few coordinates, circuits ahead of time) or _chunked_step.py (all of them, in one pass) take the
-step.
+adamw.py has the class, and a table that says which of the step paths runs when. _engine.py takes a step: _layout.py
+says where the perturbed coordinates lie, signals.py gives their signal s, and _gathered_step.py (few coordinates, or
+circuits ahead of time) or _chunked_step.py (all coordinates by a closed form) moves the parameters.
 """
 
+from qsgd_ray.optimizer._blocks import count_blocks
 from qsgd_ray.optimizer.adamw import SuperpositionalAdamW
 from qsgd_ray.optimizer.factory import make_optimizer
 from qsgd_ray.optimizer.schedules import LambdaSchedule
 from qsgd_ray.optimizer.telemetry import Telemetry
 
-__all__ = ["LambdaSchedule", "SuperpositionalAdamW", "Telemetry", "make_optimizer"]
+__all__ = ["LambdaSchedule", "SuperpositionalAdamW", "Telemetry", "count_blocks", "make_optimizer"]

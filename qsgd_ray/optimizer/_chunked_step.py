@@ -1,9 +1,9 @@
-"""The perturbation of every coordinate by a closed form: run by run through the model, Adam's step right behind it.
+"""Perturb every coordinate by a closed form: go through the model run by run, with Adam's step right behind.
 
 In: a model with its gradients. Out: the parameters one step further. Large float32 models on the CPU take one pass over
 their memory (_one_pass.py). All others go chunk by chunk: what one operation reads is still in the cache for the next,
-and no tensor is longer than a chunk. There lr * lambda * Q / (1 - lr * weight_decay) is taken off before Adam's step,
-which then does the same as Eq. 1 with decoupled weight decay.
+and no tensor is longer than a chunk. There lr * lambda * Q / (1 - lr * weight_decay) is subtracted before Adam's step,
+which then does the same as Eq. 1 of arXiv 2511.01918 with decoupled weight decay.
 """
 
 from __future__ import annotations
@@ -16,88 +16,94 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.optimizer._adam import CHUNK, Piece, next_direction, rate, subtract, take_steps
-from qsgd_ray.optimizer._layout import Model, Reading, Run
-from qsgd_ray.optimizer._one_pass import Rule, fits, one_pass
+from qsgd_ray.optimizer._adam import CHUNK, Piece, adam_direction, adam_step, learning_rate, subtract_
+from qsgd_ray.optimizer._layout import Model, Run, StepOptions
+from qsgd_ray.optimizer._norms import StepNorms
+from qsgd_ray.optimizer._one_pass import Rule, is_native_piece, one_pass_step
 from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm
-from qsgd_ray.optimizer.telemetry import Norms
 from qsgd_ray.random_keys import block_keys
 
-# What this process holds of a parameter, and where that is in the model.
-Work = list[tuple[Run, Piece]]
+# Runs with the pieces of parameters that lie there.
+_Work = list[tuple[Run, Piece]]
 
 
-class Draws(NamedTuple):
-    """What names the draws of a step (random_keys.py)."""
+class DrawKey(NamedTuple):
+    """The names of a step's random draws; with a block's first coordinate they make its key (random_keys.py)."""
 
     seed: int
     step: int
 
 
-def step_by_runs(model: Model, reading: Reading, signal: ClosedForm, named: Draws, norms: Norms | None) -> None:
-    """One step of the whole model; the parameters' own counts of steps stay.
+def chunked_step(
+    model: Model, options: StepOptions, signal: ClosedForm, draw_key: DrawKey, norms: StepNorms | None
+) -> None:
+    """Take one step of the whole model; the parameters' own step counts stay as they are.
 
-    ValueError: lr * weight_decay of 1 and more, where the perturbation is divided by what is left of theta.
+    Norms of the perturbation, and of Adam's direction where they cost nothing, go into `norms`.
+
+    Raises:
+        ValueError: lr * weight_decay is 1 or more, where Q is divided by the share of theta that weight decay leaves.
     """
     for group in model.groups:
-        lr = rate(group)
-        shrinks = reading.placement == "update" and group["lambda_"] != 0
-        if shrinks and isinstance(lr, float) and lr * group["weight_decay"] >= 1:
+        lr = learning_rate(group)
+        divides = options.placement == "update" and group["lambda_"] != 0
+        if divides and isinstance(lr, float) and lr * group["weight_decay"] >= 1:
             raise ValueError(f"lr * weight_decay: got {lr * group['weight_decay']:g}; allowed with scope all: below 1")
-    signals = _Signals(model, reading, signal, named)
+    signals = _Signals(model, options, signal, draw_key)
     pieces = model.pieces()
     every = [(run, piece) for run in model.layout.runs if (piece := pieces[run.parameter]) is not None]
     work = [(run, piece) for run, piece in every if piece.group["lambda_"] != 0]
     if model.layout.n_coordinates >= NATIVE_FROM:
-        at_once = [(run, piece) for run, piece in work if fits(piece)]
-        if at_once and _in_one_pass(model, reading, signals, at_once, norms):
-            done = {run for run, _ in at_once}
+        native = [(run, piece) for run, piece in work if is_native_piece(piece)]
+        if native and _in_one_pass(model, options, signals, native, norms):
+            done = {run for run, _ in native}
             work = [(run, piece) for run, piece in work if run not in done]
-    _by_chunks(model, reading, signals, work, norms)
-    # Uncut, since torch's fused kernel rounds by the cut: without a perturbation this is AdamW bit for bit.
-    silent = [piece for _, piece in every if piece.group["lambda_"] == 0]
-    take_steps([*silent, *model.not_perturbed()], reading.formula)
+    _by_chunks(model, options, signals, work, norms)
+    # Not split, since torch's fused kernel rounds by the cut: without a perturbation this is AdamW bit for bit.
+    unperturbed = [piece for _, piece in every if piece.group["lambda_"] == 0]
+    adam_step([*unperturbed, *model.not_perturbed()], options.formula)
 
 
-def _in_one_pass(model: Model, reading: Reading, signals: _Signals, work: Work, norms: Norms | None) -> bool:
-    """False, and nothing done, where there is no kernel."""
-    rule = Rule(signals.kernel, reading.formula, reading.placement, reading.direction)
+def _in_one_pass(model: Model, options: StepOptions, signals: _Signals, work: _Work, norms: StepNorms | None) -> bool:
+    """Step all of `work` by the kernel; return False, with nothing done, where there is none."""
+    rule = Rule(signals.kernel, options.formula, options.placement, options.direction)
     if rule.s != "given":
         return _kernel_step(model, rule, work, None, norms)
     for run, whole in work:
-        for part in _cut(run, reading.n_qubits):
+        for part in _split(run, options.n_qubits):
             piece = whole.part(part.start, part.stop)
             s = signals.of(part, piece.theta).to(piece.theta.dtype)
             if not _kernel_step(model, rule, [(part, piece)], [s], norms):
-                return False  # at the first, or never
+                return False  # at the first part or at none
     return True
 
 
-def _kernel_step(model: Model, rule: Rule, work: Work, given: list[Tensor] | None, norms: Norms | None) -> bool:
-    squares = one_pass([piece for _, piece in work], rule, given, norms is not None)
+def _kernel_step(model: Model, rule: Rule, work: _Work, given: list[Tensor] | None, norms: StepNorms | None) -> bool:
+    squares = one_pass_step([piece for _, piece in work], rule, given, norms is not None)
     if squares is not None and norms is not None:
         for (run, piece), q, adam in zip(work, squares.q.sqrt(), squares.adam.sqrt(), strict=True):
-            _note(model, run, norms, q * piece.group["lambda_"], adam)
+            _record(model, run, norms, q * piece.group["lambda_"], adam)
     return squares is not None
 
 
-def _by_chunks(model: Model, reading: Reading, signals: _Signals, work: Work, norms: Norms | None) -> None:
+def _by_chunks(model: Model, options: StepOptions, signals: _Signals, work: _Work, norms: StepNorms | None) -> None:
+    """Step `work` with torch's operations, about a chunk of coordinates at a time."""
     waiting: list[Piece] = []
     length = 0
     for run, whole in work:
-        for part in _cut(run, reading.n_qubits):
+        for part in _split(run, options.n_qubits):
             piece = whole.part(part.start, part.stop)
-            waiting.append(_perturbed(model, reading, signals, part, piece, norms))
+            waiting.append(_perturbed(model, options, signals, part, piece, norms))
             length += part.stop - part.start
             if length >= CHUNK:
-                take_steps(waiting, reading.formula)
+                adam_step(waiting, options.formula)
                 waiting, length = [], 0
-    take_steps(waiting, reading.formula)
+    adam_step(waiting, options.formula)
 
 
-def _cut(run: Run, n_qubits: int) -> Iterator[Run]:
-    """In parts of about a chunk that end where a block of the model does."""
+def _split(run: Run, n_qubits: int) -> Iterator[Run]:
+    """Yield the run in parts of about a chunk, each of which ends where a block of the model does."""
     index, start, stop, origin = run
     while start < stop:
         end = max((origin + CHUNK) // n_qubits, origin // n_qubits + 1) * n_qubits
@@ -106,30 +112,34 @@ def _cut(run: Run, n_qubits: int) -> Iterator[Run]:
         start, origin = start + length, origin + length
 
 
-def _perturbed(model: Model, reading: Reading, signals: _Signals, run: Run, piece: Piece, norms: Norms | None) -> Piece:
-    """The piece of a run, ready for Adam's step: theta moved, or the gradient replaced."""
+def _perturbed(
+    model: Model, options: StepOptions, signals: _Signals, run: Run, piece: Piece, norms: StepNorms | None
+) -> Piece:
+    """Return a run's piece, ready for Adam's step: with theta moved by Q, or with Q in its gradient."""
     group, lambda_ = piece.group, piece.group["lambda_"]
-    direction = piece.gradient if reading.direction == "gradient" else next_direction(piece, reading.formula)
+    direction = piece.gradient
+    if options.direction == "preconditioned":
+        direction = adam_direction(piece.gradient, piece.m, piece.v, piece.n_steps, group, options.formula)
     q = signals.of(run, piece.theta).mul_(direction)
     if norms is not None:
-        _note(model, run, norms, torch.linalg.vector_norm(q) * lambda_)
-    if reading.placement == "moments":
-        weight = reading.moments_sign(group) * lambda_
+        _record(model, run, norms, torch.linalg.vector_norm(q) * lambda_)
+    if options.placement == "moments":
+        weight = options.moments_sign(group) * lambda_
         return piece._replace(gradient=torch.add(piece.gradient, q.to(piece.gradient.dtype), alpha=weight))
-    lr = rate(group)
-    subtract([piece.theta], [q], reading.sign(group) * lambda_ * lr / (1 - lr * group["weight_decay"]))
+    lr = learning_rate(group)
+    subtract_([piece.theta], [q], options.sign(group) * lambda_ * lr / (1 - lr * group["weight_decay"]))
     return piece
 
 
-def _note(model: Model, run: Run, norms: Norms, perturbation: Tensor, adam: Tensor | None = None) -> None:
-    """|lambda * Q|, and |Adam's direction| where it is known, of what this process speaks for."""
-    if model.layout.speaks_for(run.parameter):
+def _record(model: Model, run: Run, norms: StepNorms, perturbation: Tensor, adam: Tensor | None = None) -> None:
+    """Record |lambda * Q|, and |Adam's direction| where it is known, if this process reports the parameter."""
+    if model.layout.reports(run.parameter):
         number = model.layout.numbers[run.parameter]
         norms.perturbation[number].append(perturbation)
         if adam is not None:
             norms.adam[number].append(adam)
     if adam is not None:
-        norms.noted.add(id(model.layout.parameters[run.parameter]))
+        norms.measured.add(id(model.layout.parameters[run.parameter]))
 
 
 class _Signals:
@@ -138,26 +148,26 @@ class _Signals:
     Blocks that lie in more than one run are put together, and their signals computed, before any coordinate moves.
     """
 
-    def __init__(self, model: Model, reading: Reading, signal: ClosedForm, named: Draws) -> None:
+    def __init__(self, model: Model, options: StepOptions, signal: ClosedForm, draw_key: DrawKey) -> None:
         self.kernel = signal.kernel
         self._signal = signal
-        self._named = named
-        self._width = reading.n_qubits
-        self._cut: dict[int, Tensor] = {}  # s of such a block by its first coordinate
-        for held in model.layout.cut:
-            (alike,) = held.blocks
-            starts = alike.starts()
-            s_bw = signal.of(held.theta().view(-1, alike.width), self._keys(starts))
+        self._draw_key = draw_key
+        self._width = options.n_qubits
+        self._cut: dict[int, Tensor] = {}  # s of each cut block, by its first coordinate
+        for cut in model.layout.cut:
+            (blocks,) = cut.blocks
+            starts = blocks.starts()
+            s_bw = signal.of(cut.theta().view(-1, blocks.width), self._keys(starts))
             self._cut |= dict(zip(starts.tolist(), s_bw.unbind(0), strict=True))
 
     def of(self, run: Run, theta: Tensor) -> Tensor:
-        """s of each coordinate of the run, a new tensor."""
+        """Return s of each coordinate of the run, a new tensor."""
         if self._signal.pointwise:
             return self._signal.of(theta)
         n, first, last = self._width, run.origin, run.origin + len(theta)
-        # Whole blocks from `low` to `high`; what is before and behind them belongs to blocks that are cut.
+        # Whole blocks lie from `low` to `high`; coordinates before and behind belong to cut blocks.
         low, high = -(-first // n) * n, last // n * n
-        if low > high:  # it begins and ends within one block
+        if low > high:  # the run begins and ends within one block
             return self._cut[high][first - high : last - high].clone()
         signals = []
         if first < low:
@@ -170,4 +180,4 @@ class _Signals:
         return signals[0] if len(signals) == 1 and low < high else torch.cat(signals)
 
     def _keys(self, starts_b: NDArray[np.int64]) -> Tensor | None:
-        return block_keys(self._named.seed, self._named.step, starts_b) if self._signal.keyed else None
+        return block_keys(self._draw_key.seed, self._draw_key.step, starts_b) if self._signal.keyed else None

@@ -1,9 +1,9 @@
-"""Adam's step with its perturbation in one pass over memory: pieces in, the same one step further, by a C++ kernel.
+"""Take Adam's step with its perturbation in one pass over memory, by a C++ kernel (native/adam_step.cpp).
 
-What fused AdamW costs is its seven floats a parameter, read and written; torch's operations for Q and D would make
-them thirty. Every formula, placement and direction; s = sin(pi theta), s = 1, or s as given. Float32 on the CPU only,
-where there is a C++ compiler. Its rounding is not that of torch's kernels, but does not depend on how coordinates are
-cut into pieces, nor on the number of threads.
+Fused AdamW costs its seven floats a parameter, read and written; torch's operations for Q and Adam's direction would
+make them thirty. The kernel has every formula, placement and direction, with s = sin(pi theta), s = 1 or s as given.
+Float32 on the CPU only, where there is a C++ compiler. Its rounding is not that of torch's kernels, but depends neither
+on how coordinates are cut into pieces nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,22 @@ from qsgd_ray.optimizer._adam import Piece
 from qsgd_ray.optimizer.native.compiler import library, source
 from qsgd_ray.optimizer.signals import KernelSignal
 
+# The structures Piece and Settings of the C++ source.
 _PIECE = struct.Struct("@5P2q")
 _SETTINGS = struct.Struct("@10f")
 
 
 class Rule(NamedTuple):
-    """What the step is, with g the gradient (of the other sign: maximize) and d Adam's direction m_hat / (sqrt(v_hat) +
-    eps), or m / sqrt(v + eps) in the formula `paper`.
+    """The variant of the step; each is compiled when it is first used.
 
-    `s`: sin(pi theta), 1, or tensors that come with the pieces. `direction`: Q is s * g, or s * d of the plain
-    gradient. `placement`: lambda * Q is added to d, or to what m and v are fed.
+    With g the gradient (its sign turned under `maximize`) and d Adam's direction, m_hat / (sqrt(v_hat) + eps), or
+    m / sqrt(v + eps) in the formula `paper`:
+
+    Attributes:
+        s: the signal: "sine", sin(pi theta); "gradient", 1; "given", tensors that come with the pieces.
+        formula: "adamw" or "paper".
+        placement: "update" adds lambda * Q to d; "moments" adds it to what m and v are fed.
+        direction: "gradient", Q = s * g; "preconditioned", Q = s * d of the plain gradient.
     """
 
     s: KernelSignal
@@ -42,90 +48,104 @@ class Rule(NamedTuple):
 
 
 class Squares(NamedTuple):
-    """Sums of squares over each piece: (pieces,) float64, within 1e-6; (0,) where they were not asked for.
+    """Sums of squares over each piece: (pieces,) float64, within 1e-6; (0,) where they were not wanted.
 
-    `q`: of Q, before lambda. `adam`: of Adam's direction as the moments stand after the step.
+    Attributes:
+        q: of Q, before lambda.
+        adam: of Adam's direction as the moments stand after the step.
     """
 
     q: Tensor
     adam: Tensor
 
 
-def one_pass(
+def one_pass_step(
     pieces: Sequence[Piece], rule: Rule, given: Sequence[Tensor] | None = None, norms: bool = False
 ) -> Squares | None:
-    """One step of all pieces in place, with their groups' settings; None, and nothing done, where there is no kernel.
+    """Take one step of all pieces in place, with their groups' settings.
 
-    That is without a compiler, or if one piece is not such as `fits` has it. `given`: s of each piece, as long as its
-    theta. Beyond its memory traffic a call takes some 12 microseconds, and 2.5 a piece; the first of a rule half a
-    second.
+    Beyond its memory traffic a call takes some 12 microseconds, and 2.5 a piece; the first of a rule half a second.
+
+    Args:
+        pieces: what to step; step counts are not touched.
+        rule: the variant.
+        given: s of each piece, as long as its theta; only with rule.s "given".
+        norms: True to sum squares.
+
+    Returns:
+        The sums of squares; None, with nothing done, where there is no compiler or a piece is not such as
+        `is_native_piece` describes.
+
+    Raises:
+        ValueError: `given` without rule.s "given", or the reverse.
     """
     if (rule.s == "given") != (given is not None):
         came = "none" if given is None else "tensors"
         raise ValueError(f"given: got {came} for s = {rule.s}; allowed: tensors for s = given, else none")
-    if not all(map(fits, pieces, given or itertools.repeat(None))):
+    if not all(map(is_native_piece, pieces, given or itertools.repeat(None))):
         return None
     kernel = _kernel("step", rule)
     if kernel is None:
         return None
-    pointers = [0] * len(pieces) if given is None else [s.data_ptr() for s in given]
-    squares = _called(kernel, pieces, [piece.age + 1 for piece in pieces], pointers, norms)
+    addresses = [0] * len(pieces) if given is None else [s.data_ptr() for s in given]
+    squares = _call(kernel, pieces, [piece.n_steps + 1 for piece in pieces], addresses, norms)
     increment_version([x for theta, _, m, v, *_ in pieces for x in (theta, m, v)])
     return squares
 
 
 def direction_squares(pieces: Sequence[Piece], formula: Formula) -> Tensor | None:
-    """The sum of squares of Adam's direction as each piece's m and v stand, which is `age` steps old, 1 at least.
+    """Return the sum of squares of Adam's direction as each piece's m and v stand: (pieces,) float64.
 
-    (pieces,) float64; None where `one_pass` gives None. Reads two floats a coordinate.
+    They have taken `n_steps` steps, at least 1. None in the cases in which `one_pass_step` returns None. Reads two
+    floats a coordinate.
     """
-    if not all(map(fits, pieces)):
+    if not all(map(is_native_piece, pieces)):
         return None
     kernel = _kernel("directions", Rule("gradient", formula))
     if kernel is None:
         return None
-    return _called(kernel, pieces, [piece.age for piece in pieces], [0] * len(pieces), True).adam
+    return _call(kernel, pieces, [piece.n_steps for piece in pieces], [0] * len(pieces), True).adam
 
 
-def fits(piece: Piece, s: Tensor | None = None) -> bool:
-    """Whether it is float32, on the CPU, and each of its tensors in one stretch of memory; so too its s."""
-    theta, gradient, m, v, age, _ = piece
+def is_native_piece(piece: Piece, s: Tensor | None = None) -> bool:
+    """Return True where a piece, and its s, are float32, on the CPU, and each tensor in one stretch of memory."""
+    theta, gradient, m, v, n_steps, _ = piece
     size = theta.numel()
     return (
-        _plain(theta, size)
-        and _plain(gradient, size)
-        and _plain(m, size)
-        and _plain(v, size)
-        and (s is None or _plain(s, size))
-        and not isinstance(age, Tensor)  # on a GPU
+        _is_plain(theta, size)
+        and _is_plain(gradient, size)
+        and _is_plain(m, size)
+        and _is_plain(v, size)
+        and (s is None or _is_plain(s, size))
+        and not isinstance(n_steps, Tensor)  # on a GPU
     )
 
 
-def _plain(x: Tensor, size: int) -> bool:
-    # A type of its own may have no memory of its own; a gradient that was expanded is one number many times; and of
-    # some, what is in memory is not yet negated, or not there at all since it is zero.
+def _is_plain(x: Tensor, size: int) -> bool:
+    # A subclass may have no memory of its own; a gradient that was expanded is one number many times; and of some
+    # tensors the numbers in memory are not negated yet, or not there at all, being zero.
     plain = type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu and x.numel() == size and x.is_contiguous()
     return plain and not x.is_neg() and not x._is_zerotensor()
 
 
 def _kernel(name: str, rule: Rule) -> Callable[..., None] | None:
-    built = library(source("adam_step.cpp"), *sorted(word.upper() for word in rule))
-    return None if built is None else getattr(built, name)
+    loaded = library(source("adam_step.cpp"), *sorted(word.upper() for word in rule))
+    return None if loaded is None else getattr(loaded, name)
 
 
-def _called(
-    kernel: Callable[..., None], pieces: Sequence[Piece], ages: Sequence[Any], s: Sequence[int], norms: bool
+def _call(
+    kernel: Callable[..., None], pieces: Sequence[Piece], n_steps: Sequence[Any], addresses: Sequence[int], norms: bool
 ) -> Squares:
-    """`ages`: of the moments that are divided by one another. `s`: where it lies."""
+    """Call the kernel. `n_steps`: of the moments that make the direction. `addresses`: of each piece's s."""
     packed, settings = bytearray(), bytearray()
     numbers: dict[tuple[int, int], int] = {}
-    for (theta, gradient, m, v, _, group), age, own in zip(pieces, ages, s, strict=True):
-        key = (id(group), age)
+    for (theta, gradient, m, v, _, group), count, s in zip(pieces, n_steps, addresses, strict=True):
+        key = (id(group), count)
         if key not in numbers:
             numbers[key] = len(numbers)
-            settings += _settings(group, age)
+            settings += _settings(group, count)
         packed += _PIECE.pack(
-            theta.data_ptr(), gradient.data_ptr(), m.data_ptr(), v.data_ptr(), own, theta.numel(), numbers[key]
+            theta.data_ptr(), gradient.data_ptr(), m.data_ptr(), v.data_ptr(), s, theta.numel(), numbers[key]
         )
     squares = torch.empty((len(pieces) if norms else 0, 2), dtype=torch.float64)
     kernel(
@@ -138,7 +158,8 @@ def _called(
     return Squares(*squares.unbind(1))
 
 
-def _settings(group: dict[str, Any], age: int) -> bytes:
+def _settings(group: dict[str, Any], n_steps: int) -> bytes:
+    """Pack a group's settings and its bias corrections after `n_steps` steps."""
     beta1, beta2 = (float(beta) for beta in group["betas"])
     lr = float(group["lr"])
     return _SETTINGS.pack(
@@ -146,8 +167,8 @@ def _settings(group: dict[str, Any], age: int) -> bytes:
         1 - beta1,
         beta2,
         1 - beta2,
-        1 / (1 - beta1**age),
-        (1 - beta2**age) ** -0.5,
+        1 / (1 - beta1**n_steps),
+        (1 - beta2**n_steps) ** -0.5,
         float(group["eps"]),
         1 - lr * float(group["weight_decay"]),
         lr,

@@ -1,15 +1,32 @@
 """AdamW with a perturbation: parameters, gradients and a signal in; parameters one step further out.
 
-    theta <- theta - lr * (Adam step) - lr * weight_decay * theta - lr * lambda * Q,     Q = s(theta) * g
+A step takes one of these paths. All give Eq. 1 of arXiv 2511.01918 or the reading of it that the options name.
 
-(arXiv 2511.01918, Eq. 1 and 2), and the other readings of the paper that config.Perturbation names.
+    path       runs when                                                          file
+    ---------  -----------------------------------------------------------------  ------------------
+    plain      nothing is perturbed: every lambda_ is 0, source `zero`, or no     _engine.py
+               perturbed parameter has a gradient
+    gathered   scope `model` or `tensor`, or a source that asks circuits, or a    _gathered_step.py
+               group with amsgrad: all signals first, then Adam's own step
+    chunked    scope `all` with a closed form: chunk by chunk through the model   _chunked_step.py
+    one pass   the same, for models of 2**20 coordinates and more: parameters     _one_pass.py
+               in float32 on the CPU, where there is a C++ compiler
+
+In `plain` and `gathered`, Adam's own step of the whole model is one of these:
+
+    fused      fused=True; parameters, gradients and moments float32 on the CPU,  _fused_step.py
+               contiguous; every parameter has a gradient and a state
+    torch      otherwise: torch.optim.AdamW.step                                  torch
+    paper      formula `paper`                                                    _adam.py
+
+Sharded parameters (FSDP2) take the same paths, each process with what it holds. The coordinates of a block that others
+hold come by one sum over the processes (_shards.py, _local_blocks.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, cast, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypedDict, Unpack, overload
 
 import torch
 from pydantic import ValidationError
@@ -20,57 +37,104 @@ from qsgd_ray import config
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
-from qsgd_ray.optimizer._adam import Moments, Piece, age_of, direction_norms, piece_of, take_steps
-from qsgd_ray.optimizer._chunked_step import Draws, step_by_runs
-from qsgd_ray.optimizer._fused_step import QuickStep
-from qsgd_ray.optimizer._gather import fit_native
-from qsgd_ray.optimizer._gathered_step import Prefetch, step_at_once
-from qsgd_ray.optimizer._layout import Layout, Model, Reading, layout_of
-from qsgd_ray.optimizer._one_pass import direction_squares
-from qsgd_ray.optimizer._shards import gradients_like_parameters, own
-from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
-from qsgd_ray.optimizer.signals import ClosedForm, make_signal
-from qsgd_ray.optimizer.telemetry import Means, Norms, Telemetry
+from qsgd_ray.optimizer._engine import STEPS, Engine, steps_taken
+from qsgd_ray.optimizer._gather import all_native
+from qsgd_ray.optimizer._shards import aligned_gradients, local
+from qsgd_ray.optimizer.telemetry import Telemetry
 
 __all__ = ["SuperpositionalAdamW", "Telemetry"]
 
-
-# torch's own: a step in a CUDA graph wants `capturable`. Older versions have it by the second name only.
-GRAPH_CHECK = next(
+# torch's own check: a step in a CUDA graph needs `capturable`. Older versions have it by the second name only.
+_GRAPH_CHECK = next(
     name
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
     if hasattr(torch.optim.Optimizer, name)
 )
-# In each parameter group: how many steps were taken. What is drawn at a step is named by it.
-STEPS = "perturbation_steps"
+
+
+class _AdamWOptions(TypedDict, total=False):
+    """The arguments of torch.optim.AdamW beside the parameters."""
+
+    lr: float | Tensor
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+    foreach: bool | None
+    fused: bool | None
+    maximize: bool
+    capturable: bool
+    differentiable: bool
 
 
 class SuperpositionalAdamW(torch.optim.AdamW):
-    """torch.optim.AdamW with lr * lambda * Q taken off besides its step, Q = s(theta before the step) * g.
+    """torch.optim.AdamW with lr * lambda * Q subtracted beside its step (arXiv 2511.01918, Eq. 1 and 2).
 
-    g is the gradient that Adam sees (its sign turned under `maximize`). `direction` "preconditioned" takes Adam's
-    direction in its place, as this step's plain gradient gives it; `placement` "moments" adds lambda * Q to the
-    gradient before Adam sees it (`.grad` is afterwards what it was); `formula` "paper" is Eq. 1 as printed. The options
-    are those of config.Perturbation.
+        theta <- theta - lr * (m_hat / (sqrt(v_hat) + eps) + weight_decay * theta + lambda * Q),  Q_i = s_i(theta) * g_i
 
-    lr, weight_decay and lambda_ may differ from parameter group to parameter group, and change between steps (for
-    lambda: schedules.py); where lambda_ is 0, or the source is `zero`, the parameters are torch.optim.AdamW's bit for
-    bit and no circuit is asked. Coordinates (`scope`, see coordinates.py) are counted through the parameters that
-    require a gradient; those without one at a step are not perturbed in it. Sources that draw do so by (`seed`, step,
-    coordinate) alone (random_keys.py); the count of steps is saved with the groups.
+    g is the gradient that Adam sees (its sign turned under `maximize`), s the signal of `source` at theta before the
+    step, in the paper sin(pi * theta_i). Q is 0 on coordinates that `scope` leaves out and for parameters without a
+    gradient. Where lambda_ is 0, or the source is `zero`, the parameters are torch.optim.AdamW's bit for bit, and no
+    circuit runs.
 
-    Circuits depend on theta alone, so those for the next step are submitted at the end of this one and collected when
-    the gradient is there. theta is compared then: had anything else moved it, the circuits are asked afresh
-    (_gathered_step.py). Closed forms at scope `all` go run by run through the model (_chunked_step.py).
+    lr, weight_decay and lambda_ may differ from parameter group to parameter group and change between steps (lambda:
+    `LambdaSchedule`). Random sources draw by seed, step and coordinate alone, so that replicas, shards and resumed
+    trainings draw alike; the step count is saved with the groups. Circuits depend on theta alone: those of the next
+    step are submitted at the end of this one, run during the forward and backward pass, and are submitted again if
+    theta has changed meanwhile.
 
-    Parameters may be sharded by rows (FSDP2's fully_shard): every process then steps what it holds, and takes the few
-    coordinates that a block needs besides from the others (_shards.py). `capturable`, for CUDA graphs: the sources
-    sine, gradient and zero only, after a first step outside of it. A graph's replays keep the lambda of its capture,
-    are not counted as steps and not sampled for telemetry. Shards that are no DTensors (FSDP1, ZeRO) count as whole
-    parameters.
+    Parameters may be sharded by rows (FSDP2's fully_shard). Shards that are no DTensors (FSDP1, ZeRO) count as whole
+    parameters. A CUDA graph may capture the step after a first step outside of it, with the sources sine, gradient and
+    zero; its replays keep the lambda of the capture, do not count as steps and are not sampled for telemetry.
 
-    ValueError in one line: an option that config.Perturbation refuses, a parameter that _shards.py refuses, a sparse
-    gradient, lr * weight_decay of 1 and more at scope `all`. CircuitError: what the circuits' backend raises.
+    Args:
+        params: parameters, named parameters or parameter groups, as torch.optim.AdamW takes them. A group may have its
+            own `lambda_`. Parameters are real and contiguous, all on one device.
+        lr: learning rate, >= 0; default 1e-3.
+        betas: decay rates of m and v, each in [0, 1); default (0.9, 0.999).
+        eps: >= 0; default 1e-8. Outside the root, with formula `paper` inside it.
+        weight_decay: decoupled, >= 0; default 0.01. With scope `all`, lr * weight_decay is below 1.
+        amsgrad: as in torch.optim.AdamW; with direction `gradient` and formula `adamw` only.
+        lambda_: weight of Q, finite and >= 0; default 0.5.
+        n_qubits: coordinates of a block and qubits of its circuit, 1 to 4096; default 4.
+        depth: layers of the circuit, 1 to 64; default 2.
+        entangle: entangling gates of a layer, as in `CircuitSpec`; default "chain". True: "chain", False: "none".
+        rotations: rotations of a layer, "rx", "ry" or "rz", at least one; default ("ry", "rz").
+        source: the signal s. "sine" (default): sin(pi * theta_i). "circuit": <Z_i>, exact. "sampled": by `shots`
+            measurements. "noisy": under `noise`. Controls: "zero"; "gradient", s = 1; "random_sign" and "shuffled".
+        scope: coordinates that are perturbed: the first `n_qubits` of each "tensor" (default) or of the "model", or
+            "all" in blocks of `n_qubits`.
+        formula: Adam's step: "adamw" (default), or "paper", m / sqrt(v + eps) without bias correction.
+        placement: Q is added to the "update" (default), or to the gradient that feeds Adam's "moments".
+        direction: s multiplies the "gradient" (default), or Adam's own direction, "preconditioned".
+        shots: measurements a circuit, >= 1, with the sources sampled and noisy; default None.
+        noise: noise of the circuits, with the source noisy and with it only; default None.
+        seed: names the random draws; default 0.
+        circuits: backend that answers circuits; None (default) simulates them in this process.
+        telemetry_every: one step in so many is sampled for `telemetry`, >= 1; default 128. None: no step.
+        foreach: as in torch.optim.AdamW.
+        fused: as in torch.optim.AdamW.
+        maximize: as in torch.optim.AdamW.
+        capturable: as in torch.optim.AdamW; with the sources sine, gradient and zero only.
+        differentiable: False.
+
+    Raises:
+        ValueError: an option outside its range, or parameters that are not contiguous, not real, on several devices, or
+            sharded otherwise than by rows. Also from `step`, with a sparse gradient or a group's option that was
+            changed to one that is not allowed. The message is one line.
+        CircuitError: the source needs Aer, which is not installed; from `step`, whatever the backend raises.
+
+    Example:
+        >>> import torch
+        >>> from qsgd_ray import SuperpositionalAdamW
+        >>> model = torch.nn.Linear(8, 2)
+        >>> optimizer = SuperpositionalAdamW(model.parameters(), lr=1e-2, lambda_=0.5, source="circuit")
+        >>> for _ in range(3):
+        ...     optimizer.zero_grad()
+        ...     model(torch.ones(5, 8)).square().mean().backward()
+        ...     optimizer.step()
+        >>> optimizer.telemetry().n_circuits  # two tensors, three steps and the one submitted ahead
+        8
     """
 
     def __init__(
@@ -120,61 +184,88 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             )
         except ValidationError as error:
             raise ValueError(config.validation_message(error)) from None
+        adamw: _AdamWOptions = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "foreach": foreach,
+            "fused": fused,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        self._set_up(params, perturbation, seed, circuits, telemetry_every, adamw)
+
+    @classmethod
+    def from_settings(
+        cls,
+        params: Iterable[Any],
+        perturbation: config.Perturbation,
+        *,
+        seed: int = 0,
+        circuits: CircuitBackend | None = None,
+        telemetry_every: int | None = 128,
+        **adamw: Unpack[_AdamWOptions],
+    ) -> Self:
+        """Return the optimizer of a study's `Perturbation`.
+
+        Args:
+            params: as in the constructor.
+            perturbation: its fields are values, not spaces. `schedule` is `LambdaSchedule`'s and has no effect here.
+            seed: names the random draws.
+            circuits: backend that answers circuits; None simulates them in this process.
+            telemetry_every: one step in so many is sampled for `telemetry`, >= 1; None: no step.
+            **adamw: lr, betas, eps, weight_decay and the further arguments of torch.optim.AdamW, with its defaults.
+
+        Raises:
+            ValueError: as from the constructor; also a perturbation with a space.
+            CircuitError: as from the constructor.
+
+        Example:
+            >>> import torch
+            >>> from qsgd_ray import Perturbation, SuperpositionalAdamW
+            >>> settings = Perturbation(source="circuit", lambda_=0.1, depth=1)
+            >>> model = torch.nn.Linear(8, 2)
+            >>> optimizer = SuperpositionalAdamW.from_settings(model.parameters(), settings, lr=3e-4)
+            >>> optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["lambda_"]
+            (0.0003, 0.1)
+        """
+        optimizer = cls.__new__(cls)
+        optimizer._set_up(params, perturbation, seed, circuits, telemetry_every, adamw)
+        return optimizer
+
+    def _set_up(
+        self,
+        params: Iterable[Any],
+        perturbation: config.Perturbation,
+        seed: int,
+        circuits: CircuitBackend | None,
+        telemetry_every: int | None,
+        adamw: _AdamWOptions,
+    ) -> None:
         for name in config.Perturbation.model_fields:
             if isinstance(getattr(perturbation, name), SPACES):
                 raise ValueError(f"Perturbation.{name}: got a space; allowed: a value")
         if telemetry_every is not None and telemetry_every < 1:
             raise ValueError(f"telemetry_every: got {telemetry_every}; allowed: a whole number >= 1, or None")
-        self._signal = make_signal(perturbation, circuits)
-        closed = isinstance(self._signal, ClosedForm)
-        self._reading = Reading(
-            scope,
-            n_qubits,
-            formula,
-            placement,
-            direction,
-            silent=source == "zero",
-            by_runs=scope == "all" and closed,
-            pointwise=isinstance(self._signal, ClosedForm) and self._signal.pointwise,
-            capturable=closed and not self._signal.keyed,
-        )
-        self._seed = seed
-        self._prefetch = Prefetch(self._signal, seed)
-        self._telemetry_every = telemetry_every
-        self._means = Means()
-        self._quick = QuickStep()
-        self._layout: Layout | None = None
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            foreach=foreach,
-            fused=fused,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-        )
+        self._engine = Engine(perturbation, circuits, seed, telemetry_every)
+        super().__init__(params, **adamw)
         # Set by fused AdamW; a gradient scaler would then leave the gradients scaled, and Q with them.
         self._step_supports_amp_scaling = False
-        self.defaults |= {"lambda_": lambda_, STEPS: 0}
+        self.defaults |= {"lambda_": perturbation.lambda_, STEPS: 0}
         for group in self.param_groups:
-            group.setdefault("lambda_", lambda_)
+            group.setdefault("lambda_", perturbation.lambda_)
             group.setdefault(STEPS, 0)
-        self._layout = layout_of(self.param_groups, self._reading, None)
+        self._engine.lay_out(self.param_groups)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group; without a `lambda_` of its own it takes the constructor's."""
         if "lambda_" in self.defaults:
             param_group.setdefault("lambda_", self.defaults["lambda_"])
-            param_group.setdefault(STEPS, self._steps)
+            param_group.setdefault(STEPS, steps_taken(self.param_groups))
         super().add_param_group(param_group)
-
-    @property
-    def _steps(self) -> int:
-        """Taken so far; kept with the groups, so that it is saved and loaded with them."""
-        return int(self.param_groups[0][STEPS])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -185,152 +276,57 @@ class SuperpositionalAdamW(torch.optim.AdamW):
     @_disable_dynamo  # as torch's own kernels are: a compiled training step calls it as it is
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step; returns what `closure` returned, if there is one."""
+        """Take one step; return what `closure` returned, None without one.
+
+        Raises:
+            ValueError: a sparse gradient, or a group's option that is not allowed.
+            CircuitError: the backend's.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        getattr(self, GRAPH_CHECK)()
+        getattr(self, _GRAPH_CHECK)()
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        if fit_native([parameter.grad for parameter in parameters]):
-            self._step(fit=True)
+        if all_native([parameter.grad for parameter in parameters]):
+            self._engine.step(self, native=True)
             return loss
         _refuse_sparse(parameters)
-        with gradients_like_parameters(parameters):
-            self._step(fit=False)
+        with aligned_gradients(parameters):
+            self._engine.step(self, native=False)
         return loss
 
-    def _step(self, fit: bool) -> None:
-        """`fit`: the gradients that are there are float32 in plain memory."""
-        norms = None
-        sampled = self._telemetry_every is not None and (self._steps + 1) % self._telemetry_every == 0
-        if sampled and not self._captured():
-            norms = Norms(len(self.param_groups))
-        self._layout = layout = layout_of(self.param_groups, self._reading, self._layout)
-        model = Model(layout, self.param_groups, self.state)
-        if layout.by_runs:
-            assert isinstance(self._signal, ClosedForm)
-            for group in self.param_groups:
-                self._make_states(group)
-            step_by_runs(model, self._reading, self._signal, Draws(self._seed, self._steps), norms)
-            for group in self.param_groups:
-                self._count_step(group)
-        else:
-            adam_step = partial(self._adam_step, fit)
-            step_at_once(model, self._reading, self._prefetch, self._steps, adam_step, norms, fit)
-        for group in self.param_groups:
-            group[STEPS] += 1
-        self._prefetch.ahead(layout, self._steps)
-        if norms is not None:
-            self._note_directions(layout, norms)
-            device = layout.memory[0].device if layout.memory else torch.device("cpu")
-            self._means.add(layout.ranks.sum_(norms.squares(device)))
-
     def telemetry(self) -> Telemetry:
-        """What was done since the last call (see `Telemetry`); starts the norms' next window."""
-        means, self._means = self._means, Means()
-        return Telemetry.of(means, self._prefetch.wait_s, self._prefetch.busy_s, self._prefetch.n_circuits)
+        """Return what the optimizer did since the last call (see `Telemetry`), and start the norms' next window."""
+        return self._engine.telemetry()
 
     def telemetry_state(self) -> dict[str, Any]:
-        """What was told and counted so far, as plain numbers: `load_telemetry_state` goes on from there."""
-        prefetch = self._prefetch
-        return {
-            "means": self._means.state(),
-            "wait_s": prefetch.wait_s,
-            "busy_s": prefetch.busy_s,
-            "n_circuits": prefetch.n_circuits,
-            "under_way": prefetch.n_under_way > 0,
-        }
+        """Return counts and norms so far as plain numbers; `load_telemetry_state` goes on from them."""
+        return self._engine.telemetry_state()
 
     def load_telemetry_state(self, state: dict[str, Any]) -> None:
-        """After parameters and groups are loaded: circuits that were under way for the next step are asked again."""
-        prefetch = self._prefetch
-        prefetch.forget()
-        self._means = Means.from_state(state["means"])
-        prefetch.wait_s, prefetch.busy_s = state["wait_s"], state["busy_s"]
-        if state["under_way"]:
-            self._layout = layout_of(self.param_groups, self._reading, self._layout)
-            with torch.no_grad():
-                prefetch.ahead(self._layout, self._steps)
-        prefetch.n_circuits = state["n_circuits"]  # those asked again are counted already
+        """Go on from a `telemetry_state`, after parameters and groups have been loaded.
 
-    def _adam_step(self, fit: bool) -> None:
-        """Without a perturbation."""
-        if self._reading.formula == "adamw":
-            if not self._quick.take(self, fit):
-                _plain_adamw_step()(self)
-            return
-        for group in self.param_groups:
-            self._make_states(group)
-            pieces = self._pieces(group["params"], group)
-            take_steps((part for piece in pieces for part in piece.cut()), self._reading.formula)
-            self._count_step(group)
-
-    def _note_directions(self, layout: Layout, norms: Norms) -> None:
-        for number, group in enumerate(self.param_groups):
-            parameters = [parameter for parameter in layout.told(group["params"]) if id(parameter) not in norms.noted]
-            norms.adam[number] += self._direction_norms(parameters, group, layout.n_coordinates)
-
-    def _direction_norms(self, parameters: list[Tensor], group: dict[str, Any], n_coordinates: int) -> list[Tensor]:
-        """Norms of Adam's direction."""
-        formula = self._reading.formula
-        if n_coordinates >= NATIVE_FROM:
-            squares = direction_squares(list(self._pieces(parameters, group)), formula)
-            if squares is not None:
-                return list(squares.sqrt().unbind())
-        states = [self.state.get(parameter) for parameter in parameters if parameter.grad is not None]
-        return direction_norms(
-            (
-                Moments(
-                    own(state["exp_avg"]), own(state.get("max_exp_avg_sq", state["exp_avg_sq"])), age_of(state), group
-                )
-                for state in states
-                if state
-            ),
-            formula,
-        )
-
-    def _captured(self) -> bool:
-        """Does a CUDA graph record this step?"""
-        return any(group["capturable"] for group in self.param_groups) and torch.cuda.is_current_stream_capturing()
-
-    def _make_states(self, group: dict[str, Any]) -> None:
-        self._init_group(group, [], [], [], [], [], [])
-
-    def _count_step(self, group: dict[str, Any]) -> None:
-        """As torch's kernels do."""
-        counts = [self.state[parameter]["step"] for parameter in group["params"] if parameter.grad is not None]
-        if counts:
-            torch._foreach_add_(counts, 1)
-
-    def _pieces(self, parameters: Iterable[Tensor], group: dict[str, Any]) -> Iterator[Piece]:
-        """What this process holds of the parameters that have a gradient and moments."""
-        for parameter in parameters:
-            if parameter.grad is not None and self.state.get(parameter):
-                state = self.state[parameter]
-                piece = piece_of(parameter, state, group)
-                if "max_exp_avg_sq" in state:
-                    piece = piece._replace(v=own(state["max_exp_avg_sq"]).view(-1))
-                yield piece
+        Circuits of the next step that were under way then are submitted again.
+        """
+        self._engine.load_telemetry_state(self.param_groups, state)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pickle and deepcopy carry everything but an answer under way and views into these very parameters.
+        """Return what pickle and deepcopy carry: everything but pending answers and views into these parameters."""
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CARRIED}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # load_state_dict comes this way too: what was asked before it is discarded.
+        """Take a pickled state, or that of load_state_dict; pending circuits are discarded."""
         lambdas = [group.get("lambda_") for group in self.__dict__.get("param_groups", [])]
         super().__setstate__(state)
-        self._prefetch.forget()
-        self._layout = None
-        self._quick = QuickStep()
-        if "_means" not in state:
-            self._means = Means()
-        # A state of channels_last parameters, say: Adam would take it as it is, _chunked_step.py and the telemetry not.
-        for own_state in self.state.values():
-            for name, value in own_state.items():
-                if isinstance(value, Tensor) and not own(value).is_contiguous():
-                    own_state[name] = value.contiguous()
+        self._engine.reset()
+        if "_engine" not in state:
+            self._engine.restart_means()
+        # A state of channels_last parameters, say: Adam would take it as it is, the chunked step and telemetry not.
+        for parameter_state in self.state.values():
+            for name, value in parameter_state.items():
+                if isinstance(value, Tensor) and not local(value).is_contiguous():
+                    parameter_state[name] = value.contiguous()
         # A state of plain AdamW has no lambda: each group keeps its own.
         lambdas += [self.defaults["lambda_"]] * (len(self.param_groups) - len(lambdas))
         for group, lambda_ in zip(self.param_groups, lambdas, strict=False):
@@ -338,26 +334,10 @@ class SuperpositionalAdamW(torch.optim.AdamW):
             group.setdefault(STEPS, 0)
 
 
-_CARRIED = (
-    "_reading",
-    "_seed",
-    "_signal",
-    "_prefetch",
-    "_telemetry_every",
-    "_means",
-    "_step_supports_amp_scaling",
-)
+_CARRIED = ("_engine", "_step_supports_amp_scaling")
 
 
 def _refuse_sparse(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
-
-
-def _plain_adamw_step() -> Callable[[torch.optim.AdamW], Any]:
-    """AdamW.step without torch's hook wrapper: SuperpositionalAdamW.step has its own, and hooks must run once."""
-    step: Any = torch.optim.AdamW.step
-    while getattr(step, "hooked", False):
-        step = step.__wrapped__
-    return cast(Callable[[torch.optim.AdamW], Any], step)

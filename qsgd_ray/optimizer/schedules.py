@@ -1,4 +1,4 @@
-"""How lambda and the learning rate change over a training: shapes and steps in; factors of the first value out."""
+"""Change lambda and the learning rate over a training: shapes and steps in; factors of the first value out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from qsgd_ray.config.workload import Decay
 
 
 class RateShape(NamedTuple):
-    """How the learning rate goes: up from 0 over `warmup_steps`, then constant or in a line down to 0."""
+    """The shape of the learning rate: up from 0 during the warm-up, then constant or in a line down to 0.
+
+    Attributes:
+        warmup_steps: steps of the warm-up, >= 0.
+        decay: "constant" or "linear".
+    """
 
     warmup_steps: int
     decay: Decay
 
     def factor(self, step: int, total_steps: int) -> float:
-        """Of the learning rate at step `step` (from 0); as transformers' get_linear_schedule_with_warmup."""
+        """Return the factor, 0 to 1, of the learning rate; as transformers' get_linear_schedule_with_warmup has it.
+
+        Args:
+            step: the step that is about to be taken, counted from 0.
+            total_steps: steps of the whole training, >= 1; from there on a linear decay is 0.
+        """
         if step < self.warmup_steps:
             return step / self.warmup_steps
         if self.decay == "constant":
@@ -30,11 +40,36 @@ CONSTANT_RATE = RateShape(0, "constant")
 
 
 class LambdaSchedule:
-    """Multiplies each group's lambda_ by a factor of the steps taken, as torch's schedulers do with lr.
+    """Let lambda fall over a training, as torch's schedulers let the learning rate fall.
 
-    `shape`: "constant", 1; "linear", from 1 down to 0 at `total_steps`; "cosine", (1 + cos(pi step / total_steps)) / 2.
-    From `total_steps` on the last two are 0. `step()` comes after the optimizer's. Each group's lambda_ as it is now is
-    what is multiplied. ValueError in one line: another shape, no step at all, an optimizer without lambda_.
+    After t steps each parameter group's `lambda_` is its value at construction times f(t), with T = `total_steps`:
+
+        constant:  f(t) = 1
+        linear:    f(t) = 1 - t / T
+        cosine:    f(t) = (1 + cos(pi t / T)) / 2
+
+    From T on `linear` and `cosine` are 0, and the optimizer is torch.optim.AdamW bit for bit.
+
+    Args:
+        optimizer: a `SuperpositionalAdamW`; every group has `lambda_`.
+        shape: "constant", "linear" or "cosine".
+        total_steps: T, >= 1.
+
+    Raises:
+        ValueError: another shape, a total below 1, or an optimizer without lambda_.
+
+    Example:
+        >>> import torch
+        >>> from qsgd_ray import LambdaSchedule, SuperpositionalAdamW
+        >>> weight = torch.nn.Parameter(torch.ones(4))
+        >>> optimizer = SuperpositionalAdamW([weight], lambda_=0.5)
+        >>> schedule = LambdaSchedule(optimizer, "linear", total_steps=4)
+        >>> for _ in range(3):
+        ...     weight.grad = torch.ones(4)
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> optimizer.param_groups[0]["lambda_"]
+        0.125
     """
 
     def __init__(self, optimizer: Optimizer, shape: LambdaShape, total_steps: int) -> None:
@@ -51,7 +86,11 @@ class LambdaSchedule:
         self.first = [float(group["lambda_"]) for group in optimizer.param_groups]
 
     def step(self) -> None:
-        """One optimizer step was taken."""
+        """Set each group's `lambda_` for the next step; call it after the optimizer's `step`.
+
+        Raises:
+            ValueError: the optimizer has got another number of parameter groups since the schedule was constructed.
+        """
         if len(self.optimizer.param_groups) != len(self.first):
             raise ValueError(
                 f"schedule: got an optimizer of {len(self.optimizer.param_groups)} parameter groups; allowed: the "
@@ -59,18 +98,19 @@ class LambdaSchedule:
             )
         self.steps += 1
         for group, first in zip(self.optimizer.param_groups, self.first, strict=True):
-            group["lambda_"] = first * factor(self.shape, self.steps, self.total_steps)
+            group["lambda_"] = first * _factor(self.shape, self.steps, self.total_steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` goes on from; the groups' lambda_ are in the optimizer's."""
+        """Return the state from which `load_state_dict` goes on; the groups' lambda_ are in the optimizer's."""
         return {"steps": self.steps, "first": self.first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`; load the optimizer's own beside it."""
         self.steps, self.first = int(state["steps"]), list(state["first"])
 
 
-def factor(shape: LambdaShape, step: int, total_steps: int) -> float:
-    """Of lambda after so many steps: 1 at none."""
+def _factor(shape: LambdaShape, step: int, total_steps: int) -> float:
+    """Return the factor of lambda after `step` steps, 1 after none."""
     left = max(0.0, 1 - step / total_steps)
     match shape:
         case "constant":

@@ -1,6 +1,9 @@
 """The signals s in Q_i = s_i(theta) * g_i, one protocol for all: blocks of coordinates in, one number a coordinate out.
 
-arXiv 2511.01918, Eq. 2, is s_i = sin(pi*theta_i); a circuit of depth 1 without entanglement gives the same number.
+Eq. 2 of arXiv 2511.01918 is s_i = sin(pi * theta_i); a circuit of depth 1 without entanglement gives the same number.
+A new source is a `ClosedForm` (see `_CLOSED_FORMS`) or another backend for `CircuitSignal`.
+
+Shapes: b blocks, n coordinates of a block, d layers, r rotations a layer.
 """
 
 from __future__ import annotations
@@ -26,40 +29,71 @@ KernelSignal = Literal["sine", "gradient", "given"]
 
 
 class Signal(Protocol):
-    """A source of s. `keyed`: it draws, and `submit` needs keys (random_keys.py)."""
+    """A source of s.
+
+    Attributes:
+        keyed: True where the source draws random numbers, so that `submit` needs keys.
+    """
 
     keyed: bool
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
-        """Ask for s at blocks of coordinates (batch, n); the Pending's result is (batch, n) float64, of circuits on the
-        CPU, of closed forms where theta lies."""
+        """Submit blocks of coordinates.
+
+        Args:
+            theta_bn: shape (b, n), any real dtype and device.
+            keys_b: uint64 keys of the blocks' draws, shape (b,) (random_keys.py); None where `keyed` is False.
+
+        Returns:
+            The pending answer. Its result is s, float64, shape (b, n): on the CPU for circuits, on the device of
+            theta for closed forms.
+        """
         ...
 
 
 class ClosedForm(ABC):
-    """A signal that is no circuit: computed where theta lies, in its dtype (float32 at least)."""
+    """A signal that needs no circuit: computed on the device of theta, in its dtype (float32 at least).
+
+    Attributes:
+        keyed: True where it draws.
+        pointwise: True where s_i depends on theta_i alone.
+        kernel: the formula that the C++ kernel of the one-pass step has for it; "given": it has none and takes s.
+    """
 
     keyed = False
-    pointwise = False  # s_i depends on theta_i alone
-    kernel: KernelSignal = "given"  # what _one_pass.py makes of it: it has this one's formula, or is handed s
+    pointwise = False
+    kernel: KernelSignal = "given"
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
-        # Where theta lies, so that no GPU is waited for.
+        """Answer at once, in float64, on the device of theta; see `Signal.submit`.
+
+        Args:
+            theta_bn: shape (b, n).
+            keys_b: keys of the blocks' draws, shape (b,); None where `keyed` is False.
+        """
+        # On the device of theta, so that no GPU is waited for.
         return Answered(self.of(theta_bn.detach().to(torch.float64), keys_b))
 
     def of(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Tensor:
-        """s at blocks of coordinates, (batch, n), a new tensor."""
+        """Return s of blocks of coordinates, a new tensor of shape (b, n).
+
+        Args:
+            theta_bn: shape (b, n), or any shape at all where `pointwise` is True. float32 and float64 are computed as
+                such, other dtypes in float32.
+            keys_b: keys of the blocks' draws, shape (b,); None where `keyed` is False.
+        """
         theta_bn = theta_bn.detach()
         if theta_bn.dtype not in (torch.float32, torch.float64):
             theta_bn = theta_bn.float()
         return self._of(theta_bn, keys_b)
 
     @abstractmethod
-    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor: ...
+    def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:
+        """Return s, a new tensor; theta is float32 or float64."""
 
 
-class SineSignal(ClosedForm):
-    """s_i = sin(pi*theta_i): Eq. 2, in closed form."""
+class _SineSignal(ClosedForm):
+    """s_i = sin(pi * theta_i): Eq. 2 of arXiv 2511.01918, in closed form."""
 
     pointwise = True
     kernel = "sine"
@@ -68,7 +102,7 @@ class SineSignal(ClosedForm):
         return torch.mul(theta_bn, math.pi).sin_()
 
 
-class ZeroSignal(ClosedForm):
+class _ZeroSignal(ClosedForm):
     """s_i = 0: the control."""
 
     pointwise = True
@@ -77,7 +111,7 @@ class ZeroSignal(ClosedForm):
         return torch.zeros_like(theta_bn)
 
 
-class GradientSignal(ClosedForm):
+class _GradientSignal(ClosedForm):
     """s_i = 1: Q is the plain gradient on the same coordinates."""
 
     pointwise = True
@@ -87,8 +121,11 @@ class GradientSignal(ClosedForm):
         return torch.ones_like(theta_bn)
 
 
-class RandomSignSignal(ClosedForm):
-    """s_i = r or -r with equal odds, r the root mean square of the block's sin(pi*theta): noise of the sine's size."""
+class _RandomSignSignal(ClosedForm):
+    """s_i = r or -r with equal odds, r the root mean square of the block's sin(pi * theta).
+
+    The control of matched noise: as large as the sine, without its sign.
+    """
 
     keyed = True
 
@@ -103,10 +140,11 @@ class RandomSignSignal(ClosedForm):
         return torch.where(negative.to(theta_bn.device), -r_b1, r_b1)
 
 
-class ShuffledSignal(ClosedForm):
-    """s_i = sin(pi*theta_j), j another coordinate of the block: all turned by 1 to n - 1 places, drawn anew each step.
+class _ShuffledSignal(ClosedForm):
+    """s_i = sin(pi * theta_j), j another coordinate of the block.
 
-    In a block of one coordinate there is no other: its own.
+    All coordinates of a block are rotated by the same 1 to n - 1 positions, drawn anew at each step. A block of one
+    coordinate keeps its own.
     """
 
     keyed = True
@@ -117,17 +155,20 @@ class ShuffledSignal(ClosedForm):
         s_bn = torch.mul(theta_bn, math.pi).sin_()
         if n == 1:
             return s_bn
-        turns_b1 = 1 + random_words(keys_b, 1) % np.uint64(n - 1)
-        index = (turns_b1 + np.arange(n, dtype=np.uint64)) % np.uint64(n)
+        shifts_b1 = 1 + random_words(keys_b, 1) % np.uint64(n - 1)
+        index = (shifts_b1 + np.arange(n, dtype=np.uint64)) % np.uint64(n)
         return s_bn.gather(1, torch.from_numpy(index.astype(np.int64)).to(s_bn.device))
 
 
 class CircuitSignal:
-    """s = <Z_i> of the circuit whose rotations turn by -pi*theta_i, +pi*theta_i and so on, one circuit a block.
+    """s_i = <Z_i> of a circuit for each block, whose rotations turn by -pi * theta_i, +pi * theta_i and so on.
 
     A block narrower than the others is a circuit of that many qubits. A block with a coordinate that is not finite has
-    no circuit: its s is nan, as sin(pi*nan) is, so that a diverged run looks diverged whatever the source. `keyed`: the
-    backend draws.
+    no circuit: its s is NaN, as sin(pi * NaN) is, so that a diverged run looks diverged whatever the source.
+
+    Attributes:
+        backend: answers the circuits.
+        keyed: True where the backend draws.
     """
 
     def __init__(
@@ -138,17 +179,35 @@ class CircuitSignal:
         rotations: tuple[Rotation, ...] = ("ry", "rz"),
         keyed: bool = False,
     ) -> None:
+        """Set the circuit.
+
+        Args:
+            backend: answers the circuits.
+            depth: layers, >= 1.
+            entangle: entangling gates of a layer, as in `CircuitSpec`.
+            rotations: rotations of a layer, in their order.
+            keyed: True where the backend draws, so that `submit` needs keys.
+        """
         self.backend = backend
         self.keyed = keyed
         self._specs = {1: CircuitSpec(1, depth, entangle, rotations)}
 
     def spec(self, width: int) -> CircuitSpec:
-        """The circuit of a block of `width` coordinates."""
+        """Return the circuit of a block of `width` coordinates."""
         if width not in self._specs:
             self._specs[width] = replace(self._specs[1], n_qubits=width)
         return self._specs[width]
 
     def submit(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Pending:
+        """Submit one circuit a block; see `Signal.submit`.
+
+        Args:
+            theta_bn: shape (b, n).
+            keys_b: keys of the blocks' draws, shape (b,); None where `keyed` is False.
+
+        Raises:
+            CircuitError: the backend's, here or from the result.
+        """
         theta_bn = _float64(theta_bn)
         spec = self.spec(theta_bn.shape[1])
         # The sum of finite numbers may overflow, so it only says when to look closer.
@@ -159,19 +218,19 @@ class CircuitSignal:
         if not finite_b.any():
             return Answered(s_bn)
         keys_b = None if keys_b is None else keys_b[finite_b]
-        return _Partly(s_bn, finite_b, self.backend.submit(spec, _angles(spec, theta_bn[finite_b]), "z", keys_b))
+        return _PartlyFinite(s_bn, finite_b, self.backend.submit(spec, _angles(spec, theta_bn[finite_b]), "z", keys_b))
 
 
-class _Partly:
-    """nan, except the blocks that were asked."""
+class _PartlyFinite:
+    """Signals of which the blocks that are not finite stay NaN."""
 
-    def __init__(self, s_bn: Tensor, asked_b: Tensor, pending: Pending) -> None:
+    def __init__(self, s_bn: Tensor, finite_b: Tensor, pending: Pending) -> None:
         self._s_bn = s_bn
-        self._asked_b = asked_b
+        self._finite_b = finite_b
         self._pending = pending
 
     def result(self) -> Tensor:
-        self._s_bn[self._asked_b] = self._pending.result()
+        self._s_bn[self._finite_b] = self._pending.result()
         return self._s_bn
 
     @property
@@ -180,42 +239,59 @@ class _Partly:
 
 
 def circuit_angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
-    """The angles of a block, the same in every layer: (batch, depth, n, len(rotations)) float64.
+    """Return the angles of blocks, the same in every layer: float64, shape (b, d, n, r), radians.
 
-    The first rotation takes a_di = -pi*theta_i, the second b_di = pi*theta_i (the paper's Ry and Rz); further ones go
-    on with alternating signs.
+    The first rotation takes a_di = -pi * theta_i, the second b_di = pi * theta_i (the paper's Ry and Rz); further ones
+    go on with alternating signs.
+
+    Args:
+        spec: the circuit; its depth d and its r rotations are used.
+        theta_bn: coordinates, shape (b, n).
+
+    Example:
+        >>> import torch
+        >>> from qsgd_ray import CircuitSpec
+        >>> from qsgd_ray.optimizer.signals import circuit_angles
+        >>> circuit_angles(CircuitSpec(n_qubits=2, depth=1), torch.tensor([[0.0, 1.0]]))[0, 0, 1]
+        tensor([-3.1416,  3.1416], dtype=torch.float64)
     """
     return _angles(spec, _float64(theta_bn))
 
 
 def _angles(spec: CircuitSpec, theta_bn: Tensor) -> Tensor:
     batch, n = theta_bn.shape
-    turned_b1nr = theta_bn.reshape(batch, 1, n, 1) * _turns(len(spec.rotations))
-    return turned_b1nr.expand(-1, spec.depth, -1, -1)
+    angles_b1nr = theta_bn.reshape(batch, 1, n, 1) * _signed_pi(len(spec.rotations))
+    return angles_b1nr.expand(-1, spec.depth, -1, -1)
 
 
 @cache
-def _turns(n_rotations: int) -> Tensor:
+def _signed_pi(n_rotations: int) -> Tensor:
     return torch.tensor([math.pi if index % 2 else -math.pi for index in range(n_rotations)], dtype=torch.float64)
 
 
-CLOSED_FORMS: dict[str, type[ClosedForm]] = {
-    "sine": SineSignal,
-    "zero": ZeroSignal,
-    "gradient": GradientSignal,
-    "random_sign": RandomSignSignal,
-    "shuffled": ShuffledSignal,
+_CLOSED_FORMS: dict[str, type[ClosedForm]] = {
+    "sine": _SineSignal,
+    "zero": _ZeroSignal,
+    "gradient": _GradientSignal,
+    "random_sign": _RandomSignSignal,
+    "shuffled": _ShuffledSignal,
 }
 
 
 def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | None) -> Signal:
-    """The signal of `perturbation.source`; circuits go to `backend`, or are simulated in process where it is None.
+    """Return the signal of a perturbation's source.
 
-    ValueError: sampled or noisy answers asked of a backend that gives one kind only. CircuitError: Aer is not there.
+    Args:
+        perturbation: source, circuit, shots and noise; its fields are values, not spaces.
+        backend: answers the circuits; None simulates them in this process. Closed forms don't use it.
+
+    Raises:
+        ValueError: source `sampled` or `noisy` with a backend that gives answers of one kind only.
+        CircuitError: the source needs Aer, which is not installed.
     """
     source, depth, entangle = cast(str, perturbation.source), cast(int, perturbation.depth), perturbation.entangle
-    if source in CLOSED_FORMS:
-        return CLOSED_FORMS[source]()
+    if source in _CLOSED_FORMS:
+        return _CLOSED_FORMS[source]()
     backend = backend or AutoBackend()
     if source != "circuit":
         if not isinstance(backend, SamplingBackend):

@@ -243,6 +243,32 @@ def test_an_arm_s_perturbation_is_handed_on_and_shares_the_base_s_kernel():
     ]
 
 
+@pytest.mark.parametrize("source", ["shuffled", "circuit"])
+def test_a_perturbation_as_one_value_steps_as_its_options_do(source):
+    options = {
+        "source": source,
+        "lambda_": 2.0,
+        "n_qubits": 3,
+        "depth": 1,
+        "scope": "all",
+        "direction": "preconditioned",
+    }
+    adamw = {"lr": 1e-2, "weight_decay": 0.1, "fused": True}
+    ours, theirs = parameters_of(), parameters_of()
+    from_value = SuperpositionalAdamW.from_settings(ours, Perturbation(**options), seed=3, **adamw)
+    assert torch.equal(
+        run(from_value, ours, 5), run(SuperpositionalAdamW(theirs, **options, seed=3, **adamw), theirs, 5)
+    )
+    assert from_value.defaults == SuperpositionalAdamW(theirs, **options, seed=3, **adamw).defaults
+
+
+def test_a_perturbation_with_an_open_space_is_refused():
+    with pytest.raises(ValueError, match=r"^Perturbation.lambda_: got a space; allowed: a value$"):
+        SuperpositionalAdamW.from_settings(
+            parameters_of(), Perturbation(source="sine", lambda_=LogUniform(low=0.1, high=1))
+        )
+
+
 def test_an_arm_with_an_open_space_is_refused():
     arm = Arm(name="wide", learning_rate=LogUniform(low=1e-4, high=1e-2))
     with pytest.raises(StudyError, match=r"^arm wide: got a space in learning_rate; allowed: a resolved arm$"):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER, flat
 
-from qsgd_ray.optimizer import SuperpositionalAdamW, adamw
-from qsgd_ray.optimizer import _chunked_step as by_runs
+from qsgd_ray.optimizer import SuperpositionalAdamW, _engine
+from qsgd_ray.optimizer import _chunked_step as chunked_step
 from qsgd_ray.optimizer.native import compiler as native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
@@ -19,10 +19,12 @@ SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
 def kernels(monkeypatch):
     """Small models go in one pass too; the pieces of each call."""
     calls = []
-    take = by_runs.one_pass
-    monkeypatch.setattr(by_runs, "NATIVE_FROM", 1)
-    monkeypatch.setattr(adamw, "NATIVE_FROM", 1)
-    monkeypatch.setattr(by_runs, "one_pass", lambda pieces, *rest: calls.append(len(pieces)) or take(pieces, *rest))
+    take = chunked_step.one_pass_step
+    monkeypatch.setattr(chunked_step, "NATIVE_FROM", 1)
+    monkeypatch.setattr(_engine, "NATIVE_FROM", 1)
+    monkeypatch.setattr(
+        chunked_step, "one_pass_step", lambda pieces, *rest: calls.append(len(pieces)) or take(pieces, *rest)
+    )
     return calls
 
 
@@ -64,8 +66,8 @@ FLOAT32, FLOAT64 = [torch.float32] * len(SHAPES), [torch.float64] * len(SHAPES)
 def test_the_kernel_takes_the_chunks_step_within_rounding(chunk, own, **options):
     exact, exactly = stepped(parameters_of(FLOAT64), own, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_runs, "NATIVE_FROM", 1)
-        patch.setattr(by_runs, "CHUNK", chunk)
+        patch.setattr(chunked_step, "NATIVE_FROM", 1)
+        patch.setattr(chunked_step, "CHUNK", chunk)
         found, told = stepped(parameters_of(FLOAT32), own, **options)
     assert (found - exact).abs().max() < 1e-5  # 10 steps, a rounding of numbers up to 4 in each
     assert told[:2] == pytest.approx(exactly[:2], rel=1e-5)
@@ -85,7 +87,7 @@ def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
     mixed = [torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float32]
     found, _ = stepped(parameters_of(mixed), source="random_sign")
     assert kernels == [1] * 20  # a piece of each of two parameters
-    with mock.patch.object(by_runs, "NATIVE_FROM", 2**20):
+    with mock.patch.object(chunked_step, "NATIVE_FROM", 2**20):
         expected, _ = stepped(parameters_of(mixed), source="random_sign")
     assert (found - expected).abs().max() < 1e-5
 
@@ -93,8 +95,8 @@ def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
 @pytest.mark.parametrize("native_from", [1, 2**20])
 @pytest.mark.parametrize("kernel", [{"fused": True}, {"foreach": True}, {}])
 def test_a_group_without_perturbation_is_torch_s_bit_for_bit(monkeypatch, native_from, kernel):
-    monkeypatch.setattr(by_runs, "NATIVE_FROM", native_from)
-    monkeypatch.setattr(by_runs, "CHUNK", 1000)  # torch's fused kernel rounds otherwise where a tensor is cut
+    monkeypatch.setattr(chunked_step, "NATIVE_FROM", native_from)
+    monkeypatch.setattr(chunked_step, "CHUNK", 1000)  # torch's fused kernel rounds otherwise where a tensor is cut
     ours, theirs = ([torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (50_000, 7)] for _ in range(2))
     shared = {"lr": 1e-2, "weight_decay": 0.1, **kernel}
     groups = [{"params": ours[:1], "lambda_": 0.0}, {"params": ours[1:]}]
@@ -125,7 +127,7 @@ def test_only_what_is_perturbed_may_not_be_shrunk_away():
 @pytest.mark.parametrize("source", ["sine", "shuffled"])
 def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog, source):
     expected, _ = stepped(parameters_of(FLOAT32), source=source)
-    monkeypatch.setattr(by_runs, "NATIVE_FROM", 1)
+    monkeypatch.setattr(chunked_step, "NATIVE_FROM", 1)
     monkeypatch.setattr(native, "_libraries", {})
     monkeypatch.setenv("CXX", "/no/such/compiler")
     found, _ = stepped(parameters_of(FLOAT32), source=source)
@@ -135,7 +137,7 @@ def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog, source):
 
 @pytest.mark.parametrize("native_from", [1, 2**20])
 def test_a_parameter_frozen_after_its_backward_pass_takes_adam_s_step(monkeypatch, native_from):
-    monkeypatch.setattr(by_runs, "NATIVE_FROM", native_from)
+    monkeypatch.setattr(chunked_step, "NATIVE_FROM", native_from)
     ours, theirs = parameters_of(FLOAT32), parameters_of(FLOAT32)
     for parameters, optimizer_class in ((ours, SuperpositionalAdamW), (theirs, torch.optim.AdamW)):
         options = {"scope": "all"} if optimizer_class is SuperpositionalAdamW else {}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsgd_ray.optimizer._fused_step import QuickStep
+from qsgd_ray.optimizer._fused_step import FusedStep
 
 SHAPES = ((3, 5), (7,), (1,), (0,), (40, 3))
 
@@ -55,12 +55,12 @@ def same(one, other):
 )
 def test_the_bits_are_torchs(n_tensors, maximize, betas, steps):
     mine, its = twins(n_tensors, maximize=maximize, betas=betas)
-    quick = QuickStep()
+    fused_step = FusedStep()
     for number in range(1, 1 + steps):
         for parameters, optimizer in (mine, its):
             gradients(parameters, number)
             optimizer.param_groups[0]["lr"] = 1e-3 / number
-        assert quick.take(mine[1], True)
+        assert fused_step.take(mine[1], True)
         its[1].step()
     assert same(mine, its)
 
@@ -85,13 +85,13 @@ def other_order(parameters, optimizer):
 @pytest.mark.parametrize("change", [loaded, moved_counts, another_moment, other_order])
 def test_what_is_kept_is_made_anew_where_it_is_another(change):
     mine, its = twins(36)
-    quick = QuickStep()
+    fused_step = FusedStep()
     for number in range(1, 4):
         for parameters, optimizer in (mine, its):
             gradients(parameters, number)
             if number == 2:
                 change(parameters, optimizer)
-        assert quick.take(mine[1], True)
+        assert fused_step.take(mine[1], True)
         its[1].step()
     assert same(mine, its)
 
@@ -112,11 +112,11 @@ def test_what_is_kept_is_made_anew_where_it_is_another(change):
 )
 def test_torch_takes_what_is_not_for_this_and_nothing_is_touched(change):
     mine, _ = twins(20)
-    quick = QuickStep()
+    fused_step = FusedStep()
     gradients(mine[0], 1)
     change(*mine)
     before = [parameter.detach().clone() for parameter in mine[0]]
-    assert not quick.take(mine[1], True)
+    assert not fused_step.take(mine[1], True)
     assert all(torch.equal(parameter, was) for parameter, was in zip(mine[0], before, strict=True))
     assert all(own["step"] == 1 for own in mine[1].state.values())
 
@@ -124,4 +124,4 @@ def test_torch_takes_what_is_not_for_this_and_nothing_is_touched(change):
 def test_gradients_that_do_not_fit_are_torchs():
     mine, _ = twins(20)
     gradients(mine[0], 1)
-    assert not QuickStep().take(mine[1], False)
+    assert not FusedStep().take(mine[1], False)

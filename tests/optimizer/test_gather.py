@@ -8,15 +8,15 @@ from support.optimizers import NEEDS_COMPILER
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer import _layout as layout
-from qsgd_ray.optimizer._gather import NativePlaces, Times, TorchPlaces, Where, fit_native, native_kernels
-from qsgd_ray.optimizer.coordinates import Part
+from qsgd_ray.optimizer._blocks import Part
+from qsgd_ray.optimizer._gather import NativeSlices, Scale, SliceTable, TorchSlices, all_native, gather_kernels
 from qsgd_ray.optimizer.native import compiler as native
 
 
 @st.composite
-def places(draw):
+def slices(draw):
     """Tensors of which some are None, and runs in them that do not overlap."""
-    tensors, parts, place = [], [], 0
+    tensors, parts, offset = [], [], 0
     for index in range(draw(st.integers(1, 5))):
         size = draw(st.integers(1, 9))
         tensors.append(
@@ -24,33 +24,33 @@ def places(draw):
         )
         start = draw(st.integers(0, size - 1))
         stop = draw(st.integers(start + 1, size))
-        parts.append(Part(index, start, stop, place))
-        place += stop - start
-    return tensors, parts, place
+        parts.append(Part(index, start, stop, offset))
+        offset += stop - start
+    return tensors, parts, offset
 
 
 @NEEDS_COMPILER
-@given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)))
+@given(slices(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)))
 def test_both_ways_read_add_and_put_the_same_bits(drawn, factor, which):
     tensors, parts, length = drawn
     twins = [None if tensor is None else tensor.clone() for tensor in tensors]
     values = torch.randn(length, generator=torch.Generator().manual_seed(9))
     some = sorted(which & set(range(len(parts))))
-    ours = NativePlaces(native_kernels(), Where.of(parts), tensors)
-    theirs = TorchPlaces(parts, twins, values)
-    assert torch.equal(ours.joined(), theirs.joined())
+    ours = NativeSlices(gather_kernels(), SliceTable.of(parts), tensors)
+    theirs = TorchSlices(parts, twins, values)
+    assert torch.equal(ours.gather(), theirs.gather())
     for own in (ours, theirs):
-        own.add_(values, [Times(some, factor)])
-    assert torch.equal(ours.joined(), theirs.joined())
+        own.add_(values, [Scale(some, factor)])
+    assert torch.equal(ours.gather(), theirs.gather())
     for own in (ours, theirs):
-        own.put_(values)
-    assert torch.equal(ours.joined(), theirs.joined())
+        own.scatter_(values)
+    assert torch.equal(ours.gather(), theirs.gather())
     for tensor, twin in zip(tensors, twins, strict=True):
         assert tensor is twin is None or torch.equal(tensor, twin)
 
 
 @NEEDS_COMPILER
-@given(places(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)), st.data())
+@given(slices(), st.floats(-3, 3, width=32), st.sets(st.integers(0, 4)), st.data())
 def test_a_product_is_added_as_torch_adds_it_rounded(drawn, factor, which, data):
     tensors, parts, length = drawn
     twins = [None if tensor is None else tensor.clone() for tensor in tensors]
@@ -61,27 +61,30 @@ def test_a_product_is_added_as_torch_adds_it_rounded(drawn, factor, which, data)
     ]
     s = torch.randn(length, generator=draw, dtype=torch.float64)
     some = sorted(which & set(range(len(parts))))
-    ours, gradients = (NativePlaces(native_kernels(), Where.of(parts), of) for of in (tensors, by))
-    theirs, twin_gradients = TorchPlaces(parts, twins, s.float()), TorchPlaces(parts, by, s.float())
-    ours.add_product(s, gradients, [Times(some, factor)])
+    ours, gradients = (NativeSlices(gather_kernels(), SliceTable.of(parts), of) for of in (tensors, by))
+    theirs, twin_gradients = TorchSlices(parts, twins, s.float()), TorchSlices(parts, by, s.float())
+    ours.add_product(s, gradients, [Scale(some, factor)])
     with_gradient = [index for index in some if by[parts[index].parameter] is not None]
-    theirs.add_((s * twin_gradients.joined()).float(), [Times(with_gradient, factor)])
+    theirs.add_((s * twin_gradients.gather()).float(), [Scale(with_gradient, factor)])
     for tensor, twin in zip(tensors, twins, strict=True):
         assert tensor is twin is None or torch.equal(tensor, twin)
 
 
 @NEEDS_COMPILER
-@given(places(), st.data())
+@given(slices(), st.data())
 def test_what_lies_there_is_told_from_anything_else(drawn, data):
     tensors, parts, _ = drawn
-    for some in (NativePlaces(native_kernels(), Where.of(parts), tensors), TorchPlaces(parts, tensors, torch.zeros(0))):
-        values = some.joined()
-        assert some.same(values)
+    for some in (
+        NativeSlices(gather_kernels(), SliceTable.of(parts), tensors),
+        TorchSlices(parts, tensors, torch.zeros(0)),
+    ):
+        values = some.gather()
+        assert some.equal(values)
         there = [part for part in parts if tensors[part.parameter] is not None]
         if there:
             part = data.draw(st.sampled_from(there))
-            values[data.draw(st.integers(part.place, part.place + part.stop - part.start - 1))] += 1
-            assert not some.same(values)
+            values[data.draw(st.integers(part.offset, part.offset + part.stop - part.start - 1))] += 1
+            assert not some.equal(values)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +93,8 @@ def test_what_lies_there_is_told_from_anything_else(drawn, data):
     ids=["float64", "strided", "negated", "meta"],
 )
 def test_what_no_pointer_can_be_had_of_goes_by_torch(other):
-    assert fit_native([torch.zeros(2), None, torch.nn.Parameter(torch.zeros(2))])
-    assert not fit_native([torch.zeros(2), other])
+    assert all_native([torch.zeros(2), None, torch.nn.Parameter(torch.zeros(2))])
+    assert not all_native([torch.zeros(2), other])
 
 
 @pytest.mark.parametrize("placement", ["update", "moments"])

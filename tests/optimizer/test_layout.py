@@ -8,7 +8,7 @@ import torch
 from support.fake_backends import CountingBackend
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer._adam import rate
+from qsgd_ray.optimizer._adam import learning_rate
 from qsgd_ray.optimizer.schedules import LambdaSchedule
 
 SCOPES = pytest.mark.parametrize("scope", ["model", "tensor", "all"])
@@ -127,12 +127,12 @@ def test_a_schedule_whose_optimizer_got_another_group_says_so_and_moves_nothing(
 
 def test_a_rate_is_a_number_but_where_a_graph_may_change_it():
     lr = torch.tensor([0.5])
-    assert rate({"lr": lr, "capturable": False}) == 0.5
-    kept = rate({"lr": lr, "capturable": True})
-    assert isinstance(kept, torch.Tensor)
-    assert kept.shape == ()
+    assert learning_rate({"lr": lr, "capturable": False}) == 0.5
+    captured = learning_rate({"lr": lr, "capturable": True})
+    assert isinstance(captured, torch.Tensor)
+    assert captured.shape == ()
     lr.fill_(0.25)
-    assert kept == 0.25
+    assert captured == 0.25
 
 
 @SCOPES

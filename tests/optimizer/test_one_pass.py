@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER
 
 from qsgd_ray.optimizer._adam import Piece
-from qsgd_ray.optimizer._one_pass import Rule, Squares, direction_squares, fits, one_pass
+from qsgd_ray.optimizer._one_pass import Rule, Squares, direction_squares, is_native_piece, one_pass_step
 from qsgd_ray.optimizer.native import compiler as native
 
 pytestmark = NEEDS_COMPILER
@@ -57,7 +57,7 @@ def direction_of(m, v, age, group, formula):
 def naive(piece, s, rule):
     """theta, m, v after the step, and both sums of squares: float64."""
     theta, gradient, m, v = (x.double() for x in piece[:4])
-    group, age = piece.group, piece.age + 1
+    group, age = piece.group, piece.n_steps + 1
     beta1, beta2 = group["betas"]
     g = -gradient if group["maximize"] else gradient
     s = {"sine": torch.sin(torch.pi * theta), "gradient": torch.ones_like(theta), "given": s.double()}[rule.s]
@@ -84,7 +84,7 @@ def test_a_step_is_the_naive_one(rule, maximize):
     arrays = arrays_of(N)
     piece = piece_of(arrays, maximize=maximize)
     theta, m, v, q, adam = naive(piece, arrays[4], rule)
-    found = one_pass([piece], rule, given_of(rule, arrays[4]), norms=True)
+    found = one_pass_step([piece], rule, given_of(rule, arrays[4]), norms=True)
     for ours, exact in ((piece.theta, theta), (piece.m, m), (piece.v, v)):
         assert ((ours - exact).abs() <= 1e-6 * (1 + exact.abs())).all()
     torch.testing.assert_close(found, Squares(q[None], adam[None]), rtol=1e-6, atol=0)
@@ -97,13 +97,13 @@ def test_a_step_is_the_naive_one(rule, maximize):
 def test_neither_cuts_nor_threads_nor_norms_change_a_bit(rule, threads, norms):
     n = 1_000_003
     whole, parts = arrays_of(n), arrays_of(n)
-    squares = one_pass([piece_of(whole)], rule, norms=True)
+    squares = one_pass_step([piece_of(whole)], rule, norms=True)
     group, cuts = {**GROUP}, (0, 0, 1, 8, 24, 1_000, 33_768, n)  # most begin where no vector of 64 bytes does
     pieces = [Piece(*(x[a:b] for x in parts[:4]), 3, group) for a, b in itertools.pairwise(cuts)]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = one_pass(pieces, rule, norms=norms)
+        found = one_pass_step(pieces, rule, norms=norms)
     finally:
         torch.set_num_threads(before)
     assert all(map(torch.equal, whole, parts))
@@ -118,7 +118,7 @@ def test_each_piece_has_its_groups_settings_and_its_age():
     groups = [GROUP, {**GROUP, "lr": torch.tensor(0.5), "betas": (0.5, 0.9)}, {**GROUP, "lambda_": -3.0, "eps": 0.1}]
     pieces = [Piece(*arrays_of(77, seed)[:4], seed, groups[seed % 3]) for seed in range(6)]
     expected = [naive(piece, piece.theta, SINE)[0] for piece in pieces]
-    one_pass(pieces, SINE)
+    one_pass_step(pieces, SINE)
     for piece, exact in zip(pieces, expected, strict=True):
         torch.testing.assert_close(piece.theta.double(), exact, rtol=1e-6, atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_without_lambda_it_is_torchs_adamw_within_rounding():
     torchs.grad = ours[1].clone()
     for age in range(5):
         optimizer.step()
-        assert one_pass([piece_of(ours, age, lambda_=0.0)], SINE)
+        assert one_pass_step([piece_of(ours, age, lambda_=0.0)], SINE)
     torch.testing.assert_close(ours[0], torchs.detach(), rtol=1e-6, atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_the_sine_is_within_2e_7(x):
     group = {**GROUP, "lr": 1.0, "weight_decay": 0.0, "eps": 0.0, "lambda_": 2.0**20}
     theta = torch.tensor(x, dtype=torch.float32)
     moved, one = theta.clone(), torch.ones_like(theta)
-    assert one_pass([Piece(moved, one, 0 * one, 0 * one, 0, group)], SINE)
+    assert one_pass_step([Piece(moved, one, 0 * one, 0 * one, 0, group)], SINE)
     found = (theta.double() - 1 - moved.double()) / 2**20
     exact = np.sin(np.pi * (theta.double().numpy() % 2))
     assert np.abs(found.numpy() - exact).max() < 2e-7
@@ -151,13 +151,13 @@ def test_the_sine_is_within_2e_7(x):
 def test_nan_and_infinity_stay_where_they_are(rule):
     arrays = arrays_of(100)
     arrays[0][3], arrays[1][50] = torch.inf, torch.nan
-    one_pass([piece_of(arrays)], rule)
+    one_pass_step([piece_of(arrays)], rule)
     assert (~arrays[0].isfinite()).nonzero().flatten().tolist() == [3, 50]
 
 
 def test_no_gradient_so_far_is_no_step():
     theta, none = torch.ones(20), torch.zeros(20)
-    one_pass([Piece(theta, none, none.clone(), none.clone(), 0, {**GROUP, "weight_decay": 0.0, "eps": 1e-8})], FAR)
+    one_pass_step([Piece(theta, none, none.clone(), none.clone(), 0, {**GROUP, "weight_decay": 0.0, "eps": 1e-8})], FAR)
     assert torch.equal(theta, torch.ones(20))
 
 
@@ -171,16 +171,16 @@ def test_direction_squares_are_those_of_m_and_v(formula):
 
 
 def test_a_rule_is_compiled_once(monkeypatch):
-    one_pass([piece_of(arrays_of(5))], SINE)
+    one_pass_step([piece_of(arrays_of(5))], SINE)
     monkeypatch.setattr(native, "_built", lambda *_: pytest.fail("compiled again"))
     for n, age, lr, lambda_ in itertools.product((1, 1000), (1, 2), (1e-3, 1e-2), (0.1, 0.2)):
-        assert one_pass([piece_of(arrays_of(n), age, lr=lr, lambda_=lambda_)], SINE, norms=n == 1)
+        assert one_pass_step([piece_of(arrays_of(n), age, lr=lr, lambda_=lambda_)], SINE, norms=n == 1)
 
 
 def test_autograd_learns_that_theta_changed():
     parameter = torch.nn.Parameter(torch.ones(4))
     loss = parameter.square().sum()
-    one_pass([piece_of([parameter.detach().view(-1), *arrays_of(4)[1:]])], SINE)
+    one_pass_step([piece_of([parameter.detach().view(-1), *arrays_of(4)[1:]])], SINE)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
@@ -215,8 +215,8 @@ def test_what_has_no_kernel_is_left_as_it_is(index, other):
     arrays = refused(index, other)
     good = arrays_of(8)
     pieces = [piece_of(good), piece_of(arrays)]
-    assert one_pass(pieces, Rule("given"), [good[4], arrays[4]]) is None
-    assert [fits(piece, s) for piece, s in zip(pieces, (good[4], arrays[4]), strict=True)] == [True, False]
+    assert one_pass_step(pieces, Rule("given"), [good[4], arrays[4]]) is None
+    assert [is_native_piece(piece, s) for piece, s in zip(pieces, (good[4], arrays[4]), strict=True)] == [True, False]
     assert all(map(torch.equal, good, arrays_of(8)))
     if index < 4:
         assert direction_squares(pieces, "adamw") is None
@@ -225,9 +225,9 @@ def test_what_has_no_kernel_is_left_as_it_is(index, other):
 def test_s_comes_with_the_rule_that_asks_for_it():
     arrays = arrays_of(8)
     with pytest.raises(ValueError, match="given: got none for s = given"):
-        one_pass([piece_of(arrays)], Rule("given"))
+        one_pass_step([piece_of(arrays)], Rule("given"))
     with pytest.raises(ValueError, match="given: got tensors for s = sine"):
-        one_pass([piece_of(arrays)], SINE, [arrays[4]])
+        one_pass_step([piece_of(arrays)], SINE, [arrays[4]])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_without_a_compiler_nothing_is_done_and_one_line_said(monkeypatch, caplo
     monkeypatch.setenv(variable, false if value == "false" else value)
     arrays = arrays_of(8)
     for _ in range(2):
-        assert one_pass([piece_of(arrays)], SINE) is None
+        assert one_pass_step([piece_of(arrays)], SINE) is None
     assert all(map(torch.equal, arrays, arrays_of(8)))
     [line] = [record.message for record in caplog.records]
     assert line.startswith("no C++ kernel, done without it: ")

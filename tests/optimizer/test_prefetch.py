@@ -13,13 +13,13 @@ from qsgd_ray.optimizer import SuperpositionalAdamW
 
 
 class Straight:
-    """The same optimizer, made to forget what it asked ahead."""
+    """The same optimizer, made to discard what it submitted ahead."""
 
     def __init__(self, optimizer):
         self.optimizer = optimizer
 
     def step(self):
-        self.optimizer._prefetch.forget()
+        self.optimizer._engine._prefetch.discard()
         self.optimizer.step()
 
 
@@ -79,9 +79,9 @@ def test_load_state_dict_discards_what_was_asked_ahead():
     parameters = parameters_of()
     optimizer = SuperpositionalAdamW(parameters, source="circuit", circuits=LateBackend())
     run(optimizer, parameters, 1)
-    assert optimizer._prefetch._asked
+    assert optimizer._engine._prefetch.under_way
     optimizer.load_state_dict(optimizer.state_dict())
-    assert not optimizer._prefetch._asked
+    assert not optimizer._engine._prefetch.under_way
 
 
 def test_a_prefetch_that_fails_is_asked_again_and_only_then_raises():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.schedules import CONSTANT_RATE, LambdaSchedule, RateShape, factor
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE, LambdaSchedule, RateShape, _factor
 
 SHAPES = ("constant", "linear", "cosine")
 
@@ -29,8 +29,8 @@ def run(optimizer, schedule, steps):
 
 @given(st.sampled_from(SHAPES), st.integers(1, 1000), st.integers(0, 2000))
 def test_it_falls_from_one_to_nothing_or_stays(shape, total, step):
-    assert factor(shape, 0, total) == 1
-    now, then = factor(shape, step, total), factor(shape, step + 1, total)
+    assert _factor(shape, 0, total) == 1
+    now, then = _factor(shape, step, total), _factor(shape, step + 1, total)
     assert 0 <= then <= now <= 1
     if shape == "constant":
         assert now == 1
@@ -39,8 +39,8 @@ def test_it_falls_from_one_to_nothing_or_stays(shape, total, step):
 
 
 def test_shapes_are_those_of_their_names():
-    assert factor("linear", 3, 4) == 0.25
-    assert math.isclose(factor("cosine", 1, 4), (1 + math.cos(math.pi / 4)) / 2)
+    assert _factor("linear", 3, 4) == 0.25
+    assert math.isclose(_factor("cosine", 1, 4), (1 + math.cos(math.pi / 4)) / 2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -50,7 +50,7 @@ def test_every_group_s_lambda_is_multiplied(shape):
     for step in range(1, 13):
         schedule.step()
         assert [group["lambda_"] for group in optimizer.param_groups] == [
-            first * factor(shape, step, 10) for first in (2.0, 0.5)
+            first * _factor(shape, step, 10) for first in (2.0, 0.5)
         ]
 
 

@@ -9,7 +9,6 @@ from support.fake_backends import LateBackend
 from support.optimizers import flat, parameters_of, run
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer.adamw import STEPS
 
 
 @pytest.mark.parametrize("source", ["sine", "circuit"])
@@ -20,7 +19,10 @@ def test_state_dict_is_adamw_s_and_resumes_bit_for_bit(source):
     run(adamw, plain, 3)
     saved = optimizer.state_dict()
     assert saved["state"].keys() == adamw.state_dict()["state"].keys()
-    assert saved["param_groups"][0].keys() - adamw.state_dict()["param_groups"][0].keys() == {"lambda_", STEPS}
+    assert saved["param_groups"][0].keys() - adamw.state_dict()["param_groups"][0].keys() == {
+        "lambda_",
+        "perturbation_steps",
+    }
     file = io.BytesIO()
     torch.save((saved, [parameter.detach() for parameter in parameters]), file)
     file.seek(0)

@@ -20,7 +20,7 @@ from torch.distributed.tensor import Shard as Sharded
 from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.optimizer import _chunked_step as by_runs
+from qsgd_ray.optimizer import _chunked_step as chunked_step
 
 STEPS = 20
 TIMEOUT = timedelta(seconds=180)  # a process that waits for ever is a failure
@@ -76,7 +76,7 @@ def optimizer_of(model, case, **more):
 
 def run(case, rank=0, world=1, folder=None):
     """The parameters after STEPS steps, whole, and what the telemetry told."""
-    with mock.patch.object(by_runs, "NATIVE_FROM", 1 if case.kernel else by_runs.NATIVE_FROM):
+    with mock.patch.object(chunked_step, "NATIVE_FROM", 1 if case.kernel else chunked_step.NATIVE_FROM):
         return _run(case, rank, world, folder)
 
 
