@@ -1,4 +1,4 @@
-"""The perturbed optimizer: torch.optim.AdamW plus lambda * Q, its schedules, its telemetry, and an arm's optimizer.
+"""The perturbed optimizer: torch.optim.AdamW plus lambda * Q, with its signals, schedules and telemetry.
 
 adamw.py has the class, and a table that says which of the step paths runs when. _engine.py takes a step: _layout.py
 says where the perturbed coordinates lie, signals.py gives their signal s, and _gathered_step.py (few coordinates, or
@@ -9,6 +9,17 @@ from qsgd_ray.optimizer._blocks import count_blocks
 from qsgd_ray.optimizer.adamw import SuperpositionalAdamW
 from qsgd_ray.optimizer.factory import make_optimizer
 from qsgd_ray.optimizer.schedules import LambdaSchedule
+from qsgd_ray.optimizer.signals import CircuitSignal, ClosedForm, Signal, make_signal
 from qsgd_ray.optimizer.telemetry import Telemetry
 
-__all__ = ["LambdaSchedule", "SuperpositionalAdamW", "Telemetry", "count_blocks", "make_optimizer"]
+__all__ = [
+    "CircuitSignal",
+    "ClosedForm",
+    "LambdaSchedule",
+    "Signal",
+    "SuperpositionalAdamW",
+    "Telemetry",
+    "count_blocks",
+    "make_optimizer",
+    "make_signal",
+]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qsgd_ray.config import Scope
 
 
-class Segment(NamedTuple):
+class _Segment(NamedTuple):
     """Coordinates of one parameter that lie side by side.
 
     Attributes:
@@ -86,7 +86,7 @@ class Blocks:
     """Blocks of one width, as the segments that make them up end to end."""
 
     width: int
-    segments: tuple[Segment, ...]
+    segments: tuple[_Segment, ...]
 
     @property
     def sizes(self) -> list[int]:
@@ -140,7 +140,7 @@ def blocks_of(sizes: Sequence[int], scope: Scope, n_qubits: int) -> tuple[Blocks
         return tuple(
             Blocks(
                 width,
-                tuple(Segment(index, 0, width, firsts[index]) for index, other in enumerate(widths) if other == width),
+                tuple(_Segment(index, 0, width, firsts[index]) for index, other in enumerate(widths) if other == width),
             )
             for width in sorted(set(widths) - {0}, reverse=True)
         )
@@ -191,13 +191,13 @@ def origins(sizes: Sequence[int]) -> list[int]:
     return [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
 
 
-def _segments(firsts: Sequence[int], start: int, stop: int) -> tuple[Segment, ...]:
+def _segments(firsts: Sequence[int], start: int, stop: int) -> tuple[_Segment, ...]:
     """Return the model's coordinates start ... stop - 1 as segments."""
     segments = []
     index = int(np.searchsorted(firsts, start, side="right")) - 1
     while start < stop:
         end = min(stop, firsts[index + 1])
         if start < end:
-            segments.append(Segment(index, start - firsts[index], end - firsts[index], start))
+            segments.append(_Segment(index, start - firsts[index], end - firsts[index], start))
         start, index = end, index + 1
     return tuple(segments)

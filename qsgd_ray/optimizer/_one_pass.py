@@ -47,7 +47,7 @@ class Rule(NamedTuple):
     direction: Direction = "gradient"
 
 
-class Squares(NamedTuple):
+class _Squares(NamedTuple):
     """Sums of squares over each piece: (pieces,) float64, within 1e-6; (0,) where they were not wanted.
 
     Attributes:
@@ -61,7 +61,7 @@ class Squares(NamedTuple):
 
 def one_pass_step(
     pieces: Sequence[Piece], rule: Rule, given: Sequence[Tensor] | None = None, norms: bool = False
-) -> Squares | None:
+) -> _Squares | None:
     """Take one step of all pieces in place, with their groups' settings.
 
     Beyond its memory traffic a call takes some 12 microseconds, and 2.5 a piece; the first of a rule half a second.
@@ -135,7 +135,7 @@ def _kernel(name: str, rule: Rule) -> Callable[..., None] | None:
 
 def _call(
     kernel: Callable[..., None], pieces: Sequence[Piece], n_steps: Sequence[Any], addresses: Sequence[int], norms: bool
-) -> Squares:
+) -> _Squares:
     """Call the kernel. `n_steps`: of the moments that make the direction. `addresses`: of each piece's s."""
     packed, settings = bytearray(), bytearray()
     numbers: dict[tuple[int, int], int] = {}
@@ -155,7 +155,7 @@ def _call(
         ctypes.c_int(torch.get_num_threads()),
         ctypes.c_void_p(squares.data_ptr() if norms else None),
     )
-    return Squares(*squares.unbind(1))
+    return _Squares(*squares.unbind(1))
 
 
 def _settings(group: dict[str, Any], n_steps: int) -> bytes:

@@ -142,10 +142,10 @@ def test_telemetry_means_the_sampled_steps_and_starts_afresh():
         twin.step(torch.cat([parameter.grad.reshape(-1) for parameter in parameters]).numpy())
         optimizer.step()
         norms.append((np.linalg.norm(twin.perturbation), np.linalg.norm(twin.adam_step)))
-    told = optimizer.telemetry()
-    assert told.n_samples == 2
-    assert math.isclose(told.perturbation_norm, (norms[2][0] + norms[5][0]) / 2, rel_tol=1e-10)
-    assert math.isclose(told.adam_step_norm, (norms[2][1] + norms[5][1]) / 2, rel_tol=1e-10)
+    telemetry = optimizer.telemetry()
+    assert telemetry.n_samples == 2
+    assert math.isclose(telemetry.perturbation_norm, (norms[2][0] + norms[5][0]) / 2, rel_tol=1e-10)
+    assert math.isclose(telemetry.adam_step_norm, (norms[2][1] + norms[5][1]) / 2, rel_tol=1e-10)
     assert optimizer.telemetry()[:2] == (None, None)
 
 
@@ -167,7 +167,7 @@ def test_waiting_for_circuits_is_counted_in_seconds():
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"lambda_": -1.0}, r"^Perturbation.lambda_: got -1.0; allowed: a number >= 0"),
         ({"n_qubits": 0}, r"^Perturbation.n_qubits: got 0; allowed: a whole number from 1"),
@@ -188,8 +188,8 @@ def test_waiting_for_circuits_is_counted_in_seconds():
         ({"lambda_": LogUniform(low=0.1, high=1)}, r"^Perturbation.lambda_: got a space; allowed: a value$"),
     ],
 )
-def test_bad_options_are_refused_in_one_line(bad, told):
-    with pytest.raises(ValueError, match=told) as error:
+def test_bad_options_are_refused_in_one_line(bad, message):
+    with pytest.raises(ValueError, match=message) as error:
         SuperpositionalAdamW(parameters_of(), **bad)
     assert "\n" not in str(error.value)
 

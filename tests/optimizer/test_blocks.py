@@ -41,9 +41,9 @@ def local_blocks(parameters, groups):
 @given(sizes_lists, scopes, widths)
 def test_blocks_are_those_of_the_naive_twin(sizes, scope, width):
     groups = blocks_of(sizes, scope, width)
-    found = [block for local in local_blocks(numbered(sizes), groups) for block in whole_blocks(local)]
-    assert sorted(found) == reference.blocks_of(sizes, scope, width)
-    assert count_blocks(sizes, scope, width) == len(found)
+    indices = [block for local in local_blocks(numbered(sizes), groups) for block in whole_blocks(local)]
+    assert sorted(indices) == reference.blocks_of(sizes, scope, width)
+    assert count_blocks(sizes, scope, width) == len(indices)
     assert len({blocks.width for blocks in groups}) == len(groups)
 
 
@@ -62,11 +62,11 @@ def test_adding_to_the_slices_reaches_each_coordinate_once(sizes, scope, width):
 def shards(draw):
     """Draw the shards of a few parameters, each held in runs by the same number of processes, or whole."""
     world = draw(st.integers(1, 3))
-    found = []
+    bounds = []
     for size in draw(sizes_lists):
         inner = sorted(draw(st.lists(st.integers(0, size), min_size=world - 1, max_size=world - 1)))
-        found.append((0, *inner, size) if draw(st.booleans()) else (0, size))
-    return world, found
+        bounds.append((0, *inner, size) if draw(st.booleans()) else (0, size))
+    return world, bounds
 
 
 @given(shards(), scopes, widths)
@@ -77,15 +77,15 @@ def test_each_coordinate_of_a_block_is_held_by_one_process_and_in_its_place(draw
         expected = [
             segment.origin + i for segment, n in zip(blocks.segments, blocks.sizes, strict=True) for i in range(n)
         ]
-        found = {}
+        coordinates = {}
         for rank in range(world):
             own = [Shard(some, rank if len(some) > 2 else 0) for some in bounds]
             for index, start, stop, offset in blocks.local_parts(own):
                 if rank == 0 or own[index].divided:
                     for i in range(stop - start):
-                        assert offset + i not in found
-                        found[offset + i] = origins[index] + own[index].start + start + i
-        assert [found[offset] for offset in range(len(expected))] == expected
+                        assert offset + i not in coordinates
+                        coordinates[offset + i] = origins[index] + own[index].start + start + i
+        assert [coordinates[offset] for offset in range(len(expected))] == expected
 
 
 @given(shards(), widths)

@@ -17,7 +17,7 @@ SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """Small models go in one pass too; the pieces of each call."""
+    """The number of pieces of each call of the kernel, which small models use here too."""
     calls = []
     take = chunked_step.one_pass_step
     monkeypatch.setattr(chunked_step, "NATIVE_FROM", 1)
@@ -37,7 +37,7 @@ def parameters_of(dtypes, seed=0):
 
 
 def stepped(parameters, own=0.5, steps=10, **options):
-    """Their numbers, and what the telemetry told of the last step."""
+    """Their coordinates after the steps, and the telemetry."""
     groups = [{"params": parameters[:1], "lambda_": own}, {"params": parameters[1:], "lr": 3e-3}]
     ours = SuperpositionalAdamW(groups, lr=1e-2, eps=1e-3, scope="all", weight_decay=0.1, telemetry_every=5, **options)
     for step in range(steps):
@@ -68,10 +68,10 @@ def test_the_kernel_takes_the_chunks_step_within_rounding(chunk, own, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked_step, "NATIVE_FROM", 1)
         patch.setattr(chunked_step, "CHUNK", chunk)
-        found, told = stepped(parameters_of(FLOAT32), own, **options)
-    assert (found - exact).abs().max() < 1e-5  # 10 steps, a rounding of numbers up to 4 in each
-    assert told[:2] == pytest.approx(exactly[:2], rel=1e-5)
-    for group, expected in zip(told.groups, exactly.groups, strict=True):
+        theta, telemetry = stepped(parameters_of(FLOAT32), own, **options)
+    assert (theta - exact).abs().max() < 1e-5  # 10 steps, a rounding of numbers up to 4 in each
+    assert telemetry[:2] == pytest.approx(exactly[:2], rel=1e-5)
+    for group, expected in zip(telemetry.groups, exactly.groups, strict=True):
         assert group == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
@@ -85,11 +85,11 @@ def test_all_pieces_of_a_step_go_in_one_call_but_those_without_perturbation(kern
 @NEEDS_COMPILER
 def test_other_dtypes_go_chunk_by_chunk_beside_it(kernels):
     mixed = [torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float32]
-    found, _ = stepped(parameters_of(mixed), source="random_sign")
+    theta, _ = stepped(parameters_of(mixed), source="random_sign")
     assert kernels == [1] * 20  # a piece of each of two parameters
     with mock.patch.object(chunked_step, "NATIVE_FROM", 2**20):
         expected, _ = stepped(parameters_of(mixed), source="random_sign")
-    assert (found - expected).abs().max() < 1e-5
+    assert (theta - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("native_from", [1, 2**20])
@@ -130,8 +130,8 @@ def test_without_a_compiler_it_goes_chunk_by_chunk(monkeypatch, caplog, source):
     monkeypatch.setattr(chunked_step, "NATIVE_FROM", 1)
     monkeypatch.setattr(native, "_libraries", {})
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    found, _ = stepped(parameters_of(FLOAT32), source=source)
-    assert torch.equal(found, expected)
+    theta, _ = stepped(parameters_of(FLOAT32), source=source)
+    assert torch.equal(theta, expected)
     assert len(caplog.records) == 1
 
 

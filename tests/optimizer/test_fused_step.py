@@ -19,16 +19,16 @@ def a_model(n_tensors, seed=0):
 
 def twins(n_tensors, **options):
     """Two optimizers alike, of parameters alike, after a first step that makes their states."""
-    found = []
+    pair = []
     for _ in range(2):
         parameters = a_model(n_tensors)
         half = n_tensors // 2
         groups = [{"params": parameters[:half]}, {"params": parameters[half:], "lr": 3e-3, "weight_decay": 0.3}]
-        found.append((parameters, torch.optim.AdamW(groups, fused=True, **options)))
-    for parameters, optimizer in found:
+        pair.append((parameters, torch.optim.AdamW(groups, fused=True, **options)))
+    for parameters, optimizer in pair:
         gradients(parameters, 0)
         optimizer.step()
-    return found
+    return pair
 
 
 def gradients(parameters, seed):

@@ -101,7 +101,7 @@ def test_what_no_pointer_can_be_had_of_goes_by_torch(other):
 @pytest.mark.parametrize("direction", ["gradient", "preconditioned"])
 @pytest.mark.parametrize("compiler", [None, "/no/such/compiler"])
 def test_a_large_model_s_steps_are_a_small_one_s_bit_for_bit(monkeypatch, placement, direction, compiler):
-    found = []
+    results = []
     for native_from in (2**20, 1):
         monkeypatch.setattr(layout, "NATIVE_FROM", native_from)
         if native_from == 1 and compiler:
@@ -114,5 +114,5 @@ def test_a_large_model_s_steps_are_a_small_one_s_bit_for_bit(monkeypatch, placem
             for index, parameter in enumerate(parameters):
                 parameter.grad = None if index == step else torch.cos(parameter.detach() * (step + 1))
             optimizer.step()
-        found.append(torch.cat([parameter.detach() for parameter in parameters]))
-    assert torch.equal(*found)
+        results.append(torch.cat([parameter.detach() for parameter in parameters]))
+    assert torch.equal(*results)

@@ -81,16 +81,16 @@ def test_a_state_with_other_strides_goes_on_as_any(scope, direction):
     strided = torch.nn.Parameter(weights().to(memory_format=torch.channels_last))
     theirs = torch.optim.AdamW([strided])
     stepped(theirs, 2)
-    found = []
+    results = []
     for state in (theirs.state_dict(), copy.deepcopy(theirs.state_dict())):
-        if found:
+        if results:
             state["state"][0] = {name: value.contiguous() for name, value in state["state"][0].items()}
         own = torch.nn.Parameter(weights())
         optimizer = SuperpositionalAdamW([own], scope=scope, direction=direction, telemetry_every=1)
         optimizer.load_state_dict(state)
         stepped(optimizer, 2)
-        found.append(own.detach())
-    assert torch.equal(*found)
+        results.append(own.detach())
+    assert torch.equal(*results)
 
 
 def test_what_the_telemetry_keeps_does_not_grow():
@@ -138,12 +138,12 @@ def test_a_rate_is_a_number_but_where_a_graph_may_change_it():
 @SCOPES
 @pytest.mark.parametrize("formula", ["adamw", "paper"])
 def test_a_tensor_as_learning_rate_is_that_number(scope, formula):
-    found = []
+    results = []
     for lr in (0.1, torch.tensor(0.1, dtype=torch.float64)):
         parameter = parameter_of(9)
         stepped(SuperpositionalAdamW([parameter], lr=lr, scope=scope, formula=formula), 3)
-        found.append(parameter.detach())
-    torch.testing.assert_close(*found)
+        results.append(parameter.detach())
+    torch.testing.assert_close(*results)
 
 
 def test_amsgrad_is_the_sixth_argument_as_it_is_of_adamw():

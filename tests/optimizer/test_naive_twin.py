@@ -78,11 +78,13 @@ def test_closed_forms_are_the_naive_twin_s(
             assert all(torch.equal(parameter.grad, grad) for parameter, grad in zip(parameters, before, strict=True))
             twin.step(-gradient if maximize else gradient)
             assert np.abs(flat(parameters).numpy() - twin.theta).max() < 1e-12
-            told = optimizer.telemetry()
-            assert math.isclose(told.perturbation_norm, np.linalg.norm(twin.perturbation), rel_tol=1e-9, abs_tol=1e-12)
-            assert math.isclose(told.adam_step_norm, np.linalg.norm(twin.adam_step), rel_tol=1e-9)
-            (group,) = told.groups
-            assert group[:2] == pytest.approx(told[:2])
+            telemetry = optimizer.telemetry()
+            assert math.isclose(
+                telemetry.perturbation_norm, np.linalg.norm(twin.perturbation), rel_tol=1e-9, abs_tol=1e-12
+            )
+            assert math.isclose(telemetry.adam_step_norm, np.linalg.norm(twin.adam_step), rel_tol=1e-9)
+            (group,) = telemetry.groups
+            assert group[:2] == pytest.approx(telemetry[:2])
 
 
 @pytest.mark.parametrize("scope", ["model", "tensor", "all"])

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER
 
 from qsgd_ray.optimizer._adam import Piece
-from qsgd_ray.optimizer._one_pass import Rule, Squares, direction_squares, is_native_piece, one_pass_step
+from qsgd_ray.optimizer._one_pass import Rule, _Squares, direction_squares, is_native_piece, one_pass_step
 from qsgd_ray.optimizer.native import compiler as native
 
 pytestmark = NEEDS_COMPILER
 
 SINE = Rule("sine")
 FAR = Rule("sine", "adamw", "moments", "preconditioned")
-PLACES = list(itertools.product(("update", "moments"), ("gradient", "preconditioned")))
-RULES = [Rule(s, "adamw", *place) for s in ("sine", "gradient", "given") for place in PLACES]
-RULES += [Rule("sine", "paper", *place) for place in PLACES]
+PLACEMENTS = list(itertools.product(("update", "moments"), ("gradient", "preconditioned")))
+RULES = [Rule(s, "adamw", *options) for s in ("sine", "gradient", "given") for options in PLACEMENTS]
+RULES += [Rule("sine", "paper", *options) for options in PLACEMENTS]
 GROUP = {
     "betas": (0.9, 0.99),
     "lr": 1e-2,
@@ -84,10 +84,10 @@ def test_a_step_is_the_naive_one(rule, maximize):
     arrays = arrays_of(N)
     piece = piece_of(arrays, maximize=maximize)
     theta, m, v, q, adam = naive(piece, arrays[4], rule)
-    found = one_pass_step([piece], rule, given_of(rule, arrays[4]), norms=True)
+    sums = one_pass_step([piece], rule, given_of(rule, arrays[4]), norms=True)
     for ours, exact in ((piece.theta, theta), (piece.m, m), (piece.v, v)):
         assert ((ours - exact).abs() <= 1e-6 * (1 + exact.abs())).all()
-    torch.testing.assert_close(found, Squares(q[None], adam[None]), rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums, _Squares(q[None], adam[None]), rtol=1e-6, atol=0)
     assert torch.equal(piece.gradient, arrays_of(N)[1])
 
 
@@ -103,15 +103,15 @@ def test_neither_cuts_nor_threads_nor_norms_change_a_bit(rule, threads, norms):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = one_pass_step(pieces, rule, norms=norms)
+        sums = one_pass_step(pieces, rule, norms=norms)
     finally:
         torch.set_num_threads(before)
     assert all(map(torch.equal, whole, parts))
     if norms:
-        torch.testing.assert_close(torch.stack(found).sum(1), torch.cat(squares), rtol=1e-6, atol=0)
-        assert found.q[0] == found.adam[0] == 0
+        torch.testing.assert_close(torch.stack(sums).sum(1), torch.cat(squares), rtol=1e-6, atol=0)
+        assert sums.q[0] == sums.adam[0] == 0
     else:
-        assert found.q.shape == found.adam.shape == (0,)
+        assert sums.q.shape == sums.adam.shape == (0,)
 
 
 def test_each_piece_has_its_groups_settings_and_its_age():
@@ -126,8 +126,8 @@ def test_each_piece_has_its_groups_settings_and_its_age():
 def test_without_lambda_it_is_torchs_adamw_within_rounding():
     ours, torchs = arrays_of(N), torch.nn.Parameter(arrays_of(N)[0])
     ours[2].zero_(), ours[3].zero_()
-    kept = {name: GROUP[name] for name in ("lr", "betas", "eps", "weight_decay")}
-    optimizer = torch.optim.AdamW([torchs], **kept, fused=True)
+    settings = {name: GROUP[name] for name in ("lr", "betas", "eps", "weight_decay")}
+    optimizer = torch.optim.AdamW([torchs], **settings, fused=True)
     torchs.grad = ours[1].clone()
     for age in range(5):
         optimizer.step()
@@ -142,9 +142,9 @@ def test_the_sine_is_within_2e_7(x):
     theta = torch.tensor(x, dtype=torch.float32)
     moved, one = theta.clone(), torch.ones_like(theta)
     assert one_pass_step([Piece(moved, one, 0 * one, 0 * one, 0, group)], SINE)
-    found = (theta.double() - 1 - moved.double()) / 2**20
+    sines = (theta.double() - 1 - moved.double()) / 2**20
     exact = np.sin(np.pi * (theta.double().numpy() % 2))
-    assert np.abs(found.numpy() - exact).max() < 2e-7
+    assert np.abs(sines.numpy() - exact).max() < 2e-7
 
 
 @pytest.mark.parametrize("rule", [SINE, FAR], ids="-".join)

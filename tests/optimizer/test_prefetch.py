@@ -1,4 +1,4 @@
-"""Circuits asked for a step ahead: exact, never stale."""
+"""Circuits submitted a step ahead: exact, never stale."""
 
 import copy
 import math

@@ -73,11 +73,11 @@ def test_past_its_end_it_is_adamw_and_a_resumed_run_goes_on_bit_for_bit(scope):
 
 
 @pytest.mark.parametrize(
-    ("shape", "total", "told"),
+    ("shape", "total", "message"),
     [("zap", 3, "schedule: got 'zap'; allowed: constant, linear, cosine"), ("linear", 0, "total_steps: got 0")],
 )
-def test_bad_schedules_are_refused_in_one_line(shape, total, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_schedules_are_refused_in_one_line(shape, total, message):
+    with pytest.raises(ValueError, match=message):
         LambdaSchedule(an_optimizer(), shape, total)
     with pytest.raises(ValueError, match="got AdamW without lambda_"):
         LambdaSchedule(torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]), "linear", 3)

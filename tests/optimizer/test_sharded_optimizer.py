@@ -53,7 +53,7 @@ CASES = [(world, case) for world, cases in ((2, OF_TWO), (3, OF_THREE)) for case
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """By number of processes, what each of them found."""
+    """The report of each process, by the number of processes."""
 
     @cache
     def of(world):
@@ -66,11 +66,11 @@ def ranks(tmp_path_factory):
 
 
 @cache
-def _alone(told, kernel):
+def _alone(options, kernel):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # torch's fused kernel rounds otherwise with two
     try:
-        return run(Case("alone", dict(told), kernel=kernel))
+        return run(Case("alone", dict(options), kernel=kernel))
     finally:
         torch.set_num_threads(threads)
 
@@ -79,12 +79,12 @@ def alone(case):
     return _alone(tuple(case.options.items()), case.kernel)
 
 
-def same_bits(found, expected):
-    return all(torch.equal(a, b) for a, b in zip(found["parameters"], expected["parameters"], strict=True))
+def same_bits(result, expected):
+    return all(torch.equal(a, b) for a, b in zip(result["parameters"], expected["parameters"], strict=True))
 
 
-def farthest(found, expected):
-    pairs = zip(found["parameters"], expected["parameters"], strict=True)
+def farthest(result, expected):
+    pairs = zip(result["parameters"], expected["parameters"], strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
@@ -107,9 +107,9 @@ def test_several_processes_take_one_s_steps_bit_for_bit(ranks, world, case):
 
 @those(lambda case: not exact(case))
 def test_where_gradients_or_torch_s_kernel_are_rounded_otherwise_they_are_as_near(ranks, world, case):
-    found = [rank["runs"][case.name] for rank in ranks(world)]
-    assert all(same_bits(other, found[0]) for other in found)
-    assert farthest(found[0], alone(case)) < 1e-6  # of numbers up to 1; 9e-8 on 2026-11-22
+    results = [rank["runs"][case.name] for rank in ranks(world)]
+    assert all(same_bits(other, results[0]) for other in results)
+    assert farthest(results[0], alone(case)) < 1e-6  # of numbers up to 1; 9e-8 on 2026-11-22
 
 
 def test_replicas_and_shards_of_a_split_batch_agree(ranks):
@@ -118,7 +118,7 @@ def test_replicas_and_shards_of_a_split_batch_agree(ranks):
         assert farthest(ddp, fsdp) < 1e-6
 
 
-@those(lambda case: exact(case) and not case.checkpoint)  # after which another optimizer is told
+@those(lambda case: exact(case) and not case.checkpoint)  # which resumes with an optimizer that has other norms
 def test_norms_are_the_whole_model_s_on_every_rank(ranks, world, case):
     for rank in ranks(world):
         assert rank["runs"][case.name]["norms"] == pytest.approx(alone(case)["norms"], rel=1e-6)
@@ -128,16 +128,18 @@ def test_norms_are_the_whole_model_s_on_every_rank(ranks, world, case):
 def test_gradients_that_are_laid_out_otherwise_than_their_parameters_change_nothing(ranks, world):
     for rank in ranks(world):
         assert len(rank["layouts"]) == 12
-        for found, expected in rank["layouts"].values():
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        for theta, expected in rank["layouts"].values():
+            torch.testing.assert_close(theta, expected, rtol=0, atol=1e-6)
 
 
 def test_other_shards_are_refused_in_one_line(ranks):
     for rank in ranks(2) + ranks(3):
-        told = rank["refusals"][0]
-        assert told.startswith("parameter 0 of shape (4, 6): got placements (Shard(dim=1),); allowed: replicated, or")
+        message = rank["refusals"][0]
+        assert message.startswith(
+            "parameter 0 of shape (4, 6): got placements (Shard(dim=1),); allowed: replicated, or"
+        )
     for rank in ranks(3)[:2]:
-        told = (
+        message = (
             "parameter 1 of shape (4,): got a shard among processes [0, 1]; allowed: the same for all, here [0, 1, 2]"
         )
-        assert rank["refusals"][1] == told
+        assert rank["refusals"][1] == message

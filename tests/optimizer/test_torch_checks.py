@@ -95,8 +95,8 @@ def test_of_torch_s_own_error_inputs_it_raises_what_adamw_raises(adamw_s, subtes
         for make in (torch.optim.AdamW, SuperpositionalAdamW):
             with subtests.test(f"{make.__name__}: {own.desc}"):
                 parameters = [torch.nn.Parameter(torch.randn(1))] if own.params is None else copy.deepcopy(own.params)
-                told = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
-                with told(error.error_type, match=error.error_regex):
+                expect = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
+                with expect(error.error_type, match=error.error_regex):
                     make(parameters, **own.kwargs)
 
 

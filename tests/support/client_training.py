@@ -1,4 +1,4 @@
-"""A small model, its training, and the naive twin beside it, for the optimizer under clients that nobody here wrote."""
+"""A small model, its training, and the naive twin beside it, for the optimizer under other libraries' trainers."""
 
 import numpy as np
 import pytest
@@ -60,8 +60,10 @@ def in_two_groups(model, **second):
 
 
 class Twin:
-    """reference.AdamWWithSignal, one a parameter group, stepped by the optimizer's pre-hook: it sees the gradients, the
-    learning rates and betas that the optimizer sees, and nothing else of it."""
+    """The naive twin, one for each parameter group, stepped by the optimizer's pre-hook.
+
+    It sees the gradients, learning rates and betas that the optimizer sees, and nothing else of it.
+    """
 
     def __init__(self, optimizer, scheduler=None, scope="tensor", n_qubits=4):
         self.optimizer, self.scheduler = optimizer, scheduler

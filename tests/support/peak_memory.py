@@ -1,4 +1,4 @@
-"""How much memory tensors take at the same time."""
+"""Measure the memory that tensors take at the same time."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""Runs of a small model by one process or by several, the parameters whole or in shards; each rank's bits to a file."""
+"""Run a small model by one process or by several, its parameters whole or in shards; save each rank's bits."""
 
 from __future__ import annotations
 
@@ -28,9 +28,16 @@ TIMEOUT = timedelta(seconds=180)  # a process that waits for ever is a failure
 
 @dataclass(frozen=True)
 class Case:
-    """What to run. `how`: alone (one process), ddp, fsdp, hsdp (a mesh of replicas and shards), mixed (some parameters
-    whole, the others in shards). `split`: each rank has its share of the batch; else all have all of it. `kernel`: as
-    large models go, in one pass."""
+    """One run.
+
+    Attributes:
+        how: alone (one process), ddp, fsdp, hsdp (a mesh of replicas and shards), mixed (some parameters whole, the
+            others in shards).
+        options: the optimizer's.
+        split: each rank has its share of the batch; else every rank has all of it.
+        checkpoint: the run goes through a checkpoint in its middle.
+        kernel: the one-pass step runs, as it does for large models.
+    """
 
     how: str
     options: dict = field(default_factory=dict)
@@ -40,8 +47,11 @@ class Case:
 
     @property
     def name(self) -> str:
-        told = [self.how, *(f"{name}={value}" for name, value in self.options.items() if name not in ("noise", "seed"))]
-        return "-".join(told + [what for what in ("split", "checkpoint", "kernel") if getattr(self, what)])
+        words = [
+            self.how,
+            *(f"{name}={value}" for name, value in self.options.items() if name not in ("noise", "seed")),
+        ]
+        return "-".join(words + [flag for flag in ("split", "checkpoint", "kernel") if getattr(self, flag)])
 
 
 class Small(nn.Module):
@@ -75,7 +85,7 @@ def optimizer_of(model, case, **more):
 
 
 def run(case, rank=0, world=1, folder=None):
-    """The parameters after STEPS steps, whole, and what the telemetry told."""
+    """Return the parameters after STEPS steps, whole, and the norms of the telemetry."""
     with mock.patch.object(chunked_step, "NATIVE_FROM", 1 if case.kernel else chunked_step.NATIVE_FROM):
         return _run(case, rank, world, folder)
 
@@ -101,15 +111,19 @@ def _run(case, rank, world, folder):
         if world > 2 and not case.split:
             make_gradients_equal(model, x, y)
         optimizer.step()
-    told = optimizer.telemetry()
+    telemetry = optimizer.telemetry()
     return {
         "parameters": [whole(parameter.detach()) for parameter in model.parameters()],
-        "norms": [told.perturbation_norm, told.adam_step_norm, *(x for group in told.groups for x in group)],
+        "norms": [
+            telemetry.perturbation_norm,
+            telemetry.adam_step_norm,
+            *(x for group in telemetry.groups for x in group),
+        ],
     }
 
 
 def make_gradients_equal(model, x, y):
-    """Those of one process: the mean of three equal numbers is rounded, of two it is not."""
+    """Set the gradients of one process: the mean of three equal numbers is rounded, the mean of two is not."""
     alone = Small()
     with torch.no_grad():
         for to, parameter in zip(alone.parameters(), model.parameters(), strict=True):
@@ -127,12 +141,12 @@ def whole(tensor):
 
 
 def through_a_checkpoint(model, optimizer, case, folder):
-    """Saved in the middle of a prefetch and loaded into an optimizer that never took a step."""
+    """Save in the middle of a prefetch, load into an optimizer that never took a step, and return that."""
     dcp.save({"optimizer": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / case.name)
     optimizer.zero_grad()  # torch lays nothing out for parameters that have a gradient
     fresh = optimizer_of(model, case)
     theta = [copy.deepcopy(whole(parameter.detach())) for parameter in model.parameters()]
-    # What torch lays out to load into: a step of length 0, which moves nothing.
+    # torch lays out a state to load into: by a step of length 0, which moves nothing.
     state = {"optimizer": get_optimizer_state_dict(model, fresh)}
     dcp.load(state, checkpoint_id=folder / case.name)
     set_optimizer_state_dict(model, fresh, state["optimizer"])
@@ -141,8 +155,10 @@ def through_a_checkpoint(model, optimizer, case, folder):
 
 
 def laid_out_otherwise(rank, world):
-    """Parameters after two steps whose gradients are partial sums, shards or whole where the parameters are not, each
-    with the same by one process."""
+    """Return parameters after two steps with gradients laid out otherwise, each beside those of one process.
+
+    The gradients are partial sums, shards or whole where the parameters are not.
+    """
     mesh = init_device_mesh("cpu", (world,))
     layouts = {
         "partial": ([Replicate()], [Partial("sum")]),
@@ -150,7 +166,7 @@ def laid_out_otherwise(rank, world):
         "columns": ([Sharded(0)], [Sharded(1)]),
         "whole": ([Sharded(0)], [Replicate()]),
     }
-    found = {}
+    thetas = {}
     for options in ({"scope": "tensor"}, {"scope": "all", "source": "shuffled"}, {"direction": "preconditioned"}):
         for name, (own, its) in layouts.items():
             theta, gradient = torch.linspace(-1, 1, 20).view(5, 4), torch.linspace(2, -1, 20).view(5, 4)
@@ -169,12 +185,12 @@ def laid_out_otherwise(rank, world):
                     came = parameter.grad
                     optimizer.step()
                     assert parameter.grad is came
-            found[f"{name}-{options}"] = (whole(shared.detach()), alone.detach())
-    return found
+            thetas[f"{name}-{options}"] = (whole(shared.detach()), alone.detach())
+    return thetas
 
 
 def without_a_gradient_here(rank, world):
-    """A whole parameter, beside one in shards, has no gradient on the first process: nobody waits for ever."""
+    """Step where a whole parameter, beside one in shards, has no gradient on the first process: it ends."""
     mesh = init_device_mesh("cpu", (world,))
     for options in ({"source": "random_sign"}, {"source": "circuit"}):
         sharded = nn.Parameter(distribute_tensor(torch.ones(4, 6), mesh, [Sharded(0)]))
@@ -187,30 +203,30 @@ def without_a_gradient_here(rank, world):
 
 
 def refusals(rank, world):
-    """What parameters are told that are sharded otherwise than by rows over one dimension of a mesh."""
+    """Return the messages for parameters that are sharded otherwise than by rows over one dimension of a mesh."""
     mesh, fewer = init_device_mesh("cpu", (world,)), DeviceMesh("cpu", list(range(world - 1)))
     columns = nn.Parameter(distribute_tensor(torch.zeros(4, 6), mesh, [Sharded(1)]))
     refused = [[columns]]
     over_all = nn.Parameter(distribute_tensor(torch.zeros(4), mesh, [Sharded(0)]))
     if 1 < len(fewer.mesh) > rank:
         refused.append([over_all, nn.Parameter(distribute_tensor(torch.zeros(4), fewer, [Sharded(0)]))])
-    told = []
+    messages = []
     for parameters in refused:
         try:
             SuperpositionalAdamW(parameters)
         except ValueError as error:
-            told.append(str(error))
-    return told
+            messages.append(str(error))
+    return messages
 
 
 def work(rank, world, folder, cases):
-    """What each process of a group runs."""
+    """Run one process of a group, and save its report."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world, timeout=TIMEOUT)
     try:
-        found = {case.name: run(case, rank, world, Path(folder)) for case in cases}
+        runs = {case.name: run(case, rank, world, Path(folder)) for case in cases}
         without_a_gradient_here(rank, world)
-        told = {"runs": found, "refusals": refusals(rank, world), "layouts": laid_out_otherwise(rank, world)}
-        torch.save(told, f"{folder}/{rank}.pt")
+        report = {"runs": runs, "refusals": refusals(rank, world), "layouts": laid_out_otherwise(rank, world)}
+        torch.save(report, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
