@@ -28,7 +28,7 @@ from qsgd_ray.config import (
 )
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import Cluster, private_ray
-from qsgd_ray.execution.train_group import Site
+from qsgd_ray.execution.train_group import RunContext
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.results import Results
 from qsgd_ray.search.tune import run_search
@@ -99,9 +99,9 @@ def _search_seconds(study: Study, cluster: Cluster, folder: Path) -> tuple[float
     """Return the seconds of the search stage, and those of its trainings."""
     results = Results(folder)
     results.open(study, {})
-    site = Site(cluster, study.resources, None, results, _go_on, _require_completed)
+    context = RunContext(cluster, study.resources, None, results, _go_on, _require_completed)
     began = time.perf_counter()
-    run_search(results.tables(study), site)
+    run_search(results.tables(study), context)
     stage_s = time.perf_counter() - began
     rows = results.all_tables().trials.to_pylist()
     return stage_s, sum(row["wall_s"] + row["evaluation_s"] for row in rows)

@@ -28,7 +28,7 @@ from qsgd_ray.bench.rows import Timing, _of_pairs, _timings
 from qsgd_ray.config import Arm, Confirm, Decision, LanguageTask, Resources, Search, Study, WordProblems
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import Cluster, private_ray
-from qsgd_ray.execution.train_group import Site, run_trials
+from qsgd_ray.execution.train_group import RunContext, run_trials
 from qsgd_ray.models.pretrained import TINY
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.optimizer import make_optimizer
@@ -253,7 +253,7 @@ def _trial(task: LanguageTask) -> Trial:
     )
 
 
-def _site(task: LanguageTask, checkpoint_steps: int | None, turns: _Turns, cluster: Cluster) -> Site:
+def _site(task: LanguageTask, checkpoint_steps: int | None, turns: _Turns, cluster: Cluster) -> RunContext:
     resources = Resources(
         cpus_per_worker=torch.get_num_threads(), circuit_actors=None, checkpoint_steps=checkpoint_steps
     )
@@ -270,4 +270,4 @@ def _site(task: LanguageTask, checkpoint_steps: int | None, turns: _Turns, clust
     )
     results = Results(turns.folder / "results")
     results.open(study, {})
-    return Site(cluster, resources, None, results, turns, _require_completed)
+    return RunContext(cluster, resources, None, results, turns, _require_completed)

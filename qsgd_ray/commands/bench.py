@@ -61,9 +61,9 @@ def bench_train(
     storage: BenchStorage = BENCH_RESULTS,
 ) -> None:
     """What Ray Train, reports and checkpoints add to a step of fine-tuning SmolLM2-135M (make llm installs it)."""
-    from qsgd_ray.execution.connection import settle
+    from qsgd_ray.execution.connection import set_ray_environment
 
-    settle()
+    set_ray_environment()
     from qsgd_ray.bench.train import cases
 
     _bench("train", cases(rounds, quick), storage)
@@ -76,9 +76,9 @@ def bench_engine(
     storage: BenchStorage = BENCH_RESULTS,
 ) -> None:
     """What the search adds to a trial beyond training, beside Ray Tune with empty trials."""
-    from qsgd_ray.execution.connection import settle
+    from qsgd_ray.execution.connection import set_ray_environment
 
-    settle()
+    set_ray_environment()
     from qsgd_ray.bench.engine import cases
 
     _bench("engine", cases(trials, rounds), storage)

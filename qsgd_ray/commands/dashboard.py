@@ -41,7 +41,7 @@ def dashboard(
 def shown(where: str, scratch: Path) -> Path:
     """The journal of the study's search, written anew where none can be read; of a store, in `scratch`."""
     from qsgd_ray.results import Results
-    from qsgd_ray.search.optuna_journal import FILE, is_readable, view_of
+    from qsgd_ray.search.optuna_journal import FILE, is_readable, open_journal
     from qsgd_ray.study.stages import unfinished
 
     results = Results(storage_at(where, "DIR"))
@@ -51,7 +51,7 @@ def shown(where: str, scratch: Path) -> Path:
     # Of a search that may be running, its own process keeps the journal.
     if not (in_folder and unfinished(tables) and is_readable(path)):
         try:
-            view_of(tables, path)
+            open_journal(tables, path)
         except OSError as error:
             raise StudyError(f"DIR: got {where}; allowed: a folder in which {FILE} can be written ({error})") from None
     return path

@@ -28,9 +28,9 @@ def replay(
 ) -> None:
     """Run one trial of a study again, on this machine, and compare it bit for bit with its row."""
     place = storage_at(where, "DIR")
-    from qsgd_ray.execution.connection import settle
+    from qsgd_ray.execution.connection import set_ray_environment
 
-    settle()
+    set_ray_environment()
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study.replay import elsewhere, kept_trial

@@ -172,9 +172,9 @@ def _command_interrupts(console: Console) -> Interrupts:
 def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage: str, address: str | None) -> None:
     if address is not None:
         raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
-    from qsgd_ray.execution.connection import settle
+    from qsgd_ray.execution.connection import set_ray_environment
 
-    settle()
+    set_ray_environment()
     import torch
 
     from qsgd_ray.circuits.errors import CircuitError

@@ -61,7 +61,7 @@ def _word(words: tuple[str, ...]) -> WrapValidator:
 
 LearningRate = Annotated[float | Space, _number("a number > 0", lambda x: x > 0)]
 NonNegative = Annotated[float | Space, _number("a number >= 0", lambda x: x >= 0)]
-# What one machine can hold is checked where circuits run (execution/connection.py): 30 qubits are a 16 GiB state, but
+# What one machine can hold is checked where circuits run (execution/preflight.py): 30 qubits are a 16 GiB state, but
 # shallow chains of thousands are none (circuits/chain/expectations.py).
 _MAX_QUBITS = 4096
 QubitCount = Annotated[

@@ -35,7 +35,7 @@ class _Meeting:
         await self._measurements.put(None)
 
 
-class Rung:
+class StopChannel:
     """A meeting on a Ray actor without CPUs; can be sent to the workers."""
 
     def __init__(self) -> None:

@@ -25,10 +25,6 @@ class Event:
     measurement: Measurement | None = None
     ending: Ending | None = None
 
-    @classmethod
-    def of(cls, trial: Trial, measurement: Measurement | None = None, ending: Ending | None = None) -> Event:
-        return cls(trial, measurement, ending)
-
     @property
     def stage(self) -> Stage:
         return self.trial.stage
@@ -50,11 +46,11 @@ class Event:
         return self.trial.epochs
 
 
-class _Board:
+class _Queue:
     """The plain class behind the actor; forgets the oldest where nobody reads."""
 
-    def __init__(self, keeps: int = 10_000) -> None:
-        self._events: deque[Event] = deque(maxlen=keeps)
+    def __init__(self, maxlen: int = 10_000) -> None:
+        self._events: deque[Event] = deque(maxlen=maxlen)
 
     def post(self, event: Event) -> None:
         self._events.append(event)
@@ -65,20 +61,20 @@ class _Board:
         return events
 
 
-class Bulletin:
+class EventQueue:
     """A board on a Ray actor; can be sent to other processes."""
 
     def __init__(self) -> None:
-        self._board: Any = ray.remote(num_cpus=0)(_Board).remote()
+        self._queue: Any = ray.remote(num_cpus=0)(_Queue).remote()
 
     def post(self, event: Event) -> None:
         """Told and not waited for."""
-        self._board.post.remote(event)
+        self._queue.post.remote(event)
 
     def drain(self) -> list[Event]:
         """All that came since the last call; nothing where the board is gone."""
         try:
-            events: list[Event] = ray.get(self._board.drain.remote())
+            events: list[Event] = ray.get(self._queue.drain.remote())
         except RayError:
             return []
         return events

@@ -12,42 +12,53 @@ from ray import tune
 
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.execution.train_group import Site, run_trials
-from qsgd_ray.execution.trainable import TunedTrial, through_tune
+from qsgd_ray.execution.train_group import RunContext, run_trials
+from qsgd_ray.execution.trainable import TunedTrial, run_in_tune
 
 
-class ListedTrial(TunedTrial):
+class _FixedTrial(TunedTrial):
     """A trial that is named by its id, `trials` being all there are."""
 
-    def setup(self, config: dict[str, Any], study: Study, site: Site, trials: dict[str, Trial]) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], study: Study, context: RunContext, trials: dict[str, Trial]) -> None:  # type: ignore[override]
         """`config`: which one."""
         self._trials = trials
-        super().setup(config, study, site)
+        super().setup(config, study, context)
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return [self._trials[config["trial_id"]]]
 
 
-def run_listed(
-    study: Study, site: Site, trials: list[Trial], *, at_once: int | None = None, trials_per_fit: int | None = None
+def run_fixed_trials(
+    study: Study,
+    context: RunContext,
+    trials: list[Trial],
+    *,
+    max_concurrent: int | None = None,
+    trials_per_fit: int | None = None,
 ) -> None:
-    """Give every trial its row; those that have one are left alone. All use the same number of workers.
+    """Give every trial its row. Those that have one are left alone.
 
-    `at_once`: so many trials of one worker at most; None: as many as there is room for. Whoever loses its process or
-    its circuits is tried again as train_group.py says.
+    A trial whose processes or circuits were lost is run again, as `run_trials` says.
+
+    Args:
+        study: names Tune's run.
+        context: what the trials share.
+        trials: all use the same number of workers.
+        max_concurrent: so many trials of one worker at most run side by side. None: as many as there is room for.
+        trials_per_fit: so many trials at most one group of workers takes before it is started anew. None: all.
     """
-    waiting = [trial for trial in trials if not site.results.has(trial.trial_id)]
+    waiting = [trial for trial in trials if not context.results.has(trial.trial_id)]
     if waiting and waiting[0].workers == 1:
-        _beside_each_other(study, site, waiting, at_once)
-    run_trials(waiting, site, trials_per_fit)
+        _beside_each_other(study, context, waiting, max_concurrent)
+    run_trials(waiting, context, trials_per_fit)
 
 
-def _beside_each_other(study: Study, site: Site, trials: list[Trial], at_once: int | None) -> None:
+def _beside_each_other(study: Study, context: RunContext, trials: list[Trial], max_concurrent: int | None) -> None:
     by_id = {trial.trial_id: trial for trial in trials}
-    through_tune(
-        tune.with_parameters(ListedTrial, study=study, site=site, trials=by_id),
-        site,
+    run_in_tune(
+        tune.with_parameters(_FixedTrial, study=study, context=context, trials=by_id),
+        context,
         f"{study.name}-{trials[0].stage}",
-        tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+        tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent),
         space={"trial_id": tune.grid_search(list(by_id))},
     )

@@ -32,7 +32,7 @@ from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.execution._private_ray import OneNodeTorchConfig, PrivateTrainer
+from qsgd_ray.execution._one_node_train import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.pool.pending import longest_wait_s
@@ -85,7 +85,7 @@ class TrialError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Site:
+class RunContext:
     """What every trial of a study shares: where it runs, who answers circuits, where rows go, who is told."""
 
     cluster: Cluster
@@ -96,7 +96,7 @@ class Site:
     ended: Ended
 
 
-def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = None) -> None:
+def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | None = None) -> None:
     """Give every trial its row. All trials use the same number of workers; those that have a row are left alone.
 
     A trial whose code raised is `failed` and the others go on. One whose processes or circuits were lost is repeated,
@@ -105,24 +105,24 @@ def run_trials(trials: list[Trial], site: Site, trials_per_fit: int | None = Non
     given_up: set[str] = set()
     deaths: Counter[str] = Counter()
     steps: dict[str, int] = {}
-    while waiting := [t for t in trials if t.trial_id not in given_up and not site.results.has(t.trial_id)]:
+    while waiting := [t for t in trials if t.trial_id not in given_up and not context.results.has(t.trial_id)]:
         began = datetime.now(UTC)
         try:
-            _fit(waiting[:trials_per_fit], site)
+            _fit(waiting[:trials_per_fit], context)
         except TrainingFailedError as error:
-            culprit = next((t for t in waiting if not site.results.has(t.trial_id)), None)
+            culprit = next((t for t in waiting if not context.results.has(t.trial_id)), None)
             if culprit is None:
                 continue
             outcome, started_at = _ended_by(error)
-            if (step := newest_step(site.results.storage, culprit.trial_id)) > steps.get(culprit.trial_id, 0):
+            if (step := newest_step(context.results.storage, culprit.trial_id)) > steps.get(culprit.trial_id, 0):
                 steps[culprit.trial_id], deaths[culprit.trial_id] = step, 0
             deaths[culprit.trial_id] += 1
             if outcome.ending is Ending.LOST and deaths[culprit.trial_id] < ATTEMPTS:
                 continue
             given_up.add(culprit.trial_id)
-            _conclude(culprit, outcome, site, started_at or began)
+            _conclude(culprit, outcome, context, started_at or began)
             if outcome.ending is not Ending.LOST:
-                remove_checkpoints(site.results.storage, culprit.trial_id)
+                remove_checkpoints(context.results.storage, culprit.trial_id)
 
 
 def group_timeout_s(resources: Resources) -> int:
@@ -130,18 +130,18 @@ def group_timeout_s(resources: Resources) -> int:
     return PROCESS_GROUP_TIMEOUT_S + math.ceil(longest_wait_s(resources.circuit_timeout_s))
 
 
-def _fit(trials: list[Trial], site: Site) -> None:
+def _fit(trials: list[Trial], context: RunContext) -> None:
     """One group of workers, all of these trials. Raises `TrainingFailedError`."""
-    workers, resources = trials[0].workers, site.resources
+    workers, resources = trials[0].workers, context.resources
     least = resources.least_workers
     timeout_s = group_timeout_s(resources)
     torch_config, trainer_class = TorchConfig(timeout_s=timeout_s), TorchTrainer
-    if site.cluster.private:
-        torch_config = OneNodeTorchConfig(site.cluster.scratch, timeout_s=timeout_s)
+    if context.cluster.private:
+        torch_config = OneNodeTorchConfig(context.cluster.scratch, timeout_s=timeout_s)
         trainer_class = PrivateTrainer
     trainer = trainer_class(
         _work,
-        train_loop_config={"trials": trials, "site": site},
+        train_loop_config={"trials": trials, "context": context},
         torch_config=torch_config,
         scaling_config=ScalingConfig(
             num_workers=workers if least is None or least >= workers else (least, workers),
@@ -153,7 +153,7 @@ def _fit(trials: list[Trial], site: Site) -> None:
         # Whole trials are repeated here, where it is known which one was under way.
         run_config=RunConfig(
             name=f"{trials[0].study}-{trials[0].trial_id}",
-            storage_path=site.cluster.scratch,
+            storage_path=context.cluster.scratch,
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
     )
@@ -177,26 +177,26 @@ def _polled_every(seconds: float) -> Iterator[None]:
 def _work(config: dict[str, Any]) -> None:
     """What every worker of a group runs."""
     trials: list[Trial] = config["trials"]
-    site: Site = config["site"]
-    torch.set_num_threads(max(1, int(site.resources.cpus_per_worker)))
-    context = ray.train.get_context()
-    sharding = site.resources.sharding
-    replica = Replica(context.get_world_rank(), context.get_world_size(), str(get_device()), sharding)
-    group = _group_for_checkpoints(site)
+    context: RunContext = config["context"]
+    torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
+    train_context = ray.train.get_context()
+    sharding = context.resources.sharding
+    replica = Replica(train_context.get_world_rank(), train_context.get_world_size(), str(get_device()), sharding)
+    group = _group_for_checkpoints(context)
     workload = make_workload(trials[0].workload, device=replica.device)
     for trial in trials:
         # A group that Ray made larger or smaller begins its list again.
-        if replica.broadcast(replica.rank == 0 and site.results.has(trial.trial_id)):
+        if replica.broadcast(replica.rank == 0 and context.results.has(trial.trial_id)):
             continue
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)
-        checkpoints = checkpoints_of(trial, site, replica, group, started_at)
+        checkpoints = make_checkpoints(trial, context, replica, group, started_at)
         told: list[Measurement] = []
         try:
             outcome = run(
-                train(trial, workload, site.circuits, replica, checkpoints),
-                partial(_first_reports, site, replica, trial, told),
+                train(trial, workload, context.circuits, replica, checkpoints),
+                partial(_first_reports, context, replica, trial, told),
             )
         except Exception as error:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
@@ -209,45 +209,45 @@ def _work(config: dict[str, Any]) -> None:
         if replica.rank == 0:
             if checkpoints is not None:
                 started_at, outcome = checkpoints.started_at, replace(outcome, checkpoints_failed=checkpoints.n_failed)
-            _conclude(trial, outcome, site, started_at)
+            _conclude(trial, outcome, context, started_at)
             if checkpoints is not None:
                 checkpoints.remove()
         replica.all_reduce_sum(0.0)  # no replica runs ahead of the row
 
 
-def checkpoints_of(
-    trial: Trial, site: Site, replica: Replica, group: ProcessGroup | None, started_at: datetime
+def make_checkpoints(
+    trial: Trial, context: RunContext, replica: Replica, group: ProcessGroup | None, started_at: datetime
 ) -> Checkpoints | None:
     """Where this trial is kept while it trains, if it is."""
-    every = site.resources.checkpoint_steps
+    every = context.resources.checkpoint_steps
     if every is None:
         return None
     from qsgd_ray.training.checkpoints import Checkpoints
 
     return Checkpoints(
-        site.results.storage,
+        context.results.storage,
         trial.trial_id,
         every=every,
-        keep=site.resources.checkpoints_kept,
+        keep=context.resources.checkpoints_kept,
         replica=replica,
         group=group,
         started_at=started_at,
     )
 
 
-def _group_for_checkpoints(site: Site) -> ProcessGroup | None:
+def _group_for_checkpoints(context: RunContext) -> ProcessGroup | None:
     """They are written while the default group is at work, and lie in the memory of CPUs: torch asks for such a group
     also where there is one worker."""
-    if site.resources.checkpoint_steps is None:
+    if context.resources.checkpoint_steps is None:
         return None
     return dist.new_group(backend="gloo", timeout=timedelta(seconds=WRITE_TIMEOUT_S))
 
 
 def _first_reports(
-    site: Site, replica: Replica, trial: Trial, told: list[Measurement], measurement: Measurement
+    context: RunContext, replica: Replica, trial: Trial, told: list[Measurement], measurement: Measurement
 ) -> bool:
     told.append(measurement)
-    return replica.rank == 0 and site.report(trial, measurement)
+    return replica.rank == 0 and context.report(trial, measurement)
 
 
 def require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
@@ -257,9 +257,9 @@ def require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
         raise RuntimeError(f"replica {replica.rank} ended with parameters that differ from another replica's")
 
 
-def _conclude(trial: Trial, outcome: Outcome, site: Site, started_at: datetime) -> None:
-    site.results.write(trial, outcome, started_at=started_at, host=socket.gethostname())
-    site.ended(trial, outcome.ending)
+def _conclude(trial: Trial, outcome: Outcome, context: RunContext, started_at: datetime) -> None:
+    context.results.write(trial, outcome, started_at=started_at, host=socket.gethostname())
+    context.ended(trial, outcome.ending)
 
 
 def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:

@@ -24,9 +24,9 @@ from qsgd_ray.analysis.objectives import RunResult, objective_values
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
-from qsgd_ray.execution._private_ray import groups_given_back
-from qsgd_ray.execution._stop_channel import Rung
-from qsgd_ray.execution.train_group import Site, checkpoints_of, run_trials
+from qsgd_ray.execution._one_node_train import groups_given_back
+from qsgd_ray.execution._stop_channel import StopChannel
+from qsgd_ray.execution.train_group import RunContext, make_checkpoints, run_trials
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
@@ -50,10 +50,10 @@ class TrialLost(RuntimeError):
 class TunedTrial(tune.Trainable):
     """One trial of a search, all its seeds side by side; its actor is used again for the next one (`reuse_actors`)."""
 
-    def setup(self, config: dict[str, Any], study: Study, site: Site) -> None:
+    def setup(self, config: dict[str, Any], study: Study, context: RunContext) -> None:
         """`config`: which arm, which number, which point of its space."""
-        torch.set_num_threads(max(1, int(site.resources.cpus_per_worker)))
-        self._study, self._site = study, site
+        torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
+        self._study, self._context = study, context
         self._workload: Workload | None = None
         self._begin(config)
 
@@ -64,7 +64,7 @@ class TunedTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._runs = [SeedRun(trial, self._site, self._workload_of) for trial in self._named(config)]
+        self._runs = [SeedRun(trial, self._context, self._workload_of) for trial in self._named(config)]
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return search_trials(self._study, config["arm"], config["number"], config["point"])
@@ -102,14 +102,14 @@ class TunedTrial(tune.Trainable):
             run.stop()
 
 
-def through_tune(
-    trainable: Any, site: Site, name: str, settings: tune.TuneConfig, *, alone: bool = True, space: Any = None
+def run_in_tune(
+    trainable: Any, context: RunContext, name: str, settings: tune.TuneConfig, *, alone: bool = True, space: Any = None
 ) -> None:
     """Run trials until all have ended. `trainable`: with its parameters; `alone`: it trains in its own process, else a
     group of workers does, and its actor only waits."""
     # Tune prints the traceback of an actor that was lost; what becomes of its trial is told elsewhere.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    resources = site.resources
+    resources = context.resources
     gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     # Tune wants a positive share also of who waits.
     asked = {"cpu": resources.cpus_per_worker} | gpus | resources.worker_node_resources() if alone else {"cpu": 0.01}
@@ -119,42 +119,42 @@ def through_tune(
         tune_config=settings,
         run_config=tune.RunConfig(
             name=name,
-            storage_path=site.cluster.scratch,
+            storage_path=context.cluster.scratch,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )
-    with groups_given_back() if site.cluster.private and not alone else nullcontext():
+    with groups_given_back() if context.cluster.private and not alone else nullcontext():
         tuner.fit()
 
 
 class SeedRun:
     """One run of a trial, epoch by epoch, as if no other were at work in this process between them."""
 
-    def __init__(self, trial: Trial, site: Site, workload_of: Callable[[Trial, str], Workload]) -> None:
+    def __init__(self, trial: Trial, context: RunContext, workload_of: Callable[[Trial, str], Workload]) -> None:
         self.measurements: list[Measurement] = []
         self.ending: Ending | None = None
-        self._trial, self._site = trial, site
+        self._trial, self._context = trial, context
         self._started_at = datetime.now(UTC)
         self._checkpoints: Checkpoints | None = None
         self._writes_row = False
         self._last_epoch = trial.epochs
-        self._device = "cuda" if site.resources.gpus_per_worker > 0 else "cpu"
+        self._device = "cuda" if context.resources.gpus_per_worker > 0 else "cpu"
         self._generators: list[torch.Tensor] | None = None
         self._training = self._way_through(workload_of)
 
     def _way_through(self, workload_of: Callable[[Trial, str], Workload]) -> Training:
-        trial, site = self._trial, self._site
-        if site.results.has(trial.trial_id):
-            if site.results.ending(trial.trial_id) is Ending.STOPPED_EARLY:
-                self._last_epoch = len(site.results.trajectory(trial.trial_id))
-            return replayed(trial, site.results)
+        trial, context = self._trial, self._context
+        if context.results.has(trial.trial_id):
+            if context.results.ending(trial.trial_id) is Ending.STOPPED_EARLY:
+                self._last_epoch = len(context.results.trajectory(trial.trial_id))
+            return replay_rows(trial, context.results)
         if trial.workers > 1:
-            return on_workers(trial, site)
+            return train_on_workers(trial, context)
         self._writes_row = True
         replica = Replica(device=self._device)
-        self._checkpoints = checkpoints_of(trial, site, replica, None, self._started_at)
-        return train(trial, workload_of(trial, self._device), site.circuits, replica, self._checkpoints)
+        self._checkpoints = make_checkpoints(trial, context, replica, None, self._started_at)
+        return train(trial, workload_of(trial, self._device), context.circuits, replica, self._checkpoints)
 
     @property
     def result(self) -> RunResult:
@@ -187,7 +187,7 @@ class SeedRun:
         else:
             self.measurements.append(measurement)
             if self._writes_row:
-                self._site.report(self._trial, measurement)
+                self._context.report(self._trial, measurement)
 
     def _send(self, stop: bool | None) -> Measurement:
         """Dropout draws from torch's global generators: each run goes on with its own state of them."""
@@ -208,13 +208,13 @@ class SeedRun:
         started_at = self._checkpoints.started_at if self._checkpoints else self._started_at
         if self._checkpoints is not None:
             outcome = replace(outcome, checkpoints_failed=self._checkpoints.n_failed)
-        self._site.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())
+        self._context.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())
         if self._checkpoints is not None:
             self._checkpoints.remove()
-        self._site.ended(self._trial, outcome.ending)
+        self._context.ended(self._trial, outcome.ending)
 
 
-def replayed(trial: Trial, results: Results) -> Training:
+def replay_rows(trial: Trial, results: Results) -> Training:
     """A trial that has its row already: the same measurements and the same end, without training."""
     names = [field.name for field in fields(Measurement)]
     measurements = [Measurement(**{name: row[name] for name in names}) for row in results.trajectory(trial.trial_id)]
@@ -224,40 +224,40 @@ def replayed(trial: Trial, results: Results) -> Training:
     return Outcome(results.ending(trial.trial_id), tuple(measurements))
 
 
-def on_workers(trial: Trial, site: Site) -> Training:
+def train_on_workers(trial: Trial, context: RunContext) -> Training:
     """A trial on a group of Ray Train workers, which writes the row itself."""
-    rung = Rung()
+    channel = StopChannel()
 
     def report(of: Trial, measurement: Measurement) -> bool:
-        site.report(of, measurement)
-        return rung.ask(measurement)
+        context.report(of, measurement)
+        return channel.ask(measurement)
 
     failure: list[BaseException] = []
 
     def fit() -> None:
         try:
-            run_trials([trial], replace(site, report=report))
+            run_trials([trial], replace(context, report=report))
         except BaseException as error:
             failure.append(error)
         finally:
             with suppress(RayActorError):  # nobody is left to be told
-                rung.end()
+                channel.end()
 
     group = threading.Thread(target=fit, name=f"fit {trial.trial_id}")
     group.start()
     seen: list[Measurement] = []
     stop = False
-    with closing(rung):
-        while (measurement := rung.next()) is not None:
+    with closing(channel):
+        while (measurement := channel.next()) is not None:
             # A group that died is started again and passes epochs already told; a stop once decided stays.
             if not stop and (not seen or measurement.epoch > seen[-1].epoch):
                 seen.append(measurement)
                 stop = bool((yield measurement))
-            rung.decide(stop)
+            channel.decide(stop)
         group.join()
     if failure:
         raise failure[0]
-    ending = site.results.ending(trial.trial_id)
+    ending = context.results.ending(trial.trial_id)
     if ending is Ending.LOST:
         raise TrialLost(f"{trial.trial_id}: its workers were lost")
     return Outcome(ending, tuple(seen))

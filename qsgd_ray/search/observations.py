@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Tried:
+class Observation:
     """A trial of an arm's search: its point, and the rows of its runs by their trial_id, in the order of seeds."""
 
     number: int
@@ -64,9 +64,9 @@ def point_of(arm: Arm, row: Row) -> Point:
     return {path: value for path, value in values.items() if value is not None}
 
 
-def tried_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Tried]]:
+def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observation]]:
     """Per arm, what its search has tried, by number; whatever has at least one row."""
-    found: dict[str, dict[int, Tried]] = defaultdict(dict)
+    found: dict[str, dict[int, Observation]] = defaultdict(dict)
     names = {arm.name for arm in study.arms}
     for row in rows:
         if row["stage"] != "search" or row["arm"] not in names:
@@ -80,7 +80,7 @@ def tried_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Tried]]:
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue
-            known = found[arm.name].setdefault(number, Tried(number, point, dict.fromkeys(ids)))
+            known = found[arm.name].setdefault(number, Observation(number, point, dict.fromkeys(ids)))
         known.rows[row["trial_id"]] = row
     return {name: sorted(found[name].values(), key=lambda one: one.number) for name in names}
 
@@ -97,18 +97,18 @@ def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
     """
     if not arm.spaces():
         return {}
-    ended = [one for one in tried_points(study, rows)[arm.name] if one.complete]
+    ended = [one for one in observed_points(study, rows)[arm.name] if one.complete]
     for ending in USABLE:
         if there := [one for one in ended if one.ending == ending]:
             return _chosen(study, there).point
     return None
 
 
-def _chosen(study: Study, tried: list[Tried]) -> Tried:
+def _chosen(study: Study, tried: list[Observation]) -> Observation:
     search = study.search
     least = max(quality(one.results) for one in tried) - search.tolerance
 
-    def rank(one: Tried) -> tuple[float, ...]:
+    def rank(one: Observation) -> tuple[float, ...]:
         costs = objective_values(one.results, search.objectives[1:])
         return (*(np.inf if cost is None else cost for cost in costs), -quality(one.results), one.loss, one.number)
 

@@ -25,7 +25,7 @@ from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import DIRECTIONS
-from qsgd_ray.search.observations import Tried, tried_points
+from qsgd_ray.search.observations import Observation, observed_points
 from qsgd_ray.storage import replacing
 
 FILE = "optuna.log"
@@ -33,12 +33,12 @@ FILE = "optuna.log"
 LOCK_GRACE_S = 5
 STATES = {Ending.COMPLETED: TrialState.COMPLETE, Ending.STOPPED_EARLY: TrialState.PRUNED}
 # What a journal that somebody else wrote, or cut, may raise, and a disk that is full.
-TROUBLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, optuna.exceptions.OptunaError)
+JOURNAL_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, optuna.exceptions.OptunaError)
 
 log = logging.getLogger(__name__)
 
 
-def view_of(tables: StudyTables, path: Path) -> SearchView:
+def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
     """Bring the journal at `path` up to the rows, and return it.
 
     Args:
@@ -46,19 +46,19 @@ def view_of(tables: StudyTables, path: Path) -> SearchView:
         path: the journal's file.
     """
     study = tables.study
-    tried = tried_points(study, tables.trials.to_pylist())
+    tried = observed_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float]] = {}
     for row in tables.measurements.to_pylist():
         if row["stage"] == "search":
             curves.setdefault(row["trial_id"], {})[row["epoch"]] = row["validation_accuracy"]
     with _quiet():
         try:
-            view = SearchView(study, path)
+            view = SearchJournal(study, path)
             view.take(tried, curves)
-        except TROUBLE:
+        except JOURNAL_ERRORS:
             with replacing(path) as partial:
-                SearchView(study, partial).take(tried, curves)
-            view = SearchView(study, path)
+                SearchJournal(study, partial).take(tried, curves)
+            view = SearchJournal(study, path)
     return view
 
 
@@ -68,12 +68,12 @@ def is_readable(path: Path) -> bool:
         return False
     try:
         JournalStorage(JournalFileBackend(str(path))).get_all_studies()
-    except TROUBLE:
+    except JOURNAL_ERRORS:
         return False
     return True
 
 
-class SearchView:
+class SearchJournal:
     """The journal at `path`; there is a study for every arm that is searched."""
 
     def __init__(self, study: Study, path: Path) -> None:
@@ -100,7 +100,7 @@ class SearchView:
         made.set_metric_names(list(objectives))
         return made._study_id
 
-    def take(self, tried: Mapping[str, Sequence[Tried]], curves: Mapping[str, Mapping[int, float]]) -> None:
+    def take(self, tried: Mapping[str, Sequence[Observation]], curves: Mapping[str, Mapping[int, float]]) -> None:
         """Add what has its rows and is not shown. ValueError: what is shown contradicts them."""
         self._taking = True
         for arm in self._study.arms:
@@ -119,10 +119,10 @@ class SearchView:
                     self.ended(arm, number, one.ending, self._values(one))
         self._taking = False
 
-    def _values(self, one: Tried) -> list[float | None]:
+    def _values(self, one: Observation) -> list[float | None]:
         return objective_values(one.results, self._study.search.objectives)
 
-    def _shows(self, trial: FrozenTrial, one: Tried) -> bool:
+    def _shows(self, trial: FrozenTrial, one: Observation) -> bool:
         values = self._values(one) if _state(one.ending) is TrialState.COMPLETE else None
         return (trial.params, trial.state, trial.values) == (one.point, _state(one.ending), values)
 
@@ -166,7 +166,7 @@ class SearchView:
         try:
             with _quiet():
                 told(self._storage)
-        except TROUBLE as error:
+        except JOURNAL_ERRORS as error:
             if self._taking:
                 raise
             log.warning("%s is no longer written: %s", FILE, error)
@@ -197,7 +197,7 @@ def _state(ending: Ending | None) -> TrialState:
     return STATES[ending] if ending else TrialState.FAIL
 
 
-def _curve(one: Tried, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+def _curve(one: Observation, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Quality after each epoch that any of its runs came to."""
     own: list[Mapping[int, float]] = [curves.get(trial_id, {}) for trial_id in one.rows]
     epochs = sorted({epoch for curve in own for epoch in curve})

@@ -1,8 +1,8 @@
 """Ray Tune and Optuna around the training loop: every arm tuned by itself, with the same budget.
 
-In: a study and its site. Out: a row for each of `trials_per_arm` trials an arm, in the study's folder. Every arm has a
-sampler and a halving of its own, so that arms neither inform nor stop each other; with one trial at a time per arm the
-search of an arm is a function of the study alone, however fast the others are.
+In: a study and its context. Out: a row for each of `trials_per_arm` trials an arm, in the study's folder. Every arm has
+a sampler and a halving of its own, so that arms neither inform nor stop each other; with one trial at a time per arm
+the search of an arm is a function of the study alone, however fast the others are.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from ray.tune.search import Searcher
 
 from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
-from qsgd_ray.execution.train_group import Site
-from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, through_tune
+from qsgd_ray.execution.train_group import RunContext
+from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, run_in_tune
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
-from qsgd_ray.search.observations import tried_points
-from qsgd_ray.search.optuna_journal import FILE, TROUBLE, SearchView, view_of
+from qsgd_ray.search.observations import observed_points
+from qsgd_ray.search.optuna_journal import FILE, JOURNAL_ERRORS, SearchJournal, open_journal
 from qsgd_ray.storage import Folder
 
 log = logging.getLogger(__name__)
 
 
-def run_search(tables: StudyTables, site: Site) -> None:
+def run_search(tables: StudyTables, context: RunContext) -> None:
     """Run, or go on with, the search of every arm.
 
     Args:
         tables: the study and the rows that it has when the search begins.
-        site: the cluster, the circuits and the results of the study.
+        context: the cluster, the circuits and the results of the study.
     """
     study = tables.study
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    through_tune(
-        tune.with_parameters(TunedTrial, study=study, site=site),
-        site,
+    run_in_tune(
+        tune.with_parameters(TunedTrial, study=study, context=context),
+        context,
         f"{study.name}-search",
         tune.TuneConfig(
-            search_alg=ArmSearches(tables, _view(tables, site)),
+            search_alg=ArmSearches(tables, _view(tables, context)),
             scheduler=ArmHalvings(study),
             num_samples=sum(study.points(arm) for arm in study.arms),
             reuse_actors=True,
@@ -52,14 +52,14 @@ def run_search(tables: StudyTables, site: Site) -> None:
     )
 
 
-def _view(tables: StudyTables, site: Site) -> SearchView | None:
+def _view(tables: StudyTables, context: RunContext) -> SearchJournal | None:
     """Where optuna-dashboard looks; an object store has no file that grows, and is shown by the command alone."""
-    storage = site.results.storage
+    storage = context.results.storage
     if not isinstance(storage, Folder):
         return None
     try:
-        return view_of(tables, storage.path / FILE)
-    except TROUBLE as error:
+        return open_journal(tables, storage.path / FILE)
+    except JOURNAL_ERRORS as error:
         log.warning("%s cannot be written: %s", FILE, error)
         return None
 
@@ -67,7 +67,7 @@ def _view(tables: StudyTables, site: Site) -> SearchView | None:
 class ArmSearches(Searcher):
     """The arms' searches behind the single searcher that Tune knows, arms served in turn."""
 
-    def __init__(self, tables: StudyTables, view: SearchView | None = None) -> None:
+    def __init__(self, tables: StudyTables, view: SearchJournal | None = None) -> None:
         super().__init__(metric=SCORE, mode="max")
         study = tables.study
         self._view = view
@@ -162,5 +162,5 @@ class ArmHalvings(FIFOScheduler):
 
 def known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
-    tried = tried_points(tables.study, tables.trials.to_pylist())
+    tried = observed_points(tables.study, tables.trials.to_pylist())
     return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}

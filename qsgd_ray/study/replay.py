@@ -21,8 +21,9 @@ from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Resources, Study, StudyError
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.execution.connection import private_ray, refuse_what_cannot_run
-from qsgd_ray.execution.train_group import Site, run_trials
+from qsgd_ray.execution.connection import private_ray
+from qsgd_ray.execution.preflight import require_runnable
+from qsgd_ray.execution.train_group import RunContext, run_trials
 from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
@@ -117,7 +118,7 @@ def _record_of(row: Row, provenance: dict[str, Any]) -> dict[str, Any]:
 def replay(kept: Kept) -> Replay:
     """Run it again: with one worker in this process, with several on a private Ray."""
     study = _as_then(kept)
-    refuse_what_cannot_run(study, "local")
+    require_runnable(study, "local")
     stop = StopAt(kept.row["epochs_run"] if kept.row["ending"] == Ending.STOPPED_EARLY else None)
     with tempfile.TemporaryDirectory(prefix="qsgd-ray-replay-") as folder:
         results = Results(Path(folder))
@@ -188,7 +189,7 @@ def _on_workers(trial: Trial, study: Study, results: Results, stop: StopAt) -> N
     circuits = make_backend(study.resources.circuit_engine, memory_bytes=total_bytes())
     cpus = max(os.cpu_count() or 1, math.ceil(trial.workers * study.resources.cpus_per_worker))
     with private_ray(cpus) as cluster:
-        run_trials([trial], Site(cluster, study.resources, circuits, results, stop, _nobody))
+        run_trials([trial], RunContext(cluster, study.resources, circuits, results, stop, _nobody))
 
 
 def _nobody(*_: object) -> None:

@@ -99,9 +99,10 @@ def run(
     """
     study, place = _checked_study(study, overrides), _checked_place(storage, study)
     _check_arguments(address, track, progress)
-    from qsgd_ray.execution.connection import connect, refuse_what_cannot_run, settle, shortage
+    from qsgd_ray.execution.connection import connect, set_ray_environment
+    from qsgd_ray.execution.preflight import require_runnable, shortage
 
-    settle()
+    set_ray_environment()
     from qsgd_ray.circuits.errors import CircuitError
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study._progress import Progress
@@ -114,7 +115,7 @@ def run(
     trackers = [choose_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    refuse_what_cannot_run(study, address)
+    require_runnable(study, address)
     path = None if study_file is None else Path(study_file)
     results.open(study, provenance(study, path, [*overrides], address))
     if path is not None:
@@ -168,20 +169,20 @@ class _Stages:
 
     def events(self, cluster: Cluster) -> Iterator[Event]:
         """Run the stages on `cluster`, and yield their events until the last has ended."""
-        from qsgd_ray.execution.events import Bulletin
+        from qsgd_ray.execution.events import EventQueue
 
-        bulletin = Bulletin()
-        self._thread = threading.Thread(target=self._run, args=(cluster, bulletin), name="stages", daemon=True)
+        events = EventQueue()
+        self._thread = threading.Thread(target=self._run, args=(cluster, events), name="stages", daemon=True)
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
-            yield from bulletin.drain()
+            yield from events.drain()
 
-    def _run(self, cluster: Cluster, bulletin: Any) -> None:
+    def _run(self, cluster: Cluster, events: Any) -> None:
         from qsgd_ray.study.stages import run_stages
 
         try:
-            run_stages(self._study, self._results, cluster, bulletin, self._tables)
+            run_stages(self._study, self._results, cluster, events, self._tables)
         except BaseException as error:
             self.failure = error
 

@@ -15,14 +15,15 @@ from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
-from qsgd_ray.execution.connection import Cluster, needs_circuits
-from qsgd_ray.execution.events import Bulletin, Event
-from qsgd_ray.execution.fixed_trials import run_listed
-from qsgd_ray.execution.train_group import ATTEMPTS, Site
+from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.events import Event, EventQueue
+from qsgd_ray.execution.fixed_trials import run_fixed_trials
+from qsgd_ray.execution.preflight import needs_circuits
+from qsgd_ray.execution.train_group import ATTEMPTS, RunContext
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.search.observations import best_point, tried_points
+from qsgd_ray.search.observations import best_point, observed_points
 from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
 
@@ -37,39 +38,43 @@ def run_stages(
     study: Study,
     results: Results,
     cluster: Cluster,
-    bulletin: Bulletin | None = None,
+    events: EventQueue | None = None,
     tables: StudyTables | None = None,
 ) -> None:
     """Run what is missing of `study`; every trial that ends leaves its row at once."""
 
     def report(trial: Trial, measurement: Measurement) -> bool:
-        if bulletin is not None:
-            bulletin.post(Event.of(trial, measurement=measurement))
+        if events is not None:
+            events.post(Event(trial, measurement=measurement))
         return False
 
     def ended(trial: Trial, ending: Ending) -> None:
-        if bulletin is not None:
-            bulletin.post(Event.of(trial, ending=ending))
+        if events is not None:
+            events.post(Event(trial, ending=ending))
 
     with _circuits(study) as circuits:
-        site = Site(cluster, study.resources, circuits, results, report, ended)
+        context = RunContext(cluster, study.resources, circuits, results, report, ended)
         results.pack()  # what an earlier run left in single files
-        tables = _search(tables or results.tables(study), site)
+        tables = _search(tables or results.tables(study), context)
         results.pack()
         points = chosen_points(tables, results)
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
         asked = study.confirm
-        run_listed(study, site, trials, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        run_fixed_trials(
+            study, context, trials, max_concurrent=asked.trials_at_once, trials_per_fit=asked.trials_per_fit
+        )
         results.pack()
         trials += (mapped := map_trials(study, points))
-        run_listed(study, site, mapped, at_once=asked.trials_at_once, trials_per_fit=asked.trials_per_fit)
+        run_fixed_trials(
+            study, context, mapped, max_concurrent=asked.trials_at_once, trials_per_fit=asked.trials_per_fit
+        )
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
 
 
-def _search(tables: StudyTables, site: Site) -> StudyTables:
+def _search(tables: StudyTables, context: RunContext) -> StudyTables:
     """Spend every arm's search budget, and return the rows after it.
 
     A trial whose process was lost leaves no row, so the search goes on for it.
@@ -77,8 +82,8 @@ def _search(tables: StudyTables, site: Site) -> StudyTables:
     for _ in range(ATTEMPTS):
         if not unfinished(tables):
             return tables
-        run_search(tables, site)
-        tables = site.results.tables(tables.study)
+        run_search(tables, context)
+        tables = context.results.tables(tables.study)
     if missing := unfinished(tables):
         told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
         raise StudyUnfinished(
@@ -115,7 +120,7 @@ def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
 def unfinished(tables: StudyTables) -> dict[str, int]:
     """Return how many points each arm's search has still to try; arms without any are left out."""
     study = tables.study
-    tried = tried_points(study, tables.trials.to_pylist())
+    tried = observed_points(study, tables.trials.to_pylist())
     left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 

@@ -21,8 +21,8 @@ SHARE = r"Ray's other processes: \d+ % of a core"
 
 SCRIPT = """
 import sys
-from qsgd_ray.execution.connection import settle
-settle()
+from qsgd_ray.execution.connection import set_ray_environment
+set_ray_environment()
 from qsgd_ray.config import WordProblems
 from qsgd_ray.bench.train import training_step
 data = WordProblems(source="gsm8k", path=sys.argv[1], train_size=None, validation_size=1, test_size=1)

@@ -15,7 +15,7 @@ from rich.console import Console
 from support.command_line import STUDY, command, command_output, said_by
 from support.places import TESTS
 from support.processes import lives, wait_until
-from support.sites import timeless
+from support.run_contexts import timeless
 
 from qsgd_ray import __version__, cli
 from qsgd_ray.bench.rows import _timings
@@ -78,11 +78,11 @@ def test_a_missing_study_and_a_missing_result_are_one_line(monkeypatch, capsys, 
 
 
 def test_sigterm_before_the_first_trial_is_exit_code_143_and_no_traceback(monkeypatch, capsys, study_file, tmp_path):
-    from qsgd_ray.execution import connection
+    from qsgd_ray.execution import preflight
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.setattr(connection, "refuse_what_cannot_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(preflight, "require_runnable", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
     assert (code, told) == (143, "")
     assert signal.getsignal(signal.SIGTERM) is before

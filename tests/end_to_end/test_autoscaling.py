@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.local_cluster import LocalCluster, Seen, local_cluster
 from support.processes import name_of, wait_until
-from support.sites import timeless
+from support.run_contexts import timeless
 
 from qsgd_ray.results import StudyTables, read
 

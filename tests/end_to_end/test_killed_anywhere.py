@@ -23,7 +23,7 @@ import psutil
 import pytest
 from support.places import TESTS
 from support.processes import lives
-from support.sites import timeless
+from support.run_contexts import timeless
 
 from qsgd_ray.results import read
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from support.command_line import command
 from support.processes import lives, wait_until
-from support.sites import timeless
+from support.run_contexts import timeless
 
 from qsgd_ray.execution._scratch import PREFIX
 from qsgd_ray.results import read

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import ray
 from support.processes import name_of
-from support.sites import numbered_trial, rows_of, site_of, timeless
+from support.run_contexts import make_context, numbered_trial, rows_of, timeless
 from support.small_tasks import a_language_task
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
@@ -67,20 +67,20 @@ def test_a_killed_worker_costs_the_steps_since_the_checkpoint_and_no_bit(cluster
     undisturbed, fatal = 1 + EPOCHS * STEPS, 15
     circuits = Deadly(tmp_path, undisturbed + fatal, own)
     resources = Resources(sharding=sharding, checkpoint_steps=EVERY)
-    site = site_of(tmp_path / "rows", cluster, circuits=circuits, resources=resources)
-    run_trials([quiet, killed], site)
+    context = make_context(tmp_path / "rows", cluster, circuits=circuits, resources=resources)
+    run_trials([quiet, killed], context)
 
     assert (tmp_path / "victims").read_text() != "[]"
-    rows = rows_of(site)
+    rows = rows_of(context)
     assert [row["ending"] for row in rows.values()] == ["completed", "completed"]
     assert settled(rows[killed.trial_id]) == settled(rows[quiet.trial_id])
-    measured = site.results.all_tables().measurements.to_pylist()
+    measured = context.results.all_tables().measurements.to_pylist()
     curves = [[settled(row) for row in measured if row["trial_id"] == trial.trial_id] for trial in (quiet, killed)]
     assert curves[0]
     assert curves[0] == curves[1]
     # From the checkpoint of step 12 on: one call ahead and 8 steps.
     assert (tmp_path / "calls").stat().st_size <= undisturbed + fatal + 1 + (EPOCHS * STEPS - 12) + EVERY
-    assert not list((Path(site.results.path) / "checkpoints").iterdir())
+    assert not list((Path(context.results.path) / "checkpoints").iterdir())
 
 
 def test_a_trial_begins_with_the_workers_that_there_is_room_for(cluster, tmp_path):
@@ -88,9 +88,9 @@ def test_a_trial_begins_with_the_workers_that_there_is_room_for(cluster, tmp_pat
     task = a_language_task(tmp_path, batch_size=8, steps_per_epoch=1)
     trial = numbered_trial(0, workload=task, workers=8, arm=numbered_trial(0).arm.model_copy(update={"eps": 1e-3}))
     assert cluster_cpus() < trial.workers
-    site = site_of(tmp_path / "elastic", cluster, resources=Resources(least_workers=2, checkpoint_steps=1))
-    run_trials([trial], site)
-    row = rows_of(site)[trial.trial_id]
+    context = make_context(tmp_path / "elastic", cluster, resources=Resources(least_workers=2, checkpoint_steps=1))
+    run_trials([trial], context)
+    row = rows_of(context)[trial.trial_id]
     assert row["ending"] == "completed", row["error"]
     assert 2 <= row["workers_at_end"] <= cluster_cpus() < row["workers"]
     alone = run(train(trial, make_workload(task), None), lambda _: False)

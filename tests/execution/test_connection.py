@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from qsgd_ray.execution.connection import LATE, STARTS, start_patiently
+from qsgd_ray.execution.connection import _LATE, _STARTS, _start_patiently
 
 
 class Late:
     """Is late so many times, each time leaving a process behind; then it starts."""
 
-    def __init__(self, times: int, told: str = f"The current node {LATE}.") -> None:
+    def __init__(self, times: int, told: str = f"The current node {_LATE}.") -> None:
         self.times, self.told = times, told
         self.left: list[subprocess.Popen] = []
 
@@ -45,8 +45,8 @@ def late():
 def test_what_a_late_start_left_behind_is_ended_and_what_was_there_before_stays(late, tmp_path):
     mine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        start = late(STARTS - 1)
-        start_patiently(start, str(tmp_path))
+        start = late(_STARTS - 1)
+        _start_patiently(start, str(tmp_path))
         for one in start.left:
             one.wait(10)
         assert mine.poll() is None
@@ -56,14 +56,14 @@ def test_what_a_late_start_left_behind_is_ended_and_what_was_there_before_stays(
 
 
 def test_a_node_that_is_late_every_time_is_told(late, tmp_path):
-    start = late(STARTS)
-    with pytest.raises(Exception, match=LATE):
-        start_patiently(start, str(tmp_path))
-    assert len(start.left) == STARTS
+    start = late(_STARTS)
+    with pytest.raises(Exception, match=_LATE):
+        _start_patiently(start, str(tmp_path))
+    assert len(start.left) == _STARTS
 
 
 def test_any_other_error_is_told_at_once(late, tmp_path):
-    start = late(STARTS, "no room in the object store")
+    start = late(_STARTS, "no room in the object store")
     with pytest.raises(Exception, match="no room"):
-        start_patiently(start, str(tmp_path))
+        _start_patiently(start, str(tmp_path))
     assert start.alive() == [True]

@@ -4,14 +4,14 @@ import os
 import signal
 
 import pytest
-from support.sites import numbered_trial, quiet, rows_of, site_of, timeless
+from support.run_contexts import make_context, numbered_trial, quiet, rows_of, timeless
 from support.small_study import SMALL_TASK, a_study
 
 from qsgd_ray.config import Arm, Confirm, Map, Perturbation
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.execution import fixed_trials as listed
 from qsgd_ray.execution import train_group as distributed
-from qsgd_ray.execution.fixed_trials import run_listed
+from qsgd_ray.execution.fixed_trials import run_fixed_trials
 from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
@@ -26,17 +26,17 @@ BROKEN = numbered_trial(9, workers=1, arm=Arm(name="adamw", learning_rate=1e30))
 
 @pytest.fixture(scope="module")
 def one_after_the_other(cluster, tmp_path_factory):
-    site = site_of(tmp_path_factory.mktemp("listed") / "small", cluster)
-    run_trials(TRIALS, site)
-    return {trial_id: timeless(row) for trial_id, row in rows_of(site).items()}
+    context = make_context(tmp_path_factory.mktemp("listed") / "small", cluster)
+    run_trials(TRIALS, context)
+    return {trial_id: timeless(row) for trial_id, row in rows_of(context).items()}
 
 
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_beside_each_other_they_leave_the_same_rows(one_after_the_other, cluster, tmp_path, at_once):
-    site = site_of(tmp_path / "small", cluster)
-    run_listed(a_study(), site, TRIALS[:1], at_once=at_once)
-    run_listed(a_study(), site, TRIALS, at_once=at_once)
-    assert {trial_id: timeless(row) for trial_id, row in rows_of(site).items()} == one_after_the_other
+    context = make_context(tmp_path / "small", cluster)
+    run_fixed_trials(a_study(), context, TRIALS[:1], max_concurrent=at_once)
+    run_fixed_trials(a_study(), context, TRIALS, max_concurrent=at_once)
+    assert {trial_id: timeless(row) for trial_id, row in rows_of(context).items()} == one_after_the_other
 
 
 class KillsOnce:
@@ -53,32 +53,32 @@ class KillsOnce:
 
 
 def test_a_trial_whose_process_is_killed_is_trained_all_the_same(one_after_the_other, cluster, tmp_path):
-    site = site_of(tmp_path / "small", cluster, report=KillsOnce(tmp_path / "killed"))
-    run_listed(a_study(), site, TRIALS, at_once=1)
+    context = make_context(tmp_path / "small", cluster, report=KillsOnce(tmp_path / "killed"))
+    run_fixed_trials(a_study(), context, TRIALS, max_concurrent=1)
     assert (tmp_path / "killed").exists()
-    assert {trial_id: timeless(row) for trial_id, row in rows_of(site).items()} == one_after_the_other
+    assert {trial_id: timeless(row) for trial_id, row in rows_of(context).items()} == one_after_the_other
 
 
 def test_one_that_diverges_keeps_its_row_and_the_others_go_on(cluster, tmp_path):
-    site = site_of(tmp_path / "small", cluster)
-    run_listed(a_study(), site, [BROKEN, TRIALS[0]])
-    endings = {row["number"]: row["ending"] for row in rows_of(site).values()}
+    context = make_context(tmp_path / "small", cluster)
+    run_fixed_trials(a_study(), context, [BROKEN, TRIALS[0]])
+    endings = {row["number"]: row["ending"] for row in rows_of(context).values()}
     assert endings == {9: Ending.DIVERGED, 0: Ending.COMPLETED}
 
 
 @pytest.mark.parametrize("trials", [[], TRIALS[:1]])
 def test_nothing_to_do_starts_nothing(monkeypatch, tmp_path, trials):
     """No cluster is there, and nothing that would ask for one."""
-    site = site_of(tmp_path / "small", None)
+    context = make_context(tmp_path / "small", None)
     for trial in trials:
-        site.results.write(trial, Outcome(Ending.COMPLETED))
+        context.results.write(trial, Outcome(Ending.COMPLETED))
 
     def refuse(*_, **__):
         raise AssertionError("started")
 
-    monkeypatch.setattr(listed, "through_tune", refuse)
+    monkeypatch.setattr(listed, "run_in_tune", refuse)
     monkeypatch.setattr(distributed, "_fit", refuse)
-    run_listed(a_study(), site, trials)
+    run_fixed_trials(a_study(), context, trials)
 
 
 def test_a_study_with_a_map_trains_every_setting_and_goes_on_without_doing_any_twice(cluster, tmp_path, one_thread):

@@ -9,13 +9,13 @@ import pytest
 from ray.train import ControllerError, WorkerGroupError
 from support.outcomes import measured
 from support.processes import listening_elsewhere, name_of
-from support.sites import CIRCUIT, numbered_trial, quiet, rows_of, site_of, timeless
+from support.run_contexts import CIRCUIT, make_context, numbered_trial, quiet, rows_of, timeless
 from support.small_study import a_study
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
-from qsgd_ray.execution.connection import refuse_what_cannot_run, shortage
+from qsgd_ray.execution.preflight import logical_cpus, require_runnable, shortage
 from qsgd_ray.execution.train_group import ATTEMPTS, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.pool import CircuitPool
@@ -37,9 +37,9 @@ def circuits(cluster):
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster, circuits, tmp_path_factory) -> dict[str, dict]:
-    site = site_of(tmp_path_factory.mktemp("undisturbed") / "small", cluster, circuits=circuits)
-    run_trials(TRIALS, site)
-    return {trial_id: timeless(row) for trial_id, row in rows_of(site).items()}
+    context = make_context(tmp_path_factory.mktemp("undisturbed") / "small", cluster, circuits=circuits)
+    run_trials(TRIALS, context)
+    return {trial_id: timeless(row) for trial_id, row in rows_of(context).items()}
 
 
 def test_two_replicas_end_with_equal_bits_and_train_what_one_trains(undisturbed):
@@ -80,9 +80,9 @@ def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undistur
 
     diverging = numbered_trial(2, CIRCUIT.model_copy(update={"lambda_": 1e38}))
     broken = numbered_trial(3, CIRCUIT.model_copy(update={"depth": 3}))
-    site = site_of(tmp_path / "small", cluster, circuits=Grudging(circuits), report=die_once)
-    run_trials([*TRIALS, diverging, broken], site)
-    rows = {trial_id: timeless(row) for trial_id, row in rows_of(site).items()}
+    context = make_context(tmp_path / "small", cluster, circuits=Grudging(circuits), report=die_once)
+    run_trials([*TRIALS, diverging, broken], context)
+    rows = {trial_id: timeless(row) for trial_id, row in rows_of(context).items()}
     failed, diverged = rows.pop(broken.trial_id), rows.pop(diverging.trial_id)
     assert died.exists()
     assert rows == undisturbed
@@ -98,15 +98,15 @@ def test_a_failed_trial_does_not_keep_the_next_from_running(cluster, tmp_path, m
 
     error = distributed.TrialError("Traceback ...", measurements=(measured(1, 0.5), measured(2, 0.6)))
 
-    def fit(trials, site):
+    def fit(trials, context):
         if trials[0].number == 0:
             raise WorkerGroupError("raised", {0: error})
-        site.results.write(trials[0], Outcome(Ending.COMPLETED))
+        context.results.write(trials[0], Outcome(Ending.COMPLETED))
 
     monkeypatch.setattr(distributed, "_fit", fit)
-    site = site_of(tmp_path / "small", cluster)
-    run_trials([numbered_trial(0), numbered_trial(1)], site)
-    failed, completed = rows_of(site).values()
+    context = make_context(tmp_path / "small", cluster)
+    run_trials([numbered_trial(0), numbered_trial(1)], context)
+    failed, completed = rows_of(context).values()
     assert (failed["ending"], completed["ending"]) == (Ending.FAILED, Ending.COMPLETED)
     assert (failed["epochs_run"], failed["error"]) == (2, "rank 0: Traceback ..."), "what was measured is kept"
 
@@ -125,16 +125,16 @@ def test_a_trial_that_lost_its_circuits_or_its_controller_is_tried_again(cluster
 
     fits = []
 
-    def fit(trials, site):
+    def fit(trials, context):
         fits.append(trials)
         if len(fits) < ATTEMPTS:
             raise gone(kind)
-        site.results.write(trials[0], Outcome(Ending.COMPLETED))
+        context.results.write(trials[0], Outcome(Ending.COMPLETED))
 
     monkeypatch.setattr(distributed, "_fit", fit)
-    site = site_of(tmp_path / "small", cluster)
-    run_trials([numbered_trial(0)], site)
-    (row,) = rows_of(site).values()
+    context = make_context(tmp_path / "small", cluster)
+    run_trials([numbered_trial(0)], context)
+    (row,) = rows_of(context).values()
     assert row["ending"] == Ending.COMPLETED
 
 
@@ -151,31 +151,31 @@ def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path
 
     fits = []
 
-    def die(trials, site):
+    def die(trials, context):
         fits.append(trials)
         raise WorkerGroupError("died", {0: distributed.RayActorError(), 1: distributed.TrialError("connection closed")})
 
     monkeypatch.setattr(distributed, "_fit", die)
-    site = site_of(tmp_path / "small", cluster)
-    run_trials([numbered_trial(0)], site)
+    context = make_context(tmp_path / "small", cluster)
+    run_trials([numbered_trial(0)], context)
     assert len(fits) == ATTEMPTS
-    (row,) = rows_of(site).values()
+    (row,) = rows_of(context).values()
     assert row["ending"] == Ending.LOST
 
 
 def test_rows_that_are_there_are_left_alone(cluster, tmp_path, monkeypatch):
     from qsgd_ray.execution import train_group as distributed
 
-    site = site_of(tmp_path / "small", cluster)
-    site.results.write(numbered_trial(0), Outcome(Ending.COMPLETED))
+    context = make_context(tmp_path / "small", cluster)
+    context.results.write(numbered_trial(0), Outcome(Ending.COMPLETED))
     fits = []
 
-    def finish(trials, site):
+    def finish(trials, context):
         fits.append([trial.number for trial in trials])
-        site.results.write(trials[0], Outcome(Ending.COMPLETED))
+        context.results.write(trials[0], Outcome(Ending.COMPLETED))
 
     monkeypatch.setattr(distributed, "_fit", finish)
-    run_trials([numbered_trial(0), numbered_trial(1), numbered_trial(2)], site, trials_per_fit=1)
+    run_trials([numbered_trial(0), numbered_trial(1), numbered_trial(2)], context, trials_per_fit=1)
     assert fits == [[1], [2]]
 
 
@@ -201,8 +201,6 @@ def test_the_private_cluster_listens_on_loopback_only(cluster):
 
 
 def test_a_private_cluster_announces_what_the_study_needs():
-    from qsgd_ray.execution.connection import logical_cpus
-
     sine = a_study()
     circuit = with_overrides(sine, ["arms.sine.perturbation.source=circuit"])
     assert logical_cpus(sine, cores=2) == 2
@@ -223,7 +221,7 @@ def test_what_a_cluster_lacks_is_told_with_the_kind_of_node(cluster):
 
 def test_an_engine_that_is_not_installed_is_refused_in_one_line(monkeypatch):
     study = with_overrides(a_study(), ["arms.sine.perturbation.source=circuit", "resources.circuit_engine=aer"])
-    refuse_what_cannot_run(study, None)
-    monkeypatch.setattr("qsgd_ray.execution.connection.find_spec", lambda _: None)
+    require_runnable(study, None)
+    monkeypatch.setattr("qsgd_ray.execution.preflight.find_spec", lambda _: None)
     with pytest.raises(StudyError, match=r"resources\.circuit_engine: got 'aer'; allowed: auto, torch, chain"):
-        refuse_what_cannot_run(study, None)
+        require_runnable(study, None)

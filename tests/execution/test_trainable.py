@@ -1,7 +1,7 @@
 """A trial under Tune trains its seeds side by side, each as if alone; any of its rows lets it be gone through again."""
 
 import pytest
-from support.sites import site_of, timeless
+from support.run_contexts import make_context, timeless
 from support.small_study import SMALL_TASK, a_study
 
 from qsgd_ray.circuits.errors import CircuitsLost
@@ -29,33 +29,33 @@ CONFIG = {"arm": "adamw", "number": 0, "point": {"learning_rate": 0.01}}
 TRIALS = search_trials(STUDY, **CONFIG)
 
 
-def tuned(site, config: dict = CONFIG) -> TunedTrial:
+def tuned(context, config: dict = CONFIG) -> TunedTrial:
     trial = TunedTrial.__new__(TunedTrial)
-    trial.setup(config, STUDY, site)
+    trial.setup(config, STUDY, context)
     return trial
 
 
-def gone_through(site, config: dict = CONFIG) -> list[dict]:
-    trial = tuned(site, config)
+def gone_through(context, config: dict = CONFIG) -> list[dict]:
+    trial = tuned(context, config)
     told = [trial.step()]
     while not told[-1]["done"]:
         told.append(trial.step())
     return told
 
 
-def rows_by_id(site) -> dict[str, dict]:
-    return {row["trial_id"]: timeless(row) for row in site.results.all_tables().trials.to_pylist()}
+def rows_by_id(context) -> dict[str, dict]:
+    return {row["trial_id"]: timeless(row) for row in context.results.all_tables().trials.to_pylist()}
 
 
 @pytest.fixture
-def site(tmp_path):
-    return site_of(tmp_path / "small", None)
+def context(tmp_path):
+    return make_context(tmp_path / "small", None)
 
 
-def test_seeds_that_train_side_by_side_end_as_each_does_alone(site):
-    told = gone_through(site)
+def test_seeds_that_train_side_by_side_end_as_each_does_alone(context):
+    told = gone_through(context)
     assert [one[EPOCH] for one in told] == [1, 2, 3]
-    rows = rows_by_id(site)
+    rows = rows_by_id(context)
     workload = make_workload(TASK)
     for trial in TRIALS:
         alone = run(train(trial, workload, None), lambda _: False)
@@ -64,49 +64,49 @@ def test_seeds_that_train_side_by_side_end_as_each_does_alone(site):
     assert {row["number"] for row in rows.values()} == {0}
 
 
-def test_a_trial_is_scored_by_the_interquartile_mean_at_every_epoch(site):
-    told = gone_through(site)
+def test_a_trial_is_scored_by_the_interquartile_mean_at_every_epoch(context):
+    told = gone_through(context)
     for epoch, one in enumerate(told):
-        accuracies = [site.results.trajectory(t.trial_id)[epoch]["validation_accuracy"] for t in TRIALS]
+        accuracies = [context.results.trajectory(t.trial_id)[epoch]["validation_accuracy"] for t in TRIALS]
         assert one[SCORE] == pytest.approx(sum(accuracies) / 3)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_trial_of_which_some_seeds_have_their_row_tells_the_same_again(site, tmp_path, kept):
-    told = gone_through(site)
-    again = site_of(tmp_path / "again", None)
+def test_a_trial_of_which_some_seeds_have_their_row_tells_the_same_again(context, tmp_path, kept):
+    told = gone_through(context)
+    again = make_context(tmp_path / "again", None)
     for trial in TRIALS[:kept]:
         for table in ("trials", "measurements"):
             name = f"{table}/{trial.trial_id}.parquet"
-            (again.results.path / name).write_bytes((site.results.path / name).read_bytes())
+            (again.results.path / name).write_bytes((context.results.path / name).read_bytes())
     assert gone_through(again) == told
-    assert rows_by_id(again) == rows_by_id(site)
+    assert rows_by_id(again) == rows_by_id(context)
 
 
-def test_a_stop_ends_every_seed_at_the_same_epoch(site, tmp_path):
-    trial = tuned(site)
+def test_a_stop_ends_every_seed_at_the_same_epoch(context, tmp_path):
+    trial = tuned(context)
     first = trial.step()
     trial.cleanup()
-    assert [(row["ending"], row["epochs_run"]) for row in rows_by_id(site).values()] == [("stopped_early", 1)] * 3
+    assert [(row["ending"], row["epochs_run"]) for row in rows_by_id(context).values()] == [("stopped_early", 1)] * 3
 
     # Killed between the first row and the others.
-    again = site_of(tmp_path / "again", None)
+    again = make_context(tmp_path / "again", None)
     for table in ("trials", "measurements"):
         name = f"{table}/{TRIALS[0].trial_id}.parquet"
-        (again.results.path / name).write_bytes((site.results.path / name).read_bytes())
+        (again.results.path / name).write_bytes((context.results.path / name).read_bytes())
     assert gone_through(again) == [first | {"done": True, "ending": "stopped_early"}]
-    assert rows_by_id(again) == rows_by_id(site)
+    assert rows_by_id(again) == rows_by_id(context)
 
 
-def test_a_seed_that_fails_counts_nought_while_the_others_go_on(site, monkeypatch):
+def test_a_seed_that_fails_counts_nought_while_the_others_go_on(context, monkeypatch):
     def flaky(trial, *rest):
         if trial.seed != 1:
             return (yield from train(trial, *rest))
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(trainable, "train", flaky)
-    told = gone_through(site)
-    rows = rows_by_id(site)
+    told = gone_through(context)
+    rows = rows_by_id(context)
     assert [rows[t.trial_id]["ending"] for t in TRIALS] == [Ending.COMPLETED, Ending.FAILED, Ending.COMPLETED]
     assert "ZeroDivisionError: planted" in rows[TRIALS[1].trial_id]["error"]
     alive = sum(rows[TRIALS[place].trial_id]["validation_accuracy"] for place in (0, 2))
@@ -114,13 +114,13 @@ def test_a_seed_that_fails_counts_nought_while_the_others_go_on(site, monkeypatc
     assert len(told) == 3
 
 
-def test_a_trial_without_a_seed_that_lived_is_done_and_scores_nought(site):
-    told = gone_through(site, CONFIG | {"arm": "far"})
+def test_a_trial_without_a_seed_that_lived_is_done_and_scores_nought(context):
+    told = gone_through(context, CONFIG | {"arm": "far"})
     assert (told[-1][SCORE], told[-1]["done"]) == (0.0, True)
-    assert {row["ending"] for row in rows_by_id(site).values()} == {Ending.DIVERGED}
+    assert {row["ending"] for row in rows_by_id(context).values()} == {Ending.DIVERGED}
 
 
-def test_a_seed_whose_circuits_are_lost_leaves_the_trial_without_rows(site, monkeypatch):
+def test_a_seed_whose_circuits_are_lost_leaves_the_trial_without_rows(context, monkeypatch):
     def losing(trial, *rest):
         training = train(trial, *rest)
         yield next(training)
@@ -129,9 +129,9 @@ def test_a_seed_whose_circuits_are_lost_leaves_the_trial_without_rows(site, monk
         return (yield from training)
 
     monkeypatch.setattr(trainable, "train", losing)
-    trial = tuned(site)
+    trial = tuned(context)
     trial.step()
     with pytest.raises(CircuitsLost):
         trial.step()
     trial.cleanup()
-    assert rows_by_id(site) == {}
+    assert rows_by_id(context) == {}

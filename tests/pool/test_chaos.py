@@ -12,7 +12,7 @@ import psutil
 import ray
 from ray.exceptions import RayError
 from ray.util import placement_group_table
-from support.sites import CIRCUIT, numbered_trial, rows_of, site_of, timeless
+from support.run_contexts import CIRCUIT, make_context, numbered_trial, rows_of, timeless
 
 from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending
@@ -81,14 +81,14 @@ def run_one(cluster, folder, kills: int):
     pool.wait_until_ready(timeout_s=POOL_START_TIMEOUT_S)
     actors = [*pool.backend().router.membership.members().values()]
     trial = numbered_trial(0, CIRCUIT, epochs=250)
-    site = site_of(folder / "small", cluster, circuits=Killing(pool.backend(), folder, kills))
+    context = make_context(folder / "small", cluster, circuits=Killing(pool.backend(), folder, kills))
     try:
-        run_trials([trial], site)
+        run_trials([trial], context)
         last = [pid_of(actor) for actor in actors]
     finally:
         pool.close()
     killed = [int(pid) for pid in (folder / "killed").read_text().split()]
-    return timeless(rows_of(site)[trial.trial_id]), killed, last, float((folder / "longest").read_text())
+    return timeless(rows_of(context)[trial.trial_id]), killed, last, float((folder / "longest").read_text())
 
 
 def test_ten_killed_actors_change_no_bit_and_leave_nothing_behind(cluster, tmp_path):

@@ -23,7 +23,7 @@ from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search._arm_search import ArmSearch
-from qsgd_ray.search.optuna_journal import FILE, SearchView, is_readable, view_of
+from qsgd_ray.search.optuna_journal import FILE, SearchJournal, is_readable, open_journal
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 STUDY = a_study(
@@ -44,7 +44,7 @@ def outcome(ending: Ending, seed: int) -> Outcome:
     return Outcome(ending, tuple(measured(epoch, (epoch + seed) / 4) for epoch in range(1, epochs + 1)))
 
 
-def told(results: Results, view: SearchView | None, until: int = len(ENDINGS), study: Study = STUDY) -> None:
+def told(results: Results, view: SearchJournal | None, until: int = len(ENDINGS), study: Study = STUDY) -> None:
     """A search as search/tune.py goes through it, one trial at a time, with the endings above."""
     for index, arm in enumerate(study.arms):
         if not arm.spaces():
@@ -85,7 +85,7 @@ def path(results) -> Path:
 
 
 def test_there_is_a_study_for_every_searched_arm_and_its_trials_end_as_the_rows_say(results, path):
-    told(results, view_of(results.tables(STUDY), path))
+    told(results, open_journal(results.tables(STUDY), path))
     seen = shown(path)
     assert set(seen) == {"adamw", "q"}
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
@@ -95,43 +95,43 @@ def test_there_is_a_study_for_every_searched_arm_and_its_trials_end_as_the_rows_
 
 
 def test_a_view_made_anew_from_the_rows_is_the_one_that_was_kept_live(results, path):
-    told(results, view_of(results.tables(STUDY), path))
+    told(results, open_journal(results.tables(STUDY), path))
     live = shown(path)
     path.unlink()
-    view_of(results.tables(STUDY), path)
+    open_journal(results.tables(STUDY), path)
     assert shown(path) == live
 
 
 @pytest.mark.parametrize("cut", [1, 7, 200])
 def test_a_torn_journal_is_made_anew(results, path, cut):
-    told(results, view_of(results.tables(STUDY), path))
+    told(results, open_journal(results.tables(STUDY), path))
     live = shown(path)
     content = path.read_bytes()
     path.write_bytes(content[:-cut])
-    view_of(results.tables(STUDY), path)
+    open_journal(results.tables(STUDY), path)
     assert shown(path) == live
     path.write_bytes(b"\x00 no journal\n" + content)
     assert not is_readable(path)
-    view_of(results.tables(STUDY), path)
+    open_journal(results.tables(STUDY), path)
     assert shown(path) == live
 
 
 def test_a_journal_that_contradicts_the_rows_is_made_anew(results, path, tmp_path):
     other = Results(tmp_path / "other")
     other.open(STUDY, {})
-    told(other, view_of(other.tables(STUDY), path), until=2)
-    view_of(results.tables(STUDY), path)
+    told(other, open_journal(other.tables(STUDY), path), until=2)
+    open_journal(results.tables(STUDY), path)
     assert shown(path) == {"adamw": [], "q": []}
 
 
 def test_a_search_that_was_cut_off_goes_on_in_the_same_journal(results, path):
-    told(results, view_of(results.tables(STUDY), path), until=2)
-    view = view_of(results.tables(STUDY), path)
+    told(results, open_journal(results.tables(STUDY), path), until=2)
+    view = open_journal(results.tables(STUDY), path)
     number, point = 2, ArmSearch(STUDY, 0, {}).ask()[1]
     view.began(STUDY.arm("adamw"), number, point)
     before = path.read_bytes()
 
-    again = view_of(results.tables(STUDY), path)
+    again = open_journal(results.tables(STUDY), path)
     again.began(STUDY.arm("adamw"), number, point)
     assert path.read_bytes() == before, "the same point is the same trial"
     again.began(STUDY.arm("adamw"), number, {"learning_rate": 0.05})
@@ -140,15 +140,15 @@ def test_a_search_that_was_cut_off_goes_on_in_the_same_journal(results, path):
 
 
 def test_a_trial_that_has_its_rows_and_was_not_told_of_is_added(results, path):
-    view = view_of(results.tables(STUDY), path)
+    view = open_journal(results.tables(STUDY), path)
     told(results, None)
-    view_of(results.tables(STUDY), path)
+    open_journal(results.tables(STUDY), path)
     assert [len(trials) for trials in shown(path).values()] == [4, 4]
     assert view is not None
 
 
 def test_a_view_that_cannot_be_written_is_given_up_and_the_search_goes_on(results, path, caplog, monkeypatch):
-    view = view_of(results.tables(STUDY), path)
+    view = open_journal(results.tables(STUDY), path)
 
     def full(*_: object) -> None:
         raise OSError("no space left")
@@ -165,7 +165,7 @@ def test_several_objectives_are_shown_with_their_names(results, path):
     for number in range(2):
         (trial,) = search_trials(study, "adamw", number, {"learning_rate": 0.01})
         results.write(trial, outcome((Ending.COMPLETED, Ending.FAILED)[number], 0))
-    view_of(results.tables(study), path)
+    open_journal(results.tables(study), path)
     assert [trial[1:4:2] for trial in shown(path)["adamw"]] == [
         (TrialState.COMPLETE, [0.5, 0.0]),
         (TrialState.FAIL, None),
@@ -210,7 +210,7 @@ def asked(address: str, what: str) -> dict:
 
 
 def test_the_dashboard_shows_a_running_search(results, path):
-    view = view_of(results.tables(STUDY), path)
+    view = open_journal(results.tables(STUDY), path)
     told(results, view, until=1)
     with served(path) as address:
         studies = {one["study_name"]: one["study_id"] for one in asked(address, "/api/studies")["study_summaries"]}
@@ -227,7 +227,7 @@ def test_the_dashboard_shows_a_running_search(results, path):
 
 
 def test_the_command_makes_a_missing_journal_anew_and_leaves_one_that_is_being_written(results, path, tmp_path):
-    told(results, view_of(results.tables(STUDY), path), until=1)
+    told(results, open_journal(results.tables(STUDY), path), until=1)
     before = path.read_bytes()
     assert command.shown(str(results.path), tmp_path) == path
     assert path.read_bytes() == before
@@ -237,7 +237,7 @@ def test_the_command_makes_a_missing_journal_anew_and_leaves_one_that_is_being_w
 
 
 def test_a_dashboard_that_cannot_be_is_one_line(results, path, tmp_path, monkeypatch):
-    view_of(results.tables(STUDY), path)
+    open_journal(results.tables(STUDY), path)
     with served(path) as address, pytest.raises(StudyError, match=r"^--port: got \d+; allowed: a free port \("):
         command.serve(path, int(address.rpartition(":")[2]), None)
     with pytest.raises(StudyError, match="DIR: got "):
@@ -253,6 +253,6 @@ def test_a_folder_in_which_no_journal_can_be_written_is_one_line(results, path, 
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("qsgd_ray.search.optuna_journal.view_of", full)
+    monkeypatch.setattr("qsgd_ray.search.optuna_journal.open_journal", full)
     with pytest.raises(StudyError, match=r"allowed: a folder in which optuna.log can be written \(no space left\)"):
         command.shown(str(results.path), tmp_path)

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 from support.outcomes import OUTCOME, measured
+from support.run_contexts import make_context, quiet, timeless
 from support.searches import SAMPLERS, shown
 from support.simulated_search import RATE, THREE, simulated
-from support.sites import quiet, site_of, timeless
 from support.small_study import SMALL_TASK, a_study
 
 from qsgd_ray.config import Arm, Choice, Perturbation, Resources, Search
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trial
-from qsgd_ray.execution.trainable import SCORE, on_workers
+from qsgd_ray.execution.trainable import SCORE, train_on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.optuna_journal import FILE
@@ -107,9 +107,9 @@ ALONE = Resources(cpus_per_worker=2.6)
 
 @pytest.fixture(scope="module")
 def searched(cluster, tmp_path_factory):
-    site = site_of(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken(), resources=ALONE)
-    run_search(site.results.tables(ENDINGS), site)
-    return site
+    context = make_context(tmp_path_factory.mktemp("searched") / "small", cluster, circuits=Broken(), resources=ALONE)
+    run_search(context.results.tables(ENDINGS), context)
+    return context
 
 
 def test_every_trial_has_its_row_whatever_its_ending(searched):
@@ -136,24 +136,24 @@ def test_a_search_is_shown_as_its_rows_say(searched):
 
 
 def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
-    """A site with the rows of the first `keep` trials of each arm, and of one that was cut off between its rows."""
-    site = site_of(folder / "small", cluster, circuits=Broken(), resources=resources)
+    """A context with the rows of the first `keep` trials of each arm, and of one that was cut off between its rows."""
+    context = make_context(folder / "small", cluster, circuits=Broken(), resources=resources)
     for row in searched.results.all_tables().trials.to_pylist():
         if row["number"] < keep or (row["arm"], row["number"], row["seed"]) == ("adamw", keep, 0):
             for table in ("trials", "measurements"):
                 name = f"{row['trial_id']}.parquet"
-                (site.results.path / table / name).write_bytes((searched.results.path / table / name).read_bytes())
-    return site
+                (context.results.path / table / name).write_bytes((searched.results.path / table / name).read_bytes())
+    return context
 
 
 def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searched, cluster, tmp_path):
     """The rows that are trained again are the same as well: with one trial at a time the search is deterministic."""
-    site = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
-    kept = {path: path.stat().st_mtime_ns for path in (site.results.path / "trials").iterdir()}
+    context = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
+    kept = {path: path.stat().st_mtime_ns for path in (context.results.path / "trials").iterdir()}
     assert len(kept) == 7
-    assert unfinished(site.results.tables(ENDINGS)) == {"adamw": 2, "far": 2, "broken": 2}
-    run_search(site.results.tables(ENDINGS), site)
-    assert [{**row, "error": None} for row in rows_of(site.results)] == [
+    assert unfinished(context.results.tables(ENDINGS)) == {"adamw": 2, "far": 2, "broken": 2}
+    run_search(context.results.tables(ENDINGS), context)
+    assert [{**row, "error": None} for row in rows_of(context.results)] == [
         {**row, "error": None} for row in rows_of(searched.results)
     ]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "no finished trial was trained again"
@@ -161,18 +161,18 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
 
 def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exactly(searched, cluster, tmp_path):
     study = ENDINGS.model_copy(update={"search": ENDINGS.search.model_copy(update={"trials_at_once_per_arm": 2})})
-    site = site_of(tmp_path / "small", cluster, circuits=Broken(), resources=Resources())
+    context = make_context(tmp_path / "small", cluster, circuits=Broken(), resources=Resources())
     for arm in study.arms:
-        site.results.write(
+        context.results.write(
             search_trial(study, arm.name, 0, {path: s.edges()[0] for path, s in arm.spaces().items()}), OUTCOME
         )
-    kept = set((site.results.path / "trials").iterdir())
-    run_search(site.results.tables(study), site)
-    rows = site.results.read().trials.to_pylist()
+    kept = set((context.results.path / "trials").iterdir())
+    run_search(context.results.tables(study), context)
+    rows = context.results.read().trials.to_pylist()
     assert sorted((row["arm"], row["number"]) for row in rows) == [
         (arm, number) for arm in ("adamw", "broken", "far") for number in range(3) for _ in range(2)
     ]
-    assert kept <= set((site.results.path / "trials").iterdir())
+    assert kept <= set((context.results.path / "trials").iterdir())
 
 
 # Learning rates so far apart that the trial with the small one is behind after one epoch.
@@ -195,9 +195,9 @@ def wait_until_all_cpus_are_free(deadline_s: float) -> None:
 def test_trials_that_tune_stops_early_give_their_workers_back(cluster, tmp_path):
     """Two workers a trial, stopped by asynchronous halving, one trial after the other on one cluster."""
     wait_until_all_cpus_are_free(deadline_s=60)
-    site = site_of(tmp_path / "small", cluster)
-    run_search(site.results.tables(CLEAR), site)
-    first, second = sorted(rows_of(site.results), key=lambda row: row["number"])
+    context = make_context(tmp_path / "small", cluster)
+    run_search(context.results.tables(CLEAR), context)
+    first, second = sorted(rows_of(context.results), key=lambda row: row["number"])
     assert (first["ending"], first["epochs_run"], first["workers"]) == (Ending.COMPLETED, 2, 2)
     assert (second["ending"], second["epochs_run"], second["workers"]) == (Ending.STOPPED_EARLY, 1, 2)
     wait_until_all_cpus_are_free(deadline_s=10)
@@ -210,9 +210,9 @@ def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_p
     def slow(trial, ending):
         time.sleep(12 if ending is Ending.STOPPED_EARLY else 0)
 
-    site = site_of(tmp_path / "small", cluster, ended=slow)
-    run_search(site.results.tables(CLEAR), site)
-    assert [row["ending"] for row in rows_of(site.results)].count(Ending.STOPPED_EARLY) == 1
+    context = make_context(tmp_path / "small", cluster, ended=slow)
+    run_search(context.results.tables(CLEAR), context)
+    assert [row["ending"] for row in rows_of(context.results)].count(Ending.STOPPED_EARLY) == 1
     wait_until_all_cpus_are_free(deadline_s=10)
 
 
@@ -222,14 +222,14 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
 
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
 
-    def die_once(trials, site):
+    def die_once(trials, context):
         told = []
         # Started again after epoch 2, whatever the worker had heard by then.
         for epoch in (1, 2, 1, 2, 3):
             told.append(measured(epoch, 0.5))
-            stopped = site.report(trial, told[-1])
+            stopped = context.report(trial, told[-1])
         ending = Ending.STOPPED_EARLY if stopped else Ending.COMPLETED
-        site.results.write(trial, Outcome(ending, tuple(told)))
+        context.results.write(trial, Outcome(ending, tuple(told)))
 
     monkeypatch.setattr(trainable, "run_trials", die_once)
     told = []
@@ -238,7 +238,7 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
         told.append(measurement.epoch)
         return measurement.epoch == stop_after
 
-    outcome = run(on_workers(trial, site_of(tmp_path / "small", cluster)), decide)
+    outcome = run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), decide)
     assert told == ([1, 2] if stop_after else [1, 2, 3])
     assert outcome.ending is (Ending.STOPPED_EARLY if stop_after else Ending.COMPLETED)
 
@@ -247,18 +247,18 @@ def test_a_trial_whose_workers_stay_lost_is_no_result_for_the_sampler(cluster, t
     from qsgd_ray.execution import trainable
 
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
-    monkeypatch.setattr(trainable, "run_trials", lambda _, site: site.results.write(trial, Outcome(Ending.LOST)))
+    monkeypatch.setattr(trainable, "run_trials", lambda _, context: context.results.write(trial, Outcome(Ending.LOST)))
     with pytest.raises(trainable.TrialLost, match=r"search-adamw-000-\w+: its workers were lost"):
-        run(on_workers(trial, site_of(tmp_path / "small", cluster)), quiet)
+        run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)
 
 
 def test_what_ends_a_group_for_good_is_raised(cluster, tmp_path, monkeypatch):
     from qsgd_ray.execution import trainable
 
-    def fail(trials, site):
+    def fail(trials, context):
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(trainable, "run_trials", fail)
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
     with pytest.raises(ZeroDivisionError, match="planted"):
-        run(on_workers(trial, site_of(tmp_path / "small", cluster)), quiet)
+        run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)

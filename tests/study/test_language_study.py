@@ -11,7 +11,7 @@ from support.small_tasks import a_language_task
 from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, Search, StudyError
 from qsgd_ray.config.loading import load_study
-from qsgd_ray.execution.connection import refuse_what_cannot_run
+from qsgd_ray.execution.preflight import require_runnable
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import study_report
@@ -102,5 +102,5 @@ def test_every_scale_warms_up_over_as_large_a_part_as_the_paper():
 def test_a_model_that_is_not_there_is_refused_before_anything_runs(study):
     missing = study.model_copy(update={"workload": study.workload.model_copy(update={"model": "nothing"})})
     with pytest.raises(StudyError, match=r"^workload: model: got 'nothing', and there is no such folder; allowed: "):
-        refuse_what_cannot_run(missing, None)
-    refuse_what_cannot_run(study, None)
+        require_runnable(missing, None)
+    require_runnable(study, None)

@@ -38,21 +38,21 @@ class Board:
         return [self._events.popleft() for _ in range(len(self._events))]
 
 
-def search(tables, site) -> None:
+def search(tables, context) -> None:
     """Give every search trial its row."""
     for arm in tables.study.arms:
         for number in range(tables.study.points(arm)):
             trial = search_trial(tables.study, arm.name, number, {"learning_rate": RATES[number]})
-            site.results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5 + 0.1 * number),)))
-            site.ended(trial, Ending.COMPLETED)
+            context.results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5 + 0.1 * number),)))
+            context.ended(trial, Ending.COMPLETED)
 
 
-def confirm(study, site, trials, **_) -> None:
+def confirm(study, context, trials, **_) -> None:
     """Give every confirmation trial its row."""
     for trial in trials:
-        if not site.results.has(trial.trial_id):
-            site.results.write(trial, OUTCOME)
-            site.ended(trial, Ending.COMPLETED)
+        if not context.results.has(trial.trial_id):
+            context.results.write(trial, OUTCOME)
+            context.ended(trial, Ending.COMPLETED)
 
 
 def handler_of_ray(*_: object) -> None:
@@ -69,9 +69,9 @@ def without_ray(monkeypatch):
         yield Cluster(private=True, scratch="")
 
     monkeypatch.setattr(connection, "connect", connect)
-    monkeypatch.setattr(events, "Bulletin", Board)
+    monkeypatch.setattr(events, "EventQueue", Board)
     monkeypatch.setattr(stages, "run_search", search)
-    monkeypatch.setattr(stages, "run_listed", confirm)
+    monkeypatch.setattr(stages, "run_fixed_trials", confirm)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests share a cluster in this process
 
 

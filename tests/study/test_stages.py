@@ -9,7 +9,7 @@ from support.small_study import a_study
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.config.loading import load_study, split_scale, with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
-from qsgd_ray.execution.connection import check_memory, needs_circuits, refuse_what_cannot_run
+from qsgd_ray.execution.preflight import check_memory, needs_circuits, require_runnable
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import best_point
@@ -82,7 +82,7 @@ def test_points_are_chosen_once_and_kept(results):
 
 
 class Place:
-    """As much of a site as the search stage looks at."""
+    """As much of a context as the search stage looks at."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -91,13 +91,15 @@ class Place:
 def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results, monkeypatch):
     runs = []
 
-    def lose_one(tables, site):
+    def lose_one(tables, context):
         runs.append(1)
         for number in range(2):
-            site.results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-        write(site.results, 0, 0.001, Ending.COMPLETED, 0.7)
+            context.results.write(
+                search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED)
+            )
+        write(context.results, 0, 0.001, Ending.COMPLETED, 0.7)
         if len(runs) == enough:
-            write(site.results, 1, 0.001, Ending.COMPLETED, 0.7)
+            write(context.results, 1, 0.001, Ending.COMPLETED, 0.7)
 
     monkeypatch.setattr(stages, "run_search", lose_one)
     enough = 99
@@ -208,7 +210,7 @@ def test_a_choice_of_sources_is_judged_by_each_of_them():
 def test_gpus_that_are_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"resources.gpus_per_worker: got 1; allowed: 0"):
-        refuse_what_cannot_run(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
+        require_runnable(with_overrides(a_study(), ["resources.gpus_per_worker=1"]), "local")
 
 
 def test_sampled_and_noisy_circuits_are_refused_by_the_states_that_they_take():

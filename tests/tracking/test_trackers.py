@@ -146,12 +146,12 @@ def test_events_of_a_running_study_show_the_same_though_some_are_lost_and_some_c
     name, read_back = shown
     tracking = Tracking([choose_tracker(name, "--track", "small", results.storage)], results)
     for event in (
-        Event.of(CONFIRMED, measurement=CURVE[0]),
-        Event.of(SEARCHED, measurement=CURVE[0]),
-        Event.of(CONFIRMED, ending=Ending.LOST),
-        Event.of(CONFIRMED, measurement=CURVE[0]),
-        Event.of(SEARCHED, ending=Ending.STOPPED_EARLY),
-        Event.of(CONFIRMED, ending=Ending.COMPLETED),
+        Event(CONFIRMED, measurement=CURVE[0]),
+        Event(SEARCHED, measurement=CURVE[0]),
+        Event(CONFIRMED, ending=Ending.LOST),
+        Event(CONFIRMED, measurement=CURVE[0]),
+        Event(SEARCHED, ending=Ending.STOPPED_EARLY),
+        Event(CONFIRMED, ending=Ending.COMPLETED),
     ):
         tracking.tell(event)
     assert tracking.finish() == []
@@ -165,8 +165,8 @@ def test_what_a_killed_study_left_of_a_trial_goes_when_it_is_run_again(shown, re
     killed.measured(CONFIRMED, 1, {"validation_accuracy": 0.125, "gone": 1.0})
     killed.close()
     tracking = Tracking([choose_tracker(name, "--track", "small", results.storage)], results)
-    tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
-    tracking.tell(Event.of(CONFIRMED, ending=Ending.COMPLETED))
+    tracking.tell(Event(CONFIRMED, measurement=CURVE[0]))
+    tracking.tell(Event(CONFIRMED, ending=Ending.COMPLETED))
     assert tracking.finish() == []
     require_all(read_back())
     assert "gone" not in read_back()[CONFIRMED.trial_id].curves
@@ -212,8 +212,8 @@ def test_a_tracker_that_raises_is_one_line_at_the_end_and_the_others_go_on(resul
         TrackerChoice("sound", lambda: sound),
     ]
     tracking = Tracking(both, results)
-    tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
-    tracking.tell(Event.of(CONFIRMED, ending=Ending.COMPLETED))
+    tracking.tell(Event(CONFIRMED, measurement=CURVE[0]))
+    tracking.tell(Event(CONFIRMED, ending=Ending.COMPLETED))
     (told,) = tracking.finish()
     why = "ZeroDivisionError: division by zero" if at == "open" else "ValueError: planted in two lines"
     assert told == f"--track fragile: {why}; no row is missing for that"
@@ -224,7 +224,7 @@ def test_a_tracker_that_raises_is_one_line_at_the_end_and_the_others_go_on(resul
 def test_a_tracker_that_never_answers_is_left_behind(results):
     waits = threading.Event()
     tracking = Tracking([TrackerChoice("mute", lambda: Fragile("begin", waits=waits))], results, patience_s=0.3)
-    tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
+    tracking.tell(Event(CONFIRMED, measurement=CURVE[0]))
     assert tracking.finish() == ["--track mute: no answer for 0.3 s; no row is missing for that"]
     waits.set()
     tracking._thread.join()
@@ -233,7 +233,7 @@ def test_a_tracker_that_never_answers_is_left_behind(results):
 def test_nobody_asked_is_nothing_done(results):
     before = threading.active_count()
     tracking = Tracking([], results)
-    tracking.tell(Event.of(CONFIRMED, measurement=CURVE[0]))
+    tracking.tell(Event(CONFIRMED, measurement=CURVE[0]))
     assert (tracking.finish(), threading.active_count()) == ([], before)
 
 

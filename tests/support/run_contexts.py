@@ -1,4 +1,4 @@
-"""Trials without dropout, the site where they run on a cluster, and the rows that they leave."""
+"""Trials without dropout, the context where they run on a cluster, and the rows that they leave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qsgd_ray.config import Arm, Perturbation, Resources
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.execution.train_group import Site
+from qsgd_ray.execution.train_group import RunContext
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
 from support.small_study import SMALL_TASK, a_study
@@ -40,10 +40,10 @@ def quiet(*_: object) -> bool:
     return False
 
 
-def site_of(folder: Path, cluster, **parts) -> Site:
+def make_context(folder: Path, cluster, **parts) -> RunContext:
     results = Results(folder)
     results.open(a_study(), {})
-    return Site(
+    return RunContext(
         **{"cluster": cluster, "resources": Resources(), "circuits": None, "results": results}
         | parts
         | {
@@ -53,8 +53,8 @@ def site_of(folder: Path, cluster, **parts) -> Site:
     )
 
 
-def rows_of(site: Site) -> dict[str, dict]:
-    return {row["trial_id"]: row for row in site.results.all_tables().trials.to_pylist()}
+def rows_of(context: RunContext) -> dict[str, dict]:
+    return {row["trial_id"]: row for row in context.results.all_tables().trials.to_pylist()}
 
 
 def timeless(row: dict) -> dict:
