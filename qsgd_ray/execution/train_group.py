@@ -35,7 +35,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution._one_node_train import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.outcome import Ending, Measurement, Outcome
-from qsgd_ray.pool.pending import longest_wait_s
+from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training.checkpoint_index import WRITE_TIMEOUT_S, newest_step, remove_checkpoints
@@ -127,7 +127,7 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
 
 def group_timeout_s(resources: Resources) -> int:
     """How long replicas wait for each other: rank 0 asks circuits for all, and must hear of their loss before."""
-    return PROCESS_GROUP_TIMEOUT_S + math.ceil(longest_wait_s(resources.circuit_timeout_s))
+    return PROCESS_GROUP_TIMEOUT_S + math.ceil(CircuitPool.longest_wait_s(resources.circuit_timeout_s))
 
 
 def _fit(trials: list[Trial], context: RunContext) -> None:

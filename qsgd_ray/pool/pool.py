@@ -22,7 +22,7 @@ from qsgd_ray.pool._autoscaler_policy import ScalingPolicy
 from qsgd_ray.pool._membership import Membership
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.backend import PoolBackend
-from qsgd_ray.pool.pending import ATTEMPTS
+from qsgd_ray.pool._pending import ATTEMPTS, longest_wait_s
 from qsgd_ray.pool.router import Router
 
 
@@ -57,7 +57,7 @@ class CircuitPool:
         resources: dict[str, float] | None = None,
         idle_s: float = 30.0,
     ) -> None:
-        # No task retries: the process that wants the answer sends a lost request again (pending.py). Repeated by Ray, a
+        # No task retries: the process that wants the answer sends a lost request again (_pending.py). Repeated by Ray, a
         # request that hangs would hang the restarted actor, with nobody waiting for it.
         actor_class = ray.remote(
             num_cpus=cpus_per_actor,
@@ -106,6 +106,11 @@ class CircuitPool:
     def size(self) -> int:
         """Return the number of actors that answer now."""
         return len(self._membership.members)
+
+    @staticmethod
+    def longest_wait_s(timeout_s: float) -> float:
+        """Return the longest time in seconds that an answer takes in a pool of this `timeout_s`, give or take a few."""
+        return longest_wait_s(timeout_s)
 
     def close(self) -> None:
         """End all actors."""

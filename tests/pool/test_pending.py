@@ -20,7 +20,7 @@ from qsgd_ray.config import Resources
 from qsgd_ray.execution.train_group import group_timeout_s
 from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._connection import Connection
-from qsgd_ray.pool.pending import PendingPart, longest_wait_s
+from qsgd_ray.pool._pending import PendingPart, longest_wait_s
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
 
