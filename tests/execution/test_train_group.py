@@ -182,7 +182,7 @@ def test_rows_that_are_there_are_left_alone(cluster, tmp_path, monkeypatch):
 class Drifting(Replica):
     """Three replicas of which the last has other bits."""
 
-    def sums(self, *values):
+    def all_reduce_sum(self, *values):
         return [2 * values[0] + 1]
 
 
