@@ -1,4 +1,4 @@
-"""Which part of the perturbation does anything? Every source of s, at the paper's setting, paired over ten seeds.
+"""Compare every source of the signal s at the paper's setting, paired over ten seeds: which part of it does anything.
 
 The eight sources of the signal (the closed-form sine, the circuit, exact, with shots and with noise, and the controls)
 at the paper's two lambdas and a hundred times the larger one, with both readings of the direction. Nothing is searched:

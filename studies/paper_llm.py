@@ -1,4 +1,4 @@
-"""The paper's second task: does the perturbation lower the loss of a language model fine-tuned on word problems?
+"""Test the paper's second task: a lower loss of a language model that is fine-tuned on word problems.
 
 The paper's recipe (2e-5, batches of one, 500 warm-up steps, linear decay, clipping at 1.0, weight decay 0.01) and its
 two lambdas, beside the simulated circuit and two controls: `zero`, which is AdamW, and random signs of the sine's size.
@@ -40,7 +40,20 @@ DEFAULT = "short"
 
 @dataclass(frozen=True)
 class Size:
-    """What the dial turns. A measurement comes after each `steps_per_epoch` steps."""
+    """One size of the study.
+
+    Attributes:
+        data: the word problems.
+        steps_per_epoch: steps between two measurements.
+        epochs: measurements of a trial.
+        warmup_steps: steps of warm-up.
+        n_answers: test problems that are answered by generation.
+        seeds: paired seeds of the confirmation.
+        arms: names of the perturbed arms.
+        max_new_tokens: longest answer.
+        context: longest sequence in tokens.
+        checkpoint_steps: steps between two checkpoints; None: no checkpoints.
+    """
 
     data: WordProblems
     steps_per_epoch: int
@@ -88,7 +101,7 @@ SIZES = {
 
 
 def study_of(name: str, size: Size) -> Study:
-    """The study at one size."""
+    """Return the study at one size."""
     return Study(
         name="paper_llm" if name == DEFAULT else f"paper_llm_{name}",
         question="Does adding lambda * Q to AdamW's step help a language model learn word problems, by the paper's "

@@ -1,4 +1,4 @@
-"""The paper's first task and its claims C1 to C7: faster and better than Adam, by what, and up to how many qubits?
+"""Test the paper's first task and its claims C1 to C7: faster and better than Adam, why, and up to how many qubits.
 
 Every arm searches its own learning rate with the same budget; lambda is the paper's (0.1 and 0.5) and a hundred times
 the larger one, and beside the closed-form sine and the circuit stands every rung of the ladder of controls. The winners
@@ -57,7 +57,16 @@ DEFAULT = "short"
 
 @dataclass(frozen=True)
 class Size:
-    """What the dial turns."""
+    """One size of the study.
+
+    Attributes:
+        trials_per_arm: searched points of an arm.
+        epochs: epochs of a trial.
+        seeds: number of paired seeds of the confirmation.
+        map_seeds: number of seeds of each setting of the map.
+        qubits: qubits of the map.
+        lambdas: lambdas of the map.
+    """
 
     trials_per_arm: int
     epochs: int
@@ -84,7 +93,7 @@ SIZES = {
 
 
 def study_of(name: str, size: Size) -> Study:
-    """The study at one size."""
+    """Return the study at one size."""
     return Study(
         name="paper_text" if name == DEFAULT else f"paper_text_{name}",
         question="On the paper's text task, which of its claims hold against a tuned Adam?",

@@ -1,4 +1,4 @@
-"""Does the quantum perturbation beat a tuned AdamW on the paper's text task? A small study, real throughout.
+"""Compare the quantum perturbation with a tuned AdamW on the paper's text task: a small study, real throughout.
 
 Every arm searches its own learning rate, the perturbed arms also lambda and the number of qubits, with the same budget.
 The winners meet on fresh seeds, paired. Six seeds explore; a claim wants ten or more (--set confirm.seeds=[...]).

@@ -1,5 +1,4 @@
-"""How far does the method reach? Each limit measured over growing sizes on this machine; the largest held out, then
-predicted by a fit to the others.
+"""Measure how far the method reaches: each limit over growing sizes on this machine, the largest predicted by a fit.
 
 Qubits (whole states, chains in linear time), depth, kinds of entanglement, shots, noise, scope, model size, pool size,
 and the fading of the signal along a chain. About ten minutes on two cores with nothing beside it; `--set scale=short` a
@@ -30,7 +29,13 @@ def doubling(first: int, last: int, step: int = 1) -> tuple[int, ...]:
 
 
 def limits_of(name: str, budget_s: float, less: int) -> Limits:
-    """The study at one size; `less` by how many doublings its sizes end earlier."""
+    """Return the study at one size.
+
+    Args:
+        name: the size's name.
+        budget_s: seconds that a curve's rounds may take.
+        less: doublings by which its sizes end earlier.
+    """
     states = [
         CircuitCurve(name="state-ring", engine="torch", entangle="ring", sizes=qubits(22 - less)),
         CircuitCurve(name="state-chain", engine="torch", sizes=qubits(23 - less)),
