@@ -11,15 +11,20 @@ from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 
 
 def read_slowly(path: Path) -> StudyTables:
-    """A trial's own file first, then the packs from the newest on; measurements of trials that have a row."""
+    """Return the tables of a folder: a trial's own file first, then the packs from the newest on.
+
+    Measurements of trials without a row are left out.
+    """
     trials = {row["trial_id"]: row for row in reversed(_rows(path / "trials"))}
     measurements = {(row["trial_id"], row["epoch"]): row for row in reversed(_rows(path / "measurements"))}
-    kept = [row for row in measurements.values() if row["trial_id"] in trials]
+    measured = [row for row in measurements.values() if row["trial_id"] in trials]
     return StudyTables(
         study_from_tree(Results(path).read_json("study.json")),
         Results(path).read_json("provenance.json"),
         pa.Table.from_pylist(sorted(trials.values(), key=lambda r: (r["stage"], r["trial_id"])), schema=TRIALS),
-        pa.Table.from_pylist(sorted(kept, key=lambda r: (r["stage"], r["trial_id"], r["epoch"])), schema=MEASUREMENTS),
+        pa.Table.from_pylist(
+            sorted(measured, key=lambda r: (r["stage"], r["trial_id"], r["epoch"])), schema=MEASUREMENTS
+        ),
     )
 
 

@@ -22,7 +22,7 @@ SMALL_TASK = TextTask(
 
 
 def a_study(**fields) -> Study:
-    """Two arms, two search trials each, two confirmation seeds, seconds in all."""
+    """Return a study of two arms, two search trials each and two confirmation seeds; it runs in seconds."""
     rate = LogUniform(low=1e-3, high=1e-2)
     return Study(
         **{

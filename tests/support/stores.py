@@ -1,4 +1,4 @@
-"""Stores to test against: an S3 server on loopback, and servers that refuse or say nothing."""
+"""Stores to test against: an S3 server on loopback, servers that refuse every request and servers that stay silent."""
 
 import logging
 import socket
@@ -14,7 +14,7 @@ BUCKET = "studies"
 
 
 def credentials(endpoint: str) -> dict[str, str]:
-    """The environment of whoever uses the server at `endpoint`."""
+    """Return the environment variables of a client of the server at `endpoint`."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "nobody",
@@ -27,9 +27,9 @@ def credentials(endpoint: str) -> dict[str, str]:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The endpoint of an S3 server with the empty bucket `BUCKET`."""
+    """Yield the endpoint of an S3 server with the empty bucket `BUCKET`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what moto's own imports have to say
+        warnings.simplefilter("ignore")  # of moto's own imports
         from moto.server import ThreadedMotoServer
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -43,7 +43,7 @@ def s3_server() -> Iterator[str]:
 
 
 def client(endpoint: str):
-    """Another way to the same server, to see what is there."""
+    """Return boto3's client of the same server, which shows the objects as they are."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -62,12 +62,12 @@ class _Refusal(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = _refuse
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def refusing_server() -> Iterator[str]:
-    """Says 403 to everything, as a store does to one without permission."""
+    """Yield the endpoint of a server that answers 403 to everything, as to a client without permission."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusal)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -80,13 +80,13 @@ def refusing_server() -> Iterator[str]:
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """Takes connections and never answers."""
+    """Yield the endpoint of a server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def closed_endpoint() -> str:
-    """Nobody listens there."""
+    """Return the endpoint of a port at which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 

@@ -1,4 +1,4 @@
-"""Synthetic studies: what every run shall show in, a results folder or its tables out; no training."""
+"""Synthetic studies: the numbers that every run shall show in, a results folder or its tables out; no training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,10 +31,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Made:
+    """A synthetic study and its trials with their outcomes."""
+
     study: Study
     trials: list[tuple[Trial, Outcome]] = field(default_factory=list)
 
     def tables(self, provenance: dict[str, Any] | None = None) -> StudyTables:
+        """Return the tables that reading the folder would give."""
         trials = [trial_row(trial, outcome) for trial, outcome in self.trials]
         measurements = [row for trial, outcome in self.trials for row in measurement_rows(trial, outcome)]
         return StudyTables(
@@ -45,6 +48,7 @@ class Made:
         )
 
     def write(self, path: Path, provenance: dict[str, Any] | None = None) -> Path:
+        """Write the study into a folder or to a URI, and return it."""
         results = Results(path)
         results.open(self.study, provenance or {})
         for trial, outcome in self.trials:
@@ -53,16 +57,17 @@ class Made:
 
 
 def lost(ending: Ending = Ending.DIVERGED) -> Run:
+    """Return a run without a test accuracy."""
     return Run(None, ending)
 
 
 def runs(accuracies: Sequence[float | None]) -> list[Run]:
-    """Completed runs of these accuracies; None is a diverged one."""
+    """Return completed runs of these accuracies; None is a diverged one."""
     return [lost() if accuracy is None else Run(float(accuracy)) for accuracy in accuracies]
 
 
 def a_study(arms: Sequence[str], n_seeds: int, /, **fields: Any) -> Study:
-    """`arms[0]` is the baseline, without a perturbation."""
+    """Return a study of these arms; the first is the baseline, without a perturbation."""
     first, *others = arms
     return Study(
         **{
@@ -88,7 +93,10 @@ def a_study(arms: Sequence[str], n_seeds: int, /, **fields: Any) -> Study:
 def made(
     by_arm: dict[str, Sequence[Run | None]], *, study: Study | None = None, searched: bool = False, **fields: Any
 ) -> Made:
-    """A study in which the k-th seed of every arm shows the k-th run; None has not run yet. First arm: the baseline."""
+    """Return a study in which the k-th seed of every arm shows the k-th run; the first arm is the baseline.
+
+    A run of None has not run yet.
+    """
     if study is None:
         study = a_study(list(by_arm), max(1, *(len(of_arm) for of_arm in by_arm.values())), **fields)
     trials = [*(_search(study) if searched else [])]
@@ -101,6 +109,7 @@ def made(
 
 
 def outcome_of(trial: Trial, run: Run) -> Outcome:
+    """Return the outcome that a run shows; the learning curve's noise is drawn from the trial's seed."""
     epochs = trial.epochs if run.ending == Ending.COMPLETED else 0 if run.ending == Ending.FAILED else trial.epochs // 2
     top = 0.85 if run.test_accuracy is None else run.test_accuracy
     rng = np.random.default_rng(trial.seed)
@@ -133,7 +142,7 @@ def outcome_of(trial: Trial, run: Run) -> Outcome:
 def _search(study: Study) -> list[tuple[Trial, Outcome]]:
     rng = np.random.default_rng(7)
     endings = (Ending.COMPLETED, Ending.STOPPED_EARLY, Ending.DIVERGED)
-    found = []
+    trials = []
     for arm in study.arms:
         for number in range(study.search.trials_per_arm):
             point: dict[str, int | float] = {}
@@ -143,5 +152,5 @@ def _search(study: Study) -> list[tuple[Trial, Outcome]]:
             score = 0.93 - 0.12 * abs(np.log10(trial.arm.learning_rate) + 2.5)
             run = Run(score, endings[int(rng.choice(3, p=[0.35, 0.55, 0.1]))])
             outcome = outcome_of(trial, run)
-            found.append((trial, Outcome(outcome.ending, outcome.measurements)))
-    return found
+            trials.append((trial, Outcome(outcome.ending, outcome.measurements)))
+    return trials
