@@ -1,4 +1,4 @@
-"""The report of a study as a page: its analysis in, one self-contained `report.html` out.
+"""The report of a study as a page: its analysis in, one self-contained HTML text out.
 
 The page loads nothing from a network: plotly.js is in the file and a content policy forbids the rest. A study that is
 half finished is reported as far as it went. `_SECTIONS` lists what a reader meets, in order: a file each in
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS
-from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
+from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting._formatting import FILTERS, VERDICT_SIGNS
 from qsgd_ray.reporting.html import figure_values, leaves_as_text, render
-from qsgd_ray.results import Results
-from qsgd_ray.storage import Storage
 
 _MOST_ERRORS = 20
 
@@ -48,28 +45,6 @@ _SECTIONS = (
 )
 
 
-def write_report(
-    where: str | Path | Storage, analysis: StudyAnalysis | None = None, scaling: dict[str, Any] | None = None
-) -> Path | str:
-    """Write `report.html` into a study's folder, replaced whole, and return where it is.
-
-    Args:
-        where: the study's folder or URI.
-        analysis: the study's analysis, where there is one already; default: that of the rows in the folder.
-        scaling: a study of limits, as the page's section on scaling shows it; default: no such section.
-
-    Raises:
-        StudyError: the folder holds no study.
-        StorageError: the place cannot be read or written.
-
-    Example:
-        >>> write_report("results/quick")  # doctest: +SKIP
-        PosixPath('results/quick/report.html')
-    """
-    results = Results(where)
-    return results.write_text("report.html", render_page(analysis or analyse(results.tables()), scaling))
-
-
 def render_page(analysis: StudyAnalysis, scaling: dict[str, Any] | None = None) -> str:
     """Return the whole page as HTML.
 
@@ -94,7 +69,7 @@ def _sections_of(values: Mapping[str, Any]) -> list[_Section]:
 def _template_values(analysis: StudyAnalysis) -> dict[str, Any]:
     """Return the values that the sections show, by the names that the templates use."""
     # plotly takes half a second to load, and a study is also reported by its tables alone.
-    from qsgd_ray.reporting.figures import captioned_figures
+    from qsgd_ray.reporting._all_figures import captioned_figures
 
     study = analysis.study
     figures = {name: figure_values(captioned) for name, captioned in captioned_figures(analysis).items()}

@@ -10,17 +10,17 @@ from qsgd_ray.analysis.statistics import interquartile_mean
 from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.config import StudyError
 from qsgd_ray.outcome import Ending
+from qsgd_ray.reporting._all_figures import captioned_figures
 from qsgd_ray.reporting._formatting import points
 from qsgd_ray.reporting._plot_parts import MOST_ROWS, number_table
-from qsgd_ray.reporting.figures import captioned_figures
 from qsgd_ray.reporting.html import leaves_as_text
-from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import study_report
+from qsgd_ray.study.result import read_results
 
 
 def page_of(path) -> str:
     """The page without plotly.js itself (which names addresses in its own comments and never asks for them)."""
-    text = write_report(path).read_text()
+    text = read_results(path).report().read_text()
     return re.sub(r"<script>.*?</script>", "", text, count=1, flags=re.DOTALL)
 
 
@@ -37,7 +37,7 @@ def page(tmp_path_factory):
 
 
 def test_report_is_one_file_that_asks_the_network_for_nothing(tmp_path):
-    path = write_report(whole_study().write(tmp_path))
+    path = read_results(whole_study().write(tmp_path)).report()
     text = path.read_text()
     assert path == tmp_path / "report.html"
     assert "default-src 'none'" in text
@@ -183,7 +183,7 @@ def test_the_same_rows_give_the_same_page(tmp_path):
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(StudyError, match="DIR"):
-        write_report(tmp_path)
+        read_results(tmp_path).report()
 
 
 def test_terminal_tables_hold_verdict_reason_and_numbers():

@@ -6,10 +6,11 @@ from support.pages import FIGURES, whole_study
 from support.synthetic_limits import made
 from support.synthetic_results import CHOSEN, Made, Run, outcome_of
 
+from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.config import Map
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.limits.page import section
-from qsgd_ray.reporting.page import _SECTIONS, write_report
+from qsgd_ray.reporting.page import _SECTIONS, render_page
 
 THEMES = ("light", "dark")
 # WCAG 2: relative luminance of every text's colour and of the first opaque background behind it.
@@ -80,7 +81,9 @@ def full_study() -> Made:
 def report(tmp_path_factory):
     limits = made(tmp_path_factory.mktemp("limits"), scatter=0.02)
     scaling = section(limits, "../scaling_limits/limits.html")
-    return write_report(full_study().write(tmp_path_factory.mktemp("study")), scaling=scaling)
+    path = tmp_path_factory.mktemp("study") / "report.html"
+    path.write_text(render_page(analyse(full_study().tables()), scaling))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +94,23 @@ def page(tmp_path_factory):
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_page_draws_every_figure_without_a_complaint_or_a_request(page, report, theme):
-    page.said.clear()
-    page.asked.clear()
+    page.messages.clear()
+    page.requests.clear()
     page.open(report, theme=theme)
-    assert page.tell("document.querySelectorAll('.plot .main-svg').length") >= len(FIGURES)
-    assert page.said == []
-    assert {address.split(":")[0] for address in page.asked} <= {"file", "data", "blob"}
-    assert page.asked.count(report.as_uri()) == 1 == len([a for a in page.asked if a.startswith("file")])
+    assert page.evaluate("document.querySelectorAll('.plot .main-svg').length") >= len(FIGURES)
+    assert page.messages == []
+    assert {address.split(":")[0] for address in page.requests} <= {"file", "data", "blob"}
+    assert page.requests.count(report.as_uri()) == 1 == len([a for a in page.requests if a.startswith("file")])
 
 
 @pytest.mark.parametrize("width", [375, 768, 1280])
 def test_no_part_of_the_page_is_wider_than_it(page, report, width):
     page.open(report, width=width, height=800)
-    assert page.tell("document.documentElement.scrollWidth") <= width
-    page.tell("document.querySelectorAll('details').forEach((node) => (node.open = true))")
-    assert page.tell("document.documentElement.scrollWidth") <= width
-    assert page.tell(TOO_WIDE) == []
-    assert page.tell("document.querySelector('.plot svg').getBoundingClientRect().width") <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details').forEach((node) => (node.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate("document.querySelector('.plot svg').getBoundingClientRect().width") <= width
 
 
 @pytest.mark.parametrize("toggled", [False, True])
@@ -115,74 +118,77 @@ def test_no_part_of_the_page_is_wider_than_it(page, report, width):
 def test_every_text_stands_out_from_what_is_behind_it(page, report, theme, toggled):
     page.open(report, theme=theme)
     if toggled:
-        page.tell("document.getElementById('theme').click()")
-    found = page.tell(CONTRASTS)
+        page.evaluate("document.getElementById('theme').click()")
+    found = page.evaluate(CONTRASTS)
     assert len(found) > 200
     assert [text for text in found if text[0] < 4.5] == []
-    page.tell("localStorage.clear()")
+    page.evaluate("localStorage.clear()")
 
 
 def test_the_theme_changes_by_the_keyboard_and_is_kept(page, report):
     page.open(report, theme="light")
     background = "getComputedStyle(document.body).backgroundColor"
-    before = page.tell(background)
+    before = page.evaluate(background)
     page.press("Tab")
-    assert page.tell(FOCUSED) == "skip"
-    assert page.tell("document.activeElement.getBoundingClientRect().top") >= 0
+    assert page.evaluate(FOCUSED) == "skip"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.press("Tab")
-    assert page.tell(FOCUSED) == "theme"
-    assert page.tell("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert page.evaluate(FOCUSED) == "theme"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.press(" ", "Space", " ")
-    assert page.tell(background) != before
-    assert page.tell("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
-    dark = page.tell(background)
+    assert page.evaluate(background) != before
+    assert page.evaluate("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+    dark = page.evaluate(background)
     page.open(report, theme="light")
-    assert page.tell(background) == dark
-    page.tell("document.getElementById('theme').click()")
-    assert page.tell(background) == before
-    page.tell("localStorage.clear()")
+    assert page.evaluate(background) == dark
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(background) == before
+    page.evaluate("localStorage.clear()")
 
 
 def test_the_skip_link_leads_to_the_verdict(page, report):
     page.open(report)
     page.press("Tab")
     page.press("Enter", text="\r")
-    assert page.tell(FOCUSED) == "main"
+    assert page.evaluate(FOCUSED) == "main"
 
 
 def test_the_keyboard_reaches_every_figure_and_every_table(page, report):
     page.open(report)
-    wanted = page.tell(REACHABLE)
+    wanted = page.evaluate(REACHABLE)
     seen, figures = 0, []
     for _ in range(wanted + 60):
         page.press("Tab")
-        tag = page.tell("document.activeElement.tagName")
+        tag = page.evaluate("document.activeElement.tagName")
         if tag == "BODY":
             break
-        seen += page.tell("document.activeElement.matches('figure, .scroll, summary, nav a')")
+        seen += page.evaluate("document.activeElement.matches('figure, .scroll, summary, nav a')")
         if tag == "FIGURE":
-            figures.append(page.tell("document.activeElement.id"))
-    assert figures == page.tell("[...document.querySelectorAll('figure')].map(figure => figure.id)")
+            figures.append(page.evaluate("document.activeElement.id"))
+    assert figures == page.evaluate("[...document.querySelectorAll('figure')].map(figure => figure.id)")
     assert set(FIGURES) < set(figures)
     assert seen == wanted
 
 
 def test_landmarks_figures_and_tables_have_names(page, report):
     page.open(report)
-    assert page.tell(NAMELESS) == []
-    assert page.tell("['header', 'nav', 'main', 'footer'].map(tag => document.querySelectorAll(tag).length)") == [1] * 4
-    assert page.tell("document.querySelectorAll('h1').length") == 1
-    assert page.tell("document.querySelectorAll('main > section').length") == len(_SECTIONS)
-    links = page.tell("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
+    assert page.evaluate(NAMELESS) == []
+    assert (
+        page.evaluate("['header', 'nav', 'main', 'footer'].map(tag => document.querySelectorAll(tag).length)")
+        == [1] * 4
+    )
+    assert page.evaluate("document.querySelectorAll('h1').length") == 1
+    assert page.evaluate("document.querySelectorAll('main > section').length") == len(_SECTIONS)
+    links = page.evaluate("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
     assert links == ["H2"] * len(_SECTIONS)
-    assert page.tell(DESCRIBED) is True
-    assert page.tell("[...document.querySelectorAll('table:not(.facts)')].every(t => t.caption && t.tHead)")
+    assert page.evaluate(DESCRIBED) is True
+    assert page.evaluate("[...document.querySelectorAll('table:not(.facts)')].every(t => t.caption && t.tHead)")
 
 
 def test_who_wants_less_motion_gets_none(page, report):
     behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
     page.open(report, motion="reduce")
-    assert page.tell(behaviour) == "auto"
-    assert page.tell("document.getAnimations().length") == 0
+    assert page.evaluate(behaviour) == "auto"
+    assert page.evaluate("document.getAnimations().length") == 0
     page.open(report)
-    assert page.tell(behaviour) == "smooth"
+    assert page.evaluate(behaviour) == "smooth"

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from support.planted_effects import a_map_of, planted
+from support.planted_effects import map_tables, planted
 
 from qsgd_ray.analysis.claim import Claim, Finding
 from qsgd_ray.analysis.effect_map import map_effects
@@ -48,18 +48,18 @@ def test_every_claim_is_told_with_its_reason():
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
-    text = printed(_ladder_summary(analyse(a_map_of(planted)).ladders))
+    text = printed(_ladder_summary(analyse(map_tables(planted)).ladders))
     assert "The ladder of controls" in text
     assert "Not in the study: lambda = 0, the plain gradient on the same coordinates" in text
 
 
 def test_the_map_is_counted_in_a_line():
-    text = printed(_map_summary(map_effects(a_map_of(planted))))
+    text = printed(_map_summary(map_effects(map_tables(planted))))
     assert "sine at 8 settings of n_qubits and lambda and learning_rate against adam: 6 equivalent, 2 worse." in text
 
 
 def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
-    found = map_effects(a_map_of(planted))
+    found = map_effects(map_tables(planted))
     assert found.is_grid
     drawn = effect_map_figure(found)
     slices = drawn.figure.data
@@ -78,13 +78,13 @@ def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
 
 def test_one_axis_is_a_row_of_cells():
     axes = {"perturbation.n_qubits": (2, 8)}
-    drawn = effect_map_figure(map_effects(a_map_of(planted, axes=axes)))
+    drawn = effect_map_figure(map_effects(map_tables(planted, axes=axes)))
     assert len(drawn.figure.data) == 1
     assert list(drawn.figure.data[0].base) == [-0.5, -0.5]
 
 
 def test_points_that_fill_a_space_are_dots():
-    found = map_effects(a_map_of(planted))
+    found = map_effects(map_tables(planted))
     sparse = type(found)(found.arm, found.baseline, found.axes, found.cells[:3])
     assert not sparse.is_grid
     drawn = effect_map_figure(sparse)
@@ -93,7 +93,7 @@ def test_points_that_fill_a_space_are_dots():
 
 
 def test_before_the_first_pair_there_is_nothing_to_draw():
-    drawn = effect_map_figure(map_effects(a_map_of(planted, keep=lambda trial: False)))
+    drawn = effect_map_figure(map_effects(map_tables(planted, keep=lambda trial: False)))
     assert drawn.figure is None
     assert "Without a complete pair of runs: 8" in drawn.caption
     assert len(drawn.numbers.rows) == 8

@@ -8,9 +8,9 @@ from support.small_study import a_study
 
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.loading import with_overrides
-from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._versions import differences, versions
+from qsgd_ray.study.result import read_results
 
 
 def test_every_version_is_kept_and_told_with_its_fields_and_its_time(results):
@@ -54,7 +54,7 @@ def test_page_and_terminal_say_what_was_changed_and_what_does_not_count(results,
 
     fixed = "Margin, target, seeds and budget were fixed before the first trial."
     page = results.path / "report.html"
-    write_report(results.path)
+    read_results(results.path).report()
     assert fixed in page.read_text()
     assert 'class="notes"' not in page.read_text()
     reopened(results, "confirm.seeds=[11]")

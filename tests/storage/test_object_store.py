@@ -21,9 +21,9 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.reporting.page import write_report
 from qsgd_ray.results import Results
 from qsgd_ray.storage import ObjectStore
+from qsgd_ray.study.result import read_results
 from qsgd_ray.study.stages import chosen_points, unfinished
 
 
@@ -150,7 +150,7 @@ def test_many_trials_are_read_in_their_order(results):
 
 def test_the_report_is_written_where_the_rows_are(results, s3, monkeypatch, capsys):
     results.write(TRIAL, OUTCOME)
-    assert write_report(results.path) == f"{results.path}/report.html"
+    assert read_results(results.path).report() == f"{results.path}/report.html"
     told = command_output(monkeypatch, capsys, "report", results.path)
     assert f"Report: {results.path}/report.html" in told.splitlines()
     page = s3.get_object(Bucket=BUCKET, Key=f"{results.path.removeprefix(f's3://{BUCKET}/')}/report.html")

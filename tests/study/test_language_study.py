@@ -13,10 +13,10 @@ from qsgd_ray.config import Arm, Confirm, LogUniform, Perturbation, Resources, S
 from qsgd_ray.config.loading import load_study
 from qsgd_ray.execution.preflight import require_runnable
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting.page import write_report
 from qsgd_ray.reporting.terminal import study_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
+from qsgd_ray.study.result import read_results
 from qsgd_ray.study.stages import run_stages
 
 pytest.importorskip("transformers")
@@ -72,7 +72,7 @@ def test_every_planned_trial_has_its_row_and_its_answers(study, finished):
 
 
 def test_its_report_speaks_of_tokens_losses_and_answers(finished):
-    page = write_report(finished).read_text()
+    page = read_results(finished).report().read_text()
     for told in ("test accuracy of answer tokens", "training loss", "without a number", "<td>6</td>"):
         assert told in page, told
     console = Console(width=160, record=True)

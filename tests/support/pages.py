@@ -1,4 +1,4 @@
-"""A study with all that a page shows, and the names of its figures."""
+"""A study with everything that a page shows, and the names of its figures in reading order."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ FIGURES = (
 
 
 def whole_study(**fields):
+    """Return a study of four arms, one better than the baseline, one with lost runs; `fields`: of the study."""
     return made(
         {
             "adamw": runs(BASE),

@@ -13,8 +13,8 @@ from support.synthetic_results import CHOSEN, Run, a_study, outcome_of
 AXES = {"perturbation.n_qubits": (2, 8), "perturbation.lambda_": (0.5, 50.0), "learning_rate": (1e-3, 1e-2)}
 
 
-def a_map_of(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> StudyTables:
-    """Tables of a study whose map shows `run(trial)`."""
+def map_tables(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> StudyTables:
+    """Return the tables of a study whose map shows `run(trial)` at every trial that `keep(trial)` lets through."""
     design = Map(arm="sine", axes=axes, seeds=tuple(range(300, 300 + n_seeds)), epochs=8)
     study = a_study(["adam", "sine"], 2, map=design)
     points = {arm.name: {path: CHOSEN[path] for path in arm.spaces()} for arm in study.arms}
@@ -23,11 +23,13 @@ def a_map_of(run, *, n_seeds: int = 8, keep=lambda trial: True, axes=AXES) -> St
 
 
 def scattered(trial, effect: float) -> Run:
+    """Return a run of accuracy 0.85 + effect, with noise of its seed and setting."""
     noise = np.random.default_rng([trial.seed, trial.number]).normal(0, 0.002)
     return Run(0.85 + effect + float(noise), speed=3.0)
 
 
 def planted(trial) -> Run:
+    """Return a run that is worse by five points at eight qubits and lambda 50 alone."""
     perturbation = trial.arm.perturbation
-    here = perturbation is not None and perturbation.n_qubits == 8 and perturbation.lambda_ == 50.0
-    return scattered(trial, -0.05 if here else 0.0)
+    is_planted = perturbation is not None and perturbation.n_qubits == 8 and perturbation.lambda_ == 50.0
+    return scattered(trial, -0.05 if is_planted else 0.0)

@@ -1,7 +1,7 @@
-"""Simulated studies: how runs scatter in, the verdicts on whole result tables out, many and quickly; no training.
+"""Simulated studies: a scatter of runs in, the verdicts on many whole result tables out; no training.
 
-`PYTHONPATH=tests python -m studies_simulated 2000` prints how often verdicts are false, and how often an effect of two
-deviations is found, for every scatter in `MEASURED` (docs/findings.md).
+`PYTHONPATH=tests python -m support.simulated_studies 2000` prints how often verdicts are false, and how often an effect
+of two deviations is found, for every scatter in `MEASURED` (docs/findings.md).
 """
 
 import sys
@@ -22,10 +22,18 @@ from support.synthetic_results import a_study, made, runs
 
 @dataclass(frozen=True)
 class Scatter:
-    """How the accuracies of a study come about; all arms share everything but the first one's planted `effect`.
+    """The distribution of a study's accuracies; all arms share it but for the first one's planted effect.
 
-    `deviation`: of the seeds of one arm. `correlation`: of two arms at the same seed. `n_test`: accuracies are whole
-    numbers of it. `lost`: the chance of a run to diverge or to fail.
+    Attributes:
+        n_arms: arms beside the baseline.
+        n_seeds: seeds an arm.
+        deviation: standard deviation over the seeds of one arm, a fraction of accuracy.
+        correlation: of two arms at the same seed, 0 to 1.
+        effect: added to the accuracy of the first arm.
+        margin: of the study's decision.
+        n_test: test examples, of which an accuracy is a whole number; None: accuracies are continuous.
+        lost: the probability of a run to diverge or to fail.
+        mean: of all accuracies.
     """
 
     n_arms: int = 3
@@ -59,37 +67,38 @@ MEASURED = {
 }
 
 
-def called(verdicts: Sequence[ArmVerdict]) -> bool:
-    """Is any arm better or worse?"""
+def any_called(verdicts: Sequence[ArmVerdict]) -> bool:
+    """Tell verdicts of which any is better or worse."""
     return any(v.verdict in (Verdict.BETTER, Verdict.WORSE) for v in verdicts)
 
 
-def found(verdicts: Sequence[ArmVerdict]) -> bool:
+def effect_found(verdicts: Sequence[ArmVerdict]) -> bool:
+    """Tell verdicts of which the first, that of the planted effect, is better."""
     return verdicts[0].verdict == Verdict.BETTER
 
 
 def simulated(scatter: Scatter, n_studies: int, seed: int) -> Iterator[tuple[ArmVerdict, ...]]:
-    """The verdicts of `judge` on `n_studies` studies of a baseline and `n_arms` arms, "planted" first."""
+    """Yield the verdicts of `judge` on `n_studies` studies of a baseline and `n_arms` arms, "planted" first."""
     names = ["adamw", "planted", *(f"same{k}" for k in range(1, scatter.n_arms))]
     study = a_study(names, scatter.n_seeds, decision=Decision(margin=scatter.margin))
     rows = made({name: runs([0.9] * scatter.n_seeds) for name in names}, study=study).tables().trials.to_pylist()
     rng = np.random.default_rng(seed)
     for _ in range(n_studies):
-        accuracies = drawn(scatter, rng)
+        accuracies = draw_accuracies(scatter, rng)
         lost = rng.random(accuracies.shape) < scatter.lost
         endings = rng.choice([Ending.DIVERGED, Ending.FAILED], accuracies.shape)
         for row in rows:
-            at = names.index(row["arm"]), row["number"]
-            row["ending"] = str(endings[at] if lost[at] else Ending.COMPLETED)
-            row["test_accuracy"] = None if lost[at] else float(accuracies[at])
+            cell = names.index(row["arm"]), row["number"]
+            row["ending"] = str(endings[cell] if lost[cell] else Ending.COMPLETED)
+            row["test_accuracy"] = None if lost[cell] else float(accuracies[cell])
         yield judge(StudyTables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table()))
 
 
-def drawn(scatter: Scatter, rng: np.random.Generator) -> np.ndarray:
-    """Accuracies (1 + n_arms, n_seeds), the baseline first."""
+def draw_accuracies(scatter: Scatter, rng: np.random.Generator) -> np.ndarray:
+    """Return accuracies of shape (1 + n_arms, n_seeds), the baseline first."""
     of_seed = rng.standard_normal(scatter.n_seeds)
-    own = rng.standard_normal((1 + scatter.n_arms, scatter.n_seeds))
-    noise = np.sqrt(scatter.correlation) * of_seed + np.sqrt(1 - scatter.correlation) * own
+    of_run = rng.standard_normal((1 + scatter.n_arms, scatter.n_seeds))
+    noise = np.sqrt(scatter.correlation) * of_seed + np.sqrt(1 - scatter.correlation) * of_run
     accuracies = scatter.mean + scatter.deviation * noise
     accuracies[1] += scatter.effect
     if scatter.n_test is not None:
@@ -98,16 +107,19 @@ def drawn(scatter: Scatter, rng: np.random.Generator) -> np.ndarray:
 
 
 def main(n_studies: int) -> None:
+    """Print a row for every scatter in `MEASURED`: false calls and effects found, in percent with 95 % intervals."""
+
     def share(count: int) -> str:
         low, high = proportion_confint(count, n_studies, method="wilson")
         return f"{100 * count / n_studies:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
     print("| studies | called falsely % | effect found % |\n|---|---|---|")
     for seed, (name, scatter) in enumerate(MEASURED.items(), start=1):
-        false = sum(map(called, simulated(scatter, n_studies, seed)))
+        false = sum(map(any_called, simulated(scatter, n_studies, seed)))
         planted = replace(scatter, effect=2 * scatter.deviation)
         print(
-            f"| {name} | {share(false)} | {share(sum(map(found, simulated(planted, n_studies, seed))))} |", flush=True
+            f"| {name} | {share(false)} | {share(sum(map(effect_found, simulated(planted, n_studies, seed))))} |",
+            flush=True,
         )
 
 
