@@ -1,0 +1,108 @@
+"""The package from its wheel, in a script in another folder: a study runs to its verdict, and all types are known."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from support.places import ROOT
+from support.processes import STARTS_RAY_S
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3 * STARTS_RAY_S)]
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+SCRIPT = """
+import qsgd_ray as q
+
+print(q.__file__)
+rate = q.LogUniform(low=1e-3, high=1e-2)
+task = q.TextTask(
+    train_size=64,
+    validation_size=64,
+    test_size=64,
+    model=q.Transformer(d_model=8, n_heads=2, d_feedforward=8, n_layers=1),
+)
+result = q.run(
+    q.Study(
+        name="tiny",
+        question="Does it run from a wheel?",
+        workload=task,
+        arms=(
+            q.Arm(name="adamw", learning_rate=rate),
+            q.Arm(name="sine", learning_rate=rate, perturbation=q.Perturbation(source="sine", n_qubits=2)),
+        ),
+        baseline="adamw",
+        search=q.Search(trials_per_arm=2, epochs=2, grace_epochs=1),
+        confirm=q.Confirm(seeds=(11, 12), epochs=2),
+        decision=q.Decision(margin=0.05),
+    ),
+    storage="results",
+)
+print(result.verdicts)
+assert result.is_finished and result.failure is None, result.failure
+trials, measurements = result.to_pandas()
+assert (len(trials), len(measurements)) == (result.trials.num_rows, result.measurements.num_rows)
+verdicts: tuple[q.ArmVerdict, ...] = q.read_results("results/tiny").verdicts
+assert str(verdicts) == str(result.verdicts)
+assert result.figures and result.analysis.study == result.study
+print(result.report("tiny.html"))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """The Python of an environment that has the wheel, and besides it the packages of this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(ROOT / "qsgd_ray", source / "qsgd_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
+    subprocess.run([*pip, *build], check=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=300)
+    packages = folder / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    subprocess.run([*pip, "install", "--no-deps", "--target", packages, wheel], check=True, timeout=300)
+    others = [path for path in sys.path if path.endswith("site-packages")] or [sysconfig.get_path("purelib")]
+    (packages / "others.pth").write_text("\n".join(others))
+    return folder / "venv" / "bin" / "python"
+
+
+def script_output(python: Path, script: str, folder: Path) -> str:
+    """Standard output of a script in `folder`, which must succeed, as somebody runs it who has no checkout."""
+    (folder / "script.py").write_text(script)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
+    done = subprocess.run(
+        [python, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=2 * STARTS_RAY_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_script_runs_a_study_from_the_wheel_to_its_verdict_and_its_report(python, tmp_path):
+    first, *_, verdict, page = script_output(python, SCRIPT, tmp_path).splitlines()
+    assert Path(first).is_relative_to(python.parents[1])
+    assert verdict.startswith("sine: inconclusive, ")
+    assert (tmp_path / page).read_text().startswith("<!doctype html>")
+    kept = tmp_path / "results" / "tiny"
+    assert (kept / "report.html").exists()
+    assert not (kept / "study.py").exists()
+    assert '"study_file": null' in (kept / "provenance.json").read_text()
+
+
+def test_mypy_knows_the_types_of_a_script_and_refuses_what_a_study_refuses(python, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "readme.py").write_text("\n".join(BLOCKS))
+    (tmp_path / "wrong.py").write_text('import qsgd_ray as q\n\nq.Arm(name=3)\nq.run("study")\nq.frob\n')
+    # One run for all, as torch's types take a minute to read.
+    words = ["--strict", "--python-executable", python, "script.py", "readme.py", "wrong.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *words], cwd=tmp_path, capture_output=True, text=True, timeout=2 * STARTS_RAY_S
+    )
+    *errors, _ = done.stdout.splitlines()
+    assert [line.split(" error:")[0] for line in errors] == [f"wrong.py:{line}:" for line in (3, 4, 5)], done.stdout
