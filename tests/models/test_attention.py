@@ -207,7 +207,7 @@ def test_longer_sequences_and_larger_batches_ask_no_more_circuits():
     for shape in ((1, 2, 5, 4), (3, 2, 5, 4), (1, 2, 10, 4)):
         with torch.no_grad():
             attention(*heads(*shape))
-    assert [len(angles) for _, angles in backend.asked] == [2 * 9] * 3
+    assert [len(angles) for _, angles in backend.submitted] == [2 * 9] * 3
 
 
 def test_a_backend_gives_what_the_simulation_gives_and_trains():

@@ -47,7 +47,7 @@ def test_without_perturbation_it_is_adamw_bit_for_bit(kernel, maximize, off):
     for mine, his in zip(ours, theirs, strict=True):
         assert optimizer.state[mine].keys() == other.state[his].keys()
         assert all(torch.equal(optimizer.state[mine][name], other.state[his][name]) for name in other.state[his])
-    assert backend is None or backend.asked == []
+    assert backend is None or backend.submitted == []
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -235,7 +235,10 @@ def test_an_arm_s_perturbation_is_handed_on_and_shares_the_base_s_kernel():
     backend, parameters = CountingBackend(), parameters_of(((5,),))
     optimizer = make_optimizer(arm, parameters, backend)
     run(optimizer, parameters, 1)
-    assert {(spec.n_qubits, spec.depth, spec.entangle) for spec, _ in backend.asked} == {(2, 3, "none"), (1, 3, "none")}
+    assert {(spec.n_qubits, spec.depth, spec.entangle) for spec, _ in backend.submitted} == {
+        (2, 3, "none"),
+        (1, 3, "none"),
+    }
     assert (optimizer.defaults["lr"], optimizer.defaults["lambda_"]) == (3e-3, 0.25)
     plain = make_optimizer(Arm(name="adam"), parameters_of(), None)
     assert [optimizer.defaults[name] for name in ("fused", "foreach")] == [

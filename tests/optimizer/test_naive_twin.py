@@ -138,10 +138,10 @@ def test_a_group_whose_lambda_is_zero_asks_no_circuits_of_its_own_tensors():
         [{"params": [first], "lambda_": 0.0}, {"params": [second]}], source="circuit", circuits=backend
     )
     run(optimizer, [first, second], 2)
-    assert {len(angles) for _, angles in backend.asked} == {1}
+    assert {len(angles) for _, angles in backend.submitted} == {1}
     optimizer.param_groups[0]["lambda_"] = 1.0
     run(optimizer, [first, second], 2)
-    assert len(backend.asked[-1][1]) == 2
+    assert len(backend.submitted[-1][1]) == 2
 
 
 def test_a_learning_rate_of_zero_changes_no_bit():

@@ -60,7 +60,7 @@ def test_depth_one_without_entanglement_is_the_sine():
 def test_a_block_is_a_circuit_of_its_own_width():
     backend = CountingBackend()
     CircuitSignal(backend, depth=3, entangle="none").submit(theta_of(5, 2).float())
-    ((spec, angles),) = backend.asked
+    ((spec, angles),) = backend.submitted
     assert spec == CircuitSpec(2, 3, False)
     assert (angles.shape, angles.dtype) == (spec.angles_shape(5), torch.float64)
 
@@ -79,13 +79,13 @@ def test_a_block_that_is_not_finite_has_no_circuit_and_leaves_the_others_alone()
     s = CircuitSignal(backend, 2, True).submit(theta).result()
     assert s[[1, 3]].isnan().all()
     assert torch.equal(s[[0, 2]], CircuitSignal(TorchBackend(), 2, True).submit(theta[[0, 2]]).result())
-    assert len(backend.asked[0][1]) == 2
+    assert len(backend.submitted[0][1]) == 2
 
 
 def test_where_no_block_is_finite_no_circuit_is_asked():
     backend = CountingBackend()
     assert CircuitSignal(backend, 2, True).submit(torch.full((2, 3), math.nan)).result().isnan().all()
-    assert backend.asked == []
+    assert backend.submitted == []
 
 
 @pytest.mark.parametrize(

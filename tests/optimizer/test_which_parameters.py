@@ -36,7 +36,7 @@ def test_a_step_without_any_gradient_asks_nothing_anew():
     optimizer = SuperpositionalAdamW(parameters_of(((4,),)), source="circuit", circuits=backend, telemetry_every=1)
     optimizer.step()
     optimizer.step()
-    assert len(backend.asked) == 1  # a step ahead, and theta has not moved since
+    assert len(backend.submitted) == 1  # a step ahead, and theta has not moved since
     assert optimizer.telemetry()[:2] == (0.0, 0.0)
 
 

@@ -14,10 +14,10 @@ def sizes(requests: list[float], least: int = 1, most: int = 8, every_s: float =
 
 
 def test_requests_that_wait_for_seconds_bring_actors_as_many_as_there_are_requests():
-    found = sizes([3.9] * 20)
-    assert found[0] == 1
-    assert found[-1] == 5  # five actors with 3.9 requests are at work for 0.78 of the time
-    assert found.index(5) * 0.5 == PATIENCE_S
+    counts = sizes([3.9] * 20)
+    assert counts[0] == 1
+    assert counts[-1] == 5  # five actors with 3.9 requests are at work for 0.78 of the time
+    assert counts.index(5) * 0.5 == PATIENCE_S
 
 
 def test_a_moments_wait_brings_none():
@@ -25,10 +25,10 @@ def test_a_moments_wait_brings_none():
 
 
 def test_actors_go_only_after_a_while_in_which_fewer_would_have_done():
-    found = sizes([3.0] * 10 + [0.1] * 60)
-    last = len(found) - 1 - found[::-1].index(4)
+    counts = sizes([3.0] * 10 + [0.1] * 60)
+    last = len(counts) - 1 - counts[::-1].index(4)
     assert IDLE_S - 1 <= 0.5 * (last - 10) <= IDLE_S + 1
-    assert found[-1] == 1
+    assert counts[-1] == 1
 
 
 def test_a_pause_shorter_than_that_takes_none():

@@ -20,8 +20,8 @@ from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
 
 KILLS, LONGEST_S = 10, 30
-# From one kill to the next, in questions of the training, and from the question to the kill.
-MOST_QUESTIONS, MOST_S = 100, 0.005
+# From one kill to the next, in submissions of the training, and from the submission to the kill.
+MOST_SUBMISSIONS, MOST_S = 100, 0.005
 
 
 def pid_of(actor) -> int:
@@ -40,14 +40,14 @@ class Killing:
     training however fast the machine is. Writes down who was killed, and how long the longest answer took."""
 
     def __init__(self, inner, folder: Path, kills: int) -> None:
-        self.inner, self.folder, self.longest_s, self.asked, self.killer = inner, folder, 0.0, 0, None
+        self.inner, self.folder, self.longest_s, self.n_submitted, self.killer = inner, folder, 0.0, 0, None
         self.draws = random.Random(2511)
-        self.amid = set(accumulate(self.draws.randint(1, MOST_QUESTIONS) for _ in range(kills)))
+        self.amid = set(accumulate(self.draws.randint(1, MOST_SUBMISSIONS) for _ in range(kills)))
 
-    def submit(self, *asked):
-        self.asked += 1
-        pid = self.drawn() if self.asked in self.amid else None
-        began, pending = time.monotonic(), self.inner.submit(*asked)
+    def submit(self, *arguments):
+        self.n_submitted += 1
+        pid = self.drawn() if self.n_submitted in self.amid else None
+        began, pending = time.monotonic(), self.inner.submit(*arguments)
         if pid is not None:
             self.killer = threading.Timer(self.draws.uniform(0, MOST_S), self.kill, [pid])
             self.killer.start()
@@ -93,10 +93,10 @@ def run_one(cluster, folder, kills: int):
 
 def test_ten_killed_actors_change_no_bit_and_leave_nothing_behind(cluster, tmp_path):
     expected, _, _, _ = run_one(cluster, tmp_path / "undisturbed", kills=0)
-    found, killed, last, longest_s = run_one(cluster, tmp_path / "disturbed", KILLS)
+    disturbed, killed, last, longest_s = run_one(cluster, tmp_path / "disturbed", KILLS)
     assert expected["ending"] == Ending.COMPLETED
-    assert found["error"] is None
-    assert found == expected
+    assert disturbed["error"] is None
+    assert disturbed == expected
     assert len(killed) == KILLS
     assert longest_s < LONGEST_S
 

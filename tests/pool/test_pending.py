@@ -112,8 +112,8 @@ def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_
     pending = [backend.submit(SPEC, angles(batch)) for batch in (4, 5)]
     ray.kill(members[0], no_restart=False)
     began = time.monotonic()
-    for batch, asked in zip((4, 5), pending, strict=True):
-        assert torch.equal(asked.result(), TorchBackend().submit(SPEC, angles(batch)).result())
+    for batch, each in zip((4, 5), pending, strict=True):
+        assert torch.equal(each.result(), TorchBackend().submit(SPEC, angles(batch)).result())
     for batch in range(6, 20):
         assert torch.equal(
             backend.submit(SPEC, angles(batch)).result(), TorchBackend().submit(SPEC, angles(batch)).result()
@@ -122,23 +122,23 @@ def test_an_actor_that_is_long_in_coming_back_holds_nothing_up_while_another_is_
 
 
 def test_an_actor_that_others_keep_busy_is_no_hang(made, monkeypatch):
-    """What is asked last waits longer than the timeout, for calls that each take a third of it."""
+    """The last request waits longer than the timeout, for calls that each take a third of it."""
 
     class Slow(CircuitActor):
         def _simulate(self, request):
             time.sleep(2)
             return super()._simulate(request)
 
-    looked = []
+    read = []
     call_s = PendingPart._call_s
-    monkeypatch.setattr(PendingPart, "_call_s", lambda *own: looked.append(call_s(*own)) or looked[-1])
+    monkeypatch.setattr(PendingPart, "_call_s", lambda *own: read.append(call_s(*own)) or read[-1])
     pool = made(1, timeout_s=6, actor=Slow)
     born = ray.get(pool._membership.members[0].__ray_call__.remote(lambda actor: actor._started_at))
     backends = [pool.backend() for _ in range(8)]
     pending = [backend.submit(SPEC, angles(2, seed)) for seed, backend in enumerate(backends)]
     for seed in reversed(range(8)):
         assert torch.equal(pending[seed].result(), TorchBackend().submit(SPEC, angles(2, seed)).result())
-    assert looked, "nobody asked whether it was at work"
+    assert read, "its status was never read"
     assert ray.get(pool._membership.members[0].__ray_call__.remote(lambda actor: actor._started_at)) == born
 
 
@@ -170,7 +170,7 @@ def test_an_actor_that_moved_without_a_word_is_asked_again_where_it_is_now(made,
 
 
 def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too(made, silent):
-    """What it is at for others says nothing of a question that never reached it."""
+    """Its work for others says nothing of a request that never reached it."""
 
     class Slow(CircuitActor):
         def _simulate(self, request):
@@ -184,11 +184,11 @@ def test_an_actor_that_moved_without_a_word_and_is_busy_there_is_asked_again_too
     pending, ended = backend.submit(SPEC, angles(3)), threading.Event()
 
     def keep_busy():
-        asked = []
+        under_way = []
         for seed in itertools.takewhile(lambda _: not ended.is_set(), itertools.count()):
-            asked.append(other.submit(SPEC, angles(2, seed)))
-            if len(asked) > 2:
-                asked.pop(0).result()
+            under_way.append(other.submit(SPEC, angles(2, seed)))
+            if len(under_way) > 2:
+                under_way.pop(0).result()
 
     busy = threading.Thread(target=keep_busy)
     busy.start()

@@ -1,4 +1,4 @@
-"""What the tests of Aer ask it, and the answers of Qiskit's statevector."""
+"""Circuits for the tests of Aer, and their answers by Qiskit's statevector."""
 
 import numpy as np
 import torch

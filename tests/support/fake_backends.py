@@ -1,4 +1,4 @@
-"""Small real stand-ins for what answers circuits: one that counts, one that fails, one that answers late."""
+"""Small real backends for tests: one counts, one fails, one answers late, one answers with a given tensor."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from qsgd_ray.config.circuit import Readout
 
 
 class CountingBackend:
-    """TorchBackend that keeps what it was asked."""
+    """A TorchBackend that records the circuits it was given, in `submitted`."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[CircuitSpec, Tensor]] = []
+        self.submitted: list[tuple[CircuitSpec, Tensor]] = []
         self._inner = TorchBackend()
 
     def submit(
         self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z", keys_b: Tensor | None = None
     ) -> Pending:
-        self.asked.append((spec, angles_bdnr.clone()))
+        self.submitted.append((spec, angles_bdnr.clone()))
         return self._inner.submit(spec, angles_bdnr, readout, keys_b)
 
 
@@ -51,6 +51,8 @@ class FlakyBackend:
 
 
 class FailedPending:
+    """A pending answer that raises `error`."""
+
     def __init__(self, error: Exception) -> None:
         self._error = error
 

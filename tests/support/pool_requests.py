@@ -1,4 +1,4 @@
-"""What the tests of the pool ask it."""
+"""Circuits for the tests of the pool."""
 
 import numpy as np
 import torch

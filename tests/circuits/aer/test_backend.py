@@ -40,10 +40,10 @@ SIGMAS = 6
 @settings(max_examples=60)
 def test_answers_are_those_of_qiskits_statevector(n, depth, entangle, rotations, method, readout, seed):
     spec = CircuitSpec(n, depth, entangle, tuple(rotations))
-    asked = angles(spec, 3, seed)
-    answer = AerBackend(method).submit(spec, asked, readout).result()
+    theta = angles(spec, 3, seed)
+    answer = AerBackend(method).submit(spec, theta, readout).result()
     assert answer.dtype == torch.float64
-    torch.testing.assert_close(answer, exact(spec, asked, readout), rtol=0, atol=1e-12)
+    torch.testing.assert_close(answer, exact(spec, theta, readout), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_answers_are_those_of_qiskits_statevector(n, depth, entangle, rotations,
 @pytest.mark.parametrize("readout", READOUTS)
 def test_batched_is_unbatched_is_permuted(method, noise, shots, readout):
     spec, keys = CircuitSpec(4, 2, "ring"), torch.arange(5)
-    backend, asked = AerBackend(method, noise=noise, shots=shots, threads=1), angles(spec)
-    whole = backend.submit(spec, asked, readout, keys).result()
-    apart = [backend.submit(spec, asked[i : i + 1], readout, keys[i : i + 1]).result() for i in range(5)]
+    backend, theta = AerBackend(method, noise=noise, shots=shots, threads=1), angles(spec)
+    whole = backend.submit(spec, theta, readout, keys).result()
+    apart = [backend.submit(spec, theta[i : i + 1], readout, keys[i : i + 1]).result() for i in range(5)]
     order = torch.tensor([3, 0, 4, 1, 2])
     assert torch.equal(torch.cat(apart), whole)
-    assert torch.equal(backend.submit(spec, asked[order], readout, keys[order]).result(), whole[order])
+    assert torch.equal(backend.submit(spec, theta[order], readout, keys[order]).result(), whole[order])
 
 
 def test_chunks_are_one_answer(monkeypatch):
@@ -81,8 +81,8 @@ def test_importing_the_backends_loads_no_qiskit_and_a_backend_answers_where_it_w
     names = ("aer.backend", "backends.shots", "backends.estimator", "select.auto", "backends.gradients")
     script = "import pickle, sys\n" + "".join(f"import qsgd_ray.circuits.{name}\n" for name in names)
     script += "assert not {'qiskit', 'qiskit_aer', 'ray'} & set(sys.modules)\n"
-    script += "backend, asked = pickle.loads(sys.stdin.buffer.read())\n"
-    script += "sys.stdout.buffer.write(pickle.dumps(backend.submit(*asked).result().numpy()))\n"
+    script += "backend, theta = pickle.loads(sys.stdin.buffer.read())\n"
+    script += "sys.stdout.buffer.write(pickle.dumps(backend.submit(*theta).result().numpy()))\n"
     backend = AerBackend()
     whole = backend.submit(SPEC, angles()).result()
     sent = pickle.dumps((backend, (SPEC, angles())))
@@ -103,9 +103,9 @@ def test_noise_is_sent_with_its_backend():
 @pytest.mark.parametrize("readout", READOUTS)
 def test_noisy_shots_are_drawn_from_the_noisy_circuit(method, shots, readout):
     # 6 or 2 answers a case, 6 cases: false alarms below 1e-7.
-    asked = angles(batch=2)
-    answer = AerBackend(noise=EVERYTHING, shots=shots, method=method).submit(SPEC, asked, readout).result()
-    expected = AerBackend(noise=EVERYTHING).submit(SPEC, asked, readout).result()
+    theta = angles(batch=2)
+    answer = AerBackend(noise=EVERYTHING, shots=shots, method=method).submit(SPEC, theta, readout).result()
+    expected = AerBackend(noise=EVERYTHING).submit(SPEC, theta, readout).result()
     assert ((answer - expected).abs() < SIGMAS / math.sqrt(shots)).all()
 
 
@@ -175,13 +175,13 @@ def test_matrix_product_states_answer_wide_circuits():
     # Depth 1 in closed form: <Z_i> is the product of the sines up to i (method.md, section 2).
     spec = CircuitSpec(70, 1)
     theta = torch.linspace(0.4, 0.6, 70, dtype=torch.float64)
-    asked = torch.stack((-math.pi * theta, math.pi * theta), -1)[None, None]
-    answer = AerBackend(memory_bytes=2**20).submit(spec, asked).result()
+    theta = torch.stack((-math.pi * theta, math.pi * theta), -1)[None, None]
+    answer = AerBackend(memory_bytes=2**20).submit(spec, theta).result()
     torch.testing.assert_close(answer[0], torch.sin(math.pi * theta).cumprod(0), rtol=0, atol=1e-10)
-    many = AerBackend(memory_bytes=2**20).submit(spec, asked.expand(3, -1, -1, -1))
+    many = AerBackend(memory_bytes=2**20).submit(spec, theta.expand(3, -1, -1, -1))
     assert len(many._chunks) == 1  # its answers are small
     assert torch.equal(many.result(), answer.expand(3, -1))
-    sampled = AerBackend("matrix_product_state", shots=400).submit(spec, asked).result()
+    sampled = AerBackend("matrix_product_state", shots=400).submit(spec, theta).result()
     assert ((sampled - answer).abs() < SIGMAS / math.sqrt(400)).all()
 
 
@@ -208,7 +208,7 @@ def test_a_gpu_that_aer_does_not_have_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"method": "stabilizer"}, r"^backend aer: got method 'stabilizer'; allowed: automatic, statevector, "),
         ({"device": "TPU"}, r"^backend aer: got device 'TPU'; allowed: CPU, GPU$"),
@@ -219,8 +219,8 @@ def test_a_gpu_that_aer_does_not_have_is_refused():
         ({"seed": -1}, r"^seed: got -1"),
     ],
 )
-def test_arguments_that_are_none_are_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_arguments_that_are_none_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         AerBackend(**wrong)
 
 
@@ -249,15 +249,15 @@ class FailedJob:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [(None, "backend aer: ERROR: no room at all"), (OSError("gone\nfar"), "backend aer: OSError: gone")],
 )
-def test_a_job_that_fails_is_told_in_one_line(monkeypatch, error, told):
+def test_a_job_that_fails_is_told_in_one_line(monkeypatch, error, message):
     monkeypatch.setattr(aer_programs, "Program", Fails)
     monkeypatch.setattr(FailedJob, "error", error)
     with pytest.raises(CircuitError) as raised:
         AerBackend().submit(SPEC, angles()).result()
-    assert str(raised.value) == told
+    assert str(raised.value) == message
 
 
 def test_without_aer_it_is_one_line(monkeypatch):

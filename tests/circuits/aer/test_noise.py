@@ -102,7 +102,7 @@ def test_noise_is_a_value():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"depolarizing_1q": -0.1}, "greater than or equal to 0"),
         ({"p01": 1.5}, "less than or equal to 1"),
@@ -111,8 +111,8 @@ def test_noise_is_a_value():
         ({"p": 0.1}, r"^Noise\.p: got 0\.1; allowed: no field of this name$"),
     ],
 )
-def test_noise_that_is_none_is_refused(wrong, told):
-    with pytest.raises(ValidationError, match=told):
+def test_noise_that_is_none_is_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
         Noise(**wrong)
 
 
@@ -131,22 +131,22 @@ def test_noise_that_is_none_is_refused(wrong, told):
 @pytest.mark.parametrize("entangle", ["chain", "all"])
 def test_noisy_answers_are_those_of_the_density_matrix(noise, entangle):
     spec = CircuitSpec(3, 2, entangle, ("ry", "rz", "rx"))
-    asked = angles(spec, 2)
-    every = [answers(noisy_probabilities(spec, one.numpy(), noise), 3) for one in asked]
+    theta = angles(spec, 2)
+    every = [answers(noisy_probabilities(spec, one.numpy(), noise), 3) for one in theta]
     for readout in READOUTS:
         twin = torch.tensor(np.array([one[readout] for one in every]))
-        answer = AerBackend(noise=noise).submit(spec, asked, readout).result()
+        answer = AerBackend(noise=noise).submit(spec, theta, readout).result()
         torch.testing.assert_close(answer, twin, rtol=0, atol=1e-12)
-        assert (answer - exact(spec, asked, readout)).abs().max() > 1e-3
+        assert (answer - exact(spec, theta, readout)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("n", [6, 7])
 def test_fused_gates_are_as_noisy_as_one_after_the_other(n, monkeypatch):
     spec = CircuitSpec(n, 2, "ring")
-    asked = angles(spec, 2)
-    fused = AerBackend(noise=EVERYTHING).submit(spec, asked).result()
+    theta = angles(spec, 2)
+    fused = AerBackend(noise=EVERYTHING).submit(spec, theta).result()
     monkeypatch.setattr("qsgd_ray.circuits.aer.backend._FUSED_BEYOND", n)
-    torch.testing.assert_close(fused, AerBackend(noise=EVERYTHING).submit(spec, asked).result(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(fused, AerBackend(noise=EVERYTHING).submit(spec, theta).result(), rtol=0, atol=1e-12)
 
 
 def line(n):
@@ -165,10 +165,10 @@ def test_a_device_is_asked_in_its_gates_and_answers_in_our_qubit_order(device, r
     from qiskit import transpile
 
     spec = CircuitSpec(4, 2, "all")
-    asked = angles(spec, 3)
-    answer = AerBackend(noise=Noise.of_backend(device)).submit(spec, asked, readout).result()
+    theta = angles(spec, 3)
+    answer = AerBackend(noise=Noise.of_backend(device)).submit(spec, theta, readout).result()
     model, every = NoiseModel.from_backend(device), []
-    for one in asked:
+    for one in theta:
         circuit = transpile(spec.to_qiskit(one), device, optimization_level=1, seed_transpiler=0)
         where = circuit.layout.final_index_layout()
         circuit.save_density_matrix(where, label="rho")
@@ -177,7 +177,7 @@ def test_a_device_is_asked_in_its_gates_and_answers_in_our_qubit_order(device, r
         every.append(answers(misread(p, device, where), 4)[readout])
     # The twin's angles are bound before it is transpiled, so its gates may be merged further: its noise is near, not
     # the same.
-    noise_is = (answer - exact(spec, asked, readout)).abs().max()
+    noise_is = (answer - exact(spec, theta, readout)).abs().max()
     assert 1e-4 < noise_is < 0.2
     assert (answer - torch.tensor(np.array(every))).abs().max() < 0.1 * noise_is
 
@@ -254,8 +254,8 @@ def test_a_qubit_s_own_readout_error_goes_before_that_of_all():
     model, shots = NoiseModel(), 4000
     model.add_all_qubit_readout_error(ReadoutError([[0.9, 0.1], [0.2, 0.8]]))
     model.add_readout_error(ReadoutError([[0.6, 0.4], [0.3, 0.7]]), [1])
-    found = {index: confusion.tolist() for index, confusion in confusion_matrices(model, (2, 1)).items()}
-    assert found == {0: [[0.9, 0.1], [0.2, 0.8]], 1: [[0.6, 0.4], [0.3, 0.7]]}
+    matrices = {index: matrix.tolist() for index, matrix in confusion_matrices(model, (2, 1)).items()}
+    assert matrices == {0: [[0.9, 0.1], [0.2, 0.8]], 1: [[0.6, 0.4], [0.3, 0.7]]}
     # So it is where Aer itself measures.
     expected = AerBackend(noise=Noise.of_model(model)).submit(SPEC, angles(batch=2)).result()
     sampled = AerBackend(noise=Noise.of_model(model), shots=shots, method="statevector")

@@ -80,7 +80,7 @@ def test_counts_that_differ_are_taken_again(monkeypatch, caplog):
     assert logged_bindings(caplog) == [["assembled", "bound beforehand"]]
 
 
-@pytest.mark.parametrize("threads", [None, 1])  # with one, it runs where it is asked
+@pytest.mark.parametrize("threads", [None, 1])  # with one, it runs during submit
 @pytest.mark.parametrize("noise", [None, EVERYTHING])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shots", [None, 100])
@@ -91,12 +91,12 @@ def test_kept_assembled_a_circuit_gives_the_bits_of_aers_own_run(monkeypatch, no
     spec = CircuitSpec(4, 2, "ring", ("rx", "ry", "rz"))
     batches = [(angles(spec, batch, seed=batch), torch.arange(batch)) for batch in (3, 1, 7, 3)]
     kept = AerBackend(method, noise=noise, shots=shots, threads=threads)
-    found = [kept.submit(spec, asked, readout, keys).result() for asked, keys in batches]
+    answers = [kept.submit(spec, theta, readout, keys).result() for theta, keys in batches]
     assert [program.bindings[0] for program in kept._programs.values()] == ["assembled"]
     monkeypatch.setattr(aer_programs, "assemble", lambda *_: None)
     anew = AerBackend(method, noise=noise, shots=shots)
-    for (asked, keys), answer in zip(batches, found, strict=True):
-        assert torch.equal(answer, anew.submit(spec, asked, readout, keys).result())
+    for (theta, keys), answer in zip(batches, answers, strict=True):
+        assert torch.equal(answer, anew.submit(spec, theta, readout, keys).result())
     assert all("assembled" not in program.bindings for program in anew._programs.values())
 
 
@@ -104,9 +104,9 @@ def test_threads_that_ask_at_once_each_have_their_own_answers():
     backend = AerBackend(threads=1)
     backend.submit(SPEC, angles()).result()
     with ThreadPoolExecutor(4) as threads:
-        asked = [angles(seed=seed) for seed in range(40)]
-        found = list(threads.map(lambda some: backend.submit(SPEC, some).result(), asked))
-    for some, answer in zip(asked, found, strict=True):
+        theta = [angles(seed=seed) for seed in range(40)]
+        answers = list(threads.map(lambda some: backend.submit(SPEC, some).result(), theta))
+    for some, answer in zip(theta, answers, strict=True):
         assert torch.equal(answer, backend.submit(SPEC, some).result())
 
 

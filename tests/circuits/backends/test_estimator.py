@@ -87,17 +87,17 @@ class Waits:
     """An estimator whose jobs are done when they are collected; it counts what it was asked."""
 
     def __init__(self, answer):
-        self.answer, self.asked, self.collected = answer, [], 0
+        self.answer, self.submitted, self.collected = answer, [], 0
 
     def run(self, pubs, *, precision=None):
-        self.asked.append((pubs, precision))
+        self.submitted.append((pubs, precision))
         return self
 
     def result(self):
         self.collected += 1
         if isinstance(self.answer, Exception):
             raise self.answer
-        return StatevectorEstimator().run(self.asked[-1][0]).result() if self.answer is None else [self.answer]
+        return StatevectorEstimator().run(self.submitted[-1][0]).result() if self.answer is None else [self.answer]
 
 
 def test_a_batch_is_one_pub_and_is_waited_for_at_result_once():
@@ -106,7 +106,7 @@ def test_a_batch_is_one_pub_and_is_waited_for_at_result_once():
     assert estimator.collected == 0
     assert pending.result() is pending.result()
     assert estimator.collected == 1
-    ((pubs, precision),) = estimator.asked
+    ((pubs, precision),) = estimator.submitted
     assert len(pubs) == 1
     assert precision == 0.25
 
@@ -114,7 +114,7 @@ def test_a_batch_is_one_pub_and_is_waited_for_at_result_once():
 def test_an_empty_batch_is_not_sent():
     estimator = Waits(None)
     assert EstimatorBackend(estimator).submit(SPEC, angles()[:0]).result().shape == (0, 3)
-    assert not estimator.asked
+    assert not estimator.submitted
 
 
 def test_a_job_that_fails_is_told_in_one_line():

@@ -27,10 +27,10 @@ def weights(spec, readout, batch=2):
     return torch.linspace(-1, 2, batch * spec.answer_width(readout), dtype=torch.float64).view(batch, -1)
 
 
-def gradient(ask, spec, readout, asked):
-    asked = asked.clone().requires_grad_()
-    (ask(asked) * weights(spec, readout, len(asked))).sum().backward()
-    return asked.grad
+def gradient(ask, spec, readout, theta):
+    theta = theta.clone().requires_grad_()
+    (ask(theta) * weights(spec, readout, len(theta))).sum().backward()
+    return theta.grad
 
 
 @given(
@@ -43,9 +43,9 @@ def gradient(ask, spec, readout, asked):
 @settings(max_examples=40)
 def test_the_parameter_shift_of_an_exact_backend_is_autograd(n, entangle, rotations, readout, seed):
     spec = CircuitSpec(n, 2, entangle, tuple(rotations))
-    asked = angles(spec, 2, seed)
-    shifted = gradient(lambda a: answer(CountingBackend(), spec, a, readout), spec, readout, asked)
-    followed = gradient(lambda a: EXACT[readout](spec, a), spec, readout, asked)
+    theta = angles(spec, 2, seed)
+    shifted = gradient(lambda a: answer(CountingBackend(), spec, a, readout), spec, readout, theta)
+    followed = gradient(lambda a: EXACT[readout](spec, a), spec, readout, theta)
     torch.testing.assert_close(shifted, followed, rtol=0, atol=1e-10)
 
 
@@ -59,45 +59,45 @@ def test_gradients_are_finite_differences(readout, make):
 
 def test_exact_backends_are_followed_by_autograd():
     class Followed(ChainBackend):
-        def submit(self, *asked):
-            raise AssertionError("asked for circuits where autograd would do")
+        def submit(self, *arguments):
+            raise AssertionError("submitted circuits where autograd would do")
 
-    asked = angles(batch=2)
-    followed = gradient(lambda a: answer(Followed(), SPEC, a), SPEC, "z", asked)
-    torch.testing.assert_close(followed, gradient(lambda a: expectations(SPEC, a), SPEC, "z", asked))
+    theta = angles(batch=2)
+    followed = gradient(lambda a: answer(Followed(), SPEC, a), SPEC, "z", theta)
+    torch.testing.assert_close(followed, gradient(lambda a: expectations(SPEC, a), SPEC, "z", theta))
     with pytest.raises(CircuitError, match=r"^angles: got 1 of 24 not finite"):
-        answer(Followed(), SPEC, torch.where(torch.arange(24).view(asked.shape) == 3, math.nan, asked).requires_grad_())
+        answer(Followed(), SPEC, torch.where(torch.arange(24).view(theta.shape) == 3, math.nan, theta).requires_grad_())
 
 
 def test_without_gradients_it_is_submit_and_result():
     class Other(ChainBackend):
-        def differentiate(self, *asked):
+        def differentiate(self, *arguments):
             raise AssertionError("followed what nobody asked for")
 
     backend = CountingBackend()
     assert torch.equal(answer(backend, SPEC, angles()), expectations(SPEC, angles()))
     with torch.no_grad():
         answer(backend, SPEC, angles().requires_grad_())
-    assert len(backend.asked) == 2
+    assert len(backend.submitted) == 2
 
 
 def test_a_backward_pass_is_one_submission():
     backend = CountingBackend()
     gradient(lambda a: answer(backend, SPEC, a), SPEC, "z", angles())
-    assert [len(asked) for _, asked in backend.asked] == [2, 2 * 2 * (2 * 3 * 2)]
+    assert [len(batch) for _, batch in backend.submitted] == [2, 2 * 2 * (2 * 3 * 2)]
 
 
 def test_gradients_come_back_in_the_angles_own_dtype():
-    asked = angles().float().requires_grad_()
-    given_ = answer(CountingBackend(), SPEC, asked)
+    theta = angles().float().requires_grad_()
+    given_ = answer(CountingBackend(), SPEC, theta)
     assert given_.dtype == torch.float64
     given_.sum().backward()
-    assert asked.grad.dtype == torch.float32
+    assert theta.grad.dtype == torch.float32
 
 
 def test_a_second_derivative_is_refused():
-    asked = angles().requires_grad_()
-    (first,) = torch.autograd.grad((answer(CountingBackend(), SPEC, asked) ** 2).sum(), asked, create_graph=True)
+    theta = angles().requires_grad_()
+    (first,) = torch.autograd.grad((answer(CountingBackend(), SPEC, theta) ** 2).sum(), theta, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 
@@ -114,17 +114,17 @@ def test_gradients_from_shots_are_those_of_the_circuit(readout):
 
 
 def test_gradients_from_shots_depend_on_the_keys_alone():
-    def keyed(asked, keys):
-        asked = asked.clone().requires_grad_()
-        answer(ShotsBackend(20), SPEC, asked, "z", keys).sum().backward()
-        return asked.grad
+    def keyed(theta, keys):
+        theta = theta.clone().requires_grad_()
+        answer(ShotsBackend(20), SPEC, theta, "z", keys).sum().backward()
+        return theta.grad
 
-    asked, keys = angles(batch=4), torch.tensor([5, -3, 11, 2**62])
-    whole = keyed(asked, keys)
-    assert torch.equal(keyed(asked, keys), whole)
-    assert torch.equal(torch.cat([keyed(asked[i : i + 1], keys[i : i + 1]) for i in range(4)]), whole)
-    assert torch.equal(keyed(asked.flip(0), keys.flip(0)), whole.flip(0))
-    assert not torch.equal(keyed(asked, keys + 1), whole)
+    theta, keys = angles(batch=4), torch.tensor([5, -3, 11, 2**62])
+    whole = keyed(theta, keys)
+    assert torch.equal(keyed(theta, keys), whole)
+    assert torch.equal(torch.cat([keyed(theta[i : i + 1], keys[i : i + 1]) for i in range(4)]), whole)
+    assert torch.equal(keyed(theta.flip(0), keys.flip(0)), whole.flip(0))
+    assert not torch.equal(keyed(theta, keys + 1), whole)
 
 
 def test_gradients_under_noise_are_finite_differences_of_the_density_matrix():
@@ -152,14 +152,14 @@ def test_gradients_through_an_estimator_are_autograd():
 
 
 def test_every_angle_is_shifted_both_ways_once():
-    asked = angles()
-    shifted = _shifted_angles(asked).view(2, 12, 2, 12)
-    difference = shifted - asked.view(2, 1, 1, 12)
+    theta = angles()
+    shifted = _shifted_angles(theta).view(2, 12, 2, 12)
+    difference = shifted - theta.view(2, 1, 1, 12)
     expected = torch.stack((torch.eye(12), -torch.eye(12)), 1).double() * (math.pi / 2)
     torch.testing.assert_close(difference, expected.expand(2, -1, -1, -1))
 
 
 def test_an_empty_batch_has_no_gradient():
-    asked = angles()[:0].requires_grad_()
-    answer(CountingBackend(), SPEC, asked).sum().backward()
-    assert asked.grad.shape == (0, 2, 3, 2)
+    theta = angles()[:0].requires_grad_()
+    answer(CountingBackend(), SPEC, theta).sum().backward()
+    assert theta.grad.shape == (0, 2, 3, 2)

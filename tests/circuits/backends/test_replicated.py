@@ -23,7 +23,7 @@ def test_replicated_without_other_processes_is_the_inner_backend():
     inner = CountingBackend()
     answer = ReplicatedBackend(inner).submit(SPEC, angles()).result()
     assert torch.equal(answer, expectations(SPEC, angles()))
-    assert len(inner.asked) == 1
+    assert len(inner.submitted) == 1
 
 
 @pytest.mark.parametrize("at", ["submit", "result"])
@@ -50,7 +50,7 @@ def test_replicated_refuses_an_answer_of_another_shape():
 def replica(rank, meet):
     """One process of two: a good answer, failures at submit and at result, and a good answer again."""
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
-    told, tracebacks = [], []
+    results, tracebacks = [], []
     inner = [
         CountingBackend(),
         FlakyBackend(fail_on=1, at="submit"),
@@ -64,12 +64,12 @@ def replica(rank, meet):
         # Rank 1 holds other angles, so bits of its own making would show.
         pending = ReplicatedBackend(one).submit(SPEC, angles() + rank)
         try:
-            told.append(pending.result())
+            results.append(pending.result())
         except CircuitError as error:
-            told.append(f"{type(error).__name__}: {error}")
+            results.append(f"{type(error).__name__}: {error}")
             tracebacks.append(traceback.format_exc())
     dist.destroy_process_group()
-    return told, tracebacks, [len(one.asked) for one in (inner[0], inner[-1])]
+    return results, tracebacks, [len(one.submitted) for one in (inner[0], inner[-1])]
 
 
 def other_process(_, meet, file):
@@ -81,15 +81,15 @@ def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path, monkeypatc
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
     other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
-    told_0, tracebacks_0, asked_0 = replica(0, meet)
+    results_0, tracebacks_0, asked_0 = replica(0, meet)
     while not other.join():
         pass
-    told_1, tracebacks_1, asked_1 = torch.load(file)
+    results_1, tracebacks_1, asked_1 = torch.load(file)
     exact = expectations(SPEC, angles())
-    for told in (told_0, told_1):
-        assert torch.equal(told[0], exact)
-        assert torch.equal(told[6], exact)
-    assert told_0[1:6] == [
+    for results in (results_0, results_1):
+        assert torch.equal(results[0], exact)
+        assert torch.equal(results[6], exact)
+    assert results_0[1:6] == [
         "CircuitError: submission 1 failed",
         "CircuitError: submission 1 failed",
         "CircuitError: circuits failed on rank 0: ZeroDivisionError: division by zero",
@@ -97,7 +97,7 @@ def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path, monkeypatc
         "CircuitMemoryError: too large",
     ]
     # Whichever rank is asked why the group ended can tell: in one line, and with rank 0's traceback.
-    assert told_1[1:6] == told_0[1:6]
+    assert results_1[1:6] == results_0[1:6]
     for at, on_0, on_1 in zip(
         ("submit", "result", "result", "result", "submit"), tracebacks_0, tracebacks_1, strict=True
     ):

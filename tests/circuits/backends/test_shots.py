@@ -91,11 +91,11 @@ def test_seeds_and_keys_draw_otherwise():
 
 def test_without_keys_asking_again_draws_again_and_a_new_backend_repeats():
     first, second = (ShotsBackend(1000, seed=5) for _ in range(2))
-    asked = [first.submit(SPEC, angles()).result() for _ in range(2)]
-    assert not torch.equal(*asked)
+    answers = [first.submit(SPEC, angles()).result() for _ in range(2)]
+    assert not torch.equal(*answers)
     # The count runs over circuits, so it does not matter how they were submitted.
     together = second.submit(SPEC, torch.cat((angles(), angles()))).result()
-    assert torch.equal(torch.cat(asked), together)
+    assert torch.equal(torch.cat(answers), together)
 
 
 def test_counted_and_given_keys_never_meet():
@@ -144,8 +144,8 @@ def test_a_seed_that_64_bits_do_not_hold_is_refused(seed):
 
 
 def test_keys_of_another_shape_or_type_are_refused():
-    for wrong, told in ((keys(5), r"\(5,\) torch.int64"), (keys().float(), r"\(6,\) torch.float32")):
-        with pytest.raises(CircuitError, match=rf"^keys: got {told}; allowed: \(6,\) torch.int64$"):
+    for wrong, described in ((keys(5), r"\(5,\) torch.int64"), (keys().float(), r"\(6,\) torch.float32")):
+        with pytest.raises(CircuitError, match=rf"^keys: got {described}; allowed: \(6,\) torch.int64$"):
             ShotsBackend(1).submit(SPEC, angles(), "z", wrong)
 
 

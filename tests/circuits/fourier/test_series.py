@@ -202,7 +202,7 @@ def test_four_qubits_of_depth_two_take_so_many_circuits(readout, circuits):
 def test_a_backend_gets_one_circuit_a_point_and_gives_the_same_series():
     backend, angles, x = CountingBackend(), head_angles(PAPER, 2), scores_with_corners(48)[:48].view(2, 2, 4, 3)
     answered = fourier_series(PAPER, angles, "probability", backend=backend)(x)
-    assert [tuple(circuits.shape) for _, circuits in backend.asked] == [(2 * 17, 2, 4, 2)]
+    assert [tuple(circuits.shape) for _, circuits in backend.submitted] == [(2 * 17, 2, 4, 2)]
     torch.testing.assert_close(answered, fourier_series(PAPER, angles, "probability")(x), rtol=0, atol=1e-12)
 
 

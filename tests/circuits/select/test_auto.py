@@ -48,14 +48,14 @@ def test_answers_are_those_of_qiskits_statevector(spec, readout, engine, seed):
 
     if engine == "aer":
         pytest.importorskip("qiskit_aer")
-    n, asked = spec.n_qubits, angles(spec, 2, seed)
+    n, theta = spec.n_qubits, angles(spec, 2, seed)
     twin = []
-    for one in asked:
+    for one in theta:
         state = Statevector(spec.to_qiskit(one))
         z = [state.expectation_value(Pauli("Z"), [qubit]).real for qubit in range(n)]
         twin.append(z if readout == "z" else [state.probabilities()[:n].sum()])
     backend = AutoBackend(costs=COSTS if engine is None else only(engine))
-    answer = backend.submit(spec, asked, readout).result()
+    answer = backend.submit(spec, theta, readout).result()
     assert answer.dtype == torch.float64
     torch.testing.assert_close(answer, torch.tensor(twin, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -74,11 +74,11 @@ def test_batched_is_unbatched_is_permuted_on_one_engine(engine):
 @pytest.mark.parametrize("engine", ["torch", "chain"])
 @pytest.mark.parametrize("readout", ["z", "probability"])
 def test_what_it_picked_is_followed_by_autograd(engine, readout):
-    backend, asked = AutoBackend(costs=only(engine)), angles().requires_grad_()
-    backend.differentiate(SPEC, asked, readout).sum().backward()
-    (twin,) = torch.autograd.grad(EXACT[readout](SPEC, asked).sum(), asked)
-    torch.testing.assert_close(asked.grad, twin)
-    assert backend.submit(SPEC, asked, readout).result().requires_grad is False
+    backend, theta = AutoBackend(costs=only(engine)), angles().requires_grad_()
+    backend.differentiate(SPEC, theta, readout).sum().backward()
+    (twin,) = torch.autograd.grad(EXACT[readout](SPEC, theta).sum(), theta)
+    torch.testing.assert_close(theta.grad, twin)
+    assert backend.submit(SPEC, theta, readout).result().requires_grad is False
 
 
 def test_where_aer_is_the_quickest_autograd_goes_elsewhere():
@@ -228,7 +228,7 @@ def test_an_estimator_is_made_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("x", {}, "backend: got 'x'; allowed: auto, torch, chain, aer, shots, noise, estimator"),
         ("torch", {"shots": 5}, "backend torch: got the option 'shots'; allowed: memory_bytes"),
@@ -243,7 +243,7 @@ def test_an_estimator_is_made_by_name():
         ("estimator", {}, "backend estimator: got no estimator; it needs: estimator"),
     ],
 )
-def test_a_name_or_an_option_that_is_none_is_refused(name, options, told):
+def test_a_name_or_an_option_that_is_none_is_refused(name, options, message):
     with pytest.raises(ValueError) as error:
         make_backend(name, **options)
-    assert str(error.value) == told
+    assert str(error.value) == message
