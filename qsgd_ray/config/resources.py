@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 
-# Ray's own resources are capitalised, and `node:...`; what marks nodes here is a word of a cluster's own.
+# Ray names its own resources in capitals, or `node:...`; a cluster marks kinds of nodes by lower-case words.
 NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 # A process that must be on some kind of node asks for this much of its resource; a cluster decides how much there is.
 SHARE_OF_NODE = 0.001
