@@ -37,7 +37,7 @@ def noise(arm: str, n: int = N, spread: float = 0.003) -> np.ndarray:
 
 
 def changed(tables: StudyTables, arm: str, **columns) -> StudyTables:
-    """With columns of an arm's confirmation set to what a function makes of its rows."""
+    """Return the tables with columns of an arm's confirmation set to what a function makes of its rows."""
     rows = [
         row | {name: new(row) for name, new in columns.items()}
         if row["arm"] == arm and row["stage"] == "confirm"
@@ -50,9 +50,9 @@ def changed(tables: StudyTables, arm: str, **columns) -> StudyTables:
 def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = N, **fields) -> StudyTables:
     """Adam and the sines with the gain, and times to the target in ratio to Adam's."""
     study = study_of(n, **fields)
-    told = {"adam": runs(0.85 + noise("adam", n))}
-    told |= {name: runs(0.85 + gain + noise(name, n)) for name in LAMBDAS}
-    tables = made(told, study=study).tables()
+    runs_by_arm = {"adam": runs(0.85 + noise("adam", n))}
+    runs_by_arm |= {name: runs(0.85 + gain + noise(name, n)) for name in LAMBDAS}
+    tables = made(runs_by_arm, study=study).tables()
     jitter = {seed: 1 + 0.03 * np.sin(seed) for seed in study.confirm.seeds}
     tables = changed(
         tables,
@@ -75,18 +75,18 @@ def by_id(tables: StudyTables) -> dict:
 
 
 def test_what_is_as_the_paper_claims_is_supported():
-    found = by_id(planted(0.023, epochs=0.6, seconds=0.84))
+    checked = by_id(planted(0.023, epochs=0.6, seconds=0.84))
     for name in ("C1", "C2", "C5"):
-        assert found[name].finding is Finding.SUPPORTED, found[name]
-        assert found[name].interval.low <= found[name].measured <= found[name].interval.high
-        assert found[name].n_pairs == N
+        assert checked[name].finding is Finding.SUPPORTED, checked[name]
+        assert checked[name].interval.low <= checked[name].measured <= checked[name].interval.high
+        assert checked[name].n_pairs == N
 
 
 def test_where_there_is_no_effect_the_claims_are_contradicted():
-    found = by_id(planted(0.0))
+    checked = by_id(planted(0.0))
     for name in ("C1", "C2", "C4", "C5", "C6"):
-        assert found[name].finding is Finding.CONTRADICTED, found[name]
-    assert found["C1"].measured == pytest.approx(0.0, abs=0.003)
+        assert checked[name].finding is Finding.CONTRADICTED, checked[name]
+    assert checked["C1"].measured == pytest.approx(0.0, abs=0.003)
 
 
 def test_an_effect_of_the_other_sign_and_one_beyond_the_claim_are_told_apart():
@@ -106,9 +106,9 @@ def test_four_pairs_are_too_few_and_an_interval_with_both_decides_nothing():
     assert few.why == "4 pairs of runs are fewer than the 5 that a finding needs."
     study = study_of(8)
     wide = {name: runs(0.85 + noise(name, 8, spread=0.03)) for name in ("adam", *LAMBDAS)}
-    found = by_id(made(wide, study=study).tables())["C1"]
-    assert found.finding is Finding.INCONCLUSIVE
-    assert "both" in found.why
+    claim = by_id(made(wide, study=study).tables())["C1"]
+    assert claim.finding is Finding.INCONCLUSIVE
+    assert "both" in claim.why
 
 
 def test_a_miss_counts_with_the_whole_budget():
@@ -126,21 +126,21 @@ def test_a_miss_counts_with_the_whole_budget():
 def test_of_the_lambdas_all_three_words_must_hold():
     study = study_of()
     quiet, loud = noise("adam", spread=0.002), noise("sine", spread=0.02)
-    told = {
+    runs_by_arm = {
         "adam": runs(0.85 + quiet),
         "sine-tenth": runs(0.85 + noise("sine-tenth", spread=0.002)),
         "sine": runs(0.85 + loud),
         "sine-fifty": [lost()] * N,
     }
-    tables = changed(made(told, study=study).tables(), "adam", epochs_to_target=lambda row: 6)
+    tables = changed(made(runs_by_arm, study=study).tables(), "adam", epochs_to_target=lambda row: 6)
     tables = changed(tables, "sine", epochs_to_target=lambda row: 3 + row["seed"] % 2)
-    found = by_id(tables)["C6"]
-    assert found.finding is Finding.SUPPORTED, found
+    claim = by_id(tables)["C6"]
+    assert claim.finding is Finding.SUPPORTED, claim
     slower = by_id(changed(tables, "sine", epochs_to_target=lambda row: 6 + row["seed"] % 2))["C6"]
     assert slower.finding is Finding.CONTRADICTED
-    steady = made(told | {"sine-fifty": runs(0.85 + quiet)}, study=study).tables()
+    steady = made(runs_by_arm | {"sine-fifty": runs(0.85 + quiet)}, study=study).tables()
     assert by_id(steady)["C6"].finding is Finding.CONTRADICTED
-    noisy = made(told | {"sine-tenth": runs(0.85 + loud)}, study=study).tables()
+    noisy = made(runs_by_arm | {"sine-tenth": runs(0.85 + loud)}, study=study).tables()
     assert "Sine-tenth spreads by" in by_id(noisy)["C6"].why
     assert by_id(noisy)["C6"].finding is Finding.CONTRADICTED
 
@@ -178,9 +178,9 @@ def qubits(rate: float, keep=lambda trial: True) -> StudyTables:
 
 
 def test_the_cost_of_a_qubit_is_the_slope_over_the_map():
-    found = by_id(qubits(0.05))["C7"]
-    assert found.finding is Finding.SUPPORTED
-    assert found.measured == pytest.approx(np.expm1(0.05), rel=0.1)
+    claim = by_id(qubits(0.05))["C7"]
+    assert claim.finding is Finding.SUPPORTED
+    assert claim.measured == pytest.approx(np.expm1(0.05), rel=0.1)
     assert by_id(qubits(-0.05))["C7"].finding is Finding.CONTRADICTED
     assert by_id(qubits(0.0))["C7"].finding is Finding.INCONCLUSIVE
     assert by_id(qubits(0.05, keep=lambda t: t.seed == 300))["C7"].finding is Finding.NOT_MEASURED
@@ -194,15 +194,15 @@ def test_the_training_loss_is_a_matter_of_language_models():
     tables = made({name: runs(0.85 + noise(name)) for name in ("adam", *LAMBDAS)}, study=study).tables()
     tables = changed(tables, "adam", mean_train_loss=lambda row: 0.2188 + 0.001 * np.sin(row["seed"]))
     for loss, finding in ((0.2097, Finding.SUPPORTED), (0.2188, Finding.CONTRADICTED)):
-        told = by_id(changed(tables, "sine", mean_train_loss=lambda row, loss=loss: loss))["C3"]
-        assert told.finding is finding
-        assert told.unit == "nats"
+        claim = by_id(changed(tables, "sine", mean_train_loss=lambda row, loss=loss: loss))["C3"]
+        assert claim.finding is finding
+        assert claim.unit == "nats"
 
 
 def test_before_the_first_row_nothing_is_measured():
-    found = by_id(made({}, study=study_of()).tables())
-    assert {claim.finding for name, claim in found.items() if name != "C6"} == {Finding.NOT_MEASURED}
-    assert [*found] == list(ALL)
+    checked = by_id(made({}, study=study_of()).tables())
+    assert {claim.finding for name, claim in checked.items() if name != "C6"} == {Finding.NOT_MEASURED}
+    assert [*checked] == list(ALL)
     assert check_claims(made({}, study=study_of(claims={})).tables()) == ()
 
 
@@ -213,14 +213,14 @@ positive = st.lists(st.floats(0.1, 10.0), min_size=3, max_size=12)
 def test_a_relative_change_knows_neither_units_nor_the_order_of_pairs(left, unit, order):
     right = [1.0 + 0.1 * k for k in range(len(left))]
     for measure in (statistics.relative_change, statistics.relative_spread):
-        found = measure(left, right)
+        change = measure(left, right)
         scaled = measure(np.array(left) * unit, np.array(right) * unit)
-        assert scaled.value == pytest.approx(found.value, rel=1e-6, abs=1e-9)
+        assert scaled.value == pytest.approx(change.value, rel=1e-6, abs=1e-9)
         pairs = list(zip(left, right, strict=True))
         order.shuffle(pairs)
         again = measure([a for a, _ in pairs], [b for _, b in pairs])
-        assert again.interval == pytest.approx(found.interval, abs=1e-9)
-        assert again.value == pytest.approx(found.value, abs=1e-9)
+        assert again.interval == pytest.approx(change.interval, abs=1e-9)
+        assert again.value == pytest.approx(change.value, abs=1e-9)
 
 
 def test_relative_changes_where_there_is_little_to_compare():
@@ -240,6 +240,6 @@ def test_the_interval_of_a_change_covers_it_nineteen_times_of_twenty():
     rng, hits = np.random.default_rng(3), 0
     for _ in range(400):
         both = rng.lognormal(0, 0.2, (20, 1)) * rng.lognormal(0, 0.1, (20, 2))
-        found = statistics.relative_change(0.8 * both[:, 0], both[:, 1])
-        hits += found.interval.low <= -0.2 <= found.interval.high
+        change = statistics.relative_change(0.8 * both[:, 0], both[:, 1])
+        hits += change.interval.low <= -0.2 <= change.interval.high
     assert hits >= 0.88 * 400

@@ -37,13 +37,13 @@ STUDY = hashed(made({"adamw": runs(BASE), "sine": runs(BASE + 0.01)}), "a", "b",
 def test_a_study_does_not_differ_from_itself():
     tables = STUDY.tables({"packages": {"torch": "2.13.0"}, "started_at": "today"})
     again = STUDY.tables({"packages": {"torch": "2.13.0"}, "started_at": "tomorrow", "resumed": [{}]})
-    found = compare(tables, again)
-    assert (found.differences, found.only_left, found.only_right) == ((), (), ())
-    for arm in found.arms:
+    comparison = compare(tables, again)
+    assert (comparison.differences, comparison.only_left, comparison.only_right) == ((), (), ())
+    for arm in comparison.arms:
         assert (arm.n_pairs, arm.difference, arm.interval) == (6, 0.0, (0.0, 0.0))
         assert arm.n_same_bits == arm.n_hashed == 6
         assert arm.step_time_ratio == 1.0
-    assert "the same" in differences_table(found, "x", "y").plain
+    assert "the same" in differences_table(comparison, "x", "y").plain
 
 
 def test_what_was_changed_is_named_by_its_path():
@@ -89,18 +89,22 @@ def _slower(measurements):
 
 def test_arms_of_one_study_alone_are_named():
     right = made({"adamw": runs(BASE), "circuit": [Run(0.9)] * 6})
-    found = compare(STUDY.tables(), right.tables())
-    assert ([arm.arm for arm in found.arms], found.only_left, found.only_right) == (["adamw"], ("sine",), ("circuit",))
-    assert found.differences == ()
+    comparison = compare(STUDY.tables(), right.tables())
+    assert ([arm.arm for arm in comparison.arms], comparison.only_left, comparison.only_right) == (
+        ["adamw"],
+        ("sine",),
+        ("circuit",),
+    )
+    assert comparison.differences == ()
 
 
 def test_the_command_prints_both_tables_and_ends_well(tmp_path):
     left = STUDY.write(tmp_path / "left", {"packages": {"torch": "2.12.0"}})
     right = hashed(made({"adamw": runs(BASE), "circuit": runs(BASE)}), "a").write(tmp_path / "right")
-    told = CliRunner().invoke(app, ["compare", str(left), str(right)], env={"COLUMNS": "160"})
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, ["compare", str(left), str(right)], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
     for word in ("What differs", "packages.torch", "2 of 6", "Only in", "circuit", "90.15"):
-        assert word in told.output, word
+        assert word in result.output, word
     for option, words in (("DIR1", [str(tmp_path), str(right)]), ("DIR2", [str(left), str(tmp_path)])):
         refused = CliRunner().invoke(app, ["compare", *words])
         assert isinstance(refused.exception, StudyError)
@@ -120,9 +124,9 @@ def test_a_store_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
 
 def test_long_values_are_cut_and_nulls_are_dashes():
     changed = with_overrides(STUDY.study, [f"confirm.seeds={list(range(100, 160))}"])
-    found = compare(STUDY.tables({"a": 1}), made({}, study=changed).tables())
+    comparison = compare(STUDY.tables({"a": 1}), made({}, study=changed).tables())
     console = Console(width=160, record=True)
-    console.print(differences_table(found, "x", "y"), arms_table(found))
+    console.print(differences_table(comparison, "x", "y"), arms_table(comparison))
     text = console.export_text()
     assert "[100, 101" in text
     assert "159" not in text

@@ -28,11 +28,11 @@ def test_every_line_is_the_sum_of_its_rows(tables):
         (stage, arm.name) for stage in ("search", "confirm") for arm in tables.study.arms
     ]
     for line in (*lines, total):
-        mine = [r for r in rows if line.stage is None or (r["stage"], r["arm"]) == (line.stage, line.arm)]
-        assert line.n_trials == len(mine)
+        own_rows = [r for r in rows if line.stage is None or (r["stage"], r["arm"]) == (line.stage, line.arm)]
+        assert line.n_trials == len(own_rows)
         for name in line.sums:
-            known = [r[name] for r in mine if r[name] is not None]
-            assert line.n_null[name] == len(mine) - len(known)
+            known = [r[name] for r in own_rows if r[name] is not None]
+            assert line.n_null[name] == len(own_rows) - len(known)
             assert line.sums[name] == (pytest.approx(sum(known)) if known else None)
 
 
@@ -68,6 +68,6 @@ def test_equal_budgets_are_called_equal_and_lost_trials_do_not_count(tables):
 def test_budgets_that_differ_are_said_to():
     from dataclasses import replace
 
-    found = budgets(made({"adamw": runs([0.9]), "sine": [Run(0.9), lost()]}, searched=True).tables())
-    assert budget_sentence([found[0], replace(found[1], planned=9)]) == "The arms' budgets differ."
+    lines = budgets(made({"adamw": runs([0.9]), "sine": [Run(0.9), lost()]}, searched=True).tables())
+    assert budget_sentence([lines[0], replace(lines[1], planned=9)]) == "The arms' budgets differ."
     assert budget_sentence([]) == "No arm is searched."

@@ -10,10 +10,10 @@ from qsgd_ray.results import StudyTables
 
 
 def test_an_effect_is_found_where_it_is_and_nowhere_else():
-    found = map_effects(map_tables(planted))
-    assert found.axes == tuple(AXES)
-    assert (found.arm, found.baseline, len(found.cells)) == ("sine", "adam", 8)
-    for cell in found.cells:
+    effects = map_effects(map_tables(planted))
+    assert effects.axes == tuple(AXES)
+    assert (effects.arm, effects.baseline, len(effects.cells)) == ("sine", "adam", 8)
+    for cell in effects.cells:
         here = cell.setting["perturbation.n_qubits"] == 8 and cell.setting["perturbation.lambda_"] == 50.0
         assert cell.significant == here
         assert cell.effect.verdict == (Verdict.WORSE if here else Verdict.EQUIVALENT)

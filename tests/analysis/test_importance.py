@@ -1,4 +1,4 @@
-"""A setting that decides is told from one that does not; where nothing can be said, nothing is."""
+"""A setting that decides has a larger share than one that does not; without enough trials there are no shares."""
 
 import numpy as np
 import pyarrow as pa
@@ -42,10 +42,10 @@ def searched(n, accuracy, **fields):
     return rows
 
 
-def told(rows):
+def importance_by_arm(rows):
     study = Study.model_validate(a_study(["adamw"], 5).model_dump() | {"arms": ARMS})
     tables = StudyTables(study, {}, pa.Table.from_pylist(rows, schema=TRIALS), MEASUREMENTS.empty_table())
-    return {found.arm: found for found in importances(tables)}
+    return {importance.arm: importance for importance in importances(tables)}
 
 
 @pytest.mark.parametrize(
@@ -56,38 +56,40 @@ def told(rows):
     ],
 )
 def test_the_setting_that_decides_has_the_largest_share(path, accuracy):
-    found = told(searched(120, accuracy))["sine"]
-    assert sum(found.shares.values()) == pytest.approx(1)
-    assert max(found.shares, key=found.shares.get) == path
-    assert found.shares[path] > 0.6
-    assert (found.n_trials, found.n_null, found.why) == (120, 0, None)
+    importance = importance_by_arm(searched(120, accuracy))["sine"]
+    assert sum(importance.shares.values()) == pytest.approx(1)
+    assert max(importance.shares, key=importance.shares.get) == path
+    assert importance.shares[path] > 0.6
+    assert (importance.n_trials, importance.n_null, importance.why) == (120, 0, None)
 
 
 def test_the_same_rows_have_the_same_shares():
     rows = searched(40, lambda row: row["learning_rate"])
-    assert told(rows) == told(rows)
+    assert importance_by_arm(rows) == importance_by_arm(rows)
 
 
 def test_nothing_is_said_where_too_few_trials_have_an_accuracy():
     rows = searched(10, lambda row: row["learning_rate"])
-    assert told(rows)["sine"].shares is not None
+    assert importance_by_arm(rows)["sine"].shares is not None
     rows[0]["validation_accuracy"] = None
     rows[1]["ending"] = str(Ending.DIVERGED)
-    found = told(rows)["sine"]
-    assert (found.shares, found.n_trials, found.n_null) == (None, 10 - 2, 2)
-    assert found.why == "8 of the 10 trials that it takes"
+    importance = importance_by_arm(rows)["sine"]
+    assert (importance.shares, importance.n_trials, importance.n_null) == (None, 10 - 2, 2)
+    assert importance.why == "8 of the 10 trials that it takes"
 
 
 def test_nothing_is_said_where_there_is_nothing_to_tell_apart():
-    found = told([])
-    assert found["adamw"].why == "learning_rate alone is searched"
-    assert found["fixed"].why == "nothing is searched"
-    assert told(searched(20, lambda row: 0.5))["sine"].why == "all trials are alike"
+    by_arm = importance_by_arm([])
+    assert by_arm["adamw"].why == "learning_rate alone is searched"
+    assert by_arm["fixed"].why == "nothing is searched"
+    assert importance_by_arm(searched(20, lambda row: 0.5))["sine"].why == "all trials are alike"
     point = {"learning_rate": 1e-3, "lambda_": 1.0, "n_qubits": 4}
-    assert told(searched(20, lambda row: row["number"] / 20, **point))["sine"].why == "all trials are alike"
+    assert (
+        importance_by_arm(searched(20, lambda row: row["number"] / 20, **point))["sine"].why == "all trials are alike"
+    )
 
 
 def test_trials_outside_of_the_spaces_of_today_do_not_count():
     rows = searched(20, lambda row: row["learning_rate"])
     rows[0]["lambda_"], rows[1]["n_qubits"], rows[2]["learning_rate"] = 100.0, 5, None
-    assert told(rows)["sine"].n_trials == 17
+    assert importance_by_arm(rows)["sine"].n_trials == 17

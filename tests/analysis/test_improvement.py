@@ -14,8 +14,8 @@ scores = st.lists(st.one_of(st.integers(0, 8).map(lambda k: k / 8), st.none()), 
 
 
 def test_a_tie_is_half_a_win():
-    found = paired_improvement(2, 1, 1)
-    assert (found.probability, found.n, found.paired) == (0.625, 4, True)
+    improvement = paired_improvement(2, 1, 1)
+    assert (improvement.probability, improvement.n, improvement.paired) == (0.625, 4, True)
     assert paired_improvement(0, 0, 0) is None
 
 
@@ -58,11 +58,11 @@ def test_counts_below_zero_are_refused():
 @given(scores, scores, st.randoms())
 @settings(max_examples=100, deadline=None)
 def test_unpaired_is_its_twin_in_any_order_and_mirrors(arm, baseline, random):
-    found = unpaired_improvement(arm, baseline)
-    assert found.probability == pytest.approx(naive_unpaired_improvement(arm, baseline))
-    assert (found.n, found.paired) == (min(len(arm), len(baseline)), False)
-    assert unpaired_improvement(random.sample(arm, len(arm)), baseline) == found
-    assert unpaired_improvement(baseline, arm).probability == pytest.approx(1 - found.probability)
+    improvement = unpaired_improvement(arm, baseline)
+    assert improvement.probability == pytest.approx(naive_unpaired_improvement(arm, baseline))
+    assert (improvement.n, improvement.paired) == (min(len(arm), len(baseline)), False)
+    assert unpaired_improvement(random.sample(arm, len(arm)), baseline) == improvement
+    assert unpaired_improvement(baseline, arm).probability == pytest.approx(1 - improvement.probability)
 
 
 @given(scores, scores, st.integers(0, 7))

@@ -15,8 +15,8 @@ N = 10
 def arm_of(name: str, **fields) -> Arm:
     source, entangle = ("circuit", "none") if name == "flat_circuit" else (name, "chain")
     only = {"sampled": {"shots": 10}, "noisy": {"noise": NoiseSettings(p01=0.1)}}.get(source, {})
-    asked = {"lambda_": 0.5} | only | fields
-    perturbation = Perturbation(source=source, entangle=entangle, **asked)
+    settings = {"lambda_": 0.5} | only | fields
+    perturbation = Perturbation(source=source, entangle=entangle, **settings)
     return Arm(name=name.replace("_", "-"), learning_rate=RATE, perturbation=perturbation)
 
 
@@ -25,10 +25,10 @@ def study_with(gains: dict[str, float | None], spread: float = 0.001, **fields):
     noise = np.random.default_rng(5).normal(0, spread, (len(gains) + 1, N))
     arms = (Arm(name="adam", learning_rate=RATE), *(arm_of(name, **fields) for name in gains))
     study = a_study(["adam"], N, arms=arms)
-    told = {"adam": runs(0.85 + noise[0])}
+    runs_by_arm = {"adam": runs(0.85 + noise[0])}
     for row, (arm, gain) in enumerate(zip(arms[1:], gains.values(), strict=True), start=1):
-        told[arm.name] = [lost()] * N if gain is None else runs(0.85 + gain + noise[row])
-    return made(told, study=study).tables()
+        runs_by_arm[arm.name] = [lost()] * N if gain is None else runs(0.85 + gain + noise[row])
+    return made(runs_by_arm, study=study).tables()
 
 
 def ladders_of(tables):
@@ -48,50 +48,52 @@ def test_the_lowest_control_that_gains_as_much_is_named(first):
 
 
 def test_a_gain_that_no_control_has_is_told_as_such():
-    found = ladders_of(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
-    assert found.explained_by is None
-    assert {rung.explanation for rung in found.rungs} == {Explanation.FALLS_SHORT}
-    assert found.summary == "No control of the study explains the gain of circuit: it is better than every one of them."
+    ladder = ladders_of(study_with({name: 0.04 if name == "circuit" else 0.0 for name in NAMES}))[-1]
+    assert ladder.explained_by is None
+    assert {rung.explanation for rung in ladder.rungs} == {Explanation.FALLS_SHORT}
+    assert (
+        ladder.summary == "No control of the study explains the gain of circuit: it is better than every one of them."
+    )
 
 
 def test_a_control_that_gains_more_explains_it_too():
-    found = ladders_of(study_with({"gradient": 0.09, "circuit": 0.04}))[0]
-    assert found.explained_by.name == "gradient"
-    assert set(found.missing) == {"zero", "random_sign", "shuffled", "sine", "flat_circuit"}
+    ladder = ladders_of(study_with({"gradient": 0.09, "circuit": 0.04}))[0]
+    assert ladder.explained_by.name == "gradient"
+    assert set(ladder.missing) == {"zero", "random_sign", "shuffled", "sine", "flat_circuit"}
 
 
-@pytest.mark.parametrize(("gain", "told"), [(0.0, "is equivalent to adam"), (-0.04, "is worse than adam")])
-def test_without_a_gain_there_is_nothing_to_explain(gain, told):
-    found = ladders_of(study_with({"zero": 0.0, "circuit": gain}))[0]
-    assert found.summary == f"There is no gain to explain: circuit {told}."
-    assert found.explained_by is None
+@pytest.mark.parametrize(("gain", "outcome"), [(0.0, "is equivalent to adam"), (-0.04, "is worse than adam")])
+def test_without_a_gain_there_is_nothing_to_explain(gain, outcome):
+    ladder = ladders_of(study_with({"zero": 0.0, "circuit": gain}))[0]
+    assert ladder.summary == f"There is no gain to explain: circuit {outcome}."
+    assert ladder.explained_by is None
 
 
 def test_a_gain_that_is_not_shown_is_not_explained_yet():
-    found = ladders_of(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
-    assert found.gain.verdict is Verdict.INCONCLUSIVE
-    assert found.summary == "No gain of circuit is shown, so there is none to explain yet."
+    ladder = ladders_of(study_with({"zero": 0.0, "circuit": 0.01}, spread=0.02))[0]
+    assert ladder.gain.verdict is Verdict.INCONCLUSIVE
+    assert ladder.summary == "No gain of circuit is shown, so there is none to explain yet."
 
 
 def test_controls_that_cannot_be_told_apart_are_named():
-    found = ladders_of(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
-    assert {rung.name: rung.explanation for rung in found.rungs} == {
+    ladder = ladders_of(study_with({"zero": 0.0, "sine": 0.05, "circuit": 0.06}, spread=0.015))[-1]
+    assert {rung.name: rung.explanation for rung in ladder.rungs} == {
         "zero": Explanation.FALLS_SHORT,
         "sine": Explanation.OPEN,
     }
-    assert found.summary == (
+    assert ladder.summary == (
         "No control is shown to explain the gain of circuit, but these seeds cannot tell for sine."
     )
 
 
 def test_a_control_whose_runs_diverge_explains_nothing():
-    found = ladders_of(study_with({"gradient": None, "circuit": 0.04}))[0]
-    assert found.rungs[0].explanation is Explanation.FALLS_SHORT
+    ladder = ladders_of(study_with({"gradient": None, "circuit": 0.04}))[0]
+    assert ladder.rungs[0].explanation is Explanation.FALLS_SHORT
 
 
 def test_a_study_without_controls_says_that_nothing_can_be_said():
-    found = ladders_of(study_with({"circuit": 0.04}))[0]
-    assert found.summary == "The study has no control below circuit, so what its gain comes from cannot be said."
+    ladder = ladders_of(study_with({"circuit": 0.04}))[0]
+    assert ladder.summary == "The study has no control below circuit, so what its gain comes from cannot be said."
 
 
 def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():

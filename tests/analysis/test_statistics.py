@@ -173,12 +173,12 @@ def test_missing_scores_are_left_to_the_caller_to_count():
 
 @pytest.mark.parametrize("n_hits", [0, 3, 20])
 def test_the_interval_of_a_share_is_wilson_s(n_hits):
-    found, n, z = statistics.proportion_interval(n_hits, 20), 20, 1.959963984540054
+    interval, n, z = statistics.proportion_interval(n_hits, 20), 20, 1.959963984540054
     p = n_hits / n
     centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    assert found.low == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-12)
-    assert found.high == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-12)
-    assert 0 <= found.low <= p <= found.high <= 1
+    assert interval.low == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-12)
+    assert interval.high == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-12)
+    assert 0 <= interval.low <= p <= interval.high <= 1
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (3, 2), (-1, 2)])

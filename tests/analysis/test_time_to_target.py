@@ -10,14 +10,14 @@ BUDGET = 20
 times = st.lists(st.one_of(st.integers(1, BUDGET), st.none()), min_size=1, max_size=12)
 
 
-def kaplan_meier(found) -> SurvfuncRight:
+def kaplan_meier(times) -> SurvfuncRight:
     """Every miss censored at the budget, and after the hits there."""
-    clock = [BUDGET + 0.5 if time is None else time for time in found]
-    return SurvfuncRight(clock, [time is not None for time in found])
+    clock = [BUDGET + 0.5 if time is None else time for time in times]
+    return SurvfuncRight(clock, [time is not None for time in times])
 
 
 @pytest.mark.parametrize(
-    ("found", "median", "hits"),
+    ("times", "median", "hits"),
     [
         ([3, 1, 2], 2, 3),
         ([1, 2, None], 2, 2),
@@ -27,18 +27,18 @@ def kaplan_meier(found) -> SurvfuncRight:
         ([], None, 0),
     ],
 )
-def test_a_miss_is_later_than_every_hit(found, median, hits):
-    told = median_time(found)
-    assert (told.median, told.hits, told.n, told.misses) == (median, hits, len(found), len(found) - hits)
+def test_a_miss_is_later_than_every_hit(times, median, hits):
+    time = median_time(times)
+    assert (time.median, time.hits, time.n, time.misses) == (median, hits, len(times), len(times) - hits)
 
 
 @given(times)
 @settings(max_examples=60, deadline=None)
-def test_the_median_is_kaplan_and_meiers(found):
+def test_the_median_is_kaplan_and_meiers(times):
     """Of an even number of runs the mean of two, as in SAS: where the curve comes to one half, and where below."""
-    curve = kaplan_meier(found)
+    curve = kaplan_meier(times)
     middle = (curve.quantile(0.5 - 1e-9) + curve.quantile(0.5 + 1e-9)) / 2
-    assert median_time(found).median == (None if np.isnan(middle) else middle)
+    assert median_time(times).median == (None if np.isnan(middle) else middle)
 
 
 @given(times, times, st.data())
@@ -46,32 +46,32 @@ def test_the_median_is_kaplan_and_meiers(found):
 def test_epochs_saved_are_the_area_between_two_survival_functions(arm, baseline, data):
     n = min(len(arm), len(baseline))
     arm, baseline = arm[:n], baseline[:n]
-    told = time_saved(arm, baseline, BUDGET)
+    saved = time_saved(arm, baseline, BUDGET)
     if all(time is None for time in arm + baseline):
-        assert told is None
+        assert saved is None
         return
 
-    def area(found):
+    def area(times):
         """Restricted mean by hand: the share still on its way, epoch after epoch."""
-        curve = kaplan_meier(found)
+        curve = kaplan_meier(times)
         survival = {0.0: 1.0} | dict(zip(curve.surv_times, curve.surv_prob, strict=True))
         return sum(survival[max(t for t in survival if t <= epoch)] for epoch in range(BUDGET))
 
-    assert told.mean == pytest.approx(area(baseline) - area(arm))
-    assert (told.n_pairs, told.misses) == (n, arm.count(None) + baseline.count(None))
+    assert saved.mean == pytest.approx(area(baseline) - area(arm))
+    assert (saved.n_pairs, saved.misses) == (n, arm.count(None) + baseline.count(None))
     back = time_saved(baseline, arm, BUDGET)
-    assert back.mean == pytest.approx(-told.mean)
+    assert back.mean == pytest.approx(-saved.mean)
     order = data.draw(st.permutations(range(n)))
     shuffled = time_saved([arm[k] for k in order], [baseline[k] for k in order], BUDGET)
-    assert shuffled.mean == pytest.approx(told.mean)
+    assert shuffled.mean == pytest.approx(saved.mean)
     assert (shuffled.interval is None) == (n < 2)
 
 
 @given(times, st.integers(0, 11))
 @settings(max_examples=60, deadline=None)
-def test_missing_instead_of_arriving_never_makes_it_sooner(found, k):
-    missed = [None if i == k % len(found) else time for i, time in enumerate(found)]
-    before, after = median_time(found), median_time(missed)
+def test_missing_instead_of_arriving_never_makes_it_sooner(times, k):
+    missed = [None if i == k % len(times) else time for i, time in enumerate(times)]
+    before, after = median_time(times), median_time(missed)
     assert (np.inf if after.median is None else after.median) >= (np.inf if before.median is None else before.median)
     assert after.misses >= before.misses
     if before.interval is not None:

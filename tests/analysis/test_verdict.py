@@ -43,15 +43,15 @@ def test_an_arm_against_itself_is_equivalent():
 def test_an_effect_at_the_margin_is_rarely_called_equivalent():
     """200 studies whose true difference is the margin: at most 5 % equivalent; more than 20 has odds of 1 in 860."""
     rng = np.random.default_rng(1)
-    found = [decided(rng.normal(0.01, 0.006, 10)).verdict for _ in range(200)]
-    assert found.count(Verdict.EQUIVALENT) <= 20
+    verdicts = [decided(rng.normal(0.01, 0.006, 10)).verdict for _ in range(200)]
+    assert verdicts.count(Verdict.EQUIVALENT) <= 20
 
 
 def test_quiet_equal_arms_are_mostly_called_equivalent():
     """200 A/A studies of ten seeds, differences of sd a third of the margin; fewer than 190 equivalent is a defect."""
     rng = np.random.default_rng(2)
-    found = [decided(rng.normal(0, 0.01 / 3, 10)).verdict for _ in range(200)]
-    assert found.count(Verdict.EQUIVALENT) >= 190
+    verdicts = [decided(rng.normal(0, 0.01 / 3, 10)).verdict for _ in range(200)]
+    assert verdicts.count(Verdict.EQUIVALENT) >= 190
 
 
 def test_a_planted_effect_is_found_in_whole_rows():

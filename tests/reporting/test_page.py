@@ -19,7 +19,7 @@ from qsgd_ray.study.result import read_results
 
 
 def page_of(path) -> str:
-    """The page without plotly.js itself (which names addresses in its own comments and never asks for them)."""
+    """Return the page without plotly.js itself, which names addresses in its comments and never requests them."""
     text = read_results(path).report().read_text()
     return re.sub(r"<script>.*?</script>", "", text, count=1, flags=re.DOTALL)
 
@@ -72,10 +72,10 @@ def test_every_figure_has_its_numbers_as_a_table(page):
 
 
 def test_a_table_of_many_numbers_says_how_many_it_leaves_out():
-    found = number_table("All.", "seed", range(1000), {"arm": dict.fromkeys(range(1, 1000), 0.5)})
-    assert len(found.rows) == MOST_ROWS
-    assert found.description == f"All. {MOST_ROWS} of 999 rows."
-    assert (found.rows[0], found.rows[-1]) == (["1", "0.5"], ["999", "0.5"])
+    table = number_table("All.", "seed", range(1000), {"arm": dict.fromkeys(range(1, 1000), 0.5)})
+    assert len(table.rows) == MOST_ROWS
+    assert table.description == f"All. {MOST_ROWS} of 999 rows."
+    assert (table.rows[0], table.rows[-1]) == (["1", "0.5"], ["999", "0.5"])
 
 
 def test_a_figure_of_many_runs_shows_some_and_says_so():

@@ -16,7 +16,7 @@ THEMES = ("light", "dark")
 # WCAG 2: relative luminance of every text's colour and of the first opaque background behind it.
 CONTRASTS = """
 (() => {
-  const parse = (told) => told.match(/[\\d.]+/g).map(Number);
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => {
     const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
@@ -29,7 +29,7 @@ CONTRASTS = """
     return [255, 255, 255];
   };
   document.querySelectorAll("details").forEach((node) => (node.open = true));
-  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const contrasts = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text; (text = walker.nextNode()); ) {
     const node = text.parentElement;
     // Numbers on a map's cells have a halo of their own.
@@ -37,9 +37,9 @@ CONTRASTS = """
     if (!text.data.trim() || ["SCRIPT", "STYLE"].includes(node.tagName) || !node.getClientRects().length) continue;
     const style = getComputedStyle(node), inPlot = node instanceof SVGElement;
     const [a, b] = [light(parse(inPlot ? style.fill : style.color)), light(behind(node))];
-    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.data.trim().slice(0, 40)]);
+    contrasts.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), text.data.trim().slice(0, 40)]);
   }
-  return found;
+  return contrasts;
 })()
 """
 NAMELESS = """
@@ -119,9 +119,9 @@ def test_every_text_stands_out_from_what_is_behind_it(page, report, theme, toggl
     page.open(report, theme=theme)
     if toggled:
         page.evaluate("document.getElementById('theme').click()")
-    found = page.evaluate(CONTRASTS)
-    assert len(found) > 200
-    assert [text for text in found if text[0] < 4.5] == []
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 200
+    assert [text for text in contrasts if text[0] < 4.5] == []
     page.evaluate("localStorage.clear()")
 
 

@@ -35,16 +35,16 @@ def test_a_number_is_told_in_its_unit(value, unit, text):
 
 
 def test_every_claim_is_told_with_its_reason():
-    found = (
+    claims = (
         Claim(
             "C1", "it is better", "sine", Finding.CONTRADICTED, "It is not.", "points", 0.023, 0.001, Interval(0, 0.002)
         ),
         Claim("C3", "the loss falls", "sine", Finding.NOT_MEASURED, "No model.", "nats", -0.0091),
     )
-    text = printed(_claims_table(found))
+    text = printed(_claims_table(claims))
     for word in ("C1", "+2.30", "+0.10", "+0.00 to +0.20", "contradicted", "It is better. It is not.", "not measured"):
         assert word in text
-    assert claim_interval(found[1]) == "–"
+    assert claim_interval(claims[1]) == "–"
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
@@ -59,9 +59,9 @@ def test_the_map_is_counted_in_a_line():
 
 
 def test_a_grid_is_drawn_in_cells_of_which_those_within_chance_are_hatched():
-    found = map_effects(map_tables(planted))
-    assert found.is_grid
-    drawn = effect_map_figure(found)
+    effects = map_effects(map_tables(planted))
+    assert effects.is_grid
+    drawn = effect_map_figure(effects)
     slices = drawn.figure.data
     assert [bar.name for bar in slices] == ["learning_rate 0.001", "learning_rate 0.01"]
     assert [bar.visible for bar in slices] == [True, False]
@@ -84,8 +84,8 @@ def test_one_axis_is_a_row_of_cells():
 
 
 def test_points_that_fill_a_space_are_dots():
-    found = map_effects(map_tables(planted))
-    sparse = type(found)(found.arm, found.baseline, found.axes, found.cells[:3])
+    effects = map_effects(map_tables(planted))
+    sparse = type(effects)(effects.arm, effects.baseline, effects.axes, effects.cells[:3])
     assert not sparse.is_grid
     drawn = effect_map_figure(sparse)
     assert sum(len(dots.x) for dots in drawn.figure.data) == 3
