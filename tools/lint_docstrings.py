@@ -69,7 +69,7 @@ def _arguments(node: Function, text: str) -> Iterator[str]:
         return
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     names = [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
-    if len(names) < 2 or not text:
+    if len(names) < 2 or not text or any(_has_its_own_help(argument) for argument in arguments):
         return
     if "Args:" not in text:
         yield f"takes {len(names)} arguments and has no Args: list"
@@ -78,6 +78,11 @@ def _arguments(node: Function, text: str) -> Iterator[str]:
     missing = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", listed)]
     if missing:
         yield f"Args: lacks {', '.join(missing)}"
+
+
+def _has_its_own_help(argument: ast.arg) -> bool:
+    """Return whether an argument of a command says in its annotation what it is; its docstring is the command's help."""
+    return argument.annotation is not None and "typer." in ast.unparse(argument.annotation)
 
 
 def _is_property(node: Function) -> bool:

@@ -22,8 +22,8 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 from qsgd_ray.pool._cache import AnswerCache
 from qsgd_ray.pool._metrics import pool_metrics
-from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool._pending import PendingPart, longest_wait_s
+from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.router import Router
 
 # Work that is worth a call of its own, in seconds: a call takes a millisecond or two there and back.

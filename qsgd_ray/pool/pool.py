@@ -20,9 +20,9 @@ from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._autoscaler import Autoscaler
 from qsgd_ray.pool._autoscaler_policy import ScalingPolicy
 from qsgd_ray.pool._membership import Membership
+from qsgd_ray.pool._pending import ATTEMPTS, longest_wait_s
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.backend import PoolBackend
-from qsgd_ray.pool._pending import ATTEMPTS, longest_wait_s
 from qsgd_ray.pool.router import Router
 
 
