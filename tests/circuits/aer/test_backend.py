@@ -81,8 +81,8 @@ def test_importing_the_backends_loads_no_qiskit_and_a_backend_answers_where_it_w
     names = ("aer.backend", "backends.shots", "backends.estimator", "select.auto", "backends.gradients")
     script = "import pickle, sys\n" + "".join(f"import qsgd_ray.circuits.{name}\n" for name in names)
     script += "assert not {'qiskit', 'qiskit_aer', 'ray'} & set(sys.modules)\n"
-    script += "backend, theta = pickle.loads(sys.stdin.buffer.read())\n"
-    script += "sys.stdout.buffer.write(pickle.dumps(backend.submit(*theta).result().numpy()))\n"
+    script += "backend, arguments = pickle.loads(sys.stdin.buffer.read())\n"
+    script += "sys.stdout.buffer.write(pickle.dumps(backend.submit(*arguments).result().numpy()))\n"
     backend = AerBackend()
     whole = backend.submit(SPEC, angles()).result()
     sent = pickle.dumps((backend, (SPEC, angles())))
@@ -174,10 +174,10 @@ def test_automatic_takes_what_fits_and_is_less_work():
 def test_matrix_product_states_answer_wide_circuits():
     # Depth 1 in closed form: <Z_i> is the product of the sines up to i (method.md, section 2).
     spec = CircuitSpec(70, 1)
-    theta = torch.linspace(0.4, 0.6, 70, dtype=torch.float64)
-    theta = torch.stack((-math.pi * theta, math.pi * theta), -1)[None, None]
+    weights = torch.linspace(0.4, 0.6, 70, dtype=torch.float64)
+    theta = torch.stack((-math.pi * weights, math.pi * weights), -1)[None, None]
     answer = AerBackend(memory_bytes=2**20).submit(spec, theta).result()
-    torch.testing.assert_close(answer[0], torch.sin(math.pi * theta).cumprod(0), rtol=0, atol=1e-10)
+    torch.testing.assert_close(answer[0], torch.sin(math.pi * weights).cumprod(0), rtol=0, atol=1e-10)
     many = AerBackend(memory_bytes=2**20).submit(spec, theta.expand(3, -1, -1, -1))
     assert len(many._chunks) == 1  # its answers are small
     assert torch.equal(many.result(), answer.expand(3, -1))
