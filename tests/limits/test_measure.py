@@ -19,7 +19,7 @@ LIMITS = a_limits(budget_s=1e-3)
 
 
 def rows(curve):
-    return dict(measured(LIMITS, curve, list(curve.sizes)))
+    return dict(_measured_rows(LIMITS, curve, list(curve.sizes)))
 
 
 @pytest.mark.parametrize(
