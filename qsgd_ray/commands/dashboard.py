@@ -41,15 +41,15 @@ def dashboard(
 def shown(where: str, scratch: Path) -> Path:
     """The journal of the study's search, written anew where none can be read; of a store, in `scratch`."""
     from qsgd_ray.results import Results
+    from qsgd_ray.search.observations import unfinished_points
     from qsgd_ray.search.optuna_journal import FILE, is_readable, open_journal
-    from qsgd_ray.study.stages import unfinished
 
     results = Results(storage_at(where, "DIR"))
     tables = results.tables()
     in_folder = isinstance(results.storage, Folder)
     path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
     # Of a search that may be running, its own process keeps the journal.
-    if not (in_folder and unfinished(tables) and is_readable(path)):
+    if not (in_folder and unfinished_points(tables) and is_readable(path)):
         try:
             open_journal(tables, path)
         except OSError as error:

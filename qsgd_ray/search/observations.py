@@ -18,6 +18,7 @@ from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import USABLE, Ending
+from qsgd_ray.results import StudyTables
 
 Row = dict[str, Any]
 
@@ -83,6 +84,14 @@ def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observa
             known = found[arm.name].setdefault(number, Observation(number, point, dict.fromkeys(ids)))
         known.rows[row["trial_id"]] = row
     return {name: sorted(found[name].values(), key=lambda one: one.number) for name in names}
+
+
+def unfinished_points(tables: StudyTables) -> dict[str, int]:
+    """Return how many points each arm's search has still to try; arms without any are left out."""
+    study = tables.study
+    observed = observed_points(study, tables.trials.to_pylist())
+    left = {arm.name: study.points(arm) - sum(one.complete for one in observed[arm.name]) for arm in study.arms}
+    return {name: count for name, count in left.items() if count > 0}
 
 
 def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:

@@ -106,7 +106,7 @@ def run(
     from qsgd_ray.circuits.errors import CircuitError
     from qsgd_ray.results.provenance import provenance
     from qsgd_ray.study._progress import Progress
-    from qsgd_ray.study.stages import StudyUnfinished
+    from qsgd_ray.study._stages import StudyUnfinished
     from qsgd_ray.tracking.background import Tracking
     from qsgd_ray.tracking.selection import choose_tracker
 
@@ -179,7 +179,7 @@ class _Stages:
             yield from events.drain()
 
     def _run(self, cluster: Cluster, events: Any) -> None:
-        from qsgd_ray.study.stages import run_stages
+        from qsgd_ray.study._stages import run_stages
 
         try:
             run_stages(self._study, self._results, cluster, events, self._tables)

@@ -15,7 +15,7 @@ from qsgd_ray.execution.fixed_trials import run_fixed_trials
 from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study.stages import run_stages
+from qsgd_ray.study._stages import run_stages
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 

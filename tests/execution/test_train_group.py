@@ -19,7 +19,7 @@ from qsgd_ray.execution.preflight import logical_cpus, require_runnable, shortag
 from qsgd_ray.execution.train_group import ATTEMPTS, require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload

@@ -4,7 +4,7 @@ import pytest
 
 from qsgd_ray.pool._transport import Address
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 
 
 @pytest.fixture(scope="module")

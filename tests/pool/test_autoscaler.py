@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.pool._actor import CircuitActor
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 
 SPEC = CircuitSpec(3, depth=2)
 

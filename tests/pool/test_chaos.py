@@ -17,7 +17,7 @@ from support.run_contexts import CIRCUIT, make_context, numbered_trial, rows_of,
 from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 
 KILLS, LONGEST_S = 10, 30
 # From one kill to the next, in submissions of the training, and from the submission to the kill.

@@ -22,7 +22,7 @@ from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._connection import Connection
 from qsgd_ray.pool._pending import PendingPart, longest_wait_s
 from qsgd_ray.pool.pool import CircuitPool
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 
 
 def hanging(mark, always=False):

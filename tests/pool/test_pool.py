@@ -20,7 +20,7 @@ from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.pool.router import Router
-from qsgd_ray.study.stages import POOL_START_TIMEOUT_S
+from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
 
 
 def test_the_pool_answers_as_a_local_backend_does_bit_for_bit(pool):

@@ -21,7 +21,8 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._membership import point_of
 from qsgd_ray.results._versions import versions
-from qsgd_ray.study.stages import chosen_points, unfinished
+from qsgd_ray.search.observations import unfinished_points
+from qsgd_ray.study._stages import chosen_points
 
 
 def test_the_same_study_runs_nothing_anew_and_was_not_changed(results):
@@ -79,7 +80,7 @@ def test_a_changed_search_chooses_anew_and_until_then_no_confirmation_counts(res
     before = results.read_json("chosen.json")
     study = with_overrides(a_study(), ["search.epochs=3"])
     results.open(study, {})
-    assert unfinished(results.tables(study)) == {"adamw": 2, "sine": 2}
+    assert unfinished_points(results.tables(study)) == {"adamw": 2, "sine": 2}
     assert rows(results) == []
     run_through(study, results)
     after = results.read_json("chosen.json")
@@ -141,7 +142,7 @@ def test_another_space_is_another_search_though_a_point_lies_in_both(results):
     wider = json.dumps({"kind": "log_uniform", "low": 1e-4, "high": 1e-1})
     study = with_overrides(a_study(), [f"arms.sine.learning_rate={wider}"])
     results.open(study, {})
-    assert unfinished(results.tables(study)) == {"sine": 2}
+    assert unfinished_points(results.tables(study)) == {"sine": 2}
 
 
 def test_of_two_points_tried_under_one_number_the_later_one_counts(results):

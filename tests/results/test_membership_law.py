@@ -13,7 +13,8 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import map_trials
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._membership import member_ids
-from qsgd_ray.study.stages import chosen_points, unfinished
+from qsgd_ray.search.observations import unfinished_points
+from qsgd_ray.study._stages import chosen_points
 
 CHANGES = st.fixed_dictionaries(
     {
@@ -82,4 +83,7 @@ def test_another_tolerance_is_another_choice_among_the_same_trials(tmp_path):
     run_through(study, results)
     tolerant = with_overrides(study, ["search.tolerance=0.1"])
     results.open(tolerant, {})
-    assert (unfinished(results.tables(tolerant)), results.choices(tolerant)) == ({}, {"adamw": None, "sine": None})
+    assert (unfinished_points(results.tables(tolerant)), results.choices(tolerant)) == (
+        {},
+        {"adamw": None, "sine": None},
+    )

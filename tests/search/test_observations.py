@@ -14,8 +14,7 @@ from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.results._rows import trial_row
-from qsgd_ray.search.observations import best_point, observed_points
-from qsgd_ray.study.stages import unfinished
+from qsgd_ray.search.observations import best_point, observed_points, unfinished_points
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -75,7 +74,7 @@ def test_the_budget_counts_points_not_runs(tmp_path):
     for number in range(2):
         for trial in search_trials(STUDY, "sine", number, {"learning_rate": 0.001})[: 4 - number]:
             results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5),)))
-    assert unfinished(results.tables(STUDY)) == {"adamw": 2, "sine": 1}
+    assert unfinished_points(results.tables(STUDY)) == {"adamw": 2, "sine": 1}
     assert [STUDY.planned("search", STUDY.arm("sine")), STUDY.points(STUDY.arm("sine"))] == [8, 2]
 
 

@@ -21,9 +21,9 @@ from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution.trainable import SCORE, train_on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
+from qsgd_ray.search.observations import unfinished_points
 from qsgd_ray.search.optuna_journal import FILE
 from qsgd_ray.search.tune import ArmSearches, run_search
-from qsgd_ray.study.stages import unfinished
 from qsgd_ray.training.loop import run
 
 
@@ -122,7 +122,7 @@ def test_every_trial_has_its_row_whatever_its_ending(searched):
     assert set(endings["adamw"]) <= {Ending.COMPLETED, Ending.STOPPED_EARLY}
     errors = [row["error"] for row in rows_of(searched.results) if row["arm"] == "broken"]
     assert all("ZeroDivisionError: planted" in error and "in submit" in error for error in errors)
-    assert not unfinished(searched.results.tables(ENDINGS))
+    assert not unfinished_points(searched.results.tables(ENDINGS))
 
 
 def test_a_search_is_shown_as_its_rows_say(searched):
@@ -151,7 +151,7 @@ def test_a_search_goes_on_where_it_was_cut_off_and_ends_with_the_same_rows(searc
     context = interrupted(searched, cluster, tmp_path, keep=1, resources=ALONE)
     kept = {path: path.stat().st_mtime_ns for path in (context.results.path / "trials").iterdir()}
     assert len(kept) == 7
-    assert unfinished(context.results.tables(ENDINGS)) == {"adamw": 2, "far": 2, "broken": 2}
+    assert unfinished_points(context.results.tables(ENDINGS)) == {"adamw": 2, "far": 2, "broken": 2}
     run_search(context.results.tables(ENDINGS), context)
     assert [{**row, "error": None} for row in rows_of(context.results)] == [
         {**row, "error": None} for row in rows_of(searched.results)

@@ -22,9 +22,10 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
+from qsgd_ray.search.observations import unfinished_points
 from qsgd_ray.storage import ObjectStore
+from qsgd_ray.study._stages import chosen_points
 from qsgd_ray.study.result import read_results
-from qsgd_ray.study.stages import chosen_points, unfinished
 
 
 def test_a_study_in_a_bucket_comes_back_as_from_a_folder(results, tmp_path):
@@ -115,7 +116,7 @@ def test_what_a_study_asks_of_its_results_it_may_ask_of_a_bucket(results):
     write = [search_trial(a_study(), "sine", number, {"learning_rate": 0.001}) for number in range(2)]
     results.write(write[0], OUTCOME)
     results.write(write[1], Outcome(Ending.LOST))
-    assert unfinished(results.tables(a_study())) == {"adamw": 2, "sine": 1}
+    assert unfinished_points(results.tables(a_study())) == {"adamw": 2, "sine": 1}
     assert chosen_points(results.tables(a_study()), results) == {"sine": {"learning_rate": 0.001}}
     assert results.read_json("chosen.json")["sine"]["point"] == {"learning_rate": 0.001}
 

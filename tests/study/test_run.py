@@ -18,9 +18,9 @@ from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study import stages
+from qsgd_ray.study import _stages as stages
+from qsgd_ray.study._stages import StudyUnfinished
 from qsgd_ray.study.run import Interrupts
-from qsgd_ray.study.stages import StudyUnfinished
 
 RATES = (1e-3, 2e-3)
 

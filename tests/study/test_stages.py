@@ -12,9 +12,9 @@ from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.execution.preflight import check_memory, needs_circuits, require_runnable
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search.observations import best_point
-from qsgd_ray.study import stages
-from qsgd_ray.study.stages import StudyUnfinished, chosen_points, unfinished
+from qsgd_ray.search.observations import best_point, unfinished_points
+from qsgd_ray.study import _stages as stages
+from qsgd_ray.study._stages import StudyUnfinished, chosen_points
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def test_a_search_is_unfinished_until_every_arm_spent_its_budget_and_lost_trials
     write(results, 1, 0.002, Ending.LOST)
     for number in range(2):
         results.write(search_trial(a_study(), "adamw", number, {"learning_rate": 0.1}), Outcome(Ending.FAILED))
-    assert unfinished(results.tables(a_study())) == {"sine": 1}
+    assert unfinished_points(results.tables(a_study())) == {"sine": 1}
     write(results, 1, 0.002, Ending.FAILED)
-    assert unfinished(results.tables(a_study())) == {}
+    assert unfinished_points(results.tables(a_study())) == {}
 
 
 def test_points_are_chosen_once_and_kept(results):

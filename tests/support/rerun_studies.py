@@ -5,7 +5,8 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study.stages import chosen_points, unfinished
+from qsgd_ray.search.observations import unfinished_points
+from qsgd_ray.study._stages import chosen_points
 from support.outcomes import OUTCOME, measured
 from support.small_study import a_study
 
@@ -30,7 +31,7 @@ def run_through(study: Study, results: Results) -> list[str]:
     for arm, point in chosen_points(results.tables(study), results).items():
         for trial in confirm_trials(study, arm, point):
             finish(trial, OUTCOME)
-    assert unfinished(results.tables(study)) == {}
+    assert unfinished_points(results.tables(study)) == {}
     return ran
 
 

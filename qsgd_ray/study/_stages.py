@@ -1,6 +1,6 @@
-"""The stages of a study in their order: search, confirm, map; each goes on where an earlier run was cut off.
+"""The stages of a study in their order: search, confirm, map. Each goes on where an earlier run was cut off.
 
-In: a study, its results folder and a cluster. Out: rows. The verdict is read off the rows (analysis/verdict.py).
+The stages only write rows; the verdict is computed from the rows (analysis/verdict.py).
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from qsgd_ray.execution.train_group import ATTEMPTS, RunContext
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.search.observations import best_point, observed_points
+from qsgd_ray.search.observations import best_point, unfinished_points
 from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
 
+# A cluster that grows starts nodes for the actors first.
 POOL_START_TIMEOUT_S = 300
 
 
 class StudyUnfinished(RuntimeError):
-    """What keeps a study from its verdict for now, in one line; its rows are kept."""
+    """The study cannot go on to its verdict for now; says why in one line. Its rows are stored."""
 
 
 def run_stages(
@@ -41,7 +42,19 @@ def run_stages(
     events: EventQueue | None = None,
     tables: StudyTables | None = None,
 ) -> None:
-    """Run what is missing of `study`; every trial that ends leaves its row at once."""
+    """Run what is missing of a study; every trial that ends leaves its row at once.
+
+    Args:
+        study: the study.
+        results: where its rows go.
+        cluster: the Ray that its trials run on; this process is connected to it.
+        events: the queue for measurements and ends of trials; None: nobody reads them.
+        tables: the rows that are there now; None: they are read first.
+
+    Raises:
+        StudyUnfinished: a search has lost the processes of a trial too often.
+        CircuitError: the pool of circuit actors did not start.
+    """
 
     def report(trial: Trial, measurement: Measurement) -> bool:
         if events is not None:
@@ -61,14 +74,14 @@ def run_stages(
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
         trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
-        asked = study.confirm
+        confirm = study.confirm
         run_fixed_trials(
-            study, context, trials, max_concurrent=asked.trials_at_once, trials_per_fit=asked.trials_per_fit
+            study, context, trials, max_concurrent=confirm.trials_at_once, trials_per_fit=confirm.trials_per_fit
         )
         results.pack()
         trials += (mapped := map_trials(study, points))
         run_fixed_trials(
-            study, context, mapped, max_concurrent=asked.trials_at_once, trials_per_fit=asked.trials_per_fit
+            study, context, mapped, max_concurrent=confirm.trials_at_once, trials_per_fit=confirm.trials_per_fit
         )
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
@@ -80,14 +93,14 @@ def _search(tables: StudyTables, context: RunContext) -> StudyTables:
     A trial whose process was lost leaves no row, so the search goes on for it.
     """
     for _ in range(ATTEMPTS):
-        if not unfinished(tables):
+        if not unfinished_points(tables):
             return tables
         run_search(tables, context)
         tables = context.results.tables(tables.study)
-    if missing := unfinished(tables):
-        told = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
+    if missing := unfinished_points(tables):
+        counts = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
         raise StudyUnfinished(
-            f"search: trials lost their process or their circuits {ATTEMPTS} times ({told}); no arm is confirmed with "
+            f"search: trials lost their process or their circuits {ATTEMPTS} times ({counts}); no arm is confirmed with "
             "less than its budget. The same command tries them again"
         )
     return tables
@@ -95,34 +108,26 @@ def _search(tables: StudyTables, context: RunContext) -> StudyTables:
 
 @contextmanager
 def _circuits(study: Study) -> Iterator[CircuitBackend | None]:
-    """Who answers circuits: nobody, every worker for itself, or a pool that outlives every trial."""
+    """Yield the backend of a study's circuits: none, one in each worker, or a pool that outlives all trials."""
     if not needs_circuits(study):
         yield None
-    elif (asked := study.resources).circuit_actors is None:
-        yield make_backend(asked.circuit_engine, memory_bytes=total_bytes())
+    elif (resources := study.resources).circuit_actors is None:
+        yield make_backend(resources.circuit_engine, memory_bytes=total_bytes())
     else:
         pool = CircuitPool(
-            asked.circuit_actors,
-            asked.cpus_per_circuit_actor,
-            asked.circuit_timeout_s,
-            asked.circuit_engine,
-            max_actors=asked.max_circuit_actors,
-            resources=asked.circuit_node_resources(),
-            idle_s=asked.circuit_idle_s,
+            resources.circuit_actors,
+            resources.cpus_per_circuit_actor,
+            resources.circuit_timeout_s,
+            resources.circuit_engine,
+            max_actors=resources.max_circuit_actors,
+            resources=resources.circuit_node_resources(),
+            idle_s=resources.circuit_idle_s,
         )
         try:
             pool.wait_until_ready(POOL_START_TIMEOUT_S)
             yield pool.backend()
         finally:
             pool.close()
-
-
-def unfinished(tables: StudyTables) -> dict[str, int]:
-    """Return how many points each arm's search has still to try; arms without any are left out."""
-    study = tables.study
-    tried = observed_points(study, tables.trials.to_pylist())
-    left = {arm.name: study.points(arm) - sum(one.complete for one in tried[arm.name]) for arm in study.arms}
-    return {name: count for name, count in left.items() if count > 0}
 
 
 def chosen_points(tables: StudyTables, results: Results) -> dict[str, Point]:
