@@ -34,7 +34,7 @@ ROOMS = (
     "commands",
     "cli",
 )
-WITH_RAY = {"pool", "execution", "search", "study", "bench", "limits", "commands"}
+WITH_RAY = {"pool", "execution", "search", "bench"}
 MOST_FILES_IN_THE_ROOT = 6
 MOST_LINES = 350
 
