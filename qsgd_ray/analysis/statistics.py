@@ -114,14 +114,18 @@ def evenly_spaced(items: Sequence[T], most: int) -> Sequence[T]:
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> Any:
     """Return the mean of the middle half, of fewer than four values the plain mean (arXiv:2108.13264, section 4.3).
 
-    A quarter of the n values, rounded down, is cut off at each end.
+    With the values in order, x_1 <= ... <= x_n, and k = floor(n / 4) of them cut off at each end, it is
+
+        (x_{k+1} + ... + x_{n-k}) / (n - 2 k)
+
+    so how far out the k values at each end lie does not matter.
 
     Args:
-        values: shape (n,) or (n, c), finite.
-        axis: the axis of the runs.
+        values: shape (n,) or (n, c), finite, which is not checked here (`finite` does).
+        axis: the axis of the runs, along which it sorts; default 0, a row a run.
 
     Returns:
-        A number, or an array without that axis.
+        A float64 number, or an array without that axis, in the unit of the values.
 
     Raises:
         ValueError: there is no value.
@@ -129,6 +133,8 @@ def interquartile_mean(values: ArrayLike, axis: int = 0) -> Any:
     Example:
         >>> float(interquartile_mean([0.0, 0.8, 0.9, 1.0]))
         0.8500000000000001
+        >>> interquartile_mean([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [50.0, -90.0]]).tolist()  # of each column
+        [2.5, 15.0]
     """
     if not np.size(values):
         raise ValueError("values: got none; allowed: at least one")

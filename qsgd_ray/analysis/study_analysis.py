@@ -131,11 +131,29 @@ class StudyAnalysis:
 def analyse(tables: StudyTables) -> StudyAnalysis:
     """Return the analysis of a study.
 
+    The tables are not changed, and nothing is read or written besides them. Rows that are still to come are no error:
+    an arm without any has the verdict `inconclusive`.
+
     Args:
         tables: the study and its rows, as `qsgd_ray.results.read` returns them.
 
+    Returns:
+        Verdicts, summaries, claims and costs, computed here; importances, curves and profiles follow when they are
+        first read, since they take longer.
+
     Raises:
         StudyError: the rows hold two confirmations of an arm at one seed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from qsgd_ray.config.loading import load_study
+        >>> from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
+        >>> study = load_study(Path("studies/quick.py"))
+        >>> analysis = analyse(StudyTables(study, {}, TRIALS.empty_table(), MEASUREMENTS.empty_table()))  # not run
+        >>> analysis.headline
+        'Of 2 arms against adamw: 2 inconclusive.'
+        >>> [verdict.arm for verdict in analysis.verdicts]
+        ['sine', 'circuit']
     """
     verdicts = judge(tables)
     return StudyAnalysis(

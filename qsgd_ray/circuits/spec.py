@@ -26,11 +26,23 @@ if TYPE_CHECKING:
 class Layer(NamedTuple):
     """One kind of gate on several qubits, in the order in which the gates act.
 
+    `CircuitSpec.layers` yields them: the Hadamard gates, then for each of the d layers of the circuit one `Layer` for
+    each rotation and one for its CNOTs, where it has any.
+
     Attributes:
         gate: name of the gate, as a method of Qiskit's QuantumCircuit.
-        targets: one tuple a gate: (qubit,), or (control, target) for "cx".
-        angle: (depth index, rotation index) of a rotation's angles; the qubit is the index between the two in
-            `angles_bdnr`. None: the gate takes no angle.
+        targets: one tuple a gate: (qubit,), or (control, target) for "cx"; qubits from 0 to n - 1.
+        angle: (depth index, rotation index) of a rotation's angles, each from 0; the qubit is the index between
+            the two in `angles_bdnr`, so a gate on qubit i turns by angles_bdnr[:, depth index, i, rotation index]
+            radians. None (default): the gate takes no angle.
+
+    Example:
+        >>> for layer in CircuitSpec(2, depth=1).layers():
+        ...     print(layer)
+        Layer(gate='h', targets=((0,), (1,)), angle=None)
+        Layer(gate='ry', targets=((0,), (1,)), angle=(0, 0))
+        Layer(gate='rz', targets=((0,), (1,)), angle=(0, 1))
+        Layer(gate='cx', targets=((0, 1),), angle=None)
     """
 
     gate: Literal["h", "rx", "ry", "rz", "cx"]

@@ -27,25 +27,33 @@ class NoiseSettings(Settings):
     """Noise of every gate and every measurement; all off by default. Hashable, comparable, and JSON.
 
     After each gate on k = 1 or 2 qubits the state is depolarized, rho -> (1 - p) rho + p I / 2^k; then each of its
-    qubits relaxes towards |0> for the gate's time. A qubit that waits for others does not relax. Source: the channels
-    of qiskit_aer.noise.
+    qubits relaxes towards |0> for the gate's time t: the weight of |1> shrinks by exp(-t / T1), the coherence between
+    |0> and |1> by exp(-t / T2). A qubit that waits for others does not relax. Readout errors strike last, each qubit
+    by itself. Source: the channels of qiskit_aer.noise.
 
     Attributes:
-        depolarizing_1q: probability p after a gate on one qubit, 0 to 1.
-        depolarizing_2q: probability p after a gate on two qubits, 0 to 1.
-        p01: probability that a 0 is read as 1, 0 to 1.
-        p10: probability that a 1 is read as 0, 0 to 1.
-        t1_us: relaxation time in microseconds, > 0, together with `t2_us`. None: no relaxation.
-        t2_us: dephasing time in microseconds, > 0, at most 2 * t1_us.
-        gate_1q_ns: time of a gate on one qubit in nanoseconds, >= 0.
-        gate_2q_ns: time of a gate on two qubits in nanoseconds, >= 0.
+        depolarizing_1q: probability p after a gate on one qubit, 0 to 1; default 0.
+        depolarizing_2q: probability p after a gate on two qubits, 0 to 1; default 0.
+        p01: probability that a 0 is read as 1, 0 to 1; default 0.
+        p10: probability that a 1 is read as 0, 0 to 1; default 0.
+        t1_us: relaxation time T1 in microseconds, > 0, together with `t2_us`. None (default): no relaxation.
+        t2_us: dephasing time T2 in microseconds, > 0, at most 2 * t1_us. None (default): no relaxation.
+        gate_1q_ns: time t of a gate on one qubit in nanoseconds, >= 0; default 35. Without `t1_us` it does nothing.
+        gate_2q_ns: time t of a gate on two qubits in nanoseconds, >= 0; default 300. Without `t1_us` it does nothing.
 
     Raises:
-        InvalidSettings: one of `t1_us` and `t2_us` alone, or t2_us > 2 * t1_us.
+        InvalidSettings: a value outside its range, an unknown field, one of `t1_us` and `t2_us` alone, or
+            t2_us > 2 * t1_us.
 
     Example:
         >>> NoiseSettings(depolarizing_1q=0.001, depolarizing_2q=0.01, p01=0.02, p10=0.02).t1_us is None
         True
+        >>> NoiseSettings(t1_us=100, t2_us=80).gate_2q_ns
+        300.0
+        >>> NoiseSettings(t1_us=100)
+        Traceback (most recent call last):
+            ...
+        qsgd_ray.config.errors.InvalidSettings: NoiseSettings: t1_us and t2_us together
     """
 
     depolarizing_1q: float = Field(0.0, ge=0, le=1)

@@ -101,10 +101,25 @@ class OptimizerCurve(_Curve):
 class TrainingCurve(_Curve):
     """Seconds of a training step of the paper's text task with AdamW, over lengths of its sequences.
 
+    A step is one batch of 32 sequences, forward and backward, and torch's fused AdamW after it, on one thread of the
+    CPU. Nothing is perturbed: the cost of circuits is judged beside this time.
+
     Attributes:
         name: the curve's name in the rows.
         kind: `training`.
-        sizes: lengths in tokens, >= 8, growing, at least 4.
+        sizes: lengths in tokens, >= 8, growing, at least 4. `TextTask` takes up to 4096; a longer one is accepted
+            here and refused when it is measured.
+
+    Raises:
+        InvalidSettings: fewer than four lengths, one below 8, lengths that do not grow, or no such name.
+
+    Example:
+        >>> TrainingCurve(name="training", sizes=(8, 16, 32, 64)).sizes[-1]  # held out of the fit, and predicted
+        64
+        >>> TrainingCurve(name="training", sizes=(8, 16, 16, 32))
+        Traceback (most recent call last):
+            ...
+        qsgd_ray.config.errors.InvalidSettings: TrainingCurve: sizes: growing ones; got 8, 16, 16, 32
     """
 
     kind: Literal["training"] = "training"

@@ -41,15 +41,20 @@ def add_quantum_attention(
 
     Each layer then computes (softmax(S / sqrt(e)) + Phi(S)) V with S = Q K^T (arXiv 2511.01918, Eq. 3 to 5) in place of
     softmax attention; `QuantumAttention` has the equations. The layers are the innermost modules whose class name
-    contains "Attention". The model is changed in place; its other weights stay as they are.
+    contains "Attention". The model is changed in place; its other weights stay as they are. A second call replaces
+    the circuits of the first.
+
+    The angles are drawn from torch's global generator, mean 0 and standard deviation 0.1 (seed it to repeat a model),
+    in torch's default type, on the device of the layer's first parameter.
 
     Args:
-        model: a transformers model whose attention goes through `attn_implementation`.
+        model: a transformers model whose attention goes through `attn_implementation`. One that asks its attention
+            for soft-capped scores, a position bias or attention sinks raises a ValueError when it is called.
         spec: ansatz of the circuits; None: the paper's (4 qubits, depth 2, Ry and Rz on each, CNOT chain).
-        readout: "amplitude" (Eq. 4, simulators only) or "probability", which can be measured.
-        per_head: True: a circuit for each of the config's `num_attention_heads`; False: one circuit a layer.
+        readout: "amplitude" (default; Eq. 4, simulators only) or "probability", which can be measured.
+        per_head: True: a circuit for each of the config's `num_attention_heads`; False (default): one a layer.
         phi: False: no circuit and no angles; the model is then the one with torch's softmax attention.
-        backend: answers the circuits, for readout "probability"; None: exact simulation.
+        backend: answers the circuits, for readout "probability" alone; None: exact simulation.
         compiled: True: evaluate the response by torch.compile, which takes seconds at first.
         name: the name under which transformers knows this attention; the model's `attn_implementation` from now on.
 
@@ -58,7 +63,7 @@ def add_quantum_attention(
         (c, d, n, r) in radians: c circuits, d depth, n qubits, r rotations.
 
     Raises:
-        ValueError: the model has no attention layer, or as `QuantumAttention`.
+        ValueError: the model has no attention layer, an unknown readout, or a backend with readout "amplitude".
 
     Example:
         >>> import torch

@@ -51,9 +51,16 @@ class LambdaSchedule:
     From T on `linear` and `cosine` are 0, and the optimizer is torch.optim.AdamW bit for bit.
 
     Args:
-        optimizer: a `SuperpositionalAdamW`; every group has `lambda_`.
+        optimizer: a `SuperpositionalAdamW`; every group has `lambda_`, which construction reads and leaves as it is.
         shape: "constant", "linear" or "cosine".
-        total_steps: T, >= 1.
+        total_steps: T, steps of the optimizer in the whole training, >= 1.
+
+    Attributes:
+        optimizer: the optimizer whose groups are changed.
+        shape: as given.
+        total_steps: as given.
+        steps: t, the calls of `step` so far, also those before a `load_state_dict`.
+        first: `lambda_` of each parameter group at construction, in the order of the groups.
 
     Raises:
         ValueError: another shape, a total below 1, or an optimizer without lambda_.
@@ -105,7 +112,17 @@ class LambdaSchedule:
         return {"steps": self.steps, "first": self.first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`; load the optimizer's own beside it."""
+        """Go on from a `state_dict`; load the optimizer's own beside it.
+
+        Shape and total are not in the state: construct the schedule with the same ones. The groups' `lambda_` change
+        at the next `step`, not here.
+
+        Args:
+            state: what `state_dict` returned.
+
+        Raises:
+            KeyError: the state lacks `steps` or `first`.
+        """
         self.steps, self.first = int(state["steps"]), list(state["first"])
 
 

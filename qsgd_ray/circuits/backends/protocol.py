@@ -70,10 +70,35 @@ class Sampling(NamedTuple):
 
 @runtime_checkable
 class SamplingBackend(CircuitBackend, Protocol):
-    """A backend that can also sample, or simulate noise."""
+    """A backend that can also sample, or simulate noise.
+
+    A perturbation whose source is `sampled` or `noisy` needs one. There are three: `AutoBackend`, `PoolBackend` and
+    `ReplicatedBackend`. isinstance looks for the methods `submit` and `sampled` alone, so a `ReplicatedBackend`
+    counts whatever it has inside.
+
+    Example:
+        >>> from qsgd_ray.circuits.select.auto import AutoBackend
+        >>> isinstance(AutoBackend(), SamplingBackend)
+        True
+        >>> spec = CircuitSpec(1, depth=1)
+        >>> sampling = AutoBackend().sampled(Sampling(shots=1000, noise=None))
+        >>> bool(sampling.submit(spec, torch.zeros(1, 1, 1, 2)).result().abs() < 0.2)  # exact: 0; standard error 0.03
+        True
+    """
 
     def sampled(self, sampling: Sampling) -> CircuitBackend:
-        """Return a backend on the same machines that answers so. CircuitError: something that it needs is missing."""
+        """Return a backend on the same machines that answers so; this one stays as it is.
+
+        Args:
+            sampling: shots and noise of the answers, in place of this backend's own.
+
+        Returns:
+            The other backend. Its draws follow the keys that its `submit` gets, as of `CircuitBackend.submit`.
+
+        Raises:
+            CircuitError: something that it needs is missing: Aer for noise, or a backend inside that samples. A pool
+                cannot know here; then `result()` of an answer raises it.
+        """
         ...
 
 

@@ -224,28 +224,32 @@ def make_backend(
 ) -> CircuitBackend:
     """Make a backend by its name.
 
-    | name | answers |
-    |---|---|
-    | `auto` | by the quickest engine that fits (`AutoBackend`) |
-    | `torch` | exact statevectors, in batches (`TorchBackend`) |
-    | `chain` | exact <Z_i> of shallow circuits in linear time (`ChainBackend`) |
-    | `aer`, `noise` | Qiskit Aer, with or without noise and shots (`AerBackend`) |
-    | `shots` | sampled from exact probabilities (`ShotsBackend`) |
-    | `estimator` | any Qiskit primitives V2 Estimator (`EstimatorBackend`) |
+    | name | answers | options |
+    |---|---|---|
+    | `auto` | by the quickest engine that fits (`AutoBackend`) | shots, noise, seed, threads, memory_bytes |
+    | `torch` | exact statevectors, in batches (`TorchBackend`) | memory_bytes |
+    | `chain` | exact <Z_i> of shallow circuits in linear time (`ChainBackend`) | memory_bytes |
+    | `aer`, `noise` | Qiskit Aer (`AerBackend`) | those of auto, method, device |
+    | `shots` | sampled from exact probabilities (`ShotsBackend`) | shots, seed, memory_bytes |
+    | `estimator` | any Qiskit V2 estimator (`EstimatorBackend`) | estimator, precision, backend, pass_manager |
 
     Args:
-        name: one of the names above.
+        name: one of the names above; `noise` is `aer` that insists on noise.
         shots: measurements a circuit, >= 1, for auto, aer, shots (required) and noise; None: exact answers.
-        noise: for auto, aer and noise (required); None: no noise.
-        options: further arguments of the backend's class.
+        noise: for auto, aer and noise (required): a `Noise` of circuits/aer/noise.py, or what its `of_backend` or
+            `of_model` made; plain `NoiseSettings` are refused. None: no noise.
+        options: the other options of the table. What is left out has the default of the class: seed 0, threads as Aer
+            chooses, method "automatic", device "CPU"; memory_bytes for one circuit 2**30, with aer and noise what is
+            available. `estimator` needs its estimator.
 
     Returns:
-        The backend.
+        The backend. Whichever it is, `answer` makes what it answers differentiable. Its class lists the errors of its
+        `submit`.
 
     Raises:
         ValueError: in one line: no such name; an option that it does not take, or lacks; a value that its class
             refuses.
-        CircuitError: qiskit-aer is needed and not installed.
+        CircuitError: qiskit-aer is needed and not installed: for aer, for noise, and for auto with noise.
 
     Example:
         >>> import torch
@@ -254,6 +258,10 @@ def make_backend(
         tensor([[0., 0., 0., 0.]], dtype=torch.float64)
         >>> make_backend("shots", shots=1000).submit(spec, torch.zeros(1, 2, 4, 2)).result().shape
         torch.Size([1, 4])
+        >>> make_backend("torch", shots=1000)
+        Traceback (most recent call last):
+            ...
+        ValueError: backend torch: got the option 'shots'; allowed: memory_bytes
     """
     if name not in _KINDS:
         raise ValueError(f"backend: got {name!r}; allowed: {', '.join(_KINDS)}")
