@@ -16,7 +16,7 @@ from qsgd_ray.config.study import Study, settings_from_tree
 from qsgd_ray.paths import PathError, item_names, set_value
 
 
-def load_study(path: Path, scale: str | None = None) -> Study | Limits:
+def load_study(path: str | Path, scale: str | None = None) -> Study | Limits:
     """Return the study that a study file defines.
 
     Args:
@@ -27,9 +27,10 @@ def load_study(path: Path, scale: str | None = None) -> Study | Limits:
         StudyError: there is no file, it raises, or it defines no study; one line that names the file and its line.
 
     Example:
-        >>> load_study(Path("studies/quick.py")).name
+        >>> load_study("studies/quick.py").name
         'quick'
     """
+    path = Path(path)
     if not path.is_file():
         raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
     try:
@@ -91,7 +92,7 @@ def with_overrides(study: S, assignments: list[str]) -> S:
         StudyError: a path that does not exist, or a value that is not allowed there.
 
     Example:
-        >>> with_overrides(load_study(Path("studies/quick.py")), ["decision.margin=0.02"]).decision.margin
+        >>> with_overrides(load_study("studies/quick.py"), ["decision.margin=0.02"]).decision.margin
         0.02
     """
     tree = study.model_dump(mode="json")
