@@ -1,4 +1,4 @@
-"""Ray Train on the one node of a private cluster: no dashboard to wait for, no port beyond loopback."""
+"""Run Ray Train on the single node of a private cluster: no dashboard, no port beyond loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PrivateTrainer(TorchTrainer):
 
     Ray's own cleaner of placement groups asks the dashboard's state API. Where there is none it cleans nothing and
     holds up the end of every fit for 12 s (measured 2026-11-22 with Ray 2.60; the leak itself is ray issue 54305).
-    A private cluster ends with its driver, and where a search may leave a group behind, `groups_given_back` cleans.
+    A private cluster ends with its driver; where a search may leave a group behind, `release_placement_groups` cleans.
     The callback for datasets starts an actor, which takes 0.6 s a fit.
     """
 
@@ -36,12 +36,12 @@ class PrivateTrainer(TorchTrainer):
 
 
 @contextmanager
-def groups_given_back() -> Iterator[None]:
-    """What workers hold that were started within, and are left at the end, is free again; they end with it.
+def release_placement_groups() -> Iterator[None]:
+    """Remove the placement groups that were made within the block and are left at its end.
 
     Tune kills the actors of a search 5 s after its last trial has ended (ray/tune/execution/tune_controller.py, 2.60).
-    The one of a trial that was stopped may still be waiting for its workers, and their placement group stays with the
-    driver, not with who made it: the next stage would wait for its CPUs for ever.
+    The actor of a trial that was stopped may still wait for its workers then. Their placement group belongs to the
+    driver, not to that actor, so the next stage would wait for its CPUs for ever.
     """
     before = set(placement_group_table())
     yield
@@ -74,7 +74,7 @@ class _OneNodeBackend(ray.train.backend.Backend):
                 worker_group.execute_single_async(
                     rank,
                     _join,
-                    # By place: `rank` is a name of Ray's own here.
+                    # Positional: `rank` is also the name of a parameter of Ray's own.
                     "nccl" if gpus else "gloo",
                     f"file://{os.path.join(folder, 'store')}",
                     rank,
@@ -86,7 +86,7 @@ class _OneNodeBackend(ray.train.backend.Backend):
         )
 
     def on_shutdown(self, worker_group: Any, backend_config: OneNodeTorchConfig) -> None:
-        """The processes end with their group, the file with the cluster's scratch folder."""
+        """Leave all as it is: the processes end with their group, the file with the cluster's scratch folder."""
 
 
 def _join(backend: str, url: str, rank: int, world_size: int, timeout_s: int) -> None:

@@ -1,7 +1,7 @@
-"""A folder for what is only of use while a private Ray runs. What a killed owner left behind, the next one removes.
+"""Make a folder for the files of a private Ray, and remove those that killed owners left behind.
 
-A lock on the folder says that its owner lives. The system lets go of it however the owner ends, so no process id that
-is given out again, no other container and no clock that jumps can mislead.
+A lock on the folder says that its owner lives. The system releases it however the owner ends. So no process number
+that is given out again, no other container and no clock that jumps can mislead.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 PREFIX = "qsgd_ray-"
 # Of a socket's path, 104 bytes on macOS, Ray takes 64 below the folder that it is given and mkdtemp 18 for its name.
-LONGEST_PLACE = 21
+_MAX_PATH_BYTES = 21
 
 
 @contextmanager
 def scratch_folder(place: Path | None = None) -> Iterator[Path]:
-    """A new folder below `place`, gone with the `with` block."""
-    place = place or _default_place()
+    """Make a new folder below `place`, and remove it when the block is left."""
+    place = place or _default_parent()
     _clear(place)
     folder, lock = _locked_folder(place)
     try:
@@ -32,15 +32,15 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def _default_place() -> Path:
+def _default_parent() -> Path:
     usual = tempfile.gettempdir()
-    return Path(usual if len(os.fsencode(usual)) <= LONGEST_PLACE else "/tmp")
+    return Path(usual if len(os.fsencode(usual)) <= _MAX_PATH_BYTES else "/tmp")
 
 
 def _clear(place: Path) -> None:
     """Remove the folders below `place` whose owner has ended."""
     for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # it is another user's, its owner lives, or somebody else is removing it
+        with suppress(OSError):  # it is another user's, its owner lives, or another process is removing it
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,9 +55,9 @@ def _locked_folder(place: Path) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY)
-            with suppress(OSError):  # a file system without locks: nobody else can lock it either, so it stays
+            with suppress(OSError):  # a file system without locks: no other process can lock it either, so it stays
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, lock
             os.close(lock)
-        # Between its making and its lock it was taken for a dead one's.
+        # Another process removed it between its creation and its lock.

@@ -1,6 +1,6 @@
-"""Where a trial's workers meet whoever may stop it: measurements come up, decisions go down, one at a time.
+"""Carry measurements from a trial's workers to its scheduler, and the decision to stop back, one at a time.
 
-A trial that is stopped this way ends by itself and gives its workers back at once; one that Tune ends from outside may
+A trial that is stopped this way ends by itself and returns its workers at once. One that Tune ends from outside may
 leave Ray Train's placement group behind (ray issue 54305).
 """
 
@@ -14,8 +14,8 @@ import ray
 from qsgd_ray.outcome import Measurement
 
 
-class _Meeting:
-    """The plain class behind the actor; each side waits for the other."""
+class _Queues:
+    """Two queues, one a direction; each side waits for the other."""
 
     def __init__(self) -> None:
         self._measurements: asyncio.Queue[Measurement | None] = asyncio.Queue()
@@ -36,29 +36,29 @@ class _Meeting:
 
 
 class StopChannel:
-    """A meeting on a Ray actor without CPUs; can be sent to the workers."""
+    """The channel on a Ray actor without CPUs; can be pickled and sent to the workers."""
 
     def __init__(self) -> None:
-        self._meeting: Any = ray.remote(num_cpus=0)(_Meeting).remote()
+        self._actor: Any = ray.remote(num_cpus=0)(_Queues).remote()
 
     def ask(self, measurement: Measurement) -> bool:
-        """A worker's side: tell, and wait for the decision; True is stop."""
-        stop: bool = ray.get(self._meeting.ask.remote(measurement))
+        """Send a measurement from a worker, and wait for the decision; True is stop."""
+        stop: bool = ray.get(self._actor.ask.remote(measurement))
         return stop
 
     def next(self) -> Measurement | None:
-        """The other side: the next measurement, or None where there will be none."""
-        measurement: Measurement | None = ray.get(self._meeting.next.remote())
+        """Wait for the next measurement; None where the workers have ended."""
+        measurement: Measurement | None = ray.get(self._actor.next.remote())
         return measurement
 
     def decide(self, stop: bool) -> None:
         """Answer the measurement that `next` gave."""
-        ray.get(self._meeting.decide.remote(stop))
+        ray.get(self._actor.decide.remote(stop))
 
     def end(self) -> None:
-        """No measurement will come any more."""
-        ray.get(self._meeting.end.remote())
+        """Say that no measurement will follow."""
+        ray.get(self._actor.end.remote())
 
     def close(self) -> None:
         """End the actor."""
-        ray.kill(self._meeting)
+        ray.kill(self._actor)

@@ -15,7 +15,7 @@ from pathlib import Path
 from qsgd_ray.config import Study
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import end_processes, marked, watchdog
-from qsgd_ray.execution.preflight import logical_cpus, resolve_address, unreachable
+from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.storage import Storage
 
 # Ray asks for at least 78,643,200 bytes. Only angles and the circuits' answers travel through the object store.
@@ -55,13 +55,13 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
     Raises:
         StudyError: nothing answers at the address.
     """
-    address = resolve_address(address)
+    address = _resolve_address(address)
     if address:
         with _existing(address, results_path) as cluster:
             yield cluster
     else:
         nodes = [*study.resources.worker_node_resources(), *study.resources.circuit_node_resources()]
-        with private_ray(logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1)) as cluster:
+        with private_ray(_logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1)) as cluster:
             yield cluster
 
 
@@ -141,7 +141,7 @@ def _existing(address: str, results_path: Path | Storage) -> Iterator[Cluster]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise unreachable(address, str(error).strip().partition("\n")[0] or type(error).__name__) from None
+        raise _unreachable(address, str(error).strip().partition("\n")[0] or type(error).__name__) from None
     try:
         # Ray Train wants its own notes where every node can write: the results are such a place by definition.
         yield Cluster(private=False, scratch=str(results_path / "ray"))

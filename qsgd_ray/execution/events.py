@@ -1,6 +1,6 @@
-"""What is going on, told by whoever does it and read by whoever watches: events in, events out in their order.
+"""Carry events of a running study from its workers to what shows them, in their order.
 
-Nothing depends on it: results go to storage by themselves, and a lost event costs a line on a screen.
+Nothing depends on it: results go to storage by themselves, and a lost event costs one line on a screen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from qsgd_ray.outcome import Ending, Measurement
 
 @dataclass(frozen=True)
 class Event:
-    """A trial has been measured (`measurement`) or has ended (`ending`)."""
+    """A trial was measured, or has ended.
+
+    Attributes:
+        trial: the trial.
+        measurement: the new measurement; None where it has ended.
+        ending: how it has ended; None while it runs.
+    """
 
     trial: Trial
     measurement: Measurement | None = None
@@ -47,7 +53,7 @@ class Event:
 
 
 class _Queue:
-    """The plain class behind the actor; forgets the oldest where nobody reads."""
+    """The plain class behind the actor; drops the oldest events where none are read."""
 
     def __init__(self, maxlen: int = 10_000) -> None:
         self._events: deque[Event] = deque(maxlen=maxlen)
@@ -62,17 +68,17 @@ class _Queue:
 
 
 class EventQueue:
-    """A board on a Ray actor; can be sent to other processes."""
+    """A queue on a Ray actor; can be pickled and sent to other processes."""
 
     def __init__(self) -> None:
         self._queue: Any = ray.remote(num_cpus=0)(_Queue).remote()
 
     def post(self, event: Event) -> None:
-        """Told and not waited for."""
+        """Send an event, without waiting for the actor."""
         self._queue.post.remote(event)
 
     def drain(self) -> list[Event]:
-        """All that came since the last call; nothing where the board is gone."""
+        """Return the events since the last call; none where the actor is gone."""
         try:
             events: list[Event] = ray.get(self._queue.drain.remote())
         except RayError:

@@ -1,4 +1,4 @@
-"""Trials that are known beforehand: a list of them in, their rows in the study's folder out.
+"""Run trials whose settings are known beforehand: a list of them in, their rows in the study's folder out.
 
 Trials of one worker run beside each other, as many as Ray has room for, on actors that Tune uses again; a group of
 workers (train_group.py) takes its trials one after the other.
@@ -17,10 +17,17 @@ from qsgd_ray.execution.trainable import TunedTrial, run_in_tune
 
 
 class _FixedTrial(TunedTrial):
-    """A trial that is named by its id, `trials` being all there are."""
+    """A trial that Tune knows by its id."""
 
     def setup(self, config: dict[str, Any], study: Study, context: RunContext, trials: dict[str, Trial]) -> None:  # type: ignore[override]
-        """`config`: which one."""
+        """Begin the trial that `config` names.
+
+        Args:
+            config: the trial's id, as `trial_id`.
+            study: the study.
+            context: what the trials share.
+            trials: all trials by id.
+        """
         self._trials = trials
         super().setup(config, study, context)
 

@@ -37,9 +37,9 @@ def require_runnable(study: Study, address: str | None) -> None:
     Raises:
         StudyError: the first thing that is missing.
     """
-    address = resolve_address(address)
+    address = _resolve_address(address)
     if address is None:
-        check_memory(study, total_bytes())
+        _check_memory(study, total_bytes())
         _check_gpus(study)
         _check_engine(study)
         _check_workload(study)
@@ -49,16 +49,16 @@ def require_runnable(study: Study, address: str | None) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_TIMEOUT_S).close()
         except (OSError, OverflowError) as error:
-            raise unreachable(address, str(error)) from None
+            raise _unreachable(address, str(error)) from None
 
 
-def resolve_address(address: str | None) -> str | None:
+def _resolve_address(address: str | None) -> str | None:
     """Return the address of the cluster to connect to, RAY_ADDRESS if none is given; None is a private cluster."""
     address = address or os.environ.get("RAY_ADDRESS")
     return None if address in (None, "", "local") else address
 
 
-def unreachable(address: str, reason: str) -> StudyError:
+def _unreachable(address: str, reason: str) -> StudyError:
     """Return the error that says that no cluster answers.
 
     Args:
@@ -68,7 +68,7 @@ def unreachable(address: str, reason: str) -> StudyError:
     return StudyError(f"--address: got {address!r}; allowed: the address of a running Ray cluster ({reason})")
 
 
-def check_memory(study: Study, available_bytes: int) -> None:
+def _check_memory(study: Study, available_bytes: int) -> None:
     """Refuse a study whose circuits do not fit into memory.
 
     Args:
@@ -134,7 +134,7 @@ def needs_circuits(study: Study) -> bool:
     return any(arm.perturbation is not None and arm.perturbation.uses_circuits for arm in study.arms)
 
 
-def logical_cpus(study: Study, cores: int) -> int:
+def _logical_cpus(study: Study, cores: int) -> int:
     """Return how many CPUs a private cluster announces: enough for the study, if need be more than there are cores.
 
     Args:

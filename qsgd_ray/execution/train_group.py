@@ -1,4 +1,4 @@
-"""The training loop under Ray Train: trials in, rows in the study's folder out.
+"""Run the training loop on groups of Ray Train workers: trials in, rows in the study's folder out.
 
 One fit carries a batch of trials one after the other: starting a group of workers takes longer than a small trial. Each
 trial's rows are in place before the next one begins, so a fit that dies costs the trial it was at, and no other.
@@ -48,23 +48,23 @@ if TYPE_CHECKING:
 
 # A group whose processes die is started again this often before its trial is given up as lost.
 ATTEMPTS = 3
-# A replica raises as soon as another one's connection breaks; Ray tells of a death a second later or so, on a busy
-# machine several, and of whichever comes first it makes the end of the group: lost, or failed by its own code.
-DEATH_TOLD_S = 10.0
+# A replica raises as soon as another one's connection breaks. Ray reports a death a second later or so, on a busy
+# machine several, and the first of the two decides how the group ended: lost, or failed by its own code.
+_DEATH_REPORT_S = 10.0
 # How often the controller of a fit asks its workers how they are. A fit of seconds ends sooner where it asks often; a
 # step of a second is disturbed by every question (docs/findings.md, 2026-11-24), so there Ray's own interval does.
-POLL_S = {"text": 0.2, "llm": 2.0}
-POLLS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+_POLL_S = {"text": 0.2, "llm": 2.0}
+_POLLS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 # Beyond the longest wait for circuits.
-PROCESS_GROUP_TIMEOUT_S = 300
+_PROCESS_GROUP_TIMEOUT_S = 300
 
-# Told each measurement of each trial, on rank 0; answers True to stop that trial. Must travel to the workers.
+# Called with each measurement of each trial, on rank 0; returns True to stop that trial. Is pickled.
 Report = Callable[[Trial, Measurement], bool]
-# Told how each trial ended, on rank 0 or on the driver. Must travel to the workers.
+# Called when a trial has ended, on rank 0 or on the driver. Is pickled.
 Ended = Callable[[Trial, Ending], None]
 
 
-class TrialError(RuntimeError):
+class _TrialError(RuntimeError):
     """A trial raised on a worker: its traceback as text, and what was measured before; survives the way to the driver.
 
     `lost`: what it needed was gone, its own code is not to blame.
@@ -72,21 +72,30 @@ class TrialError(RuntimeError):
 
     def __init__(
         self,
-        told: str,
+        text: str,
         lost: bool = False,
         measurements: tuple[Measurement, ...] = (),
         started_at: datetime | None = None,
     ) -> None:
-        super().__init__(told, lost, measurements, started_at)
-        self.told, self.lost, self.measurements, self.started_at = told, lost, measurements, started_at
+        super().__init__(text, lost, measurements, started_at)
+        self.text, self.lost, self.measurements, self.started_at = text, lost, measurements, started_at
 
     def __str__(self) -> str:
-        return self.told
+        return self.text
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every trial of a study shares: where it runs, who answers circuits, where rows go, who is told."""
+    """The surroundings that all trials of a study share.
+
+    Attributes:
+        cluster: the Ray cluster.
+        resources: CPUs, GPUs and actors, as the study asks for them.
+        circuits: simulates circuits. None: no arm needs any, or every worker simulates for itself.
+        results: where rows and checkpoints go.
+        report: called with each measurement; returns True to stop the trial.
+        ended: called with each ending.
+    """
 
     cluster: Cluster
     resources: Resources
@@ -97,10 +106,15 @@ class RunContext:
 
 
 def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | None = None) -> None:
-    """Give every trial its row. All trials use the same number of workers; those that have a row are left alone.
+    """Give every trial its row. Those that have one are left alone.
 
-    A trial whose code raised is `failed` and the others go on. One whose processes or circuits were lost is repeated,
+    A trial whose code raised is `failed`, and the others go on. One whose processes or circuits were lost is repeated,
     `ATTEMPTS` times at most without a new checkpoint, then it is `lost`.
+
+    Args:
+        trials: all use the same number of workers.
+        context: what the trials share.
+        trials_per_fit: so many trials at most one group of workers takes. None: all.
     """
     given_up: set[str] = set()
     deaths: Counter[str] = Counter()
@@ -125,16 +139,16 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
                 remove_checkpoints(context.results.storage, culprit.trial_id)
 
 
-def group_timeout_s(resources: Resources) -> int:
-    """How long replicas wait for each other: rank 0 asks circuits for all, and must hear of their loss before."""
-    return PROCESS_GROUP_TIMEOUT_S + math.ceil(CircuitPool.longest_wait_s(resources.circuit_timeout_s))
+def _group_timeout_s(resources: Resources) -> int:
+    """Return how long replicas wait for each other: longer than rank 0 waits for all their circuits."""
+    return _PROCESS_GROUP_TIMEOUT_S + math.ceil(CircuitPool.longest_wait_s(resources.circuit_timeout_s))
 
 
 def _fit(trials: list[Trial], context: RunContext) -> None:
     """One group of workers, all of these trials. Raises `TrainingFailedError`."""
     workers, resources = trials[0].workers, context.resources
     least = resources.least_workers
-    timeout_s = group_timeout_s(resources)
+    timeout_s = _group_timeout_s(resources)
     torch_config, trainer_class = TorchConfig(timeout_s=timeout_s), TorchTrainer
     if context.cluster.private:
         torch_config = OneNodeTorchConfig(context.cluster.scratch, timeout_s=timeout_s)
@@ -157,25 +171,25 @@ def _fit(trials: list[Trial], context: RunContext) -> None:
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
     )
-    with _polled_every(POLL_S[trials[0].workload.kind]):
+    with _polled_every(_POLL_S[trials[0].workload.kind]):
         trainer.fit()
 
 
 @contextmanager
 def _polled_every(seconds: float) -> Iterator[None]:
     """Ray hands the driver's variable to the controller as the fit begins; one that is set already stays."""
-    if POLLS in os.environ:
+    if _POLLS in os.environ:
         yield
         return
-    os.environ[POLLS] = str(seconds)
+    os.environ[_POLLS] = str(seconds)
     try:
         yield
     finally:
-        os.environ.pop(POLLS, None)
+        os.environ.pop(_POLLS, None)
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What every worker of a group runs."""
+    """Train the trials one after the other; every worker of a group runs this."""
     trials: list[Trial] = config["trials"]
     context: RunContext = config["context"]
     torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
@@ -191,21 +205,21 @@ def _work(config: dict[str, Any]) -> None:
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         started_at = datetime.now(UTC)
-        checkpoints = make_checkpoints(trial, context, replica, group, started_at)
-        told: list[Measurement] = []
+        checkpoints = _make_checkpoints(trial, context, replica, group, started_at)
+        measurements: list[Measurement] = []
         try:
             outcome = run(
                 train(trial, workload, context.circuits, replica, checkpoints),
-                partial(_first_reports, context, replica, trial, told),
+                partial(_first_reports, context, replica, trial, measurements),
             )
         except Exception as error:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
             lost = isinstance(error, CircuitsLost | StorageError)
             if replica.world_size > 1 and not lost:
-                time.sleep(DEATH_TOLD_S + POLL_S[trial.workload.kind])
+                time.sleep(_DEATH_REPORT_S + _POLL_S[trial.workload.kind])
             began = checkpoints.started_at if checkpoints else started_at
-            raise TrialError(traceback.format_exc(), lost, tuple(told), began) from None
-        require_equal_replicas(outcome, replica)
+            raise _TrialError(traceback.format_exc(), lost, tuple(measurements), began) from None
+        _require_equal_replicas(outcome, replica)
         if replica.rank == 0:
             if checkpoints is not None:
                 started_at, outcome = checkpoints.started_at, replace(outcome, checkpoints_failed=checkpoints.n_failed)
@@ -215,10 +229,10 @@ def _work(config: dict[str, Any]) -> None:
         replica.all_reduce_sum(0.0)  # no replica runs ahead of the row
 
 
-def make_checkpoints(
+def _make_checkpoints(
     trial: Trial, context: RunContext, replica: Replica, group: ProcessGroup | None, started_at: datetime
 ) -> Checkpoints | None:
-    """Where this trial is kept while it trains, if it is."""
+    """Return the trial's checkpoints; None where the study keeps none."""
     every = context.resources.checkpoint_steps
     if every is None:
         return None
@@ -244,14 +258,14 @@ def _group_for_checkpoints(context: RunContext) -> ProcessGroup | None:
 
 
 def _first_reports(
-    context: RunContext, replica: Replica, trial: Trial, told: list[Measurement], measurement: Measurement
+    context: RunContext, replica: Replica, trial: Trial, measurements: list[Measurement], measurement: Measurement
 ) -> bool:
-    told.append(measurement)
+    measurements.append(measurement)
     return replica.rank == 0 and context.report(trial, measurement)
 
 
-def require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
-    """Every replica must have ended with the same bits; a study on drifting replicas would measure the drift."""
+def _require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
+    """Raise where replicas ended with different bits: a study on drifting replicas would measure the drift."""
     mine = float(int((outcome.parameters_sha256 or "0")[:10], 16))  # sums of 40 bits are exact in a float64
     if replica.all_reduce_sum(mine)[0] != mine * replica.world_size:
         raise RuntimeError(f"replica {replica.rank} ended with parameters that differ from another replica's")
@@ -263,21 +277,21 @@ def _conclude(trial: Trial, outcome: Outcome, context: RunContext, started_at: d
 
 
 def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
-    """How the trial under way ended, with all that was measured of it, and when it began as far as that is known.
+    """Return how the trial under way ended, with all that was measured of it, and when it began if that is known.
 
     It is `lost` where a process died, its circuits were lost or its row could not be stored, or where no worker raised
     at all. Ray Train wraps the death of a worker in the failure of its health check; the other replicas then raise as
     well, for the connection that broke: one death explains them all.
     """
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    raised = [failure for failure in failures.values() if isinstance(failure, TrialError)]
+    raised = [failure for failure in failures.values() if isinstance(failure, _TrialError)]
     died = any(
         isinstance(getattr(f, "health_check_failure", f), RayActorError | WorkerHealthCheckTimeoutError)
         for f in failures.values()
     )
     unwritten = any(isinstance(failure, StorageError) for failure in failures.values())
     lost = died or unwritten or not failures or any(failure.lost for failure in raised)
-    told = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
+    text = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
     fullest = max(raised, key=lambda failure: len(failure.measurements), default=None)
-    outcome = Outcome(Ending.LOST if lost else Ending.FAILED, fullest.measurements if fullest else (), error=told)
+    outcome = Outcome(Ending.LOST if lost else Ending.FAILED, fullest.measurements if fullest else (), error=text)
     return outcome, fullest.started_at if fullest else None

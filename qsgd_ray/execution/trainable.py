@@ -1,7 +1,7 @@
-"""A trial as Ray Tune sees it: a step is an epoch of all its runs; a stop is a step of its own, with rows at its end.
+"""Run a trial under Ray Tune: a step is an epoch of all its runs; a trial that is stopped writes its rows as well.
 
-Three ways to go through a run, all of them a `Training`: here in this process, on a group of Ray Train workers, or
-again from the rows that an interrupted study left.
+A run is a `Training` of one of three kinds: in this process, on a group of Ray Train workers, or replayed from the
+rows that an interrupted study left.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from qsgd_ray.analysis.objectives import RunResult, objective_values
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
-from qsgd_ray.execution._one_node_train import groups_given_back
+from qsgd_ray.execution._one_node_train import release_placement_groups
 from qsgd_ray.execution._stop_channel import StopChannel
-from qsgd_ray.execution.train_group import RunContext, make_checkpoints, run_trials
+from qsgd_ray.execution.train_group import RunContext, _make_checkpoints, run_trials
 from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
@@ -39,32 +39,38 @@ if TYPE_CHECKING:
 
 SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"
-# Of a trial that has ended by itself: how far the best of its runs came; None where none came to anything.
+# How far the best run of a trial that has ended by itself came; None where none has a usable result.
 ENDING = "ending"
 
 
-class TrialLost(RuntimeError):
-    """The workers of a trial were lost once too often: for Tune an error, for the study a trial still to run."""
+class _TrialLost(RuntimeError):
+    """The workers of a trial were lost too often: an error for Tune, for the study a trial still to run."""
 
 
 class TunedTrial(tune.Trainable):
     """One trial of a search, all its seeds side by side; its actor is used again for the next one (`reuse_actors`)."""
 
     def setup(self, config: dict[str, Any], study: Study, context: RunContext) -> None:
-        """`config`: which arm, which number, which point of its space."""
+        """Begin the trial that `config` names.
+
+        Args:
+            config: the arm's name, the trial's number and its point, as `arm`, `number` and `point`.
+            study: the study.
+            context: what its trials share.
+        """
         torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
         self._study, self._context = study, context
         self._workload: Workload | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the one before, if it was stopped in mid-way, gets its rows first."""
+        """Begin the next trial; the one before gets its rows first where it was stopped."""
         self.cleanup()
         self._begin(new_config)
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._runs = [SeedRun(trial, self._context, self._workload_of) for trial in self._named(config)]
+        self._runs = [_SeedRun(trial, self._context, self._workload_of) for trial in self._named(config)]
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return search_trials(self._study, config["arm"], config["number"], config["point"])
@@ -82,7 +88,7 @@ class TunedTrial(tune.Trainable):
             # It was stopped before its process was: the others, which have no row yet, end where it ended.
             if any(run.ending is Ending.STOPPED_EARLY for run in self._runs):
                 self.cleanup()
-        except (CircuitsLost, StorageError, TrialLost):
+        except (CircuitsLost, StorageError, _TrialLost):
             for run in self._runs:
                 run.measurements.clear()
             raise  # no outcome of this trial: the search tries it again
@@ -97,7 +103,7 @@ class TunedTrial(tune.Trainable):
         }
 
     def cleanup(self) -> None:
-        """Stopped by the scheduler: every run ends at the epoch it is at, and its row is written."""
+        """End every run at its present epoch and write its row; called where the scheduler has stopped the trial."""
         for run in self._runs:
             run.stop()
 
@@ -105,16 +111,24 @@ class TunedTrial(tune.Trainable):
 def run_in_tune(
     trainable: Any, context: RunContext, name: str, settings: tune.TuneConfig, *, alone: bool = True, space: Any = None
 ) -> None:
-    """Run trials until all have ended. `trainable`: with its parameters; `alone`: it trains in its own process, else a
-    group of workers does, and its actor only waits."""
+    """Run trials under Ray Tune until all have ended.
+
+    Args:
+        trainable: the trial's class, with its parameters.
+        context: what the trials share.
+        name: of Tune's run, for its own notes.
+        settings: the searcher and the scheduler.
+        alone: True where a trial trains in its actor; False where a group of workers does and the actor only waits.
+        space: the points to run. None: the searcher suggests them.
+    """
     # Tune prints the traceback of an actor that was lost; what becomes of its trial is told elsewhere.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     resources = context.resources
     gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    # Tune wants a positive share also of who waits.
-    asked = {"cpu": resources.cpus_per_worker} | gpus | resources.worker_node_resources() if alone else {"cpu": 0.01}
+    # Tune wants a positive share for an actor that only waits, too.
+    request = {"cpu": resources.cpus_per_worker} | gpus | resources.worker_node_resources() if alone else {"cpu": 0.01}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, asked),
+        tune.with_resources(trainable, request),
         param_space=space,
         tune_config=settings,
         run_config=tune.RunConfig(
@@ -124,11 +138,11 @@ def run_in_tune(
             verbose=0,
         ),
     )
-    with groups_given_back() if context.cluster.private and not alone else nullcontext():
+    with release_placement_groups() if context.cluster.private and not alone else nullcontext():
         tuner.fit()
 
 
-class SeedRun:
+class _SeedRun:
     """One run of a trial, epoch by epoch, as if no other were at work in this process between them."""
 
     def __init__(self, trial: Trial, context: RunContext, workload_of: Callable[[Trial, str], Workload]) -> None:
@@ -148,17 +162,17 @@ class SeedRun:
         if context.results.has(trial.trial_id):
             if context.results.ending(trial.trial_id) is Ending.STOPPED_EARLY:
                 self._last_epoch = len(context.results.trajectory(trial.trial_id))
-            return replay_rows(trial, context.results)
+            return _replay_rows(trial, context.results)
         if trial.workers > 1:
-            return train_on_workers(trial, context)
+            return _train_on_workers(trial, context)
         self._writes_row = True
         replica = Replica(device=self._device)
-        self._checkpoints = make_checkpoints(trial, context, replica, None, self._started_at)
+        self._checkpoints = _make_checkpoints(trial, context, replica, None, self._started_at)
         return train(trial, workload_of(trial, self._device), context.circuits, replica, self._checkpoints)
 
     @property
     def result(self) -> RunResult:
-        """By its last measurement; of one that diverged or failed, nothing."""
+        """Its last measurement; no result where it diverged or failed."""
         usable = self.ending is None or self.ending in USABLE
         return RunResult.from_measurement(self.measurements[-1] if self.measurements else None, usable)
 
@@ -170,7 +184,7 @@ class SeedRun:
             self._advance(stop=False)
 
     def stop(self) -> None:
-        """The training ends at the epoch it is at."""
+        """End the training at its present epoch."""
         if self.ending is None and self.measurements:
             self._advance(stop=True)
 
@@ -179,7 +193,7 @@ class SeedRun:
             measurement = self._send(stop)
         except StopIteration as end:
             self._end(end.value)
-        except (CircuitsLost, StorageError, TrialLost):
+        except (CircuitsLost, StorageError, _TrialLost):
             raise
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
             self._writes_row = True
@@ -214,8 +228,13 @@ class SeedRun:
         self._context.ended(self._trial, outcome.ending)
 
 
-def replay_rows(trial: Trial, results: Results) -> Training:
-    """A trial that has its row already: the same measurements and the same end, without training."""
+def _replay_rows(trial: Trial, results: Results) -> Training:
+    """Yield the measurements of a trial that has its row already, and return its outcome, without training.
+
+    Args:
+        trial: has its row in `results`.
+        results: the study's.
+    """
     names = [field.name for field in fields(Measurement)]
     measurements = [Measurement(**{name: row[name] for name in names}) for row in results.trajectory(trial.trial_id)]
     for measurement in measurements:
@@ -224,8 +243,13 @@ def replay_rows(trial: Trial, results: Results) -> Training:
     return Outcome(results.ending(trial.trial_id), tuple(measurements))
 
 
-def train_on_workers(trial: Trial, context: RunContext) -> Training:
-    """A trial on a group of Ray Train workers, which writes the row itself."""
+def _train_on_workers(trial: Trial, context: RunContext) -> Training:
+    """Train a trial on a group of Ray Train workers, which writes its row.
+
+    Args:
+        trial: takes more than one worker.
+        context: what the trials share.
+    """
     channel = StopChannel()
 
     def report(of: Trial, measurement: Measurement) -> bool:
@@ -240,7 +264,7 @@ def train_on_workers(trial: Trial, context: RunContext) -> Training:
         except BaseException as error:
             failure.append(error)
         finally:
-            with suppress(RayActorError):  # nobody is left to be told
+            with suppress(RayActorError):  # the other side has ended
                 channel.end()
 
     group = threading.Thread(target=fit, name=f"fit {trial.trial_id}")
@@ -259,5 +283,5 @@ def train_on_workers(trial: Trial, context: RunContext) -> Training:
         raise failure[0]
     ending = context.results.ending(trial.trial_id)
     if ending is Ending.LOST:
-        raise TrialLost(f"{trial.trial_id}: its workers were lost")
+        raise _TrialLost(f"{trial.trial_id}: its workers were lost")
     return Outcome(ending, tuple(seen))

@@ -1,7 +1,7 @@
-"""The search of one arm: asked for a point, told what became of it; an Optuna study in memory, nothing of Ray.
+"""Search the space of one arm by an Optuna study in memory, without Ray.
 
-In: the study, which of its arms, and points that are known already. Out: numbered points. Asked and told one at a time
-it is a function of the study and of what it is told.
+In: the study, the index of the arm, and points that are known already. Out: numbered points. With one trial at a time
+the points are a function of the study and of the results.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from qsgd_ray.config.base import LogUniform, Point, Space, Uniform
 from qsgd_ray.config.stages import Search
 from qsgd_ray.random_keys import named_seed
 
-# Optuna's own; of a small budget that would be all.
-POPULATION = 50
+# Optuna's default, which would take all of a small budget.
+_POPULATION = 50
 
 
-def make_sampler(search: Search, seed: int) -> BaseSampler:
-    """The sampler that `search` names, for its budget."""
+def _make_sampler(search: Search, seed: int) -> BaseSampler:
+    """Return the sampler that `search` names, set up for its budget."""
     budget = search.trials_per_arm
     startup = search.startup_trials
     makers: dict[str, Callable[[], BaseSampler]] = {
@@ -35,13 +35,13 @@ def make_sampler(search: Search, seed: int) -> BaseSampler:
         "qmc": lambda: optuna.samplers.QMCSampler(
             seed=seed, scramble=True, warn_asynchronous_seeding=False, warn_independent_sampling=False
         ),
-        # Choices, and fields that are asked for only at times, are beyond it: they are drawn at random.
+        # It knows neither choices nor fields that only some points have: these are drawn at random.
         "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
         # Of Optuna's own crossover half the children of a small generation are copies of their parents, which would be
         # trained again to the same numbers.
         "nsga2": lambda: optuna.samplers.NSGAIISampler(
             seed=seed,
-            population_size=min(POPULATION, max(4, budget // 4)),
+            population_size=min(_POPULATION, max(4, budget // 4)),
             crossover=optuna.samplers.nsgaii.BLXAlphaCrossover(),
         ),
     }
@@ -54,61 +54,64 @@ DIRECTIONS = {"quality": "maximize", "step_time": "minimize", "circuits": "minim
 
 
 class ArmSearch:
-    """The arm with this index; `known`, points by number, come first, as they are."""
+    """The search of the arm at `index`. The `known` points, by number, come first and unchanged."""
 
     def __init__(self, study: Study, index: int, known: Mapping[int, Point]) -> None:
         self.arm = study.arms[index]
         budget = study.points(self.arm)
         self._left = [*known, *(number for number in range(budget) if number not in known)]
         self._optuna = optuna.create_study(
-            sampler=make_sampler(study.search, _seed(study, self.arm.name, len(known))),
+            sampler=_make_sampler(study.search, _seed(study, self.arm.name, len(known))),
             directions=[DIRECTIONS[objective] for objective in study.search.objectives],
         )
         for point in known.values():
             self._optuna.enqueue_trial(point)
-        self._asked: dict[int, optuna.Trial] = {}
-        self._dearest = [0.0] * len(study.search.objectives)
+        self._trials: dict[int, optuna.Trial] = {}
+        self._highest = [0.0] * len(study.search.objectives)
 
     @property
     def n_left(self) -> int:
-        """How many trials are still to be asked for."""
+        """Number of trials still to be asked for."""
         return len(self._left)
 
     @property
     def n_running(self) -> int:
-        """How many were asked for and not yet told of."""
-        return len(self._asked)
+        """Number of trials that were asked for and have no result yet."""
+        return len(self._trials)
 
     def ask(self) -> tuple[int, Point]:
-        """The next trial's number and point."""
+        """Return the number and the point of the next trial."""
         number = self._left.pop(0)
-        trial = self._asked[number] = self._optuna.ask()
+        trial = self._trials[number] = self._optuna.ask()
         point: Point = {}
         while open_ := [(path, space) for path, space in self.arm.spaces_at(point).items() if path not in point]:
             path, space = open_[0]
-            point[path] = suggested(trial, path, space)
+            point[path] = _suggest_value(trial, path, space)
         return number, point
 
     def tell(self, number: int, values: Sequence[float | None] | None) -> None:
-        """What the trial of this number came to, one value an objective, or None where it was lost.
+        """Give the sampler the result of a trial.
 
-        What a trial that failed at once would have cost, nobody knows: for the sampler, as much as the dearest.
+        A trial that was lost has taught the sampler nothing. The points after it would not be those of an undisturbed
+        search, so the arm rests until the search is run again, which starts from the rows.
 
-        A trial that was lost has taught its sampler nothing, so what came after it would not be what comes after it in
-        an undisturbed search: the arm rests until the search is run again, which starts from the rows.
+        Args:
+            number: the trial's.
+            values: one for each objective. None for a cost that was never measured, which counts as the highest so
+                far. None instead of values: the trial was lost.
         """
-        trial = self._asked.pop(number)
+        trial = self._trials.pop(number)
         if values is None:
             self._left.clear()
             self._optuna.tell(trial, state=TrialState.FAIL)
         else:
-            told = [self._dearest[place] if value is None else value for place, value in enumerate(values)]
-            self._dearest = [max(pair) for pair in zip(self._dearest, told, strict=True)]
-            self._optuna.tell(trial, told)
+            known = [self._highest[index] if value is None else value for index, value in enumerate(values)]
+            self._highest = [max(pair) for pair in zip(self._highest, known, strict=True)]
+            self._optuna.tell(trial, known)
 
 
-def suggested(trial: optuna.Trial, path: str, space: Space) -> int | float | str:
-    """What the sampler proposes for one field."""
+def _suggest_value(trial: optuna.Trial, path: str, space: Space) -> int | float | str:
+    """Return the sampler's proposal for one field."""
     value: int | float | str
     if isinstance(space, LogUniform | Uniform):
         value = trial.suggest_float(path, space.low, space.high, log=isinstance(space, LogUniform))
@@ -118,8 +121,8 @@ def suggested(trial: optuna.Trial, path: str, space: Space) -> int | float | str
 
 
 def _seed(study: Study, arm: str, n_known: int) -> int:
-    """Keyed by the study's seed, the arm's name and how many points it was told.
+    """Return the sampler's seed, keyed by the study's seed, the arm's name and the number of known points.
 
-    Told points draw nothing, so a sampler that began anew with them would propose the very same ones again.
+    Known points draw nothing, so a sampler that began with the same seed would propose the same points again.
     """
     return named_seed("search", study.seed, arm, n_known) % 2**32

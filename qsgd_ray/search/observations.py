@@ -1,6 +1,6 @@
-"""What a search has tried: rows in; points with their runs, and the one that is confirmed, out.
+"""Collect the observations of a search from its rows, and choose the point that is confirmed.
 
-Rows count by content: one that is not of the study as it is now is no row of its search. Test data is not looked at
+A row counts by its content: one that the study as it is now would not have made is left out. Test data is never read
 (protocol, rule 3).
 """
 
@@ -25,7 +25,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Observation:
-    """A trial of an arm's search: its point, and the rows of its runs by their trial_id, in the order of seeds."""
+    """A trial of an arm's search.
+
+    Attributes:
+        number: counts the arm's trials from 0.
+        point: a value for each field that is searched there, by dotted path.
+        rows: the rows of its runs by trial_id, in the order of seeds; None where a row is missing.
+    """
 
     number: int
     point: Point
@@ -33,18 +39,18 @@ class Observation:
 
     @property
     def complete(self) -> bool:
-        """Has every seed its row? (A lost one is tried again.)"""
+        """True where every seed has its row. A lost run counts as missing: it is repeated."""
         return all(row is not None and row["ending"] != Ending.LOST for row in self.rows.values())
 
     @property
     def ending(self) -> Ending | None:
-        """How far the best of its runs came: `completed`, `stopped_early` or None."""
+        """The best ending of its runs: `completed`, `stopped_early` or None."""
         endings = [row["ending"] for row in self.rows.values() if row is not None]
         return next((ending for ending in USABLE if ending in endings), None)
 
     @property
     def results(self) -> list[RunResult]:
-        """Its runs; those that did not come as far as the best of them came to nothing."""
+        """The results of its runs; a run that did not end like the best of them has none."""
         return [
             RunResult(None) if row is None else RunResult.from_row(row, usable=row["ending"] == self.ending)
             for row in self.rows.values()
@@ -56,34 +62,41 @@ class Observation:
         return float(np.mean([np.inf if run.loss is None else run.loss for run in self.results]))
 
 
-def point_of(arm: Arm, row: Row) -> Point:
-    """The point of an arm's space that a row stands at: a column bears the last word of a field's path.
+def _point_of(arm: Arm, row: Row) -> Point:
+    """Return the point of an arm's space that a row was trained at.
 
-    Null is what was not asked for there.
+    Args:
+        arm: its spaces name the fields; a column bears the last word of a field's path.
+        row: of the table `trials`; null where a field has no effect at that point.
     """
     values = {path: row[path.rpartition(".")[2]] for path in arm.spaces()}
     return {path: value for path, value in values.items() if value is not None}
 
 
 def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observation]]:
-    """Per arm, what its search has tried, by number; whatever has at least one row."""
-    found: dict[str, dict[int, Observation]] = defaultdict(dict)
+    """Return the observations of each arm's search by number, incomplete ones included.
+
+    Args:
+        study: rows of other arms, spaces or settings are left out.
+        rows: of the table `trials`.
+    """
+    by_arm: dict[str, dict[int, Observation]] = defaultdict(dict)
     names = {arm.name for arm in study.arms}
     for row in rows:
         if row["stage"] != "search" or row["arm"] not in names:
             continue
         arm, number = study.arm(row["arm"]), row["number"]
-        point = point_of(arm, row)
-        known = found[arm.name].get(number)
+        point = _point_of(arm, row)
+        known = by_arm[arm.name].get(number)
         if known is None or row["trial_id"] not in known.rows:
             if point.keys() != arm.spaces_at(point).keys():
                 continue
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue
-            known = found[arm.name].setdefault(number, Observation(number, point, dict.fromkeys(ids)))
+            known = by_arm[arm.name].setdefault(number, Observation(number, point, dict.fromkeys(ids)))
         known.rows[row["trial_id"]] = row
-    return {name: sorted(found[name].values(), key=lambda one: one.number) for name in names}
+    return {name: sorted(by_arm[name].values(), key=lambda one: one.number) for name in names}
 
 
 def unfinished_points(tables: StudyTables) -> dict[str, int]:
@@ -95,14 +108,22 @@ def unfinished_points(tables: StudyTables) -> dict[str, int]:
 
 
 def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
-    """The point of the arm's best search trial: quality after the last epoch, then validation loss.
+    """Return the point of the arm's best search trial, by quality after the last epoch, then by validation loss.
 
     An arm with nothing to search has one point, and is not searched.
 
     With several objectives: of the points whose quality is within `search.tolerance` of the best, the one of the least
     cost, by the first objective that costs, then by the next.
 
-    Trials that ran to the end come before those that were stopped early; None where no trial got that far.
+    Trials that ran to the end come before those that were stopped early.
+
+    Args:
+        study: its objectives and tolerance decide.
+        arm: one of the study's.
+        rows: of the table `trials`.
+
+    Returns:
+        The point; None where no trial of the arm has a usable result.
     """
     if not arm.spaces():
         return {}
@@ -113,12 +134,12 @@ def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
     return None
 
 
-def _chosen(study: Study, tried: list[Observation]) -> Observation:
+def _chosen(study: Study, observations: list[Observation]) -> Observation:
     search = study.search
-    least = max(quality(one.results) for one in tried) - search.tolerance
+    least = max(quality(one.results) for one in observations) - search.tolerance
 
     def rank(one: Observation) -> tuple[float, ...]:
         costs = objective_values(one.results, search.objectives[1:])
         return (*(np.inf if cost is None else cost for cost in costs), -quality(one.results), one.loss, one.number)
 
-    return min((one for one in tried if quality(one.results) >= least), key=rank)
+    return min((one for one in observations if quality(one.results) >= least), key=rank)

@@ -1,7 +1,7 @@
-"""The search as optuna-dashboard shows it: rows and events in; an Optuna journal out, one Optuna study an arm.
+"""Write the search as a journal that optuna-dashboard shows, with one Optuna study an arm.
 
-A view and no more: no decision is read from it. What it lacks of the rows is added when a search begins; where it is
-missing, torn or contradicts them, it is made anew. A journal is appended to, so only a folder can hold one.
+No decision is read from it. Rows that it lacks are added when a search begins. Where it is missing, torn or contradicts
+the rows, it is made anew. A journal is appended to, so only a folder can hold one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from qsgd_ray.search.observations import Observation, observed_points
 from qsgd_ray.storage import replacing
 
 FILE = "optuna.log"
-# Of a writer that was killed; a write takes milliseconds.
-LOCK_GRACE_S = 5
-STATES = {Ending.COMPLETED: TrialState.COMPLETE, Ending.STOPPED_EARLY: TrialState.PRUNED}
-# What a journal that somebody else wrote, or cut, may raise, and a disk that is full.
-JOURNAL_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, optuna.exceptions.OptunaError)
+# The lock of a killed writer is broken after so long; a write takes milliseconds.
+_LOCK_GRACE_S = 5
+_STATES = {Ending.COMPLETED: TrialState.COMPLETE, Ending.STOPPED_EARLY: TrialState.PRUNED}
+# Raised for a journal that another program has written or cut, and for a full disk.
+_JOURNAL_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, optuna.exceptions.OptunaError)
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
@@ -46,7 +46,7 @@ def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
         path: the journal's file.
     """
     study = tables.study
-    tried = observed_points(study, tables.trials.to_pylist())
+    observations = observed_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float]] = {}
     for row in tables.measurements.to_pylist():
         if row["stage"] == "search":
@@ -54,35 +54,35 @@ def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
     with _quiet():
         try:
             view = SearchJournal(study, path)
-            view.take(tried, curves)
-        except JOURNAL_ERRORS:
+            view.add_rows(observations, curves)
+        except _JOURNAL_ERRORS:
             with replacing(path) as partial:
-                SearchJournal(study, partial).take(tried, curves)
+                SearchJournal(study, partial).add_rows(observations, curves)
             view = SearchJournal(study, path)
     return view
 
 
 def is_readable(path: Path) -> bool:
-    """Is there a whole journal?"""
+    """Return True where the file is a whole journal."""
     if not path.is_file():
         return False
     try:
         JournalStorage(JournalFileBackend(str(path))).get_all_studies()
-    except JOURNAL_ERRORS:
+    except _JOURNAL_ERRORS:
         return False
     return True
 
 
 class SearchJournal:
-    """The journal at `path`; there is a study for every arm that is searched."""
+    """The journal at `path`, with an Optuna study for every arm that is searched."""
 
     def __init__(self, study: Study, path: Path) -> None:
         self._study = study
-        lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_GRACE_S)
+        lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_GRACE_S)
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         self._storage: JournalStorage | None = storage
         self._ids = {arm.name: self._study_id(arm, storage) for arm in study.arms if arm.spaces()}
-        # What was there before this process.
+        # The trials that earlier processes have written.
         self._shown = {
             arm: {t.user_attrs["number"]: t for t in storage.get_all_trials(place) if "given_up" not in t.user_attrs}
             for arm, place in self._ids.items()
@@ -100,23 +100,33 @@ class SearchJournal:
         made.set_metric_names(list(objectives))
         return made._study_id
 
-    def take(self, tried: Mapping[str, Sequence[Observation]], curves: Mapping[str, Mapping[int, float]]) -> None:
-        """Add what has its rows and is not shown. ValueError: what is shown contradicts them."""
+    def add_rows(
+        self, observations: Mapping[str, Sequence[Observation]], curves: Mapping[str, Mapping[int, float]]
+    ) -> None:
+        """Add the trials that have their rows and are missing.
+
+        Args:
+            observations: observations by arm.
+            curves: validation accuracy by trial_id and epoch.
+
+        Raises:
+            ValueError: a trial that is there contradicts its rows.
+        """
         self._taking = True
         for arm in self._study.arms:
             if arm.name not in self._ids:
                 continue
             shown = self._shown[arm.name]
-            ended = {one.number: one for one in tried[arm.name] if one.complete and _lies_in(arm, one.point)}
+            ended = {one.number: one for one in observations[arm.name] if one.complete and _lies_in(arm, one.point)}
             for number, trial in shown.items():
                 if trial.state.is_finished() and not (number in ended and self._shows(trial, ended[number])):
                     raise ValueError(f"{arm.name} {number}: not as in its rows")
             for number, one in ended.items():
                 if number not in shown or not shown[number].state.is_finished():
-                    self.began(arm, number, one.point)
+                    self.begin(arm, number, one.point)
                     for epoch, reached in _curve(one, curves).items():
-                        self.measured(arm, number, epoch, reached)
-                    self.ended(arm, number, one.ending, self._values(one))
+                        self.add_quality(arm, number, epoch, reached)
+                    self.end(arm, number, one.ending, self._values(one))
         self._taking = False
 
     def _values(self, one: Observation) -> list[float | None]:
@@ -126,10 +136,18 @@ class SearchJournal:
         values = self._values(one) if _state(one.ending) is TrialState.COMPLETE else None
         return (trial.params, trial.state, trial.values) == (one.point, _state(one.ending), values)
 
-    def began(self, arm: Arm, number: int, point: Point) -> None:
-        """This trial is running; one of that number that was cut off goes on if it has this point, else it failed."""
+    def begin(self, arm: Arm, number: int, point: Point) -> None:
+        """Show a trial as running.
 
-        def tell(storage: JournalStorage) -> None:
+        One of that number that was cut off goes on where it has the same point; else it is shown as failed.
+
+        Args:
+            arm: one that is searched.
+            number: the trial's.
+            point: its point.
+        """
+
+        def show(storage: JournalStorage) -> None:
             before = self._shown[arm.name].get(number)
             if before and before.params == point:
                 if not before.state.is_finished():
@@ -138,75 +156,89 @@ class SearchJournal:
             if before and not before.state.is_finished():
                 storage.set_trial_user_attr(before._trial_id, "given_up", True)
                 storage.set_trial_state_values(before._trial_id, TrialState.FAIL)
-            asked = distributions(arm, point)
+            spaces = _distributions(arm, point)
             template = create_trial(
-                state=TrialState.RUNNING, params=point, distributions=asked, user_attrs={"number": number}
+                state=TrialState.RUNNING, params=point, distributions=spaces, user_attrs={"number": number}
             )
             self._running[arm.name, number] = storage.create_new_trial(self._ids[arm.name], template)
 
-        self._tell(tell)
+        self._write(show)
 
-    def measured(self, arm: Arm, number: int, epoch: int, reached: float) -> None:
-        """Its quality after an epoch. (Optuna knows no such thing where there are several objectives.)"""
+    def add_quality(self, arm: Arm, number: int, epoch: int, reached: float) -> None:
+        """Add a trial's quality after an epoch. Optuna has no place for it where there are several objectives.
+
+        Args:
+            arm: the trial's.
+            number: the trial's.
+            epoch: from 1.
+            reached: its quality, a share of one.
+        """
         trial_id = self._running.get((arm.name, number))
         if trial_id is not None and len(self._study.search.objectives) == 1:
-            self._tell(lambda storage: storage.set_trial_intermediate_value(trial_id, epoch, reached))
+            self._write(lambda storage: storage.set_trial_intermediate_value(trial_id, epoch, reached))
 
-    def ended(self, arm: Arm, number: int, ending: Ending | None, values: Sequence[float | None]) -> None:
-        """It has its rows. `ending`: None where no run came to anything."""
+    def end(self, arm: Arm, number: int, ending: Ending | None, values: Sequence[float | None]) -> None:
+        """Show a trial as ended.
+
+        Args:
+            arm: the trial's.
+            number: the trial's.
+            ending: None where no run has a usable result, which Optuna calls failed.
+            values: one an objective; None where it was never measured.
+        """
         trial_id = self._running.pop((arm.name, number), None)
         if trial_id is not None:
             known = [value for value in values if value is not None] if _state(ending) is TrialState.COMPLETE else None
-            self._tell(lambda storage: storage.set_trial_state_values(trial_id, _state(ending), known) and None)
+            self._write(lambda storage: storage.set_trial_state_values(trial_id, _state(ending), known) and None)
 
-    def _tell(self, told: Callable[[JournalStorage], None]) -> None:
-        """A view that cannot be written is given up, and that is said once: no trial waits for it."""
+    def _write(self, change: Callable[[JournalStorage], None]) -> None:
+        """Write to the journal. One that cannot be written is given up with one warning: no trial waits for it."""
         if self._storage is None:
             return
         try:
             with _quiet():
-                told(self._storage)
-        except JOURNAL_ERRORS as error:
+                change(self._storage)
+        except _JOURNAL_ERRORS as error:
             if self._taking:
                 raise
-            log.warning("%s is no longer written: %s", FILE, error)
+            _log.warning("%s is no longer written: %s", FILE, error)
             self._storage = None
 
 
-def distributions(arm: Arm, point: Point) -> dict[str, BaseDistribution]:
-    """Of the fields that `point` sets, as Optuna has them."""
-    found: dict[str, BaseDistribution] = {}
+def _distributions(arm: Arm, point: Point) -> dict[str, BaseDistribution]:
+    """Return Optuna's distributions of the fields that `point` sets."""
+    by_path: dict[str, BaseDistribution] = {}
     spaces = arm.spaces()
     for path in point:
         space = spaces[path]
         if isinstance(space, LogUniform | Uniform):
-            found[path] = FloatDistribution(space.low, space.high, log=isinstance(space, LogUniform))
+            by_path[path] = FloatDistribution(space.low, space.high, log=isinstance(space, LogUniform))
         else:
-            found[path] = CategoricalDistribution(space.options)
-    return found
+            by_path[path] = CategoricalDistribution(space.options)
+    return by_path
 
 
 def _lies_in(arm: Arm, point: Point) -> bool:
     def there(path: str, one: BaseDistribution) -> bool:
         return point[path] in one.choices if isinstance(one, CategoricalDistribution) else one._contains(point[path])
 
-    return all(there(path, one) for path, one in distributions(arm, point).items())
+    return all(there(path, one) for path, one in _distributions(arm, point).items())
 
 
 def _state(ending: Ending | None) -> TrialState:
-    return STATES[ending] if ending else TrialState.FAIL
+    return _STATES[ending] if ending else TrialState.FAIL
 
 
 def _curve(one: Observation, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """Quality after each epoch that any of its runs came to."""
-    own: list[Mapping[int, float]] = [curves.get(trial_id, {}) for trial_id in one.rows]
-    epochs = sorted({epoch for curve in own for epoch in curve})
-    return {epoch: quality([RunResult(curve.get(epoch)) for curve in own]) for epoch in epochs}
+    """Return the quality after each epoch that any of the runs has reached."""
+    of_runs: list[Mapping[int, float]] = [curves.get(trial_id, {}) for trial_id in one.rows]
+    epochs = sorted({epoch for curve in of_runs for epoch in curve})
+    return {epoch: quality([RunResult(curve.get(epoch)) for curve in of_runs]) for epoch in epochs}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna tells of every study that it makes, and calls half of its interface experimental."""
+    """Silence Optuna, which logs every study that it makes and calls half of its interface experimental."""
     before: Any = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

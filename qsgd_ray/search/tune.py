@@ -1,4 +1,4 @@
-"""Ray Tune and Optuna around the training loop: every arm tuned by itself, with the same budget.
+"""Search the arms of a study by Ray Tune and Optuna, each by itself and with the same budget.
 
 In: a study and its context. Out: a row for each of `trials_per_arm` trials an arm, in the study's folder. Every arm has
 a sampler and a halving of its own, so that arms neither inform nor stop each other; with one trial at a time per arm
@@ -23,10 +23,10 @@ from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
 from qsgd_ray.search.observations import observed_points
-from qsgd_ray.search.optuna_journal import FILE, JOURNAL_ERRORS, SearchJournal, open_journal
+from qsgd_ray.search.optuna_journal import _JOURNAL_ERRORS, FILE, SearchJournal, open_journal
 from qsgd_ray.storage import Folder
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def run_search(tables: StudyTables, context: RunContext) -> None:
@@ -43,8 +43,8 @@ def run_search(tables: StudyTables, context: RunContext) -> None:
         context,
         f"{study.name}-search",
         tune.TuneConfig(
-            search_alg=ArmSearches(tables, _view(tables, context)),
-            scheduler=ArmHalvings(study),
+            search_alg=_ArmSearches(tables, _view(tables, context)),
+            scheduler=_ArmHalvings(study),
             num_samples=sum(study.points(arm) for arm in study.arms),
             reuse_actors=True,
         ),
@@ -53,19 +53,19 @@ def run_search(tables: StudyTables, context: RunContext) -> None:
 
 
 def _view(tables: StudyTables, context: RunContext) -> SearchJournal | None:
-    """Where optuna-dashboard looks; an object store has no file that grows, and is shown by the command alone."""
+    """Return the journal for optuna-dashboard; None on an object store, where no file can grow."""
     storage = context.results.storage
     if not isinstance(storage, Folder):
         return None
     try:
         return open_journal(tables, storage.path / FILE)
-    except JOURNAL_ERRORS as error:
-        log.warning("%s cannot be written: %s", FILE, error)
+    except _JOURNAL_ERRORS as error:
+        _log.warning("%s cannot be written: %s", FILE, error)
         return None
 
 
-class ArmSearches(Searcher):
-    """The arms' searches behind the single searcher that Tune knows, arms served in turn."""
+class _ArmSearches(Searcher):
+    """The arms' searches behind the single searcher that Tune knows; arms are served in turn."""
 
     def __init__(self, tables: StudyTables, view: SearchJournal | None = None) -> None:
         super().__init__(metric=SCORE, mode="max")
@@ -73,7 +73,7 @@ class ArmSearches(Searcher):
         self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.is_sequential else known_points(tables)
+        known = {} if study.search.is_sequential else _known_points(tables)
         self._searches = {
             arm.name: ArmSearch(study, index, known.get(arm.name, {}))
             for index, arm in enumerate(study.arms)
@@ -82,7 +82,7 @@ class ArmSearches(Searcher):
         self._running: dict[str, tuple[ArmSearch, int]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial of the arm with most trials left among those with room; None while all are busy."""
+        """Return the next trial, of the arm with most trials left among those with room; None while all are busy."""
         waiting = [search for search in self._searches.values() if search.n_left]
         if not waiting:
             return Searcher.FINISHED
@@ -93,32 +93,43 @@ class ArmSearches(Searcher):
         number, point = search.ask()
         self._running[trial_id] = search, number
         if self._view:
-            self._view.began(search.arm, number, point)
+            self._view.begin(search.arm, number, point)
         return {"arm": search.arm.name, "number": number, "point": point}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """For the view alone: what a sampler learns is a trial's end."""
+        """Add a measurement to the journal; a sampler learns from a trial's end alone.
+
+        Args:
+            trial_id: Tune's.
+            result: of the trial's last step.
+        """
         search, number = self._running[trial_id]
         if self._view and result[EPOCH]:
-            self._view.measured(search.arm, number, result[EPOCH], result[SCORE])
+            self._view.add_quality(search.arm, number, result[EPOCH], result[SCORE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass on to the arm's own search, and make room."""
+        """Give the result to the arm's own search, and make room.
+
+        Args:
+            trial_id: Tune's.
+            result: of the trial's last step; None where there is none.
+            error: True where the trial was lost.
+        """
         search, number = self._running.pop(trial_id)
         values = None if error or result is None else [result[name] for name in self._objectives]
         search.tell(number, values)
         if self._view and result and values:
-            # Tune has stopped what has no ending of its own.
-            self._view.ended(search.arm, number, result.get(ENDING, Ending.STOPPED_EARLY), values)
+            # A trial without an ending of its own was stopped by Tune.
+            self._view.end(search.arm, number, result.get(ENDING, Ending.STOPPED_EARLY), values)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: an interrupted search goes on from the study's rows, never from a pickle."""
+        """Do nothing: an interrupted search goes on from the study's rows, never from a pickle."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see `save`."""
+        """Do nothing, as `save`."""
 
 
-class ArmHalvings(FIFOScheduler):
+class _ArmHalvings(FIFOScheduler):
     """One asynchronous successive halving an arm (ASHA, arXiv 1810.05934), on epochs."""
 
     def __init__(self, study: Study) -> None:
@@ -141,26 +152,48 @@ class ArmHalvings(FIFOScheduler):
         return self._halvings[trial.config["arm"]]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Pass on to the arm's own halving."""
+        """Give a new trial to the arm's own halving.
+
+        Args:
+            tune_controller: Tune's.
+            trial: Tune's.
+        """
         self._of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP, as the arm's own halving says."""
-        # A stop at the last epoch would end a trial that has ended by itself.
+        """Return CONTINUE or STOP, as the arm's own halving decides.
+
+        Args:
+            tune_controller: Tune's.
+            trial: Tune's.
+            result: of the trial's last step.
+        """
+        # A trial at its last epoch ends by itself.
         if result[EPOCH] >= self._epochs or not self._halves:
             return TrialScheduler.CONTINUE
         return self._of(trial).on_trial_result(tune_controller, trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Pass on to the arm's own halving."""
+        """Give a trial that has ended to the arm's own halving.
+
+        Args:
+            tune_controller: Tune's.
+            trial: Tune's.
+            result: of the trial's last step.
+        """
         self._of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Pass on to the arm's own halving."""
+        """Remove a trial from the arm's own halving.
+
+        Args:
+            tune_controller: Tune's.
+            trial: Tune's.
+        """
         self._of(trial).on_trial_remove(tune_controller, trial)
 
 
-def known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
+def _known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
-    tried = observed_points(tables.study, tables.trials.to_pylist())
-    return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in tried.items()}
+    observations = observed_points(tables.study, tables.trials.to_pylist())
+    return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in observations.items()}

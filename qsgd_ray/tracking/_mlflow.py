@@ -1,4 +1,4 @@
-"""Trials as runs of an MLflow experiment that bears the study's name, at any tracking URI that MLflow knows."""
+"""Show trials as runs of an MLflow experiment that bears the study's name, at any tracking URI that MLflow knows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.tracking.tracker import parameters
+from qsgd_ray.tracking._records import parameters
 
-TAG = "qsgd_ray.trial_id"
-STATUS = {"completed": "FINISHED", "stopped_early": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+_TAG = "qsgd_ray.trial_id"
+_STATUS = {"completed": "FINISHED", "stopped_early": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
 # MLflow's own limit of a request.
-PARAMETERS_AT_ONCE = 100
+_MAX_PARAMETERS = 100
 
 
 class Mlflow:
-    """A tracker (tracker.py) by mlflow-skinny; sqlite:// wants SQLAlchemy and alembic besides, which Optuna brings."""
+    """A `Tracker` by mlflow-skinny; sqlite:// needs SQLAlchemy and alembic besides, which Optuna installs."""
 
     def __init__(self, uri: str, study: str) -> None:
-        # A server that is gone is asked for minutes otherwise; usage is nobody's business.
+        # Otherwise MLflow tries a dead server for minutes, and reports usage.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -36,7 +36,7 @@ class Mlflow:
             there = self._client.get_experiment_by_name(study)
             self._experiment = there.experiment_id if there else self._client.create_experiment(study)
         self._runs: dict[str, tuple[str, str]] = {
-            run.data.tags[TAG]: (run.info.run_id, run.info.status) for run in self._known() if TAG in run.data.tags
+            run.data.tags[_TAG]: (run.info.run_id, run.info.status) for run in self._known() if _TAG in run.data.tags
         }
 
     def _known(self) -> Iterator[Any]:
@@ -50,7 +50,7 @@ class Mlflow:
 
     def has(self, trial_id: str) -> bool:
         """See `Tracker`. Lost trials are run again."""
-        return self._runs.get(trial_id, ("", ""))[1] in STATUS.values()
+        return self._runs.get(trial_id, ("", ""))[1] in _STATUS.values()
 
     def begin(self, trial: Trial) -> None:
         """See `Tracker`."""
@@ -58,21 +58,21 @@ class Mlflow:
 
         if trial.trial_id in self._runs:
             self._client.delete_run(self._runs[trial.trial_id][0])
-        tags = {TAG: trial.trial_id, "stage": trial.stage, "arm": trial.arm.name}
+        tags = {_TAG: trial.trial_id, "stage": trial.stage, "arm": trial.arm.name}
         run = self._client.create_run(self._experiment, run_name=trial.trial_id, tags=tags).info
         self._runs[trial.trial_id] = (run.run_id, run.status)
-        told = [Param(name, str(value)) for name, value in parameters(trial).items()]
-        for some in _batches(told):
-            self._client.log_batch(run.run_id, params=some)
+        params = [Param(name, str(value)) for name, value in parameters(trial).items()]
+        for batch in _batches(params):
+            self._client.log_batch(run.run_id, params=batch)
 
-    def measured(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
+    def log_epoch(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
         """See `Tracker`."""
         self._log(trial, epoch, numbers)
 
-    def ended(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
+    def end(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
         """See `Tracker`."""
         self._log(trial, trial.epochs, numbers)
-        run, status = self._runs[trial.trial_id][0], STATUS.get(ending, "KILLED")
+        run, status = self._runs[trial.trial_id][0], _STATUS.get(ending, "KILLED")
         self._client.set_tag(run, "ending", ending)
         self._client.set_terminated(run, status)
         self._runs[trial.trial_id] = (run, status)
@@ -88,6 +88,6 @@ class Mlflow:
         """See `Tracker`: runs that are under way stay so until the study goes on."""
 
 
-def _batches(told: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(told), PARAMETERS_AT_ONCE):
-        yield told[start : start + PARAMETERS_AT_ONCE]
+def _batches(params: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(params), _MAX_PARAMETERS):
+        yield params[start : start + _MAX_PARAMETERS]

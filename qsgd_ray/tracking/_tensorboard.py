@@ -1,4 +1,4 @@
-"""Trials as event files, a folder each, whose curves and parameters `tensorboard --logdir FOLDER` compares."""
+"""Write trials as event files, a folder each, for `tensorboard --logdir FOLDER`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.tracking.tracker import parameters
+from qsgd_ray.tracking._records import parameters
 
-# Beside the events of a trial that has ended; it holds how.
-ENDED = "ended.txt"
+# This file beside a trial's events holds its ending.
+_ENDED = "ended.txt"
 
 
 class TensorBoard:
-    """A tracker (tracker.py) by tensorboardX, which Ray Tune brings."""
+    """A `Tracker` by tensorboardX, which Ray Tune installs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class TensorBoard:
     def has(self, trial_id: str) -> bool:
         """See `Tracker`. Lost trials are run again."""
         with suppress(OSError):
-            return (self._folder / trial_id / ENDED).read_text() != "lost"
+            return (self._folder / trial_id / _ENDED).read_text() != "lost"
         return False
 
     def begin(self, trial: Trial) -> None:
@@ -32,23 +32,23 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
 
-        place = self._folder / trial.trial_id
+        folder = self._folder / trial.trial_id
         if (before := self._writers.pop(trial.trial_id, None)) is not None:
             before.close()
-        for left in [*place.glob("events.out.tfevents.*"), place / ENDED]:
+        for left in [*folder.glob("events.out.tfevents.*"), folder / _ENDED]:
             left.unlink(missing_ok=True)
-        writer = self._writers[trial.trial_id] = SummaryWriter(str(place), flush_secs=5)
+        writer = self._writers[trial.trial_id] = SummaryWriter(str(folder), flush_secs=5)
         # Its own add_hparams opens a run of another name for them.
         experiment, begin, _ = hparams(parameters(trial), {"validation_accuracy": 0.0, "test_accuracy": 0.0})
         writer.file_writer.add_summary(experiment)
         writer.file_writer.add_summary(begin)
 
-    def measured(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
+    def log_epoch(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
         """See `Tracker`."""
         for name, value in numbers.items():
             self._writers[trial.trial_id].add_scalar(name, value, epoch)
 
-    def ended(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
+    def end(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
         """See `Tracker`."""
         from tensorboardX.summary import hparams
 
@@ -59,7 +59,7 @@ class TensorBoard:
         *_, end = hparams({}, {})
         writer.file_writer.add_summary(end)
         writer.close()
-        (self._folder / trial.trial_id / ENDED).write_text(ending)
+        (self._folder / trial.trial_id / _ENDED).write_text(ending)
 
     def close(self) -> None:
         """See `Tracker`."""

@@ -1,7 +1,4 @@
-"""Which trackers somebody wants: `NAME[=WHERE]` and where results lie in; how to open one out.
-
-Or a `StudyError` before anything runs.
-"""
+"""Choose a tracker from an option, `NAME[=WHERE]`, before anything runs."""
 
 from __future__ import annotations
 
@@ -17,23 +14,38 @@ from qsgd_ray.tracking._mlflow import Mlflow
 from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.tracker import Tracker
 
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
+_PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 
 
 @dataclass(frozen=True)
 class TrackerChoice:
-    """A tracker that somebody wants; `open` may take seconds."""
+    """A tracker that the user has chosen.
+
+    Attributes:
+        name: tensorboard or mlflow.
+        open: connects to it; may take seconds and raise what its package raises.
+    """
 
     name: str
     open: Callable[[], Tracker]
 
 
 def choose_tracker(word: str, option: str, study: str, place: Storage) -> TrackerChoice:
-    """`word`: NAME or NAME=WHERE, as `option` got it; `study`: its name; `place`: where its results lie."""
+    """Return the tracker that an option names.
+
+    Args:
+        word: NAME or NAME=WHERE.
+        option: the option's own name, for messages.
+        study: the study's name.
+        place: where its results go; the default is below it.
+
+    Raises:
+        StudyError: the name is unknown, its package is not installed, or WHERE is missing and has no default.
+    """
     name, _, where = word.partition("=")
-    if name not in PACKAGES:
+    if name not in _PACKAGES:
         raise StudyError(f"{option}: got {word!r}; allowed: tensorboard, tensorboard=FOLDER, mlflow, mlflow=URI")
-    if find_spec(PACKAGES[name]) is None:
+    if find_spec(_PACKAGES[name]) is None:
         raise StudyError(
             f"{option}: got {word!r}; allowed: a tracker that is installed (pip install 'qsgd-ray[{name}]')"
         )
@@ -41,12 +53,12 @@ def choose_tracker(word: str, option: str, study: str, place: Storage) -> Tracke
         where = where or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not where:
         if not isinstance(place, Folder):
-            told = "tensorboard=FOLDER" if name == "tensorboard" else "mlflow=URI"
-            raise StudyError(f"{option}: got {word!r} with results at {place}; allowed: {told}")
+            allowed = "tensorboard=FOLDER" if name == "tensorboard" else "mlflow=URI"
+            raise StudyError(f"{option}: got {word!r} with results at {place}; allowed: {allowed}")
         default = place.path.resolve() / ("tensorboard" if name == "tensorboard" else "mlflow.db")
         where = str(default) if name == "tensorboard" else f"sqlite:///{default}"
 
-    def open_it() -> Tracker:
+    def connect() -> Tracker:
         return TensorBoard(Path(where)) if name == "tensorboard" else Mlflow(where, study)
 
-    return TrackerChoice(name, open_it)
+    return TrackerChoice(name, connect)

@@ -1,77 +1,71 @@
-"""What a tracker is told of a trial: a run with its parameters, numbers by epoch, and how it ended.
-
-In: a trial's rows. Out: calls of a `Tracker`.
-"""
+"""The protocol of a tracker, and a study's rows written to one."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.paths import leaves
 from qsgd_ray.results import StudyTables
+from qsgd_ray.tracking._records import Row, numbers
 
-Value = str | int | float | bool
-Row = dict[str, Any]
-# What a row says of the trial as a whole, beside its last measurement.
-AT_THE_END = ("test_accuracy", "test_loss", "answers", "answers_right", "epochs_to_target", "elapsed_s")
-# Of a measurement what names it.
-NAMES = ("trial_id", "stage", "arm", "number", "seed", "epoch")
+# The columns of `trials` that describe a trial as a whole; the others repeat its last measurement.
+_SUMMARY = ("test_accuracy", "test_loss", "answers", "answers_right", "epochs_to_target", "elapsed_s")
 
 
 class Tracker(Protocol):
-    """Whoever shows trials; any of these may raise whatever its package raises."""
+    """A tool that shows trials. Each method may raise whatever the tool's package raises."""
 
     def has(self, trial_id: str) -> bool:
-        """Whether this trial is there with its end."""
+        """Return True where the tracker has this trial with its ending, which is not `lost`."""
 
     def begin(self, trial: Trial) -> None:
-        """A run for this trial; what an earlier attempt left of it goes."""
+        """Open a run for a trial, in place of what an earlier attempt left of it."""
 
-    def measured(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
-        """Once an epoch."""
+    def log_epoch(self, trial: Trial, epoch: int, numbers: dict[str, float]) -> None:
+        """Log the numbers of one epoch.
 
-    def ended(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
-        """The last that is told of this trial."""
+        Args:
+            trial: one that has begun.
+            epoch: from 1.
+            numbers: by the column of `measurements`.
+        """
+
+    def end(self, trial: Trial, ending: str, numbers: dict[str, float]) -> None:
+        """Log how a trial ended, and close its run.
+
+        Args:
+            trial: one that has begun.
+            ending: completed, stopped_early, diverged, failed or lost.
+            numbers: of the trial as a whole, by the column of `trials`.
+        """
 
     def close(self) -> None:
-        """No more trials."""
-
-
-def parameters(trial: Trial) -> dict[str, Value]:
-    """What a trial was asked for, by dotted path; what is off is left out."""
-    asked = leaves(trial.model_dump(mode="json", exclude={"study"}))
-    return {p: ",".join(map(str, v)) if isinstance(v, list) else v for p, v in asked if v is not None}
-
-
-def numbers(row: Row, names: tuple[str, ...] | None = None) -> dict[str, float]:
-    """What of a row is a number; missing ones are left out, as they are no zeros."""
-    return {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, int | float) and (name in names if names else name not in NAMES)
-    }
-
-
-def record(tracker: Tracker, row: Row, measurements: list[Row], told: int = 0) -> None:
-    """A trial as its rows have it. `told`: so many of its epochs the tracker has heard already."""
-    trial = Trial.model_validate_json(row["trial"])
-    if not told:
-        tracker.begin(trial)
-    for measurement in sorted(measurements, key=lambda one: one["epoch"]):
-        if measurement["epoch"] > told:
-            tracker.measured(trial, measurement["epoch"], numbers(measurement))
-    tracker.ended(trial, row["ending"], numbers(row, AT_THE_END))
+        """Close the tracker; runs that are under way stay so until the study goes on."""
 
 
 def record_all(tracker: Tracker, tables: StudyTables) -> int:
-    """Every trial of the study that the tracker does not have; how many those were. Rows that do not tell their trial
-    are passed over."""
+    """Write every trial that a tracker lacks, and return how many those were.
+
+    Args:
+        tracker: an open one.
+        tables: the study and its rows. Rows without the trial's settings (of an early version) are left out.
+    """
     missing = [r for r in tables.trials.to_pylist() if r["trial"] is not None and not tracker.has(r["trial_id"])]
     by_trial: dict[str, list[Row]] = {row["trial_id"]: [] for row in missing}
     for measurement in tables.measurements.to_pylist() if missing else []:
         if measurement["trial_id"] in by_trial:
             by_trial[measurement["trial_id"]].append(measurement)
     for row in missing:
-        record(tracker, row, by_trial[row["trial_id"]])
+        _record(tracker, row, by_trial[row["trial_id"]])
     return len(missing)
+
+
+def _record(tracker: Tracker, row: Row, measurements: list[Row], n_logged: int = 0) -> None:
+    """Write one trial from its rows; the tracker has its first `n_logged` epochs already."""
+    trial = Trial.model_validate_json(row["trial"])
+    if not n_logged:
+        tracker.begin(trial)
+    for measurement in sorted(measurements, key=lambda measurement: measurement["epoch"]):
+        if measurement["epoch"] > n_logged:
+            tracker.log_epoch(trial, measurement["epoch"], numbers(measurement))
+    tracker.end(trial, row["ending"], numbers(row, _SUMMARY))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qsgd_ray.execution import _scratch as scratch
-from qsgd_ray.execution._scratch import LONGEST_PLACE, PREFIX, scratch_folder
+from qsgd_ray.execution._scratch import _MAX_PATH_BYTES, PREFIX, scratch_folder
 
 OWNER = """
 import sys, time
@@ -126,11 +126,11 @@ def test_owners_that_come_and_go_at_the_same_time_never_lose_a_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("room", "place"), [(LONGEST_PLACE, None), (LONGEST_PLACE + 1, "/tmp")])
+@pytest.mark.parametrize(("room", "place"), [(_MAX_PATH_BYTES, None), (_MAX_PATH_BYTES + 1, "/tmp")])
 def test_the_place_is_that_of_temporary_files_if_the_path_of_a_socket_fits(monkeypatch, room, place):
     usual = "/" + "x" * (room - 1)
     monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: usual)
-    assert scratch._default_place() == Path(place or usual)
+    assert scratch._default_parent() == Path(place or usual)
 
 
 def test_the_longest_place_has_room_for_the_sockets_of_ray():
@@ -139,6 +139,6 @@ def test_the_longest_place_has_room_for_the_sockets_of_ray():
     session = "session_2026-11-24_15-03-42_421037_4194304"
     name = Path(tempfile.mkdtemp(prefix=PREFIX))
     name.rmdir()
-    path = Path("/", "x" * (LONGEST_PLACE - 1), name.name, session, "sockets", "plasma_store")
+    path = Path("/", "x" * (_MAX_PATH_BYTES - 1), name.name, session, "sockets", "plasma_store")
     validate_socket_filepath(str(path))
     assert len(str(path)) <= 103, "the limit on macOS"

@@ -15,8 +15,8 @@ from support.small_study import a_study
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
-from qsgd_ray.execution.preflight import logical_cpus, require_runnable, shortage
-from qsgd_ray.execution.train_group import ATTEMPTS, require_equal_replicas, run_trials
+from qsgd_ray.execution.preflight import _logical_cpus, require_runnable, shortage
+from qsgd_ray.execution.train_group import ATTEMPTS, _require_equal_replicas, run_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
@@ -43,7 +43,7 @@ def undisturbed(cluster, circuits, tmp_path_factory) -> dict[str, dict]:
 
 
 def test_two_replicas_end_with_equal_bits_and_train_what_one_trains(undisturbed):
-    """`require_equal_replicas` compares every bit inside the workers: a completed row says that they were equal."""
+    """`_require_equal_replicas` compares every bit inside the workers: a completed row says that they were equal."""
     for trial in TRIALS:
         row = undisturbed[trial.trial_id]
         assert row["ending"] == Ending.COMPLETED
@@ -96,7 +96,7 @@ def test_failed_and_lost_trials_are_told_apart_and_the_others_end_as_if_undistur
 def test_a_failed_trial_does_not_keep_the_next_from_running(cluster, tmp_path, monkeypatch):
     from qsgd_ray.execution import train_group as distributed
 
-    error = distributed.TrialError("Traceback ...", measurements=(measured(1, 0.5), measured(2, 0.6)))
+    error = distributed._TrialError("Traceback ...", measurements=(measured(1, 0.5), measured(2, 0.6)))
 
     def fit(trials, context):
         if trials[0].number == 0:
@@ -115,7 +115,7 @@ def gone(kind: str) -> Exception:
     from qsgd_ray.execution import train_group as distributed
 
     if kind == "circuits":
-        return WorkerGroupError("raised", {1: distributed.TrialError("CircuitsLost: ...", lost=True)})
+        return WorkerGroupError("raised", {1: distributed._TrialError("CircuitsLost: ...", lost=True)})
     return ControllerError(RuntimeError("no placement group"))
 
 
@@ -139,9 +139,9 @@ def test_a_trial_that_lost_its_circuits_or_its_controller_is_tried_again(cluster
 
 
 def test_what_a_trial_raised_survives_the_way_to_the_driver():
-    from qsgd_ray.execution.train_group import TrialError
+    from qsgd_ray.execution.train_group import _TrialError
 
-    sent = TrialError("told", True, (measured(1, 0.5),))
+    sent = _TrialError("told", True, (measured(1, 0.5),))
     came = pickle.loads(pickle.dumps(sent))
     assert (str(came), came.lost, came.measurements) == ("told", True, sent.measurements)
 
@@ -153,7 +153,9 @@ def test_a_trial_that_dies_every_time_is_lost_and_gets_its_row(cluster, tmp_path
 
     def die(trials, context):
         fits.append(trials)
-        raise WorkerGroupError("died", {0: distributed.RayActorError(), 1: distributed.TrialError("connection closed")})
+        raise WorkerGroupError(
+            "died", {0: distributed.RayActorError(), 1: distributed._TrialError("connection closed")}
+        )
 
     monkeypatch.setattr(distributed, "_fit", die)
     context = make_context(tmp_path / "small", cluster)
@@ -188,9 +190,9 @@ class Drifting(Replica):
 
 def test_replicas_that_drift_apart_are_refused():
     outcome = Outcome(Ending.COMPLETED, parameters_sha256="ff" * 32)
-    require_equal_replicas(outcome, Replica())
+    _require_equal_replicas(outcome, Replica())
     with pytest.raises(RuntimeError, match="replica 0 ended with parameters that differ"):
-        require_equal_replicas(outcome, Drifting(0, 3))
+        _require_equal_replicas(outcome, Drifting(0, 3))
 
 
 def test_the_private_cluster_listens_on_loopback_only(cluster):
@@ -203,13 +205,13 @@ def test_the_private_cluster_listens_on_loopback_only(cluster):
 def test_a_private_cluster_announces_what_the_study_needs():
     sine = a_study()
     circuit = with_overrides(sine, ["arms.sine.perturbation.source=circuit"])
-    assert logical_cpus(sine, cores=2) == 2
-    assert logical_cpus(circuit, cores=2) == 3
-    assert logical_cpus(with_overrides(circuit, ["confirm.workers=8"]), cores=2) == 9
+    assert _logical_cpus(sine, cores=2) == 2
+    assert _logical_cpus(circuit, cores=2) == 3
+    assert _logical_cpus(with_overrides(circuit, ["confirm.workers=8"]), cores=2) == 9
     # Tune's own share of a trial must fit beside the trial's group.
-    assert logical_cpus(with_overrides(sine, ["search.workers=2"]), cores=2) == 3
-    assert logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2
-    assert logical_cpus(with_overrides(circuit, ["resources.max_circuit_actors=3"]), cores=2) == 3
+    assert _logical_cpus(with_overrides(sine, ["search.workers=2"]), cores=2) == 3
+    assert _logical_cpus(with_overrides(circuit, ["resources.circuit_actors=null"]), cores=2) == 2
+    assert _logical_cpus(with_overrides(circuit, ["resources.max_circuit_actors=3"]), cores=2) == 3
 
 
 def test_what_a_cluster_lacks_is_told_with_the_kind_of_node(cluster):

@@ -17,7 +17,7 @@ from support.pool_requests import KIND, SPEC, angles
 from qsgd_ray.circuits.backends.in_process import TorchBackend
 from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
-from qsgd_ray.execution.train_group import group_timeout_s
+from qsgd_ray.execution.train_group import _group_timeout_s
 from qsgd_ray.pool._actor import CircuitActor
 from qsgd_ray.pool._connection import Connection
 from qsgd_ray.pool._pending import PendingPart, longest_wait_s
@@ -216,4 +216,4 @@ def test_whatever_happens_an_answer_or_an_error_comes_before_the_replicas_give_u
     """Rank 0 asks, the others wait for it in a collective."""
     assert longest_wait_s(60) == 300
     for timeout_s in (1, 60, 3600):
-        assert group_timeout_s(Resources(circuit_timeout_s=timeout_s)) > longest_wait_s(timeout_s) + 60
+        assert _group_timeout_s(Resources(circuit_timeout_s=timeout_s)) > longest_wait_s(timeout_s) + 60

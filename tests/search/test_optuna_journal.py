@@ -53,7 +53,7 @@ def told(results: Results, view: SearchJournal | None, until: int = len(ENDINGS)
         for endings in ENDINGS[:until]:
             number, point = search.ask()
             if view:
-                view.began(arm, number, point)
+                view.begin(arm, number, point)
             trials = search_trials(study, arm.name, number, point)
             runs = [outcome(ending, trial.seed) for trial, ending in zip(trials, endings, strict=True)]
             for epoch in range(1, max(len(run.measurements) for run in runs) + 1):
@@ -62,14 +62,14 @@ def told(results: Results, view: SearchJournal | None, until: int = len(ENDINGS)
                     for run in runs
                 ]
                 if view:
-                    view.measured(arm, number, epoch, sum(reached) / 2)
+                    view.add_quality(arm, number, epoch, sum(reached) / 2)
             for trial, run in zip(trials, runs, strict=True):
                 results.write(trial, run)
             usable = endings[0] is not Ending.FAILED
             alive = [r.measurements[-1].validation_accuracy if r.ending is endings[0] and usable else 0.0 for r in runs]
             search.tell(number, [sum(alive) / 2])
             if view:
-                view.ended(arm, number, endings[0] if usable else None, [sum(alive) / 2])
+                view.end(arm, number, endings[0] if usable else None, [sum(alive) / 2])
 
 
 @pytest.fixture
@@ -128,13 +128,13 @@ def test_a_search_that_was_cut_off_goes_on_in_the_same_journal(results, path):
     told(results, open_journal(results.tables(STUDY), path), until=2)
     view = open_journal(results.tables(STUDY), path)
     number, point = 2, ArmSearch(STUDY, 0, {}).ask()[1]
-    view.began(STUDY.arm("adamw"), number, point)
+    view.begin(STUDY.arm("adamw"), number, point)
     before = path.read_bytes()
 
     again = open_journal(results.tables(STUDY), path)
-    again.began(STUDY.arm("adamw"), number, point)
+    again.begin(STUDY.arm("adamw"), number, point)
     assert path.read_bytes() == before, "the same point is the same trial"
-    again.began(STUDY.arm("adamw"), number, {"learning_rate": 0.05})
+    again.begin(STUDY.arm("adamw"), number, {"learning_rate": 0.05})
     assert [trial[:2] for trial in shown(path)["adamw"]][2:] == [(2, TrialState.FAIL), (2, TrialState.RUNNING)]
     assert path.read_bytes().startswith(before), "a dashboard that is open goes on reading"
 
@@ -217,7 +217,7 @@ def test_the_dashboard_shows_a_running_search(results, path):
         assert set(studies) == {"adamw", "q"}
         trials = asked(address, f"/api/studies/{studies['adamw']}?after=0")["trials"]
         assert [(trial["state"], trial["values"]) for trial in trials] == [("Complete", [0.625])]
-        view.began(STUDY.arm("adamw"), 1, {"learning_rate": 0.02})
+        view.begin(STUDY.arm("adamw"), 1, {"learning_rate": 0.02})
 
         def states() -> list[str]:
             return [trial["state"] for trial in asked(address, f"/api/studies/{studies['adamw']}?after=0")["trials"]]

@@ -18,12 +18,12 @@ from support.small_study import SMALL_TASK, a_study
 from qsgd_ray.config import Arm, Choice, Perturbation, Resources, Search
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trial
-from qsgd_ray.execution.trainable import SCORE, train_on_workers
+from qsgd_ray.execution.trainable import SCORE, _train_on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import unfinished_points
 from qsgd_ray.search.optuna_journal import FILE
-from qsgd_ray.search.tune import ArmSearches, run_search
+from qsgd_ray.search.tune import _ArmSearches, run_search
 from qsgd_ray.training.loop import run
 
 
@@ -75,7 +75,7 @@ def test_the_largest_seed_is_one_that_every_sampler_takes(tmp_path, sampler):
 def test_an_arm_that_lost_a_trial_rests_and_the_others_go_on(tmp_path):
     results = Results(tmp_path)
     results.open(THREE, {})
-    searches = ArmSearches(results.tables(THREE))
+    searches = _ArmSearches(results.tables(THREE))
     first, second = searches.suggest("a"), searches.suggest("b")
     assert (first["arm"], second["arm"]) == ("adamw", "sine")
     searches.on_trial_complete("a", error=True)
@@ -238,7 +238,7 @@ def test_a_group_that_is_started_again_tells_its_epochs_once(cluster, tmp_path, 
         told.append(measurement.epoch)
         return measurement.epoch == stop_after
 
-    outcome = run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), decide)
+    outcome = run(_train_on_workers(trial, make_context(tmp_path / "small", cluster)), decide)
     assert told == ([1, 2] if stop_after else [1, 2, 3])
     assert outcome.ending is (Ending.STOPPED_EARLY if stop_after else Ending.COMPLETED)
 
@@ -248,8 +248,8 @@ def test_a_trial_whose_workers_stay_lost_is_no_result_for_the_sampler(cluster, t
 
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
     monkeypatch.setattr(trainable, "run_trials", lambda _, context: context.results.write(trial, Outcome(Ending.LOST)))
-    with pytest.raises(trainable.TrialLost, match=r"search-adamw-000-\w+: its workers were lost"):
-        run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)
+    with pytest.raises(trainable._TrialLost, match=r"search-adamw-000-\w+: its workers were lost"):
+        run(_train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)
 
 
 def test_what_ends_a_group_for_good_is_raised(cluster, tmp_path, monkeypatch):
@@ -261,4 +261,4 @@ def test_what_ends_a_group_for_good_is_raised(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(trainable, "run_trials", fail)
     trial = search_trial(CLEAR, "adamw", 0, {"learning_rate": 1e-2})
     with pytest.raises(ZeroDivisionError, match="planted"):
-        run(train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)
+        run(_train_on_workers(trial, make_context(tmp_path / "small", cluster)), quiet)

@@ -9,7 +9,7 @@ from support.small_study import a_study
 from qsgd_ray.config import Arm, Choice, NoiseSettings, Perturbation, StudyError
 from qsgd_ray.config.loading import load_study, split_scale, with_overrides
 from qsgd_ray.config.trial import confirm_trials, search_trial
-from qsgd_ray.execution.preflight import check_memory, needs_circuits, require_runnable
+from qsgd_ray.execution.preflight import _check_memory, needs_circuits, require_runnable
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import best_point, unfinished_points
@@ -182,13 +182,13 @@ def test_circuits_beyond_this_machine_are_refused_with_the_bytes():
     study = a_study(arms=arms)
     told = r"arms.circuit.perturbation.n_qubits: got 30 at depth 20, .* torch needs 42,949,672,960 bytes with .* there"
     with pytest.raises(StudyError, match=told):
-        check_memory(study, available_bytes=2**34)
-    check_memory(study, available_bytes=2**36)
+        _check_memory(study, available_bytes=2**34)
+    _check_memory(study, available_bytes=2**36)
 
 
 def test_shallow_chains_of_thousands_of_qubits_fit():
     arms = (Arm(name="adamw"), Arm(name="circuit", perturbation=Perturbation(source="circuit", n_qubits=4096)))
-    check_memory(a_study(arms=arms), available_bytes=2**30)
+    _check_memory(a_study(arms=arms), available_bytes=2**30)
 
 
 def test_a_choice_of_qubits_is_judged_by_its_largest():
@@ -197,14 +197,14 @@ def test_a_choice_of_qubits_is_judged_by_its_largest():
     tree = study.model_dump(mode="json")
     tree["arms"][1]["perturbation"]["n_qubits"] = choice
     with pytest.raises(StudyError, match="got 35"):
-        check_memory(type(study).model_validate(tree), available_bytes=2**34)
+        _check_memory(type(study).model_validate(tree), available_bytes=2**34)
 
 
 def test_a_choice_of_sources_is_judged_by_each_of_them():
     source = Choice(options=("sine", "circuit"))
     arms = (Arm(name="q", perturbation=Perturbation(source=source, n_qubits=35, depth=Choice(options=(1, 20)))),)
     with pytest.raises(StudyError, match="got 35 at depth 20"):
-        check_memory(a_study(arms=arms, baseline="q"), available_bytes=2**34)
+        _check_memory(a_study(arms=arms, baseline="q"), available_bytes=2**34)
 
 
 def test_gpus_that_are_not_there_are_refused(monkeypatch):
@@ -217,7 +217,7 @@ def test_sampled_and_noisy_circuits_are_refused_by_the_states_that_they_take():
     def refused(**perturbation):
         arms = (Arm(name="adamw"), Arm(name="q", perturbation=Perturbation(n_qubits=17, **perturbation)))
         try:
-            check_memory(a_study(arms=arms), available_bytes=2**30)
+            _check_memory(a_study(arms=arms), available_bytes=2**30)
         except StudyError as error:
             return str(error)
         return None
@@ -235,6 +235,6 @@ def test_sampled_and_noisy_circuits_are_refused_by_the_states_that_they_take():
 
 def test_the_closed_form_needs_no_memory_and_no_pool():
     study = with_overrides(a_study(), ["arms.sine.perturbation.n_qubits=40"])
-    check_memory(study, available_bytes=0)
+    _check_memory(study, available_bytes=0)
     assert not needs_circuits(study)
     assert needs_circuits(with_overrides(study, ["arms.sine.perturbation.source=circuit"]))

@@ -9,7 +9,7 @@ import optuna
 from qsgd_ray.config import Arm, LogUniform, Perturbation, Search, Study
 from qsgd_ray.execution.trainable import SCORE
 from qsgd_ray.results import Results
-from qsgd_ray.search.tune import ArmSearches
+from qsgd_ray.search.tune import _ArmSearches
 from support.small_study import a_study
 
 RATE = LogUniform(low=1e-4, high=1e-1)
@@ -27,7 +27,7 @@ THREE = a_study(
 def simulated(study: Study, results: Results, order: random.Random) -> dict[str, list[dict]]:
     """The points that each arm is given where running trials end in a random order."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searches = ArmSearches(results.tables(study))
+    searches = _ArmSearches(results.tables(study))
     given_to: dict[str, list[dict]] = {arm.name: [] for arm in study.arms}
     running: dict[str, dict] = {}
     asked = 0

@@ -18,10 +18,11 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at
 from qsgd_ray.tracking import selection as asked
+from qsgd_ray.tracking._records import numbers, parameters
 from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.background import Tracking
 from qsgd_ray.tracking.selection import TrackerChoice, choose_tracker
-from qsgd_ray.tracking.tracker import numbers, parameters, record, record_all
+from qsgd_ray.tracking.tracker import _record, record_all
 
 STUDY = with_overrides(a_study(), ["arms.sine.perturbation.entangle=ring"])
 POINT = {"learning_rate": 2e-3}
@@ -162,7 +163,7 @@ def test_what_a_killed_study_left_of_a_trial_goes_when_it_is_run_again(shown, re
     name, read_back = shown
     killed = choose_tracker(name, "--track", "small", results.storage).open()
     killed.begin(CONFIRMED)
-    killed.measured(CONFIRMED, 1, {"validation_accuracy": 0.125, "gone": 1.0})
+    killed.log_epoch(CONFIRMED, 1, {"validation_accuracy": 0.125, "gone": 1.0})
     killed.close()
     tracking = Tracking([choose_tracker(name, "--track", "small", results.storage)], results)
     tracking.tell(Event(CONFIRMED, measurement=CURVE[0]))
@@ -194,10 +195,10 @@ class Fragile:
     def begin(self, trial):
         self._do("begin")
 
-    def measured(self, trial, epoch, numbers):
+    def log_epoch(self, trial, epoch, numbers):
         self._do("measured")
 
-    def ended(self, trial, ending, numbers):
+    def end(self, trial, ending, numbers):
         self._do("ended")
 
     def close(self):
@@ -301,5 +302,5 @@ def test_rows_that_do_not_tell_their_trial_are_passed_over(tmp_path, results):
 def test_a_record_goes_on_after_the_epochs_that_were_told(results):
     heard = Fragile("never")
     trial = Trial.model_validate_json(results.row(CONFIRMED.trial_id)["trial"])
-    record(heard, results.row(trial.trial_id), results.trajectory(trial.trial_id), told=1)
+    _record(heard, results.row(trial.trial_id), results.trajectory(trial.trial_id), n_logged=1)
     assert heard.heard == ["measured", "ended"]
