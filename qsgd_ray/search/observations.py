@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Observation:
+class _Observation:
     """A trial of an arm's search.
 
     Attributes:
@@ -73,14 +73,14 @@ def _point_of(arm: Arm, row: Row) -> Point:
     return {path: value for path, value in values.items() if value is not None}
 
 
-def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observation]]:
+def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Observation]]:
     """Return the observations of each arm's search by number, incomplete ones included.
 
     Args:
         study: rows of other arms, spaces or settings are left out.
         rows: of the table `trials`.
     """
-    by_arm: dict[str, dict[int, Observation]] = defaultdict(dict)
+    by_arm: dict[str, dict[int, _Observation]] = defaultdict(dict)
     names = {arm.name for arm in study.arms}
     for row in rows:
         if row["stage"] != "search" or row["arm"] not in names:
@@ -94,7 +94,7 @@ def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observa
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue
-            known = by_arm[arm.name].setdefault(number, Observation(number, point, dict.fromkeys(ids)))
+            known = by_arm[arm.name].setdefault(number, _Observation(number, point, dict.fromkeys(ids)))
         known.rows[row["trial_id"]] = row
     return {name: sorted(by_arm[name].values(), key=lambda one: one.number) for name in names}
 
@@ -102,7 +102,7 @@ def observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[Observa
 def unfinished_points(tables: StudyTables) -> dict[str, int]:
     """Return how many points each arm's search has still to try; arms without any are left out."""
     study = tables.study
-    observed = observed_points(study, tables.trials.to_pylist())
+    observed = _observed_points(study, tables.trials.to_pylist())
     left = {arm.name: study.points(arm) - sum(one.complete for one in observed[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
 
@@ -127,18 +127,18 @@ def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
     """
     if not arm.spaces():
         return {}
-    ended = [one for one in observed_points(study, rows)[arm.name] if one.complete]
+    ended = [one for one in _observed_points(study, rows)[arm.name] if one.complete]
     for ending in USABLE:
         if there := [one for one in ended if one.ending == ending]:
             return _chosen(study, there).point
     return None
 
 
-def _chosen(study: Study, observations: list[Observation]) -> Observation:
+def _chosen(study: Study, observations: list[_Observation]) -> _Observation:
     search = study.search
     least = max(quality(one.results) for one in observations) - search.tolerance
 
-    def rank(one: Observation) -> tuple[float, ...]:
+    def rank(one: _Observation) -> tuple[float, ...]:
         costs = objective_values(one.results, search.objectives[1:])
         return (*(np.inf if cost is None else cost for cost in costs), -quality(one.results), one.loss, one.number)
 

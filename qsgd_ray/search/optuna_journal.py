@@ -25,7 +25,7 @@ from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import DIRECTIONS
-from qsgd_ray.search.observations import Observation, observed_points
+from qsgd_ray.search.observations import _Observation, _observed_points
 from qsgd_ray.storage import replacing
 
 FILE = "optuna.log"
@@ -46,7 +46,7 @@ def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
         path: the journal's file.
     """
     study = tables.study
-    observations = observed_points(study, tables.trials.to_pylist())
+    observations = _observed_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float]] = {}
     for row in tables.measurements.to_pylist():
         if row["stage"] == "search":
@@ -101,7 +101,7 @@ class SearchJournal:
         return made._study_id
 
     def add_rows(
-        self, observations: Mapping[str, Sequence[Observation]], curves: Mapping[str, Mapping[int, float]]
+        self, observations: Mapping[str, Sequence[_Observation]], curves: Mapping[str, Mapping[int, float]]
     ) -> None:
         """Add the trials that have their rows and are missing.
 
@@ -129,10 +129,10 @@ class SearchJournal:
                     self.end(arm, number, one.ending, self._values(one))
         self._taking = False
 
-    def _values(self, one: Observation) -> list[float | None]:
+    def _values(self, one: _Observation) -> list[float | None]:
         return objective_values(one.results, self._study.search.objectives)
 
-    def _shows(self, trial: FrozenTrial, one: Observation) -> bool:
+    def _shows(self, trial: FrozenTrial, one: _Observation) -> bool:
         values = self._values(one) if _state(one.ending) is TrialState.COMPLETE else None
         return (trial.params, trial.state, trial.values) == (one.point, _state(one.ending), values)
 
@@ -229,7 +229,7 @@ def _state(ending: Ending | None) -> TrialState:
     return _STATES[ending] if ending else TrialState.FAIL
 
 
-def _curve(one: Observation, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+def _curve(one: _Observation, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Return the quality after each epoch that any of the runs has reached."""
     of_runs: list[Mapping[int, float]] = [curves.get(trial_id, {}) for trial_id in one.rows]
     epochs = sorted({epoch for curve in of_runs for epoch in curve})

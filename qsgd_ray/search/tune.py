@@ -22,7 +22,7 @@ from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, run_i
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
-from qsgd_ray.search.observations import observed_points
+from qsgd_ray.search.observations import _observed_points
 from qsgd_ray.search.optuna_journal import _JOURNAL_ERRORS, FILE, SearchJournal, open_journal
 from qsgd_ray.storage import Folder
 
@@ -195,5 +195,5 @@ class _ArmHalvings(FIFOScheduler):
 
 def _known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
-    observations = observed_points(tables.study, tables.trials.to_pylist())
+    observations = _observed_points(tables.study, tables.trials.to_pylist())
     return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in observations.items()}

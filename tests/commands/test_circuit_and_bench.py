@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.command_line import command_output, said_by
 
+from qsgd_ray.bench.rows import _timings
+
 
 def circuit(monkeypatch, capsys, *words: object, columns: int = 80) -> str:
     return command_output(monkeypatch, capsys, "circuit", *words, columns=columns)

@@ -14,7 +14,7 @@ from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.results._rows import trial_row
-from qsgd_ray.search.observations import best_point, observed_points, unfinished_points
+from qsgd_ray.search.observations import _observed_points, best_point, unfinished_points
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -50,7 +50,7 @@ def test_a_seed_that_failed_counts_nought_and_is_not_left_out(ending):
     broken = rows_of(0, (ALIVE, 0.9), (ALIVE, 0.9), (ending, 0.9), (ending, 0.9))
     steady = rows_of(1, (ALIVE, 0.5), (ALIVE, 0.5), (ALIVE, 0.5), (ALIVE, 0.5))
     assert best(broken, steady) == 1
-    (tried,) = observed_points(STUDY, broken)["sine"]
+    (tried,) = _observed_points(STUDY, broken)["sine"]
     assert quality(tried.results) == pytest.approx(0.45)
 
 
@@ -65,7 +65,7 @@ def test_a_trial_is_ended_when_all_of_its_seeds_are():
     some, all_of_them = rows_of(0, *[(ALIVE, 0.9)] * 3), rows_of(1, *[(ALIVE, 0.5)] * 4)
     lost = rows_of(2, *[(ALIVE, 0.9)] * 3, (Ending.LOST, 0.9))
     assert best(some, all_of_them, lost) == 1
-    assert [one.complete for one in observed_points(STUDY, some + lost + all_of_them)["sine"]] == [False, True, False]
+    assert [one.complete for one in _observed_points(STUDY, some + lost + all_of_them)["sine"]] == [False, True, False]
 
 
 def test_the_budget_counts_points_not_runs(tmp_path):
@@ -91,7 +91,7 @@ def test_a_row_has_null_where_its_point_was_not_asked_and_gives_the_point_back()
         trial_row(search_trials(study, "q", number, point)[0], Outcome(Ending.FAILED))
         for number, point in enumerate(points)
     ]
-    assert [one.point for one in observed_points(study, rows)["q"]] == points
+    assert [one.point for one in _observed_points(study, rows)["q"]] == points
     assert {row["n_qubits"] is None for row in rows if row["source"] == "zero"} == {True}
     assert {row["depth"] is None for row in rows} == {True, False}
 
