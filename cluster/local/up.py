@@ -107,7 +107,7 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
         # For local_nodes.py.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), inherited.get("PYTHONPATH")])),
         "RAY_enable_autoscaler_v2": "1",
-        # Without it the second autoscaler takes the head for a stranger and never adds a node.
+        # Without it the second autoscaler does not recognise the head and never adds a node.
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "AUTOSCALER_UPDATE_INTERVAL_S": inherited.get("AUTOSCALER_UPDATE_INTERVAL_S", "1"),
         "RAY_USAGE_STATS_ENABLED": inherited.get("RAY_USAGE_STATS_ENABLED", "0"),

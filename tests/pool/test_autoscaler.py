@@ -68,7 +68,7 @@ def asking(pool, n_trials: int):
 
 
 def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_right(made):
-    pool = made(actor=Slow, most=3, idle_s=3)
+    pool = made(actor=Slow, max_actors=3, idle_s=3)
     with asking(pool, 3):
         wait_until(lambda: pool.size() == 3, POOL_START_TIMEOUT_S)
         grown = [actor for number, actor in pool._membership.members.items() if number > 0]
@@ -82,7 +82,7 @@ def test_it_grows_while_requests_wait_shrinks_when_idle_and_every_answer_is_righ
 
 def test_actors_that_no_node_can_hold_wait_and_the_others_answer(made):
     """What waits in Ray is what makes an autoscaler add nodes; it is withdrawn when it is not needed any more."""
-    pool = made(actor=Slow, most=4, idle_s=2)
+    pool = made(actor=Slow, max_actors=4, idle_s=2)
     large = ray.remote(num_cpus=1000, concurrency_groups={"health": 1})(Slow)
     pool._autoscaler.start = lambda: large.remote(1, "auto", pool._secret)
     with asking(pool, 2):
