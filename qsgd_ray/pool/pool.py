@@ -57,8 +57,8 @@ class CircuitPool:
         resources: dict[str, float] | None = None,
         idle_s: float = 30.0,
     ) -> None:
-        # No task retries: the process that wants the answer sends a lost request again (_pending.py). Repeated by Ray, a
-        # request that hangs would hang the restarted actor, with nobody waiting for it.
+        # No task retries: the process that wants the answer sends a lost request again (_pending.py). Repeated by Ray,
+        # a request that hangs would hang the restarted actor, with nobody waiting for it.
         actor_class = ray.remote(
             num_cpus=cpus_per_actor,
             resources=resources,
