@@ -17,7 +17,7 @@ def test_a_search_and_what_of_it_is_no_training_are_timed_beside_empty_trials(cl
 def test_a_trial_that_did_not_complete_is_no_measurement():
     trial = search_trial(engine._study_of(1), "adamw", 0, {"learning_rate": 0.01})
     with pytest.raises(RuntimeError, match=r"^search-adamw-000-\w+: diverged$"):
-        engine._ended(trial, Ending.DIVERGED)
+        engine._require_completed(trial, Ending.DIVERGED)
 
 
 class Failing(engine._Empty):
@@ -28,4 +28,4 @@ class Failing(engine._Empty):
 def test_an_empty_trial_that_fails_is_no_measurement(cluster, monkeypatch):
     monkeypatch.setattr(engine, "_Empty", Failing)
     with pytest.raises(RuntimeError, match=r"^1 empty trials failed$"):
-        engine._empty(1, cluster, 99)
+        engine._empty_seconds(1, cluster, 99)

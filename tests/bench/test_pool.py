@@ -80,7 +80,7 @@ def test_a_killed_actor_costs_time_and_no_answer(small):
 
 def test_a_wrong_answer_is_an_error():
     with pytest.raises(AssertionError, match=r"two actors differs from the exact answers by 1\.0e\+00"):
-        bench._agree({"two actors": lambda: torch.ones(1)}, torch.zeros(1))
+        bench._require_agreement({"two actors": lambda: torch.ones(1)}, torch.zeros(1))
 
 
 def test_what_is_asked_at_once_has_its_answer_when_it_is_asked():
@@ -89,4 +89,4 @@ def test_what_is_asked_at_once_has_its_answer_when_it_is_asked():
             raise CircuitError("no")
 
     with pytest.raises(CircuitError):
-        bench.AtOnce(Refusing()).submit(bench._PAPER, bench._angles(bench._PAPER, 1))
+        bench._WithoutPrefetch(Refusing()).submit(bench._PAPER, bench._angles(bench._PAPER, 1))

@@ -61,17 +61,17 @@ def test_a_checkpoint_s_cost_is_what_its_pair_took_longer_than_the_others():
 
 def test_turns_are_told_and_taken(tmp_path):
     turns = train._Turns(tmp_path)
-    assert turns.told() == turns.resumed() == []
+    assert turns.measured() == turns.resumed() == []
     turns.hand_over(1)
     assert turns(None, SimpleNamespace(evaluation_s=0.25)) is False
-    assert turns.told()[0][1] == 0.25
-    assert turns.resumed()[0] >= turns.told()[0][0]
+    assert turns.measured()[0][1] == 0.25
+    assert turns.resumed()[0] >= turns.measured()[0][0]
     turns.hand_over(train._EPOCHS)  # the plain loop is over: nobody waits for it
     assert turns(None, SimpleNamespace(evaluation_s=0.5)) is False
-    assert len(turns.told()) == len(turns.resumed()) == 2
+    assert len(turns.measured()) == len(turns.resumed()) == 2
 
 
 def test_an_epoch_is_without_the_turn_of_the_other_and_without_evaluation(tmp_path):
-    (tmp_path / "told").write_text("10.0 1.0\n25.0 3.0\n40.0 6.5\n")  # evaluation is counted over all epochs
+    (tmp_path / "measured").write_text("10.0 1.0\n25.0 3.0\n40.0 6.5\n")  # evaluation is counted over all epochs
     (tmp_path / "resumed").write_text("20.0\n30.0\n41.0\n")
     assert train._Turns(tmp_path).epochs_s() == [3.0, 6.5]

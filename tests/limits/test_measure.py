@@ -12,7 +12,7 @@ from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalC
 from qsgd_ray.limits import _timing as measure
 from qsgd_ray.limits._measure_training import EPS, trained
 from qsgd_ray.limits.rows import _SIZES, LimitsResults
-from qsgd_ray.limits.run import run_limits
+from qsgd_ray.limits.run import _measured_rows, run_limits
 from qsgd_ray.optimizer.signals import circuit_angles
 
 LIMITS = a_limits(budget_s=1e-3)

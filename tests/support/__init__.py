@@ -1,1 +1,1 @@
-"""What several tests need: small studies and results, naive twins, stores, processes, a browser. No tests."""
+"""Helpers that several tests share: small studies and results, naive twins, stores, processes, a browser. No tests."""

@@ -46,7 +46,7 @@ def command_output(monkeypatch, capsys, *words: object, columns: int = 80) -> st
 
 
 def command(*words: object) -> dict:
-    """How to start the command as a user would, in a group of its own, as a shell does."""
+    """Return the arguments that start the command as a shell does, in a process group of its own."""
     return {
         "args": [sys.executable, "-m", "qsgd_ray.cli", *map(str, words)],
         "env": os.environ | {"PYTHONPATH": str(TESTS), "COLUMNS": "100"},

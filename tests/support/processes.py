@@ -9,7 +9,7 @@ STARTS_RAY_S = 600
 
 
 def lives(process: psutil.Process) -> bool:
-    """Does it run? What has ended and was not buried by whoever adopted it (a container's first process) does not."""
+    """Return whether a process runs; one that has ended and that its adopted parent did not reap does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

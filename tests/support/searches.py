@@ -30,7 +30,7 @@ CONDITIONAL = Arm(
 
 
 def shown(path: Path) -> dict[str, list[tuple]]:
-    """What anyone sees who opens the journal with Optuna."""
+    """Return the journal's trials as Optuna reads them."""
     storage = JournalStorage(JournalFileBackend(str(path)))
     return {
         name: [

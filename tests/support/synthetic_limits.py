@@ -32,7 +32,7 @@ def a_limits(**fields) -> Limits:
 
 
 def row_of(curve, size):
-    """What would be measured of a size, without any scatter."""
+    """Return the row of a size without any scatter."""
     match curve.kind:
         case "circuits":
             at = {"n_qubits": curve.n_qubits, "depth": curve.depth, "shots": curve.shots} | {curve.along: size}
