@@ -160,12 +160,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module, once."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'qsgd_ray' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from its module, once."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'qsgd_ray' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

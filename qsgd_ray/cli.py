@@ -1,4 +1,4 @@
-"""The command `qsgd-ray`: words in; what each of them says (commands/) out. Exit code 2 and one line for bad input."""
+"""The command `qsgd-ray` and its exit codes: 2 and one line for bad input, 1 and one line for a failed store."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import StorageError, has_open_request
 
-app = typer.Typer(
+_app = typer.Typer(
     help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(bench, name="bench")
+_app.add_typer(bench, name="bench")
 for command in (run, report, compare, plan, replay, track, circuit, dashboard):
-    app.command()(command)
+    _app.command()(command)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line; the entry point of the console script."""
     try:
-        app()
+        _app()
     except (StudyError, StorageError) as error:
         complain(error)
         code = 2 if isinstance(error, StudyError) else 1
@@ -44,13 +44,13 @@ def main() -> None:
         raise SystemExit(code) from None
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
 
 
-@app.callback()
+@_app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:

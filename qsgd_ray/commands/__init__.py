@@ -1,1 +1,1 @@
-"""The words after `qsgd-ray`, one a file."""
+"""The subcommands of `qsgd-ray`, one file each; every argument is documented by its typer option."""

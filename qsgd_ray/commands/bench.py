@@ -1,4 +1,4 @@
-"""`qsgd-ray bench ...`: what to measure in; medians, ratios and a Parquet file of rows out."""
+"""The command `qsgd-ray bench ...`: measure this package's speed; medians, ratios and a Parquet file of rows out."""
 
 from __future__ import annotations
 
@@ -16,102 +16,112 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(help="Measure this package's speed on this machine.", no_args_is_help=True)
 
-Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes longest.")]
-Budget = Annotated[float, typer.Option("--budget", metavar="SECONDS", min=0.0, help="To measure a case, about.")]
-BenchStorage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="Where a Parquet file of rows is added.")]
-BENCH_RESULTS = Path("results/bench")
+_Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes longest.")]
+_Budget = Annotated[float, typer.Option("--budget", metavar="SECONDS", min=0.0, help="To measure a case, about.")]
+_BenchStorage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="Where a Parquet file of rows is added.")]
+_BENCH_RESULTS = Path("results/bench")
 
 
 @bench.command("circuits")
-def bench_circuits(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+def _circuits(quick: _Quick = False, budget_s: _Budget = 2.0, storage: _BenchStorage = _BENCH_RESULTS) -> None:
     """Exact simulation against Qiskit, Aer, PennyLane and qulacs; wide circuits and long chains."""
     from qsgd_ray.bench.circuits import cases
 
-    _bench("circuits", cases(budget_s, quick), storage)
+    _measure("circuits", cases(budget_s, quick), storage)
 
 
 @bench.command("attention")
-def bench_attention(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+def _attention(quick: _Quick = False, budget_s: _Budget = 2.0, storage: _BenchStorage = _BENCH_RESULTS) -> None:
     """Quantum attention: its response to every score, and training steps against softmax attention."""
     from qsgd_ray.bench.attention import cases
 
-    _bench("attention", cases(budget_s, quick), storage)
+    _measure("attention", cases(budget_s, quick), storage)
 
 
-@bench.command("optimizer")
-def bench_optimizer(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
-    """A step of the perturbed optimizer against torch's AdamW on the shapes of a 135M LLM: time and peak memory."""
+@bench.command(
+    "optimizer",
+    help="A step of the perturbed optimizer against torch's AdamW on the shapes of a 135M LLM: time and peak memory.",
+)
+def _optimizer(quick: _Quick = False, budget_s: _Budget = 2.0, storage: _BenchStorage = _BENCH_RESULTS) -> None:
+    """Measure a step of the perturbed optimizer against torch's AdamW."""
     from qsgd_ray.bench.optimizer import cases
 
-    _bench("optimizer", cases(budget_s, quick), storage)
+    _measure("optimizer", cases(budget_s, quick), storage)
 
 
 @bench.command("pool")
-def bench_pool(quick: Quick = False, budget_s: Budget = 2.0, storage: BenchStorage = BENCH_RESULTS) -> None:
+def _pool(quick: _Quick = False, budget_s: _Budget = 2.0, storage: _BenchStorage = _BENCH_RESULTS) -> None:
     """Circuits on Ray actors: against one process, against Ray's tasks, calls and graphs, and beside a training."""
     from qsgd_ray.bench.pool import cases
 
-    _bench("pool", cases(budget_s, quick), storage)
+    _measure("pool", cases(budget_s, quick), storage)
 
 
-@bench.command("train")
-def bench_train(
+@bench.command(
+    "train",
+    help="What Ray Train, reports and checkpoints add to a step of fine-tuning SmolLM2-135M (make llm installs it).",
+)
+def _train(
     quick: Annotated[bool, typer.Option("--quick", help="A model of two layers, in half a minute.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Each of them so often.")] = 3,
-    storage: BenchStorage = BENCH_RESULTS,
+    storage: _BenchStorage = _BENCH_RESULTS,
 ) -> None:
-    """What Ray Train, reports and checkpoints add to a step of fine-tuning SmolLM2-135M (make llm installs it)."""
+    """Measure what Ray Train adds to a step of fine-tuning."""
     from qsgd_ray.execution.connection import set_ray_environment
 
     set_ray_environment()
     from qsgd_ray.bench.train import cases
 
-    _bench("train", cases(rounds, quick), storage)
+    _measure("train", cases(rounds, quick), storage)
 
 
-@bench.command("engine")
-def bench_engine(
+@bench.command("engine", help="What the search adds to a trial beyond training, beside Ray Tune with empty trials.")
+def _engine(
     trials: Annotated[int, typer.Option(min=1, help="So many trials a search.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="So many searches.")] = 3,
-    storage: BenchStorage = BENCH_RESULTS,
+    storage: _BenchStorage = _BENCH_RESULTS,
 ) -> None:
-    """What the search adds to a trial beyond training, beside Ray Tune with empty trials."""
+    """Measure what the search adds to a trial beyond training."""
     from qsgd_ray.execution.connection import set_ray_environment
 
     set_ray_environment()
     from qsgd_ray.bench.engine import cases
 
-    _bench("engine", cases(trials, rounds), storage)
+    _measure("engine", cases(trials, rounds), storage)
 
 
-@bench.command("report")
-def bench_report(
+@bench.command(
+    "report",
+    help="What a simulated study of 10,000 trials and a million measurements takes to pack, to read and to report.",
+)
+def _report(
     quick: Annotated[bool, typer.Option("--quick", help="300 trials of 30 epochs.")] = False,
-    storage: BenchStorage = BENCH_RESULTS,
+    storage: _BenchStorage = _BENCH_RESULTS,
 ) -> None:
-    """What a simulated study of 10,000 trials and a million measurements takes to pack, to read and to report."""
+    """Measure how long a large simulated study takes to pack, to read and to report."""
     from qsgd_ray.bench.report import cases
 
-    _bench("report", cases(quick), storage)
+    _measure("report", cases(quick), storage)
 
 
-def _bench(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
+def _measure(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
+    """Print the rows of each case as it ends, and write all of them to one file."""
     from qsgd_ray.bench.rows import timing_table, write_rows
 
-    def refused(error: OSError) -> StudyError:
+    def refusal(error: OSError) -> StudyError:
         return StudyError(f"--storage: got {storage}; allowed: a folder that can be written ({error})")
 
     try:  # before minutes are spent
         storage.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(error) from None
+        raise refusal(error) from None
     console = Console()
-    found: list[Timing] = []
-    for rows in cases:
-        console.print(timing_table(rows), "")
-        found += rows
+    rows: list[Timing] = []
+    for of_case in cases:
+        console.print(timing_table(of_case), "")
+        rows += of_case
     try:
-        path = write_rows(name, found, storage)
+        path = write_rows(name, rows, storage)
     except OSError as error:
-        raise refused(error) from None
-    console.print(f"{len(found)} rows: {path.resolve()}", soft_wrap=True, highlight=False)
+        raise refusal(error) from None
+    console.print(f"{len(rows)} rows: {path.resolve()}", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""`qsgd-ray circuit`: a circuit's settings in; its drawing and its response to a score out."""
+"""The command `qsgd-ray circuit`: draw a circuit and its response to a score."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def circuit(
         # The labels of the axis take ten columns.
         plot = terminal_plot(responses[words], width=max(16, min(72, console.width - 10)))
         console.print(plot, soft_wrap=True, highlight=False, markup=False)
-    pick = AutoBackend().pick(spec, 1024)
-    console.print(f"\n<Z_i> for the optimizer, 1,024 circuits at a time: auto picks {pick.name}.", highlight=False)
-    console.print(pick.reason, style="dim", highlight=False, markup=False)
+    choice = AutoBackend().pick(spec, 1024)
+    console.print(f"\n<Z_i> for the optimizer, 1,024 circuits at a time: auto picks {choice.name}.", highlight=False)
+    console.print(choice.reason, style="dim", highlight=False, markup=False)
     if picture is not None:
         figure = response_figure(responses, str(spec), spec.draw())
         try:

@@ -1,4 +1,4 @@
-"""`qsgd-ray dashboard`: a study's results in; optuna-dashboard on its search out, live while the study runs."""
+"""The command `qsgd-ray dashboard`: serve optuna-dashboard on a study's search, live while the study runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.console import Console
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import Folder, storage_at
 
-LOOPBACK = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """A page asks every few seconds."""
+        """Log nothing: a page sends a request every few seconds."""
 
 
 def dashboard(
@@ -35,11 +35,11 @@ def dashboard(
             "dashboard: got no package optuna-dashboard; allowed: with it (pip install 'qsgd-ray[dashboard]')"
         )
     with tempfile.TemporaryDirectory(prefix="qsgd-ray-") as scratch:
-        serve(shown(where, Path(scratch)), port, Console())
+        _serve(_journal(where, Path(scratch)), port, Console())
 
 
-def shown(where: str, scratch: Path) -> Path:
-    """The journal of the study's search, written anew where none can be read; of a store, in `scratch`."""
+def _journal(where: str, scratch: Path) -> Path:
+    """Return the journal of a study's search, rebuilt where none can be read; that of a store is in `scratch`."""
     from qsgd_ray.results import Results
     from qsgd_ray.search.observations import unfinished_points
     from qsgd_ray.search.optuna_journal import FILE, is_readable, open_journal
@@ -48,7 +48,7 @@ def shown(where: str, scratch: Path) -> Path:
     tables = results.tables()
     in_folder = isinstance(results.storage, Folder)
     path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
-    # Of a search that may be running, its own process keeps the journal.
+    # The process of a search that may be running writes the journal itself.
     if not (in_folder and unfinished_points(tables) and is_readable(path)):
         try:
             open_journal(tables, path)
@@ -57,17 +57,17 @@ def shown(where: str, scratch: Path) -> Path:
     return path
 
 
-def serve(journal: Path, port: int, console: Console) -> None:
-    """Answer until Ctrl-C, on loopback. StudyError: the port is taken."""
+def _serve(journal: Path, port: int, console: Console) -> None:
+    """Serve the journal on loopback until Ctrl-C; StudyError where the port is taken."""
     import optuna_dashboard
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     app = optuna_dashboard.wsgi(JournalStorage(JournalFileBackend(str(journal))))
     try:
-        server = make_server(LOOPBACK, port, app, handler_class=_Silent)
+        server = make_server(_LOOPBACK, port, app, handler_class=_Silent)
     except OSError as error:
         raise StudyError(f"--port: got {port}; allowed: a free port ({error.strerror})") from None
     with server, suppress(KeyboardInterrupt):
-        console.print(f"http://{LOOPBACK}:{server.server_port}/dashboard (Ctrl-C ends it)", soft_wrap=True)
+        console.print(f"http://{_LOOPBACK}:{server.server_port}/dashboard (Ctrl-C ends it)", soft_wrap=True)
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""What is wrong, in one line on standard error."""
+"""Messages of the command about errors."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from rich.console import Console
 
 
 def complain(error: BaseException) -> None:
-    """As everything that this command complains of."""
+    """Print an error on standard error, in one line."""
     Console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True, highlight=False, markup=False)

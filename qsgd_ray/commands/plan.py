@@ -1,4 +1,4 @@
-"""`qsgd-ray plan`: a model, a circuit and nodes in; what the cluster would take, and how far that is known, out."""
+"""The command `qsgd-ray plan`: predict what a cluster would take from a study of limits, and how far that is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from qsgd_ray.config import Scope, StudyError
 from qsgd_ray.storage import storage_at
 
-FROM = "results/scaling_limits"
+_SOURCE = "results/scaling_limits"
 
 
 def plan(
@@ -37,7 +37,7 @@ def plan(
     memory_per_node: Annotated[float, typer.Option(min=1e-3, help="GiB.")] = 16,
     price_per_node_hour: Annotated[float | None, typer.Option(min=0, help="In your money; none is known here.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="To count node-hours of.")] = 1000,
-    source: Annotated[str, typer.Option("--from", metavar="DIR", help="Results of a study of limits.")] = FROM,
+    source: Annotated[str, typer.Option("--from", metavar="DIR", help="Results of a study of limits.")] = _SOURCE,
 ) -> None:
     """Predict step time, memory, nodes and money of a cluster from a study of limits."""
     from qsgd_ray.limits import plan as planning
@@ -62,15 +62,17 @@ def plan(
         flops: Any = tables.provenance["measured"]["matmul_flops_per_s"] if here else device_flops
         training_s = planning.training_seconds(parameters, tokens, flops, utilisation)
         where = ", one core of the machine measured; give --step-seconds or --device-flops" if here else ""
-        told = f"6 x {parameters:.3g} x {tokens} FLOP at {100 * utilisation:g} % of {flops:.3g} a second{where}"
+        training_source = (
+            f"6 x {parameters:.3g} x {tokens} FLOP at {100 * utilisation:g} % of {flops:.3g} a second{where}"
+        )
     else:
-        training_s, told = step_seconds, "given"
+        training_s, training_source = step_seconds, "given"
     run = planning.PlannedRun(
         qubits=qubits,
         parameters=parameters,
         scope=scope,  # type: ignore[arg-type]
         training_s=training_s,
-        training_source=told,
+        training_source=training_source,
         nodes=nodes,
         actors_per_node=actors_per_node,
         depth=depth,
@@ -81,19 +83,19 @@ def plan(
         price_per_node_hour=price_per_node_hour,
         steps=steps,
     )
-    found = planning.plan(run, tables)
+    predicted = planning.plan(run, tables)
     console = Console()
     title = f"{parameters:,} parameters, scope {scope}, {nodes:,} nodes of {actors_per_node} actors for circuits"
     table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     table.add_column("predicted", overflow="fold")
     table.add_column("known how", overflow="fold", style="dim")
-    for what, much, known in planning.lines(found):
-        table.add_row(Text(what), Text(much), Text(known))
+    for quantity, value, basis in planning.lines(predicted):
+        table.add_row(Text(quantity), Text(value), Text(basis))
     console.print(table)
     hardware = tables.provenance["hardware"]
     machine = f"Seconds are those of one core of {hardware['processor'] or hardware['machine']}, network: loopback."
     console.print(machine, style="dim", soft_wrap=True, highlight=False)
-    if planning.is_extrapolated(found):
-        told = "Extrapolated: no size that large was measured, and the law may end before it."
-        console.print(told, style="yellow", soft_wrap=True, highlight=False)
+    if planning.is_extrapolated(predicted):
+        warning = "Extrapolated: no size that large was measured, and the law may end before it."
+        console.print(warning, style="yellow", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""`qsgd-ray replay`: a study's folder and a trial in; whether its bits come out again. Exit code 1: not all."""
+"""The command `qsgd-ray replay`: run a trial again and compare its bits; exit code 1 where any differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qsgd_ray.storage import storage_at
 if TYPE_CHECKING:
     from qsgd_ray.study.replay import Replay
 
-SHOWN = 40
+_SHOWN = 40
 
 
 def replay(
@@ -33,35 +33,35 @@ def replay(
     set_ray_environment()
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
-    from qsgd_ray.study.replay import elsewhere, kept_trial
+    from qsgd_ray.study.replay import environment_differences, stored_trial
     from qsgd_ray.study.replay import replay as run_again
 
     console = Console()
-    kept = kept_trial(Results(place), trial)
-    workers = "one worker" if kept.trial.workers == 1 else f"{kept.trial.workers} workers"
-    about = f"{kept.row['trial_id']}: {kept.row['epochs_run']} epochs from seed {kept.trial.seed} on {workers}"
+    stored = stored_trial(Results(place), trial)
+    workers = "one worker" if stored.trial.workers == 1 else f"{stored.trial.workers} workers"
+    about = f"{stored.row['trial_id']}: {stored.row['epochs_run']} epochs from seed {stored.trial.seed} on {workers}"
     console.print(about, style="bold", soft_wrap=True, highlight=False)
-    if others := elsewhere(kept.made_with, provenance(kept.study, None, [], None)):
+    if others := environment_differences(stored.made_with, provenance(stored.study, None, [], None)):
         console.print(f"Made elsewhere: {'; '.join(others)}.", soft_wrap=True, highlight=False, markup=False)
-    found = run_again(kept)
-    if found.differences:
-        console.print(difference_table(found))
+    result = run_again(stored)
+    if result.differences:
+        console.print(_difference_table(result))
         raise SystemExit(1)
-    digest = f", parameters {found.parameters_sha256}" if found.parameters_sha256 else ""
-    told = f"The same bits: {found.ending}, {found.n_measurements} measurements{digest}."
-    console.print(told, soft_wrap=True, highlight=False)
+    digest = f", parameters {result.parameters_sha256}" if result.parameters_sha256 else ""
+    line = f"The same bits: {result.ending}, {result.n_measurements} measurements{digest}."
+    console.print(line, soft_wrap=True, highlight=False)
 
 
-def difference_table(found: Replay) -> Table:
-    """The columns that came out otherwise, the first `SHOWN` of them."""
-    n = len(found.differences)
-    title = f"{n} {'value differs' if n == 1 else 'values differ'}" + (f", the first {SHOWN}:" if n > SHOWN else ":")
+def _difference_table(result: Replay) -> Table:
+    """Return a table of the values that came out otherwise, the first `_SHOWN` of them."""
+    n = len(result.differences)
+    title = f"{n} {'value differs' if n == 1 else 'values differ'}" + (f", the first {_SHOWN}:" if n > _SHOWN else ":")
     table = Table(title=Text(title, style="bold red"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("column", "epoch", "in the row", "now"):
         table.add_column(name, overflow="fold")
-    for difference in found.differences[:SHOWN]:
+    for difference in result.differences[:_SHOWN]:
         epoch = "" if difference.epoch is None else str(difference.epoch)
-        table.add_row(difference.column, epoch, _exact(difference.kept), _exact(difference.now))
+        table.add_row(difference.column, epoch, _exact(difference.stored), _exact(difference.replayed))
     return table
 
 

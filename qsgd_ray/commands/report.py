@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.config import StudyError
 from qsgd_ray.storage import StorageError, storage_at
-
-if TYPE_CHECKING:
-    from qsgd_ray.study.result import StudyResult
 
 
 def report(
@@ -48,19 +46,3 @@ def report(
         raise StudyError(
             f"DIR: got {storage}; allowed: a study's results that can be read and written ({error})"
         ) from None
-
-
-def print_result(result: StudyResult, console: Console) -> None:
-    """Print the tables and verdicts of a study, and where its page is.
-
-    Args:
-        result: the study's result; its page has been written.
-        console: where to print.
-    """
-    from qsgd_ray.reporting.terminal import study_report
-
-    for part in study_report(result.analysis):
-        console.print(part)
-    for note in result.analysis.notes:
-        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Report: {result.page}", soft_wrap=True, highlight=False)

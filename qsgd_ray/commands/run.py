@@ -1,4 +1,4 @@
-"""`qsgd-ray run`: a study file in; rows, a report and a verdict, or the limits' fits, out.
+"""The command `qsgd-ray run`: run a study to its report and verdict, or a study of limits to its fits.
 
 Ctrl-C, SIGTERM (`ray job stop`, a batch system's limit) and SIGHUP (a terminal that is closed) end it alike: rows are
 kept, nothing is left running, exit code 130, 143 or 129.
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.commands.errors import complain
-from qsgd_ray.commands.report import print_result
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.storage import Folder, StorageError, storage_at
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from qsgd_ray.results import Results
     from qsgd_ray.study.run import Interrupts
 
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Terminated(KeyboardInterrupt):
+class _Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, taken as Ctrl-C is."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
@@ -82,39 +82,39 @@ def run(
                 _run_limits(with_overrides(study, changes), study_file, overrides or [], storage, address)
             else:
                 _run(study, study_file, overrides or [], storage, address, track or [])
-    except Terminated as interrupt:  # before a trial began, or after the last
+    except _Terminated as interrupt:  # before a trial began, or after the last
         raise SystemExit(interrupt.exit_code) from None
 
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """Raise `Terminated` in the block where the process is asked to end, or its terminal hangs up."""
+    """Raise `_Terminated` in the block where the process is asked to end, or its terminal hangs up."""
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def terminate(number: int, _frame: Any) -> None:
-        for each in ENDING_SIGNALS:
+        for each in _ENDING_SIGNALS:
             signal.signal(each, signal.SIG_IGN)  # one is enough: the study ends from here on
         for stream in terminals:
             if not os.isatty(stream):  # its terminal is gone, and every write would raise
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        raise Terminated(number)
+        raise _Terminated(number)
 
     # nohup lets SIGHUP be ignored, and that stays so.
-    taken = [each for each in ENDING_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    taken = [each for each in _ENDING_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, terminate) for each in taken}
     try:
         yield
     except SystemExit as left:
         if left.code != signal.SIGTERM:
             raise
-        raise Terminated from None  # ray.init has a handler of its own, which this one met
+        raise _Terminated from None  # ray.init has a handler of its own, which this one met
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
 def _exit_code(interrupt: KeyboardInterrupt) -> int:
-    return interrupt.exit_code if isinstance(interrupt, Terminated) else 128 + signal.SIGINT
+    return interrupt.exit_code if isinstance(interrupt, _Terminated) else 128 + signal.SIGINT
 
 
 def _run(
@@ -194,12 +194,12 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage:
     try:
         with _signals_as_ctrl_c():
             for done in run_limits(limits, results):
-                kept = f", {done.n_before} there already" if done.n_before else ""
-                told = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{kept}"
-                console.print(told, soft_wrap=True, highlight=False)
+                before = f", {done.n_before} there already" if done.n_before else ""
+                line = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{before}"
+                console.print(line, soft_wrap=True, highlight=False)
     except KeyboardInterrupt as interrupt:
-        told = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
-        console.print(told, soft_wrap=True, highlight=False)
+        line = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
+        console.print(line, soft_wrap=True, highlight=False)
         os._exit(_exit_code(interrupt))
     except CircuitError as error:
         complain(error)
@@ -208,11 +208,12 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage:
 
 
 def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:
+    """Say what is stored, and end this process at once."""
     try:
-        kept = f"{results.count()} finished trials are"
+        stored = f"{results.count()} finished trials are"
     except StorageError as error:
-        kept = f"What is finished is (how many: {error})"
-    told = f"Interrupted. {kept} kept in {results.path}; the same command goes on from there."
-    console.print(told, soft_wrap=True, highlight=False)
+        stored = f"What is finished is (how many: {error})"
+    line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
+    console.print(line, soft_wrap=True, highlight=False)
     # Ray's threads may still wait for processes that are gone.
     os._exit(_exit_code(interrupt))

@@ -1,4 +1,4 @@
-"""`qsgd-ray track`: a study's folder in; its trials in TensorBoard's or MLflow's own files out, after the fact."""
+"""The command `qsgd-ray track`: write the trials of a study that has run to TensorBoard or MLflow."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def track(
     from qsgd_ray.tracking.tracker import record_all
 
     tables = Results(place).tables()
-    for asked in [choose_tracker(word, "--to", tables.study.name, place) for word in to]:
+    for choice in [choose_tracker(word, "--to", tables.study.name, place) for word in to]:
         try:
-            tracker = asked.open()
+            tracker = choice.open()
             n_new = record_all(tracker, tables)
             tracker.close()
         except StudyError:
             raise
         except Exception as error:  # of a package that is none of ours
-            told = one_line(f"{type(error).__name__}: {error}")
-            raise StudyError(f"--to {asked.name}: allowed: a place that can be written ({told})") from None
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise StudyError(f"--to {choice.name}: allowed: a place that can be written ({reason})") from None
         trials = "1 trial is" if n_new == 1 else f"{n_new} trials are"
-        Console().print(f"{trials} new in {asked.name}.", soft_wrap=True, highlight=False)
+        Console().print(f"{trials} new in {choice.name}.", soft_wrap=True, highlight=False)

@@ -100,8 +100,8 @@ def _search(tables: StudyTables, context: RunContext) -> StudyTables:
     if missing := unfinished_points(tables):
         counts = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
         raise StudyUnfinished(
-            f"search: trials lost their process or their circuits {ATTEMPTS} times ({counts}); no arm is confirmed with "
-            "less than its budget. The same command tries them again"
+            f"search: trials lost their process or their circuits {ATTEMPTS} times ({counts}); no arm is confirmed "
+            "with less than its budget. The same command tries them again"
         )
     return tables
 

@@ -1,7 +1,6 @@
-"""One trial of a study run again from its row alone, and compared with it bit for bit.
+"""Run one trial of a study again from its row alone, and compare the two bit for bit.
 
-In: a study's results and the trial's name, or as much of its beginning as names no other. Out: a `Replay`, with
-everything that came out otherwise but seconds and the words of an error. The study's folder is only read.
+Seconds and the words of an error are not compared. The study's folder is only read.
 """
 
 from __future__ import annotations
@@ -33,22 +32,39 @@ from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
 
 Row = dict[str, Any]
-# A traceback tells where a trial ran, too.
-NOT_COMPARED = {*TIME_COLUMNS, "error"}
+# A traceback names files of the machine, too.
+_NOT_COMPARED = {*TIME_COLUMNS, "error"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`epoch`: of the measurement, None for the trial's own row."""
+    """A value that came out otherwise.
+
+    Attributes:
+        column: its column of the rows; "measurement" where one side lacks the whole measurement.
+        epoch: the epoch of the measurement; None: the value stands in the trial's own row.
+        stored: what the row says; "there" or None of a whole measurement.
+        replayed: what came out now.
+    """
 
     column: str
     epoch: int | None
-    kept: Any
-    now: Any
+    stored: Any
+    replayed: Any
 
 
 @dataclass(frozen=True)
 class Replay:
+    """The outcome of a trial that was run again.
+
+    Attributes:
+        trial: the trial.
+        ending: how it ended now.
+        n_measurements: the number of epochs that it was measured after.
+        parameters_sha256: hash of the parameters at its end; None where it has none.
+        differences: the values that came out otherwise; empty: all bits are the same.
+    """
+
     trial: Trial
     ending: Ending
     n_measurements: int
@@ -57,8 +73,16 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A trial as its study's folder has it, and the record of the run that made it."""
+class StoredTrial:
+    """A trial as its study's folder has it.
+
+    Attributes:
+        trial: the trial.
+        study: the study as it is now.
+        row: its row.
+        measurements: its measurements, by epoch.
+        made_with: versions, commit and hardware of the run that made it, as a JSON tree.
+    """
 
     trial: Trial
     study: Study
@@ -68,79 +92,95 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class StopAt:
-    """Stops a trial after as many epochs as it had; travels to workers. None: it ended by itself."""
+class _StopAt:
+    """Stop a trial after as many epochs as it had; None: it ends by itself. Can be sent to workers."""
 
     epoch: int | None
 
     def __call__(self, _: Trial, measurement: Measurement) -> bool:
-        """As `distributed.Report`."""
+        """Return True after that epoch."""
         return measurement.epoch == self.epoch
 
 
-def kept_trial(results: Results, name: str) -> Kept:
-    """The trial of this name, or of the one that begins so; StudyError where there is none, or there are several."""
+def stored_trial(results: Results, name: str) -> StoredTrial:
+    """Return a trial of a study by its name.
+
+    Args:
+        results: the study's results.
+        name: the trial's id, or a beginning of it that no other trial has.
+
+    Raises:
+        StudyError: no trial or several have this name, it was lost, or its row is of a schema below 7.
+    """
     tables = results.all_tables()
     ids = [trial_id for trial_id in tables.trials["trial_id"].to_pylist() if trial_id.startswith(name)]
     if name in ids:
         ids = [name]
     if len(ids) != 1:
-        allowed = f"one of {_some(ids)}" if ids else _some(sorted(tables.trials["trial_id"].to_pylist()))
+        allowed = f"one of {_names(ids)}" if ids else _names(sorted(tables.trials["trial_id"].to_pylist()))
         raise StudyError(f"TRIAL: got {name!r}; allowed: {allowed}")
-    row, *_ = _of(tables.trials, ids[0])
+    row, *_ = _rows_of(tables.trials, ids[0])
     if row["trial"] is None:
         raise StudyError(f"TRIAL: got {name!r}, whose row does not tell all of it; allowed: rows of schema 7 and later")
     if row["ending"] == Ending.LOST:
         raise StudyError(f"TRIAL: got {name!r}, which was lost; allowed: a trial that ended")
     trial = Trial.model_validate_json(row["trial"])
-    measurements = tuple(_of(tables.measurements, ids[0]))
-    return Kept(trial, tables.study, row, measurements, _record_of(row, tables.provenance))
+    measurements = tuple(_rows_of(tables.measurements, ids[0]))
+    return StoredTrial(trial, tables.study, row, measurements, _record_of(row, tables.provenance))
 
 
-def _of(table: pa.Table, trial_id: str) -> list[Row]:
+def _rows_of(table: pa.Table, trial_id: str) -> list[Row]:
     rows: list[Row] = table.filter(pa.compute.equal(table["trial_id"], trial_id)).to_pylist()
     return rows
 
 
-def _some(ids: list[str]) -> str:
+def _names(ids: list[str]) -> str:
     shown = ids[:5]
     return ", ".join(shown) + (f" and {len(ids) - len(shown)} more" if len(ids) > len(shown) else "") or "no trial yet"
 
 
 def _record_of(row: Row, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The provenance of the run that the trial began in: the last one that began before it."""
+    """Return the provenance of the run that the trial began in: the last one that began before it."""
     runs = [provenance, *provenance.get("resumed", [])]
     began = row["started_at"].isoformat() if row["started_at"] else ""
     before = [record for record in runs if record.get("started_at", "") <= began]
     return before[-1] if before else provenance
 
 
-def replay(kept: Kept) -> Replay:
-    """Run it again: with one worker in this process, with several on a private Ray."""
-    study = _as_then(kept)
+def replay(stored: StoredTrial) -> Replay:
+    """Run a trial again, with one worker in this process, with several on a private Ray, and compare it with its row.
+
+    Raises:
+        StudyError: this machine cannot run it.
+
+    Example:
+        >>> replay(stored_trial(Results("results/quick"), "confirm-adamw-s101")).differences  # doctest: +SKIP
+        ()
+    """
+    study = _study_then(stored)
     require_runnable(study, "local")
-    stop = StopAt(kept.row["epochs_run"] if kept.row["ending"] == Ending.STOPPED_EARLY else None)
+    stop = _StopAt(stored.row["epochs_run"] if stored.row["ending"] == Ending.STOPPED_EARLY else None)
     with tempfile.TemporaryDirectory(prefix="qsgd-ray-replay-") as folder:
         results = Results(Path(folder))
         results.open(study, {})
-        if kept.trial.workers > 1:
-            _on_workers(kept.trial, study, results, stop)
+        if stored.trial.workers > 1:
+            _on_workers(stored.trial, study, results, stop)
         else:
-            _here(kept.trial, study.resources, results, stop)
+            _in_this_process(stored.trial, study.resources, results, stop)
         now = results.all_tables()
     (row,), measurements = now.trials.to_pylist(), now.measurements.to_pylist()
     return Replay(
-        kept.trial,
+        stored.trial,
         Ending(row["ending"]),
         len(measurements),
         row["parameters_sha256"],
-        (*_differences(None, kept.row, row), *_in_measurements(kept.measurements, measurements)),
+        (*_differences(None, stored.row, row), *_measurement_differences(stored.measurements, measurements)),
     )
 
 
-def _as_then(kept: Kept) -> Study:
-    """The study with the arithmetic of the trial, and with nothing that answers circuits but the workers themselves."""
-    trial, resources = kept.trial, kept.study.resources
+def _study_then(stored: StoredTrial) -> Study:
+    """Return the study with the trial's arithmetic, and with circuits simulated by the workers themselves."""
+    trial, resources = stored.trial, stored.study.resources
     arithmetic = {
         "sharding": trial.sharding or resources.sharding,
         "circuit_engine": trial.circuit_engine or resources.circuit_engine,
@@ -148,7 +188,7 @@ def _as_then(kept: Kept) -> Study:
     alone = {"circuit_actors": None, "max_circuit_actors": None, "circuit_nodes": None}
     undisturbed = {"checkpoint_steps": None, "least_workers": None, "worker_nodes": None}
     changed = resources.model_copy(update=arithmetic | alone | undisturbed)
-    return kept.study.model_copy(
+    return stored.study.model_copy(
         update={
             "arms": (trial.arm,),
             "baseline": trial.arm.name,
@@ -160,7 +200,7 @@ def _as_then(kept: Kept) -> Study:
     )
 
 
-def _here(trial: Trial, resources: Resources, results: Results, stop: StopAt) -> None:
+def _in_this_process(trial: Trial, resources: Resources, results: Results, stop: _StopAt) -> None:
     replica = Replica(device="cuda" if resources.gpus_per_worker > 0 else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
@@ -172,58 +212,65 @@ def _here(trial: Trial, resources: Resources, results: Results, stop: StopAt) ->
         torch.set_num_threads(threads)
 
 
-def _outcome(trial: Trial, training: Training, stop: StopAt) -> Outcome:
-    told: list[Measurement] = []
+def _outcome(trial: Trial, training: Training, stop: _StopAt) -> Outcome:
+    measurements: list[Measurement] = []
 
     def report(measurement: Measurement) -> bool:
-        told.append(measurement)
+        measurements.append(measurement)
         return stop(trial, measurement)
 
     try:
         return run(training, report)
     except Exception:  # the trial's edge, as where it was trained: a bug in it is its outcome
-        return Outcome(Ending.FAILED, tuple(told), error=traceback.format_exc())
+        return Outcome(Ending.FAILED, tuple(measurements), error=traceback.format_exc())
 
 
-def _on_workers(trial: Trial, study: Study, results: Results, stop: StopAt) -> None:
+def _on_workers(trial: Trial, study: Study, results: Results, stop: _StopAt) -> None:
     circuits = make_backend(study.resources.circuit_engine, memory_bytes=total_bytes())
     cpus = max(os.cpu_count() or 1, math.ceil(trial.workers * study.resources.cpus_per_worker))
     with private_ray(cpus) as cluster:
-        run_trials([trial], RunContext(cluster, study.resources, circuits, results, stop, _nobody))
+        run_trials([trial], RunContext(cluster, study.resources, circuits, results, stop, _ignore))
 
 
-def _nobody(*_: object) -> None:
-    """Is told how the trial ended."""
+def _ignore(*_: object) -> None:
+    """Do nothing at the end of the trial; its row says how it ended."""
 
 
-def _differences(epoch: int | None, kept: Row, now: Row) -> list[Difference]:
+def _differences(epoch: int | None, stored: Row, replayed: Row) -> list[Difference]:
     return [
-        Difference(column, epoch, kept.get(column), now.get(column))
-        for column in dict.fromkeys([*kept, *now])
-        if column not in NOT_COMPARED and not _same(kept.get(column), now.get(column))
+        Difference(column, epoch, stored.get(column), replayed.get(column))
+        for column in dict.fromkeys([*stored, *replayed])
+        if column not in _NOT_COMPARED and not _same(stored.get(column), replayed.get(column))
     ]
 
 
-def _same(kept: Any, now: Any) -> bool:
-    """Every bit of it; a NaN is like another."""
-    return bool(kept == now) or (isinstance(kept, float) and isinstance(now, float) and kept != kept and now != now)
+def _same(stored: Any, replayed: Any) -> bool:
+    """Return True where every bit is the same; one NaN is like another."""
+    return bool(stored == replayed) or (
+        isinstance(stored, float) and isinstance(replayed, float) and stored != stored and replayed != replayed
+    )
 
 
-def _in_measurements(kept: tuple[Row, ...], now: list[Row]) -> list[Difference]:
-    left, right = ({row["epoch"]: row for row in rows} for rows in (kept, now))
-    found: list[Difference] = []
+def _measurement_differences(stored: tuple[Row, ...], replayed: list[Row]) -> list[Difference]:
+    left, right = ({row["epoch"]: row for row in rows} for rows in (stored, replayed))
+    differences: list[Difference] = []
     for epoch in sorted(left.keys() | right.keys()):
         if epoch in left and epoch in right:
-            found += _differences(epoch, left[epoch], right[epoch])
+            differences += _differences(epoch, left[epoch], right[epoch])
         else:
-            found.append(
+            differences.append(
                 Difference("measurement", epoch, *("there" if epoch in side else None for side in (left, right)))
             )
-    return found
+    return differences
 
 
-def elsewhere(made_with: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What machine, versions and commit differ from those that a trial was made with, each as `name then, here now`."""
+def environment_differences(made_with: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return what of machine, versions and commit differs, each as `name then, here now`.
+
+    Args:
+        made_with: provenance of the run that made a trial, a JSON tree.
+        here: provenance of a run on this machine.
+    """
     names = ("qsgd_ray", "commit", "python", "packages", "hardware", "system")
     then, now = (dict(leaves({n: record[n] for n in names if n in record})) for record in (made_with, here))
     return [

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from qsgd_ray.analysis.comparison import Comparison, Difference
 from qsgd_ray.analysis.comparison import compare as compare_studies
 from qsgd_ray.analysis.study_analysis import analyse
-from qsgd_ray.cli import app
+from qsgd_ray.cli import _app as app
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.reporting.terminal import arms_table, differences_table

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import qsgd_ray.analysis
 from qsgd_ray.analysis import analyse, arm_summaries, judge, learning_curves, study_analysis
-from qsgd_ray.cli import app
+from qsgd_ray.cli import _app as app
 from qsgd_ray.config import Map
 from qsgd_ray.reporting._all_figures import captioned_figures
 from qsgd_ray.reporting.terminal import study_report

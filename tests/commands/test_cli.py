@@ -17,7 +17,7 @@ from support.run_contexts import timeless
 
 from qsgd_ray import __version__, cli
 from qsgd_ray.commands import run as commands_run
-from qsgd_ray.commands.run import Terminated, _leave, _signals_as_ctrl_c
+from qsgd_ray.commands.run import _leave, _signals_as_ctrl_c, _Terminated
 from qsgd_ray.results import Results, read
 from qsgd_ray.storage import StorageError
 
@@ -100,7 +100,7 @@ class Gone(Exception):
 
 
 @pytest.mark.parametrize(
-    ("interrupt", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143), (Terminated(signal.SIGHUP), 129)]
+    ("interrupt", "code"), [(KeyboardInterrupt(), 130), (_Terminated(), 143), (_Terminated(signal.SIGHUP), 129)]
 )
 def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(monkeypatch, capsys, tmp_path, interrupt, code):
     def leave(code):
@@ -205,7 +205,7 @@ def test_ctrl_c_sigterm_and_a_hang_up_end_cleanly_and_keep_what_is_finished(inte
     assert all(row in third for row in second)
 
 
-@pytest.mark.parametrize(("code", "told"), [(signal.SIGTERM, Terminated), (1, SystemExit)])
+@pytest.mark.parametrize(("code", "told"), [(signal.SIGTERM, _Terminated), (1, SystemExit)])
 def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, told):
     """While Ray starts, its handler is there, and exits by the signal's number."""
     with pytest.raises(BaseException) as end, _signals_as_ctrl_c():
@@ -226,7 +226,7 @@ def test_nohup_lets_a_hang_up_be_ignored_still(monkeypatch):
 HUNG_UP = """
 import os, pty, sys, time
 from pathlib import Path
-from qsgd_ray.commands.run import Terminated, _signals_as_ctrl_c
+from qsgd_ray.commands.run import _Terminated, _signals_as_ctrl_c
 
 pid, terminal = pty.fork()
 if pid:
@@ -238,7 +238,7 @@ try:
     with _signals_as_ctrl_c():
         print("begins", flush=True)
         time.sleep(60)
-except Terminated as interrupt:
+except _Terminated as interrupt:
     print("Interrupted.", flush=True)
     Path(sys.argv[1]).write_text(str(interrupt.exit_code))
 """

@@ -10,7 +10,7 @@ from support.synthetic_results import made as a_study_made
 from support.synthetic_results import runs
 from typer.testing import CliRunner
 
-from qsgd_ray.cli import app
+from qsgd_ray.cli import _app as app
 from qsgd_ray.config import StudyError
 from qsgd_ray.limits._curves import SECONDS, fitted_curves
 from qsgd_ray.limits.page import _sentences, print_limits

@@ -193,7 +193,7 @@ def served(journal: Path) -> Iterator[str]:
         return servers[0]
 
     command.make_server = kept
-    thread = threading.Thread(target=command.serve, args=(journal, 0, Told()))
+    thread = threading.Thread(target=command._serve, args=(journal, 0, Told()))
     thread.start()
     try:
         assert there.wait(60)
@@ -229,17 +229,17 @@ def test_the_dashboard_shows_a_running_search(results, path):
 def test_the_command_makes_a_missing_journal_anew_and_leaves_one_that_is_being_written(results, path, tmp_path):
     told(results, open_journal(results.tables(STUDY), path), until=1)
     before = path.read_bytes()
-    assert command.shown(str(results.path), tmp_path) == path
+    assert command._journal(str(results.path), tmp_path) == path
     assert path.read_bytes() == before
     path.unlink()
-    assert command.shown(str(results.path), tmp_path) == path
+    assert command._journal(str(results.path), tmp_path) == path
     assert [len(trials) for trials in shown(path).values()] == [1, 1]
 
 
 def test_a_dashboard_that_cannot_be_is_one_line(results, path, tmp_path, monkeypatch):
     open_journal(results.tables(STUDY), path)
     with served(path) as address, pytest.raises(StudyError, match=r"^--port: got \d+; allowed: a free port \("):
-        command.serve(path, int(address.rpartition(":")[2]), None)
+        command._serve(path, int(address.rpartition(":")[2]), None)
     with pytest.raises(StudyError, match="DIR: got "):
         command.dashboard(str(tmp_path / "nothing"))
     monkeypatch.setattr(command, "find_spec", lambda _: None)
@@ -255,4 +255,4 @@ def test_a_folder_in_which_no_journal_can_be_written_is_one_line(results, path, 
 
     monkeypatch.setattr("qsgd_ray.search.optuna_journal.open_journal", full)
     with pytest.raises(StudyError, match=r"allowed: a folder in which optuna.log can be written \(no space left\)"):
-        command.shown(str(results.path), tmp_path)
+        command._journal(str(results.path), tmp_path)

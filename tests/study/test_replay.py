@@ -15,7 +15,7 @@ from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study.replay import Difference, Replay, elsewhere, kept_trial, replay
+from qsgd_ray.study.replay import Difference, Replay, environment_differences, replay, stored_trial
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -54,7 +54,7 @@ def results(tmp_path_factory, one_thread) -> Results:
 
 @pytest.mark.parametrize("name", ["search-adamw", "confirm-circuit-s11", "confirm-far"])
 def test_every_ending_comes_out_again_bit_for_bit(results, name):
-    kept = kept_trial(results, name)
+    kept = stored_trial(results, name)
     before = {path: path.read_bytes() for path in results.path.rglob("*") if path.is_file()}
     found = replay(kept)
     assert found.differences == ()
@@ -76,8 +76,8 @@ def test_a_trial_that_raised_raises_again(results, monkeypatch):
     results.write(trial, Outcome(Ending.FAILED, error="ZeroDivisionError in another place"))
     with monkeypatch.context() as patch:
         patch.setattr(module, "train", lambda *_: (1 / 0 for _ in range(1)))
-        assert replay(kept_trial(results, trial.trial_id)).differences == ()
-    (first, *_) = replay(kept_trial(results, trial.trial_id)).differences
+        assert replay(stored_trial(results, trial.trial_id)).differences == ()
+    (first, *_) = replay(stored_trial(results, trial.trial_id)).differences
     assert first == Difference("ending", None, "failed", "diverged")
 
 
@@ -102,9 +102,9 @@ def test_one_other_bit_is_told_with_both_values_and_exit_code_1(
     results, tmp_path, monkeypatch, capsys, table, column, epoch
 ):
     copy = altered(results, tmp_path, table, column, lambda x: x[::-1] if isinstance(x, str) else x * (1 + 2**-52))
-    (difference,) = replay(kept_trial(copy, CONFIRMED["circuit"].trial_id)).differences
+    (difference,) = replay(stored_trial(copy, CONFIRMED["circuit"].trial_id)).differences
     assert (difference.column, difference.epoch) == (column, epoch)
-    assert difference.kept != difference.now
+    assert difference.stored != difference.replayed
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.argv", ["qsgd-ray", "replay", str(copy.path), "confirm-circuit-s11"])
     from qsgd_ray import cli
@@ -114,18 +114,18 @@ def test_one_other_bit_is_told_with_both_values_and_exit_code_1(
     assert end.value.code == 1
     told = capsys.readouterr().out
     assert "1 value differs" in told
-    for value in (column, difference.kept, difference.now):
+    for value in (column, difference.stored, difference.replayed):
         assert str(value) in told
 
 
 def test_seconds_and_machines_may_differ(results, tmp_path):
     copy = altered(results, tmp_path, "measurements", "wall_s", lambda x: x + 1)
-    assert replay(kept_trial(copy, "confirm-circuit-s11")).differences == ()
+    assert replay(stored_trial(copy, "confirm-circuit-s11")).differences == ()
 
 
 def test_measurements_that_are_missing_or_too_many_are_differences(results, tmp_path):
     copy = altered(results, tmp_path, "measurements", "epoch", lambda x: x + 1)
-    found = replay(kept_trial(copy, "confirm-circuit-s11")).differences
+    found = replay(stored_trial(copy, "confirm-circuit-s11")).differences
     assert found == (Difference("measurement", 2, None, "there"), Difference("measurement", 3, "there", None))
 
 
@@ -160,7 +160,7 @@ def test_a_whole_name_is_that_trial_though_another_begins_with_it(tmp_path):
     pq.write_table(
         results.all_tables().trials.from_pylist(longer, schema=schema), results.path / "trials" / "x.parquet"
     )
-    assert kept_trial(results, row["trial_id"]).row["trial_id"] == trial.trial_id
+    assert stored_trial(results, row["trial_id"]).row["trial_id"] == trial.trial_id
 
 
 def test_a_row_that_does_not_tell_its_trial_is_one_line(tmp_path):
@@ -170,11 +170,11 @@ def test_a_row_that_does_not_tell_its_trial_is_one_line(tmp_path):
     (file,) = (results.path / "trials").iterdir()
     pq.write_table(pq.read_table(file).drop_columns(["trial"]), file)
     with pytest.raises(StudyError, match=r"whose row does not tell all of it; allowed: rows of schema 7 and later$"):
-        kept_trial(results, "search")
+        stored_trial(results, "search")
     for file in (results.path / "trials").iterdir():
         file.unlink()
     with pytest.raises(StudyError, match=r"TRIAL: got 'search'; allowed: no trial yet$"):
-        kept_trial(results, "search")
+        stored_trial(results, "search")
 
 
 def test_the_run_that_made_a_trial_is_the_last_that_began_before_it(tmp_path):
@@ -183,24 +183,24 @@ def test_the_run_that_made_a_trial_is_the_last_that_began_before_it(tmp_path):
         results.open(a_study(), {"started_at": f"2026-01-01T0{hour}:00:00+00:00", "python": f"3.{hour}"})
     began = datetime(2026, 1, 1, 2, tzinfo=UTC) + timedelta(microseconds=1)
     results.write(SEARCHED, OUTCOME, started_at=began)
-    assert kept_trial(results, "search").made_with["python"] == "3.2"
+    assert stored_trial(results, "search").made_with["python"] == "3.2"
 
 
 def test_what_differs_between_two_machines_is_named():
     then = {"python": "3.11", "packages": {"torch": "2.8", "ray": "2.60"}, "hardware": {"cores": 2, "gpus": []}}
     now = {"python": "3.11", "packages": {"torch": "2.9", "ray": "2.60"}, "hardware": {"cores": 4, "gpus": []}}
-    assert elsewhere(then, now) == ["packages.torch 2.8, here 2.9", "hardware.cores 2, here 4"]
-    assert elsewhere(then, then) == []
+    assert environment_differences(then, now) == ["packages.torch 2.8, here 2.9", "hardware.cores 2, here 4"]
+    assert environment_differences(then, then) == []
 
 
 def test_many_differences_are_cut_short():
     from rich.console import Console
 
-    from qsgd_ray.commands.replay import SHOWN, difference_table
+    from qsgd_ray.commands.replay import _SHOWN, _difference_table
 
     many = tuple(Difference("train_loss", epoch, 0.1, None) for epoch in range(1, 100))
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(difference_table(Replay(SEARCHED, Ending.COMPLETED, 99, None, many)))
+    console.print(_difference_table(Replay(SEARCHED, Ending.COMPLETED, 99, None, many)))
     told = console.export_text()
-    assert f"99 values differ, the first {SHOWN}:" in told
-    assert told.count("train_loss") == SHOWN
+    assert f"99 values differ, the first {_SHOWN}:" in told
+    assert told.count("train_loss") == _SHOWN
