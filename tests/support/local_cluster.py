@@ -53,7 +53,7 @@ with open(told, "w") as out:
 
 @dataclass(frozen=True)
 class Seen:
-    """State of a cluster at a moment: living nodes with their groups, actors by class, state and node, placement groups."""
+    """State of a cluster: living nodes with their groups, actors by class, state and node, placement groups."""
 
     nodes: dict[str, str]
     actors: list[tuple[str, str, str]]
