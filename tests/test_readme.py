@@ -11,7 +11,8 @@ from support.places import ROOT
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)]
+OUTSIDE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    (\S.*)$", OUTSIDE, flags=re.MULTILINE)]
 CI = (ROOT / ".ci" / "run").read_text()
 STUDY, NOTEBOOK, SCRIPT = PYTHON
 
@@ -53,7 +54,7 @@ def test_the_study_and_the_notebook_run_as_they_are_shown(tmp_path):
         [sys.executable, "notebook.py"], cwd=tmp_path, check=True, timeout=580, capture_output=True, text=True
     )
     assert "inconclusive" in done.stdout or "equivalent" in done.stdout
-    assert Path(tmp_path, "entanglement.html").read_text().startswith("<!doctype html>")
+    assert Path(tmp_path, "circuit.html").read_text().startswith("<!doctype html>")
 
 
 def _indented(text: str) -> str:
