@@ -20,11 +20,22 @@ hypothesis.settings.register_profile("laws", deadline=None)
 hypothesis.settings.load_profile("laws")
 
 
+# Fixtures that start Ray, or whole studies by the command.
+STARTS_RAY = {"cluster", "whole", "interrupted", "finished"}
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (pytest-xdist), tests that share the cluster stay together, and so do those of a file
-    that starts whole studies."""
+    """Mark what starts Ray and what runs benches; keep together what shares a cluster.
+
+    With several processes (pytest-xdist), tests that share the cluster run in one of them, and so do those of a file
+    that starts whole studies.
+    """
     for item in items:
+        if STARTS_RAY & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.ray)
+        if "bench" in item.path.parts:
+            item.add_marker(pytest.mark.bench)
         if item.get_closest_marker("xdist_group"):
             continue
         if "cluster" in getattr(item, "fixturenames", ()):

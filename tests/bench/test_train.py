@@ -31,6 +31,7 @@ for row in training_step("tiny", 2, 1, data, kept=True):
 """
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(STARTS_RAY_S)
 def test_a_step_under_ray_train_stands_beside_a_plain_loop(tmp_path):
     pytest.importorskip("transformers")

@@ -90,6 +90,8 @@ print("groups", json.dumps(groups()), flush=True)
 """
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.xdist_group("local-cluster")
 @pytest.mark.timeout(STARTS_RAY_S)
 def test_local_nodes_come_with_work_and_go_without_and_nothing_is_left():

@@ -18,7 +18,13 @@ from support.run_contexts import timeless
 
 from qsgd_ray.results import StudyTables, read
 
-pytestmark = [pytest.mark.xdist_group("local-cluster"), pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.kill,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("local-cluster"),
+    pytest.mark.timeout(1500),
+]
 
 # One trial at a time, so that its rows are always the same; those of the confirmation last for seconds.
 STUDY = """

@@ -23,7 +23,7 @@ from support.stores import BUCKET, client, credentials, s3_server
 
 from qsgd_ray.results import Results
 
-pytestmark = [pytest.mark.xdist_group("job"), pytest.mark.timeout(STARTS_RAY_S)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("job"), pytest.mark.timeout(STARTS_RAY_S)]
 
 RUNTIME_ENV = ROOT / "cluster" / "runtime-env.yaml"
 STORAGE = f"s3://{BUCKET}/jobs"

@@ -27,7 +27,13 @@ from support.run_contexts import timeless
 
 from qsgd_ray.results import read
 
-pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.kill,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("killed"),
+    pytest.mark.timeout(1800),
+]
 
 STUDY = """
 from support.small_study import a_study

@@ -22,7 +22,13 @@ from support.run_contexts import timeless
 from qsgd_ray.execution._scratch import PREFIX
 from qsgd_ray.results import read
 
-pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.kill,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("killed"),
+    pytest.mark.timeout(1200),
+]
 
 # A worker goes on for two or three seconds after its driver was killed: the confirmation is to last longer than that.
 STUDY = """

@@ -19,6 +19,8 @@ from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
+pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.slow]
+
 pytest.importorskip("transformers")
 
 CIRCUIT = Perturbation(source="circuit", lambda_=5.0, n_qubits=2)

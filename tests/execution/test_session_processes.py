@@ -121,6 +121,8 @@ def test_a_watchdog_goes_with_its_owner(tmp_path):
     assert set(psutil.Process().children()) == before
 
 
+@pytest.mark.ray
+@pytest.mark.kill
 @pytest.mark.timeout(STARTS_RAY_S)
 @pytest.mark.parametrize("raylet_first", [False, True], ids=["killed", "interrupted after its raylet has died"])
 def test_of_a_private_ray_nothing_outlives_its_driver(raylet_first):

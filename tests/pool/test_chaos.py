@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import psutil
+import pytest
 import ray
 from ray.exceptions import RayError
 from ray.util import placement_group_table
@@ -18,6 +19,8 @@ from qsgd_ray.execution.train_group import run_trials
 from qsgd_ray.outcome import Ending
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.study._stages import POOL_START_TIMEOUT_S
+
+pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.slow]
 
 KILLS, LONGEST_S = 10, 30
 # From one kill to the next, in submissions of the training, and from the submission to the kill.

@@ -12,6 +12,8 @@ from qsgd_ray.results import read
 from qsgd_ray.storage import storage_at
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.xdist_group("cli")
 @pytest.mark.timeout(STARTS_RAY_S)
 def test_a_study_runs_into_a_bucket_and_the_same_command_does_nothing_anew(s3, server, uri, tmp_path):
