@@ -18,7 +18,7 @@ from qsgd_ray.limits.rows import _sizes_of
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory):
+def limits_page(tmp_path_factory):
     results = made(tmp_path_factory.mktemp("limits"), scatter=0.02)
     console = Console(width=120, record=True, file=io.StringIO())
     print_limits(results, console)
@@ -27,8 +27,8 @@ def reported(tmp_path_factory):
     return results, page, console.export_text()
 
 
-def test_the_frontier_comes_first(reported):
-    results, page, told = reported
+def test_the_frontier_comes_first(limits_page):
+    results, page, told = limits_page
     tables = results.read()
     first = _sentences(tables, fitted_curves(tables))[0]
     assert first.startswith("A step of the paper's text task takes")
@@ -37,8 +37,8 @@ def test_the_frontier_comes_first(reported):
     assert first in " ".join(told.split())
 
 
-def test_every_curve_has_its_figure_and_its_held_out_size(reported):
-    _, page, told = reported
+def test_every_curve_has_its_figure_and_its_held_out_size(limits_page):
+    _, page, told = limits_page
     assert page.count("held out, predicted") >= len(CURVES)
     for curve in CURVES:
         assert f'<th scope="row">{curve.name}</th>' in page
@@ -48,8 +48,8 @@ def test_every_curve_has_its_figure_and_its_held_out_size(reported):
     assert "No rows to draw yet" not in page
 
 
-def test_the_page_asks_nothing_of_a_network_and_escapes_what_it_is_given(reported):
-    _, page, _ = reported
+def test_the_page_asks_nothing_of_a_network_and_escapes_what_it_is_given(limits_page):
+    _, page, _ = limits_page
     assert not re.search(r"(?:src|href)=", page)
     assert "Where does &lt;it&gt; end?" in page
     assert "a &lt;b&gt;machine&lt;/b&gt;" in page
