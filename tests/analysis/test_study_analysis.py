@@ -59,13 +59,13 @@ def study_with_everything():
 
 
 def test_a_report_computes_everything_once(calls, tmp_path):
-    read_results(study_with_everything().write(tmp_path)).report()
+    read_results(study_with_everything().write(tmp_path / "study")).report()
     assert calls == dict.fromkeys(PARTS, 1)
 
 
 def test_the_command_judges_once_for_page_and_terminal(calls, tmp_path):
-    study_with_everything().write(tmp_path)
-    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    study_with_everything().write(tmp_path / "study")
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "study")])
     assert result.exit_code == 0, result.output
     assert "The ladder of controls" in result.output
     assert calls == dict.fromkeys(PARTS, 1)

@@ -33,13 +33,13 @@ def page(tmp_path_factory):
         "overrides": ["a=1", "b=2"],
         "no": None,
     }
-    return page_of(whole_study().write(tmp_path_factory.mktemp("study"), provenance))
+    return page_of(whole_study().write(tmp_path_factory.mktemp("page") / "study", provenance))
 
 
 def test_report_is_one_file_that_asks_the_network_for_nothing(tmp_path):
-    path = read_results(whole_study().write(tmp_path)).report()
+    path = read_results(whole_study().write(tmp_path / "study")).report()
     text = path.read_text()
-    assert path == tmp_path / "report.html"
+    assert path == tmp_path / "study" / "report.html"
     assert "default-src 'none'" in text
     for request in (r'src\s*=\s*["\']?\s*(https?:)?//', r"<link", r"@import", r"<iframe", r'url\(["\']?http'):
         assert not re.search(request, text), request
@@ -126,7 +126,7 @@ def test_endings_are_counted_by_stage_and_arm(page):
 
 def test_text_from_data_is_escaped(tmp_path):
     study = a_study(["adamw", "sine"], 6, question="Is <script>alert(1)</script> & co better?")
-    text = page_of(made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}, study=study).write(tmp_path))
+    text = page_of(made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}, study=study).write(tmp_path / "study"))
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
     assert "<b>broken</b>" not in text
@@ -167,7 +167,7 @@ UNFINISHED = {
 @pytest.mark.parametrize("case", UNFINISHED)
 def test_a_study_is_reported_as_far_as_it_went(case, tmp_path):
     unfinished = UNFINISHED[case]
-    text = page_of(unfinished.write(tmp_path))
+    text = page_of(unfinished.write(tmp_path / "study"))
     assert text.count("<figure id=") == len(FIGURES)
     assert all(arm.name in text for arm in unfinished.study.arms)
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
@@ -177,7 +177,7 @@ def test_a_study_is_reported_as_far_as_it_went(case, tmp_path):
 
 def test_the_same_rows_give_the_same_page(tmp_path):
     study = made({"adamw": runs(BASE), "sine": runs(BASE)})
-    path = study.write(tmp_path)
+    path = study.write(tmp_path / "study")
     assert page_of(path) == page_of(path)
 
 
