@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 from support.simulated_studies import Scatter, any_called, effect_found, simulated
 
+pytestmark = pytest.mark.slow
+
 SCATTERS = {
     "whole numbers of 2,048": Scatter(n_test=2048),
     "whole numbers of 100": Scatter(n_test=100),

@@ -51,6 +51,7 @@ def stepped(parameters, own=0.5, steps=10, **options):
 FLOAT32, FLOAT64 = [torch.float32] * len(SHAPES), [torch.float64] * len(SHAPES)
 
 
+@pytest.mark.slow
 @NEEDS_COMPILER
 @settings(max_examples=60)
 @given(

@@ -9,6 +9,8 @@ from support.sharded_runs import Case, run, work
 
 from qsgd_ray.config import NoiseSettings
 
+pytestmark = pytest.mark.slow
+
 NOISE = NoiseSettings(depolarizing_1q=0.01, depolarizing_2q=0.02, p01=0.02, p10=0.03)
 SOURCES = [
     {"source": "sine"},

@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 
-pytestmark = QUIET_DYNAMO
+pytestmark = [pytest.mark.slow, QUIET_DYNAMO]
 
 
 def a_llama(dtype=torch.float64):

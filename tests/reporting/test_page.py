@@ -126,7 +126,9 @@ def test_endings_are_counted_by_stage_and_arm(page):
 
 def test_text_from_data_is_escaped(tmp_path):
     study = a_study(["adamw", "sine"], 6, question="Is <script>alert(1)</script> & co better?")
-    text = page_of(made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}, study=study).write(tmp_path / "study"))
+    text = page_of(
+        made({"adamw": runs(BASE), "sine": [lost(Ending.FAILED)] * 6}, study=study).write(tmp_path / "study")
+    )
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
     assert "<b>broken</b>" not in text

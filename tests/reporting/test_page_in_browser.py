@@ -12,6 +12,8 @@ from qsgd_ray.config.trial import map_trials
 from qsgd_ray.limits.page import section
 from qsgd_ray.reporting.page import _SECTIONS, render_page
 
+pytestmark = pytest.mark.slow
+
 THEMES = ("light", "dark")
 # WCAG 2: relative luminance of every text's colour and of the first opaque background behind it.
 CONTRASTS = """

@@ -114,6 +114,7 @@ def both(*what):
     ]
 
 
+@pytest.mark.slow
 def test_several_processes_go_on_and_end_as_one_would(tmp_path):
     """Whole models and shards; the losses of one process within what float32's sums differ by."""
     pytest.importorskip("peft")
