@@ -7,6 +7,7 @@ pool leaves. Training workers receive the pool's `PoolBackend`.
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from qsgd_ray.pool._pending import ATTEMPTS, longest_wait_s
 from qsgd_ray.pool._request import CircuitRequest
 from qsgd_ray.pool.backend import PoolBackend
 from qsgd_ray.pool.router import Router
+
+# Asked of every actor once: its answer says that its engine works.
+_FIRST_REQUEST = CircuitRequest(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
 
 
 class CircuitPool:
@@ -80,23 +84,28 @@ class CircuitPool:
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait until the first `n_actors` actors answer. CircuitsLost: they did not within `timeout_s` seconds."""
-        one_qubit = CircuitRequest(CircuitSpec(1, depth=1), np.zeros((1, 1, 1, 2)), "z", None, None, 1)
-        # An actor that is lost at its first answer starts again, as it would at any later one.
-        calls = [
-            actor.answer.options(max_task_retries=ATTEMPTS).remote(one_qubit)
-            for actor in self._membership.members.values()
-        ]
-        ready, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
-        if waiting:
-            raise CircuitsLost(
-                f"{len(waiting)} of {len(calls)} circuit actors did not start within {timeout_s:g} s: does the cluster "
-                "have the CPUs that resources.cpus_per_circuit_actor asks for, on resources.circuit_nodes?"
-            )
-        try:
-            ray.get(ready)
-        except RayActorError as error:
-            # Ray's message is pages long; the last line is the cause.
-            raise CircuitsLost(f"a circuit actor does not start: {one_line(error, part='last')}") from None
+        until = time.monotonic() + timeout_s
+        actors = list(self._membership.members.values())
+        calls = {actor.answer.remote(_FIRST_REQUEST): (actor, 1) for actor in actors}
+        while calls:
+            done, _ = ray.wait(list(calls), timeout=max(0.0, until - time.monotonic()))
+            if not done:
+                raise CircuitsLost(
+                    f"{len(calls)} of {len(actors)} circuit actors did not start within {timeout_s:g} s: does the "
+                    "cluster have the CPUs that resources.cpus_per_circuit_actor asks for, on resources.circuit_nodes?"
+                )
+            actor, attempt = calls.pop(done[0])
+            try:
+                ray.get(done[0])
+            except RayActorError as error:
+                # An actor that is lost at its first answer starts again, as it would at any later one. Its death is
+                # counted, not the calls that Ray refuses while it restarts: on a busy machine those are many.
+                if attempt > ATTEMPTS:
+                    # Ray's message is pages long; the last line is the cause.
+                    raise CircuitsLost(f"a circuit actor does not start: {one_line(error, part='last')}") from None
+                restarted = actor.status.options(max_task_retries=-1).remote()
+                ray.wait([restarted], timeout=max(0.0, until - time.monotonic()))
+                calls[actor.answer.remote(_FIRST_REQUEST)] = (actor, attempt + 1)
         self._autoscaler.mark_all_ready()
 
     def backend(self) -> PoolBackend:
