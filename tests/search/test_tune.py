@@ -168,7 +168,7 @@ def test_with_several_trials_at_once_an_interrupted_search_spends_its_budget_exa
         )
     kept = set((context.results.path / "trials").iterdir())
     run_search(context.results.tables(study), context)
-    rows = context.results.read().trials.to_pylist()
+    rows = context.results.all_tables().trials.to_pylist()
     assert sorted((row["arm"], row["number"]) for row in rows) == [
         (arm, number) for arm in ("adamw", "broken", "far") for number in range(3) for _ in range(2)
     ]
