@@ -49,13 +49,13 @@ def test_a_run_has_rows_of_every_case_and_no_null_where_all_is_installed(monkeyp
 
 def test_a_whole_run_has_every_case_and_a_quick_one_fewer(monkeypatch):
     asked = []
-    for name in ("final_states", "wide", "chains_against_aer", "linear_time"):
+    for name in ("_final_states", "_wide", "_chains_against_aer", "_linear_time"):
         monkeypatch.setattr(circuits, name, lambda *given, name=name: asked.append((name, given)) or [])
     assert [row for rows in circuits.cases(TINY_S) for row in rows] == []
     whole, n = [name for name, _ in asked], len(asked)
-    assert whole == [*["final_states"] * 4, *["wide"] * len(circuits._WIDE), "chains_against_aer", "linear_time"]
+    assert whole == [*["_final_states"] * 4, *["_wide"] * len(circuits._WIDE), "_chains_against_aer", "_linear_time"]
     [row for rows in circuits.cases(TINY_S, quick=True) for row in rows]
-    assert [name for name, _ in asked[n:]] == ["final_states", "final_states", "wide", *whole[-2:]]
+    assert [name for name, _ in asked[n:]] == ["_final_states", "_final_states", "_wide", *whole[-2:]]
     assert all(given[-1] == TINY_S for _, given in asked)
 
 
