@@ -24,9 +24,9 @@ import sys
 from qsgd_ray.execution.connection import set_ray_environment
 set_ray_environment()
 from qsgd_ray.config import WordProblems
-from qsgd_ray.bench.train import training_step
+from qsgd_ray.bench.train import _training_step
 data = WordProblems(source="gsm8k", path=sys.argv[1], train_size=None, validation_size=1, test_size=1)
-for row in training_step("tiny", 2, 1, data, kept=True):
+for row in _training_step("tiny", 2, 1, data, kept=True):
     print(row.engine, row.per, row.rounds, row.median_us > 0, row.note, sep="|")
 """
 
