@@ -1,41 +1,20 @@
-"""The command `qsgd-ray run`: run a study to its report and verdict, or a study of limits to its fits.
-
-Ctrl-C, SIGTERM (`ray job stop`, a batch system's limit) and SIGHUP (a terminal that is closed) end it alike: rows are
-kept, nothing is left running, exit code 130, 143 or 129.
-"""
+"""The command `qsgd-ray run`: run a study to its report and verdict, or a study of limits to its fits."""
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from qsgd_ray.commands._interrupts import EndingSignals, Interrupted, command_interrupts
 from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.commands.errors import complain
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.storage import Folder, StorageError, storage_at
-
-if TYPE_CHECKING:
-    from qsgd_ray.execution.connection import Cluster
-    from qsgd_ray.results import Results
-    from qsgd_ray.study.run import Interrupts
-
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, taken as Ctrl-C is."""
-
-    def __init__(self, number: int = signal.SIGTERM) -> None:
-        super().__init__()
-        self.exit_code = 128 + number
 
 
 def run(
@@ -76,49 +55,25 @@ def run(
 
     scale, changes = split_scale(overrides or [])
     study = load_study(study_file, scale)
+    signals = EndingSignals()
     try:
-        with _signals_as_ctrl_c():
+        with signals.raised():
             if isinstance(study, Limits):
-                _run_limits(with_overrides(study, changes), study_file, overrides or [], storage, address)
+                _run_limits(with_overrides(study, changes), study_file, overrides or [], storage, address, signals)
             else:
-                _run(study, study_file, overrides or [], storage, address, track or [])
-    except _Terminated as interrupt:  # before a trial began, or after the last
-        raise SystemExit(interrupt.exit_code) from None
-
-
-@contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    """Raise `_Terminated` in the block where the process is asked to end, or its terminal hangs up."""
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-
-    def terminate(number: int, _frame: Any) -> None:
-        for each in _ENDING_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # one is enough: the study ends from here on
-        for stream in terminals:
-            if not os.isatty(stream):  # its terminal is gone, and every write would raise
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        raise _Terminated(number)
-
-    # nohup lets SIGHUP be ignored, and that stays so.
-    taken = [each for each in _ENDING_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
-    before = {each: signal.signal(each, terminate) for each in taken}
-    try:
-        yield
-    except SystemExit as left:
-        if left.code != signal.SIGTERM:
-            raise
-        raise _Terminated from None  # ray.init has a handler of its own, which this one met
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _exit_code(interrupt: KeyboardInterrupt) -> int:
-    return interrupt.exit_code if isinstance(interrupt, _Terminated) else 128 + signal.SIGINT
+                _run(study, study_file, overrides or [], storage, address, track or [], signals)
+    except Interrupted:  # before a trial began, or after the last
+        raise SystemExit(signals.exit_code()) from None
 
 
 def _run(
-    study: Study, study_file: Path, overrides: list[str], storage: str, address: str | None, track: list[str]
+    study: Study,
+    study_file: Path,
+    overrides: list[str],
+    storage: str,
+    address: str | None,
+    track: list[str],
+    signals: EndingSignals,
 ) -> None:
     from qsgd_ray.study.run import run as run_study
 
@@ -130,7 +85,7 @@ def _run(
         track=track,
         study_file=study_file,
         overrides=overrides,
-        interrupts=_command_interrupts(console),
+        interrupts=command_interrupts(signals, console),
     )
     print_result(result, console)
     for warning in result.warnings:
@@ -140,36 +95,14 @@ def _run(
         raise SystemExit(1)
 
 
-def _command_interrupts(console: Console) -> Interrupts:
-    """Return the contexts in which Ctrl-C, SIGTERM and SIGHUP keep the rows, say so and end this process."""
-    from qsgd_ray.study.run import Interrupts
-
-    class CommandInterrupts(Interrupts):
-        @contextmanager
-        def starting(self, results: Results) -> Iterator[None]:
-            try:
-                with _signals_as_ctrl_c():
-                    yield
-            except KeyboardInterrupt as interrupt:
-                _leave(interrupt, results, console)
-
-        @contextmanager
-        def running(self, results: Results, cluster: Cluster) -> Iterator[None]:
-            try:
-                # ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
-                with _signals_as_ctrl_c():
-                    yield
-            except KeyboardInterrupt as interrupt:
-                if cluster.private:
-                    raise
-                # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
-                # away by itself what a driver leaves behind.
-                _leave(interrupt, results, console)
-
-    return CommandInterrupts()
-
-
-def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage: str, address: str | None) -> None:
+def _run_limits(
+    limits: Limits,
+    study_file: Path,
+    overrides: list[str],
+    storage: str,
+    address: str | None,
+    signals: EndingSignals,
+) -> None:
     if address is not None:
         raise StudyError(f"--address: got {address!r}; allowed: none, as a study of limits measures this machine")
     from qsgd_ray.execution.connection import set_ray_environment
@@ -192,28 +125,15 @@ def _run_limits(limits: Limits, study_file: Path, overrides: list[str], storage:
     results.open(limits, environment_record(study_file, overrides) | {"measured": measured})
     results.storage.put("study.py", study_file.read_bytes())
     try:
-        with _signals_as_ctrl_c():
-            for done in run_limits(limits, results):
-                before = f", {done.n_before} there already" if done.n_before else ""
-                line = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{before}"
-                console.print(line, soft_wrap=True, highlight=False)
-    except KeyboardInterrupt as interrupt:
+        for done in run_limits(limits, results):
+            before = f", {done.n_before} there already" if done.n_before else ""
+            line = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{before}"
+            console.print(line, soft_wrap=True, highlight=False)
+    except KeyboardInterrupt:
         line = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
         console.print(line, soft_wrap=True, highlight=False)
-        os._exit(_exit_code(interrupt))
+        os._exit(signals.exit_code())
     except CircuitError as error:
         complain(error)
         raise SystemExit(1) from None
     print_limits(results, console)
-
-
-def _leave(interrupt: KeyboardInterrupt, results: Results, console: Console) -> NoReturn:
-    """Say what is stored, and end this process at once."""
-    try:
-        stored = f"{results.count()} finished trials are"
-    except StorageError as error:
-        stored = f"What is finished is (how many: {error})"
-    line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
-    console.print(line, soft_wrap=True, highlight=False)
-    # Ray's threads may still wait for processes that are gone.
-    os._exit(_exit_code(interrupt))

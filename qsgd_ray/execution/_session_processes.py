@@ -5,6 +5,11 @@
 Run like this, the file is the watchdog of a private Ray. It waits until its standard input closes, which the system
 does however the process at the other end ends, by SIGKILL too. Then it ends what that process left behind.
 
+    python -P _session_processes.py SESSION EXIT_CODE
+
+Run like this, it ends the session at once, removes its folder and exits with the code: the last act of a study that was
+interrupted.
+
 A session is named by its scratch folder. Every process that Ray starts for it inherits the name in the environment, and
 so does what these start in turn, a compiler for instance. Parents tell less: when a raylet is killed, its children are
 handed over to another process and no longer count as descendants of the study.
@@ -13,6 +18,7 @@ handed over to another process and no longer count as descendants of the study.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,5 +110,14 @@ def _watch(session: str) -> None:
     end_processes(session)
 
 
+def _end(session: str, exit_code: int) -> None:
+    end_processes(session, grace_s=0)
+    shutil.rmtree(session, ignore_errors=True)
+    sys.exit(exit_code)
+
+
 if __name__ == "__main__":
-    _watch(sys.argv[1])
+    if len(sys.argv) > 2:
+        _end(sys.argv[1], int(sys.argv[2]))
+    else:
+        _watch(sys.argv[1])

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from qsgd_ray.config import Study
+from qsgd_ray.config import Study, StudyError
+from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import end_processes, marked, watchdog
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
@@ -53,8 +56,13 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
         A context manager. Leaving it disconnects, or ends the private cluster.
 
     Raises:
-        StudyError: nothing answers at the address.
+        StudyError: nothing answers at the address, or this process is connected to a Ray already.
     """
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise StudyError(
+            f"address: got {address!r} in a process that is connected to Ray already; allowed: after ray.shutdown()"
+        )
     address = _resolve_address(address)
     if address:
         with _existing(address, results_path) as cluster:
@@ -110,10 +118,23 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             _start_patiently(start, session)
             yield Cluster(private=True, scratch=session)
         finally:
-            try:
+            with suppress(Exception):  # of a Ray that was interrupted while it started, or has died
                 ray.shutdown()
-            finally:
-                end_processes(session)
+            end_processes(session)
+
+
+def leave_private_ray(cluster: Cluster, exit_code: int) -> NoReturn:
+    """Replace this process by one that ends a private Ray and exits with a given code.
+
+    Threads that still use Ray end here and now. While Ray ends they could end the process with a code of their own, as
+    Ray's core does where its raylet is gone (ray/raylet_ipc_client, 2.60).
+
+    Args:
+        cluster: the private Ray of this process.
+        exit_code: the exit code of the process, 0 to 255.
+    """
+    script = [sys.executable, "-P", _session_processes.__file__, cluster.scratch, str(exit_code)]
+    os.execv(sys.executable, script)
 
 
 def _start_patiently(start: Callable[[], object], session: str) -> None:

@@ -7,7 +7,6 @@ on from there.
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -235,11 +234,6 @@ def _check_arguments(address: Any, track: Any, progress: Any) -> None:
     _check_words("track", track, "tensorboard, tensorboard=FOLDER, mlflow or mlflow=URI")
     if not isinstance(progress, bool) and not callable(progress):
         raise StudyError(f"progress: got {progress!r}; allowed: True, False, or a function of an event")
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        raise StudyError(
-            f"address: got {address!r} in a process that is connected to Ray already; allowed: after ray.shutdown()"
-        )
 
 
 def _check_words(name: str, words: Any, allowed: str) -> None:

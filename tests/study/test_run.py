@@ -72,7 +72,6 @@ def without_ray(monkeypatch):
     monkeypatch.setattr(events, "EventQueue", Board)
     monkeypatch.setattr(stages, "run_search", search)
     monkeypatch.setattr(stages, "run_fixed_trials", confirm)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests share a cluster in this process
 
 
 @pytest.fixture
@@ -227,7 +226,11 @@ def test_a_wrong_argument_is_one_line(without_ray, tmp_path, arguments, said):
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_process_that_is_connected_to_ray_is_refused(monkeypatch, tmp_path):
+def test_a_process_that_is_connected_to_ray_is_refused_after_all_that_is_wrong_without_it(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with pytest.raises(StudyError, match=r"^--track: got 'frob'"):
+        run(a_study(), storage=tmp_path, track=["frob"])
+    with pytest.raises(StudyError, match=r"^--storage: got /dev/null/x/small"):
+        run(a_study(), storage="/dev/null/x")
     with pytest.raises(StudyError, match=r"^address: got None in a process that is connected to Ray already; allowed"):
         run(a_study(), storage=tmp_path)

@@ -1,0 +1,141 @@
+"""Signals that end a study's command: rows are kept, Ray is ended, one line says so, the exit code is the signal's.
+
+Ctrl-C, SIGTERM (`ray job stop`, a batch system's limit) and SIGHUP (a terminal that is closed) end it alike, with exit
+code 130, 143 or 129.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from qsgd_ray.storage import StorageError
+
+if TYPE_CHECKING:
+    from qsgd_ray.execution.connection import Cluster
+    from qsgd_ray.results import Results
+    from qsgd_ray.study.run import Interrupts
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """One of the ending signals has come."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+class EndingSignals:
+    """The ending signals of this process, and the first of them that came.
+
+    Attributes:
+        received: its number; None while none has come. What is raised may get lost on its way, when a library turns it
+            into an error of its own; the number does not.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise `Interrupted` in the block when an ending signal comes. A second Ctrl-C ends the process at once."""
+        terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+        def interrupt(number: int, _frame: Any) -> None:
+            if self.received is not None:
+                os._exit(128 + number)  # the watchdog ends Ray
+            self.received = number
+            for each in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(each, signal.SIG_IGN)  # one is enough: the study ends from here on
+            for stream in terminals:
+                if not os.isatty(stream):  # its terminal is gone, and every write would raise
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            raise Interrupted(number)
+
+        # nohup lets SIGHUP be ignored and a shell SIGINT of what it starts in the background, and that stays so.
+        taken = [each for each in _ENDING if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+        before = {each: signal.signal(each, interrupt) for each in taken}
+        try:
+            yield
+        except SystemExit as left:
+            if left.code != signal.SIGTERM:
+                raise
+            self.received = signal.SIGTERM  # ray.init has a handler of its own, which this one met
+            raise Interrupted(signal.SIGTERM) from None
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def exit_code(self) -> int:
+        """Return the exit code of the signal that came; that of Ctrl-C where only the exception is known."""
+        return 128 + (self.received or signal.SIGINT)
+
+
+def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
+    """Return the contexts in which an ending signal keeps the rows, says so and ends this process.
+
+    Args:
+        signals: the signals of this process.
+        console: where the line goes that says what is kept.
+    """
+    from qsgd_ray.study.run import Interrupts
+
+    class CommandInterrupts(Interrupts):
+        @contextmanager
+        def starting(self, results: Results) -> Iterator[None]:
+            try:
+                with signals.raised():
+                    yield
+            except BaseException as error:
+                # The end of a Ray that was just starting raises errors of its own, which take the signal's place.
+                if signals.received is None and not isinstance(error, KeyboardInterrupt):
+                    raise
+                leave(signals, results, console)
+
+        @contextmanager
+        def running(self, results: Results, cluster: Cluster) -> Iterator[None]:
+            try:
+                # ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
+                with signals.raised():
+                    yield
+            except KeyboardInterrupt:
+                # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
+                # away by itself what a driver leaves behind.
+                leave(signals, results, console, cluster if cluster.private else None)
+
+    return CommandInterrupts()
+
+
+def leave(signals: EndingSignals, results: Results, console: Console, cluster: Cluster | None = None) -> NoReturn:
+    """Say what is stored, and end this process at once.
+
+    Args:
+        signals: the signals of this process, for its exit code.
+        results: where the rows are.
+        console: where the line goes.
+        cluster: a private Ray that still runs, to be ended; None: there is none.
+    """
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    try:
+        stored = f"{results.count()} finished trials are"
+    except (StorageError, OSError) as error:
+        stored = f"What is finished is (how many: {error})"
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        sys.stdout.flush()
+    if cluster is not None:
+        from qsgd_ray.execution.connection import leave_private_ray
+
+        leave_private_ray(cluster, signals.exit_code())
+    # Ray's threads may still wait for processes that are gone.
+    os._exit(signals.exit_code())

@@ -1,0 +1,141 @@
+"""Signals that end a study's command: one line, the signal's own exit code, whatever else happens on the way out."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from qsgd_ray.commands._interrupts import EndingSignals, Interrupted, command_interrupts, leave
+from qsgd_ray.results import Results
+from qsgd_ray.storage import StorageError
+
+
+class Gone(Exception):
+    """The end of a process that goes on."""
+
+
+@pytest.fixture
+def handlers():
+    """Put the handlers of the ending signals back after a test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "code"), [(None, 130), (2, 130), (15, 143), (1, 129)])
+def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(
+    monkeypatch, capsys, tmp_path, handlers, number, code
+):
+    def gone(code):
+        raise Gone(code)
+
+    def silent(*_):
+        raise StorageError("no answer within 60 s")
+
+    monkeypatch.setattr(os, "_exit", gone)
+    results, signals = Results(tmp_path), EndingSignals()
+    signals.received = number
+    with pytest.raises(Gone, match=f"^{code}$"):
+        leave(signals, results, Console())
+    assert f"Interrupted. 0 finished trials are kept in {tmp_path}; the same" in capsys.readouterr().out
+    monkeypatch.setattr(results.storage, "names", silent)
+    with pytest.raises(Gone):
+        leave(signals, results, Console())
+    told = capsys.readouterr().out
+    assert f"What is finished is (how many: no answer within 60 s) kept in {tmp_path}; the same command" in told
+
+
+@pytest.mark.parametrize(("code", "raised"), [(signal.SIGTERM, Interrupted), (1, SystemExit)])
+def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, raised):
+    """While Ray starts, its handler is there, and exits by the signal's number."""
+    signals = EndingSignals()
+    with pytest.raises(BaseException) as end, signals.raised():
+        sys.exit(code)
+    assert end.type is raised
+    assert signals.received == (signal.SIGTERM if raised is Interrupted else None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_error_that_takes_the_place_of_a_signal_changes_no_exit_code(
+    monkeypatch, capsys, tmp_path, handlers, number
+):
+    """Ray's end amid its start raises: what was interrupted is said, and the code is the signal's."""
+
+    def gone(code):
+        raise Gone(code)
+
+    monkeypatch.setattr(os, "_exit", gone)
+    contexts = command_interrupts(EndingSignals(), Console())
+
+    def interrupted_start():
+        with contexts.starting(Results(tmp_path)):
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                raise ConnectionError("Ray's own")
+
+    with pytest.raises(Gone, match=f"^{128 + number}$"):
+        interrupted_start()
+    assert "Interrupted. 0 finished trials are kept" in capsys.readouterr().out
+
+
+def test_an_error_without_a_signal_stays_what_it_is(tmp_path, handlers):
+    contexts = command_interrupts(EndingSignals(), Console())
+    with pytest.raises(ConnectionError), contexts.starting(Results(tmp_path)):
+        raise ConnectionError("nobody answers")
+
+
+SIGNALLED_TWICE = """
+import os, signal
+from qsgd_ray.commands._interrupts import EndingSignals
+
+with EndingSignals().raised():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("goes on")
+"""
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once_and_no_other_second_signal():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED_TWICE], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_nohup_lets_a_hang_up_be_ignored_still(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with EndingSignals().raised():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+HUNG_UP = """
+import os, pty, sys, time
+from pathlib import Path
+from qsgd_ray.commands._interrupts import EndingSignals, Interrupted
+
+pid, terminal = pty.fork()
+if pid:
+    os.read(terminal, 1)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    sys.exit()
+try:
+    with EndingSignals().raised():
+        print("begins", flush=True)
+        time.sleep(60)
+except Interrupted as interrupt:
+    print("Interrupted.", flush=True)
+    Path(sys.argv[1]).write_text(str(interrupt.exit_code))
+"""
+
+
+def test_a_terminal_that_is_gone_keeps_nobody_from_the_way_out(tmp_path):
+    subprocess.run([sys.executable, "-c", HUNG_UP, tmp_path / "code"], timeout=60, check=True)
+    assert (tmp_path / "code").read_text() == "129"
