@@ -11,6 +11,7 @@ of angles c circuits, d depth, n qubits, r rotations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -22,6 +23,9 @@ from qsgd_ray.circuits.spec import CircuitSpec
 
 if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
+
+# exp(-104) is less than half of the smallest float32, 2**-149: it rounds to 0.
+_SILENT = 104.0
 
 
 class QuantumAttention(nn.Module):
@@ -129,7 +133,10 @@ class QuantumAttention(nn.Module):
             value: shape (b, h, k, v).
             attn_mask: shape that broadcasts to (b, h, q, k). bool: True where a query may attend; float: added to
                 the scaled scores, where -inf or the lowest number of its type forbids. Weight and Phi are zero at
-                forbidden places, and a query that may attend nowhere gets zeros. None: no mask.
+                forbidden places, and a query that may attend nowhere gets zeros. Phi is also zero where a float mask
+                lies more than 104 below the largest number of its row, so that it alone brings the softmax of
+                float32 to exactly 0: -1e4 and -1e9 are masks, and a bias such as ALiBi stays soft as far as the softmax
+                does. None: no mask.
             dropout_p: probability with which each weight, the sum of softmax and Phi, is dropped, 0 to 1. As with
                 torch's function, the caller passes 0 outside training.
             is_causal: True: a query sees the keys up to its own position.
@@ -137,7 +144,8 @@ class QuantumAttention(nn.Module):
             enable_gqa: True: keys and values have fewer heads, each shared by h / h_key query heads.
 
         Returns:
-            Shape (b, h, q, v), type of `value`. In half precision Phi is computed in float32 and then rounded.
+            Shape (b, h, q, v), type of `value`. In half precision and under autocast scores, softmax and Phi are
+            computed in float32, since Phi turns by the scores themselves, and their sum is rounded.
 
         Raises:
             ValueError: `is_causal` together with a mask, or a number of heads that is not `n_heads`.
@@ -150,23 +158,32 @@ class QuantumAttention(nn.Module):
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        # Where it can, the scale goes into the query, which is smaller than the scores; the series takes it out again.
-        folded = scale if scale != 0 and query.dtype in (torch.float32, torch.float64) else 1.0
-        scores = (query * folded) @ key.transpose(-2, -1)
-        logits = scores if folded == scale else scores * scale
-        masked = _masked(logits, attn_mask, is_causal)
-        if masked is not None:
-            if attn_mask is not None and attn_mask.is_floating_point():
-                logits = logits + attn_mask
-            # The lowest number, not -inf: a row that is masked throughout must not become nan on its way to zero.
-            logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min)
-        weights = torch.softmax(logits, -1)
-        weights = weights + self.series()(scores, scale=1 / folded, compiled=self.compiled).to(weights.dtype)
-        if masked is not None:
-            weights = weights.masked_fill(masked, 0)
+        device = query.device.type
+        # Autocast would round the scores to half precision.
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            weights = self._weights(query, key, attn_mask, is_causal, scale)
         if dropout_p > 0:
             weights = self.dropout(weights, dropout_p)
         return weights.to(value.dtype) @ value
+
+    def _weights(self, query: Tensor, key: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
+        """Return softmax weights plus Phi, (b, h, q, k), in float32 at least."""
+        query, key = (x if x.dtype == torch.float64 else x.float() for x in (query, key))
+        # Where it can, the scale goes into the query, which is smaller than the scores; the series takes it out again.
+        folded = scale if scale != 0 else 1.0
+        scores = (query * folded) @ key.transpose(-2, -1)
+        logits = scores if folded == scale else scores * scale
+        masked, silent = _masked(logits, attn_mask, is_causal), None
+        if masked is not None:
+            if attn_mask is not None and attn_mask.is_floating_point():
+                logits, silent = logits + attn_mask, _silenced(attn_mask)
+            # The lowest number, not -inf: a row that is masked throughout must not become nan on its way to zero.
+            logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min)
+        phi = self.series()(scores, scale=1 / folded, compiled=self.compiled)
+        if silent is not None:
+            phi = phi.masked_fill(silent, 0)
+        weights = torch.softmax(logits, -1) + phi
+        return weights if masked is None else weights.masked_fill(masked, 0)
 
 
 def _run_circuits_together(attentions: Sequence[QuantumAttention]) -> None:
@@ -204,3 +221,14 @@ def _masked(logits: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor
     if attn_mask.dtype == torch.bool:
         return ~attn_mask
     return attn_mask <= torch.finfo(attn_mask.dtype).min
+
+
+def _silenced(attn_mask: Tensor) -> Tensor:
+    """Return a bool mask, True where a float mask alone brings the softmax of its row to exactly 0 in float32.
+
+    It depends on the mask and on nothing else, so that Phi does not jump with the scores, and one number added to a
+    whole row changes nothing, as in the softmax.
+    """
+    bias = attn_mask.detach()
+    bias = bias if bias.dtype == torch.float64 else bias.float()
+    return bias < bias.amax(-1, keepdim=True) - _SILENT

@@ -107,6 +107,48 @@ def test_values_may_be_of_another_width_and_keys_of_another_length():
     assert QuantumAttention(SMALL)(query, key, value).shape == (2, 2, 3, 5)
 
 
+def causal_float_mask(low, dtype=torch.float64, length=5):
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return torch.zeros(length, length, dtype=dtype).masked_fill(later, low)
+
+
+@pytest.mark.parametrize("low", [-200.0, -1e4, -1e9, -1e30, -float("inf"), torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_float_mask_that_silences_the_softmax_silences_phi(low, dtype):
+    attention, inputs = an_attention(), heads(dtype=dtype)
+    masked = attention(*inputs, causal_float_mask(low, dtype))
+    torch.testing.assert_close(masked, attention(*inputs, is_causal=True), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("low", [-1e4, -65_504.0])
+def test_a_mask_in_half_precision_silences_phi_too(low):
+    attention, inputs = an_attention(), heads(dtype=torch.float16)
+    masked = attention(*inputs, causal_float_mask(low, torch.float16))
+    assert torch.equal(masked, attention(*inputs, is_causal=True))
+
+
+def test_a_soft_bias_leaves_phi_as_it_is():
+    attention, (query, key, value) = an_attention(), heads()
+    slopes = torch.tensor([0.5, 0.25], dtype=torch.float64)[:, None, None]
+    positions = torch.arange(5.0, dtype=torch.float64)
+    alibi = slopes * 40 * (positions - positions[:, None])  # down to -80, and above 0 for later tokens
+    difference = attention(query, key, value, alibi) - attention(query, key, value)
+    plain = [F.scaled_dot_product_attention(query, key, value, mask) for mask in (alibi, None)]
+    torch.testing.assert_close(difference, plain[0] - plain[1])
+
+
+@pytest.mark.parametrize("low", [-50.0, -1e4])
+def test_one_number_added_to_a_row_of_a_mask_changes_nothing(low):
+    attention, inputs = an_attention(), heads()
+    mask = causal_float_mask(low)
+    torch.testing.assert_close(attention(*inputs, mask - 1e4), attention(*inputs, mask))
+
+
+def test_104_below_the_largest_of_its_row_is_where_float32_has_no_weight():
+    weight = torch.softmax(torch.tensor([0.0, -103.9, -104.0]), 0)
+    assert (weight != 0).tolist() == [True, True, False]
+
+
 @pytest.mark.parametrize("readout", READOUTS)
 @given(token=st.integers(0, 5), seed=st.integers(0, 99))
 @settings(max_examples=25)
@@ -190,6 +232,24 @@ def test_half_precision_comes_back_as_such_and_close(dtype):
     torch.testing.assert_close(
         half.double(), attention(*heads()), rtol=0, atol=0.3 if dtype == torch.bfloat16 else 0.04
     )
+
+
+def test_half_precision_is_finite_beyond_the_largest_float16():
+    large = [torch.full((1, 1, 4, 64), 40.0, dtype=torch.float16)] * 3  # scores of 102,400
+    mixed = QuantumAttention()(*large)
+    assert mixed.dtype == torch.float16
+    assert mixed.isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_scores_are_not_rounded_to_half_precision(dtype, within, autocast):
+    attention, inputs = an_attention(), [8 * x for x in heads(dtype=dtype)]  # scores of some hundreds
+    assert (inputs[0].float() @ inputs[1].mT.float()).abs().max() > 250
+    twin = attention(*(x.double() for x in inputs))
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        mixed = attention(*inputs)
+    assert ((mixed.double() - twin).abs().max() / twin.abs().max()) < within
 
 
 def test_it_runs_and_learns_under_autocast():
