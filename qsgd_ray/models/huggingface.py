@@ -4,7 +4,8 @@
     add_quantum_attention(model)
 
 From then on its attention layers call `QuantumAttention`, each with angles of its own, which train, move and are saved
-with the model. To load such weights: build the model, `add_quantum_attention`, `load_state_dict`.
+with the model. To load such weights: build the model, `add_quantum_attention`, `load_state_dict`. Adapters (peft) save
+the angles where their `modules_to_save` have "quantum_attention", and warn that they do not elsewhere.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from torch import Tensor, nn
 
 from qsgd_ray.circuits.fourier.series import SeriesReadout
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.models._presence import (
+    SUBMODULE,
+    mark_called,
+    takes_registered_attention,
+    warn_where_peft_leaves_out,
+    watch_first_pass,
+)
 from qsgd_ray.models.attention import QuantumAttention
 
 if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
-# The name of the submodule that an attention layer gets.
-_SUBMODULE = "quantum_attention"
 # Some models want these of an attention besides a mask; without them it would silently be another model.
 _UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")
 
@@ -63,7 +69,9 @@ def add_quantum_attention(
         (c, d, n, r) in radians: c circuits, d depth, n qubits, r rotations.
 
     Raises:
-        ValueError: the model has no attention layer, an unknown readout, or a backend with readout "amplitude".
+        ValueError: the model has no attention layer, or one that computes its attention itself, as GPT-J's; an unknown
+            readout; a backend with readout "amplitude".
+        RuntimeError: from the model's first forward pass: a layer did not call its circuits.
 
     Example:
         >>> import torch
@@ -79,17 +87,25 @@ def add_quantum_attention(
     layers = _attention_layers(model)
     if not layers:
         raise ValueError(f"model: got {type(model).__name__} without attention layers; allowed: a model that has some")
+    other = next((layer for layer in layers if not takes_registered_attention(layer)), None)
+    if other is not None:
+        raise ValueError(
+            f"model: got {type(model).__name__}, whose {type(other).__name__} has an attention of its own; allowed: a "
+            "model whose layers all take theirs from attn_implementation"
+        )
     n_heads = model.config.get_text_config().num_attention_heads if per_head else None
     added = []
     for layer in layers:
         attention = QuantumAttention(
             spec, readout=readout, n_heads=n_heads, phi=phi, backend=backend, compiled=compiled
         )
+        attention.register_state_dict_pre_hook(warn_where_peft_leaves_out)
         weight = next(layer.parameters(), None)
-        layer.add_module(_SUBMODULE, attention if weight is None else attention.to(weight.device))
+        layer.add_module(SUBMODULE, attention if weight is None else attention.to(weight.device))
         added.append(attention)
     _register(name)
     model.set_attn_implementation(name)
+    watch_first_pass(model, layers)
     return added
 
 
@@ -127,9 +143,10 @@ def _attend(
     Raises:
         ValueError: the layer has no quantum attention, or its model wants something that it does not do.
     """
-    attention = getattr(module, _SUBMODULE, None)
+    attention = getattr(module, SUBMODULE, None)
     if attention is None:
         raise ValueError(f"{type(module).__name__} has no quantum attention: call add_quantum_attention(model) first")
+    mark_called(module)
     unsupported = [name for name in _UNSUPPORTED if others.get(name) is not None]
     if unsupported:
         raise ValueError(f"{type(module).__name__} asks for {', '.join(unsupported)}; quantum attention has none of it")

@@ -21,9 +21,10 @@ import torch
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
+from qsgd_ray.models._presence import SUBMODULE
 from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.models.hub import load_from_hub
-from qsgd_ray.models.huggingface import _SUBMODULE, add_quantum_attention
+from qsgd_ray.models.huggingface import add_quantum_attention
 from qsgd_ray.models.smollm2 import NAME as SMOLLM2
 from qsgd_ray.models.smollm2 import _smollm2_folder
 from qsgd_ray.random_keys import named_seed
@@ -131,7 +132,13 @@ def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch
         if weights_seed is None:
             return tokenizer, None
         options |= {"dtype": dtype, "attn_implementation": "sdpa"}
-        return tokenizer, AutoModelForCausalLM.from_pretrained(source, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        if any(f".{SUBMODULE}." in key for key in info["unexpected_keys"]):
+            raise StudyError(
+                f"model: got {name!r}, whose file has angles of quantum attention, which no study starts from; "
+                "allowed: a model without them"
+            )
+        return tokenizer, model
 
     if isinstance(source, Path):
         return load(True)
@@ -198,5 +205,5 @@ def _add_attention(model: Any, settings: QuantumAttention) -> None:
         compiled=settings.compiled,
     )
     for name, parameter in inner.named_parameters():
-        if f".{_SUBMODULE}." in name:
+        if f".{SUBMODULE}." in name:
             parameter.requires_grad_(True)

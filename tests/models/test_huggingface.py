@@ -1,6 +1,9 @@
 """Quantum attention in transformers models: logits, masks, caches, and what it refuses."""
 
+import copy
 import doctest
+import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -132,6 +135,140 @@ def test_a_model_without_circuits_says_what_to_call():
 def test_a_model_without_attention_is_refused():
     with pytest.raises(ValueError, match="model: got Linear without attention layers"):
         add_quantum_attention(nn.Linear(2, 2))
+
+
+SIZES = {"vocab_size": 20, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("gptj", {"rotary_dim": 4}), ("codegen", {"rotary_dim": 4}), ("xlnet", {})]
+)
+def test_a_model_that_keeps_its_own_attention_is_refused_as_it_was(kind, fields):
+    if kind == "xlnet":
+        fields = {"d_model": 16, "d_inner": 16}
+    config = transformers.AutoConfig.for_model(kind, **SIZES, **fields)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    before, implementation = set(model.state_dict()), model.config._attn_implementation
+    with pytest.raises(
+        ValueError, match=r"model: got \w+, whose \w+ has an attention of its own; allowed: "
+    ) as refusal:
+        add_quantum_attention(model)
+    assert len(str(refusal.value)) <= 300
+    assert (set(model.state_dict()), model.config._attn_implementation) == (before, implementation)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "opt", "qwen2", "bart"])
+def test_models_that_take_an_attention_call_it_in_every_layer(kind):
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small |= {"intermediate_size": 16, "max_position_embeddings": 32, "num_key_value_heads": 2}
+    fields = {
+        "gpt2": SIZES,
+        "opt": small | {"ffn_dim": 16, "word_embed_proj_dim": 16},
+        "bart": {"vocab_size": 20, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16}
+        | {"decoder_ffn_dim": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2},
+    }.get(kind, small)
+    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **fields))
+    assert add_quantum_attention(model, SMALL)
+    model(some_tokens())
+    layers = [part for part in model.modules() if hasattr(part, "quantum_attention_called")]
+    assert layers
+    assert all(layer.quantum_attention_called for layer in layers)
+
+
+def test_layers_that_never_call_it_are_an_error_after_the_first_pass():
+    model = a_quantum_llama()
+    model.model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
+    with pytest.raises(
+        RuntimeError, match=r"quantum attention: 1 of 2 layers of LlamaModel did not call it .* layers.1"
+    ):
+        model(some_tokens())
+
+
+def test_another_attention_set_later_is_an_error_in_the_first_pass():
+    model = a_quantum_llama()
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(RuntimeError, match="quantum attention: 2 of 2 layers of LlamaModel did not call it"):
+        model(some_tokens())
+    model.set_attn_implementation("quantum")
+    model(some_tokens())
+
+
+def test_layers_that_training_drops_at_random_are_no_error():
+    fields = {"vocab_size": 20, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16}
+    fields |= {"decoder_ffn_dim": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = transformers.BartModel(transformers.BartConfig(**fields, encoder_layerdrop=1.0))
+    add_quantum_attention(model, SMALL)
+    model.train()(some_tokens())
+    model.eval()(some_tokens())
+
+
+def angles_of(state):
+    return {name.rpartition("layers.")[2]: value for name, value in state.items() if name.endswith("angles")}
+
+
+def saved(folder):
+    from safetensors.torch import load_file
+
+    (file,) = folder.glob("*.safetensors")
+    return angles_of(load_file(file))
+
+
+class Holder(nn.Module):
+    """A module that holds a model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda model: model,
+        partial(torch.compile, backend="eager"),
+        nn.DataParallel,
+        copy.deepcopy,
+        lambda model: Holder(model).inner,
+    ],
+    ids=["whole", "compiled", "data parallel", "copied", "within a module"],
+)
+def test_save_pretrained_keeps_the_angles(tmp_path, held):
+    model = a_quantum_llama()
+    holder = held(model)
+    getattr(holder, "module", holder).save_pretrained(tmp_path)
+    files = saved(tmp_path)
+    assert len(files) == 2
+    assert all(torch.equal(files[name], value) for name, value in angles_of(model.state_dict()).items())
+
+
+@pytest.mark.parametrize("first", ["adapters", "circuits", "add_adapter"])
+def test_adapters_say_that_they_leave_the_angles_out(tmp_path, first):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        if first == "adapters":
+            model = peft.get_peft_model(a_llama(), config)
+            add_quantum_attention(model.get_base_model(), SMALL)
+        else:
+            model = a_quantum_llama()
+            model.add_adapter(config) if first == "add_adapter" else None
+            model = model if first == "add_adapter" else peft.get_peft_model(model, config)
+    with pytest.warns(UserWarning, match="leaves out the angles of quantum attention; save them by") as said:
+        model.save_pretrained(tmp_path)
+    assert {len(str(warning.message).splitlines()) for warning in said} == {1}
+    assert saved(tmp_path) == {}
+
+
+def test_adapters_keep_the_angles_that_they_are_told_to_save(tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["quantum_attention"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = peft.get_peft_model(a_quantum_llama(), config)
+    model(input_ids=some_tokens())
+    model.save_pretrained(tmp_path)
+    assert len(saved(tmp_path)) == 2
 
 
 def test_what_it_cannot_do_is_refused():

@@ -64,6 +64,16 @@ def test_a_saved_folder_gives_the_same_logits_and_tokens(tmp_path):
     assert again.model.training
 
 
+def test_a_folder_with_angles_is_refused_before_they_are_lost(tmp_path):
+    model, tokenizer = load_pretrained("tiny", attention=QuantumAttention())
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        StudyError, match=r"model: got .*, whose file has angles of quantum attention, .*; allowed: a mod"
+    ):
+        load_pretrained(str(tmp_path))
+
+
 def test_a_tokenizer_without_a_pad_token_gets_one(tmp_path):
     tokenizer = load_tokenizer("tiny")
     load_pretrained("tiny").model.save_pretrained(tmp_path)
