@@ -15,12 +15,11 @@ from torch import Tensor
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
+from qsgd_ray.workloads._chat_template import render
 from qsgd_ray.workloads._problem import Problem
 
 # The label by which torch and transformers leave a token out of the loss.
 IGNORED = -100
-# Llama 3's template writes today's date into the system message; this is the date of its fallback.
-_DATE = "26 Jul 2024"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,8 @@ def encode(problems: Sequence[Problem], tokenizer: Any, form: ChatFormat) -> Enc
     Examples that are cut off before their answer are dropped.
 
     Raises:
-        StudyError: one line: the tokenizer has no chat template, or one that does not put an answer behind its prompt.
+        StudyError: one line: the tokenizer has no chat template, one that fails or does not end, or one that does not
+            put an answer behind its prompt.
     """
     prompts, answers = [], []
     for problem in problems:
@@ -77,7 +77,10 @@ def encode(problems: Sequence[Problem], tokenizer: Any, form: ChatFormat) -> Enc
             raise StudyError("model: got a tokenizer whose chat template changes the prompt once there is an answer")
         prompts.append(prompt)
         # Templates end a turn with a line break that no model ever has to generate.
-        answers.append(chat[len(prompt) :].rstrip())
+        answer = chat[len(prompt) :].rstrip()
+        if not answer:
+            raise StudyError("model: got a tokenizer whose chat template leaves the answer out")
+        answers.append(answer)
     examples, n_truncated = [], 0
     for prompt_ids, answer_ids in zip(_ids(prompts, tokenizer), _ids(answers, tokenizer), strict=True):
         too_long = len(prompt_ids) + len(answer_ids) > form.context
@@ -106,19 +109,11 @@ def _prompt_text(question: str, tokenizer: Any, form: ChatFormat) -> str:
 
 
 def _rendered(tokenizer: Any, form: ChatFormat, question: str, answer: str | None) -> str:
-    if not tokenizer.chat_template:
-        raise StudyError(
-            "model: got a tokenizer without a chat template; allowed: a model tuned to chat, e.g. "
-            "meta-llama/Llama-3.2-1B-Instruct"
-        )
     turns = [] if form.system is None else [{"role": "system", "content": form.system}]
     turns.append({"role": "user", "content": question})
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
-    text: str = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=answer is None, date_string=_DATE
-    )
-    return text
+    return render(tokenizer, turns, for_generation=answer is None)
 
 
 def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:

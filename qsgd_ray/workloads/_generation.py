@@ -10,7 +10,8 @@ import torch
 
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.workloads._chat import encode_prompts
-from qsgd_ray.workloads._problem import Problem, final_number
+from qsgd_ray.workloads._final_number import final_number
+from qsgd_ray.workloads._problem import Problem
 from qsgd_ray.workloads.protocol import check_rank
 
 

@@ -19,7 +19,8 @@ from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.workload import Split, WordProblems
 from qsgd_ray.models.hub import load_from_hub
 from qsgd_ray.random_keys import named_seed
-from qsgd_ray.workloads._problem import Problem, final_number, question_key
+from qsgd_ray.workloads._final_number import final_number
+from qsgd_ray.workloads._problem import Problem, question_key
 
 _HUB_ID = "openai/gsm8k"
 _HUB_FILE = "main/{}-00000-of-00001.parquet"

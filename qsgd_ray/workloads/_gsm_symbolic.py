@@ -14,7 +14,8 @@ from typing import Any
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import Split, WordProblems
 from qsgd_ray.random_keys import named_seed
-from qsgd_ray.workloads._problem import MARK, Problem, final_number, question_key
+from qsgd_ray.workloads._final_number import MARK, final_number
+from qsgd_ray.workloads._problem import Problem, question_key
 
 PACKAGE = "reasoning-gym"
 # Another version is another set of problems, which would have to be searched for defects again.

@@ -1,16 +1,8 @@
-"""A word problem and its final number: text comes in, the number behind `####` goes out in one notation."""
+"""A word problem: its question, its worked answer and its final number."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-
-MARK = "####"
-# As in GSM8K's answers, and as models write it: -1,234.50 with or without $, a unit or a period behind it. A fraction
-# or a power is not the number of its first digits.
-_MARKED = re.compile(
-    rf"{MARK}\s*(?P<sign>-?)\s*[$€£]?\s*(?P<sign2>-?)(?P<whole>\d[\d,]*|(?=\.\d))(?P<rest>\.\d+)?(?![\d/^])"
-)
 
 
 @dataclass(frozen=True)
@@ -26,23 +18,6 @@ class Problem:
     question: str
     worked: str
     number: str
-
-
-def final_number(text: str) -> str | None:
-    """Return the number behind the first `####` that has one; None: there is none.
-
-    Equal numbers are equal texts, whatever the number of their digits.
-
-    Example:
-        >>> final_number("#### $-1,234.50.")
-        '-1234.5'
-    """
-    match = _MARKED.search(text)
-    if match is None:
-        return None
-    whole = match["whole"].replace(",", "").lstrip("0") or "0"
-    number = whole + (match["rest"] or "").rstrip("0").rstrip(".")
-    return number if number == "0" or not (match["sign"] or match["sign2"]) else f"-{number}"
 
 
 def question_key(question: str) -> str:

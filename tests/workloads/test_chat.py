@@ -5,7 +5,8 @@ from support.small_tasks import some_problems
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import ChatFormat
 from qsgd_ray.models.pretrained import load_tokenizer
-from qsgd_ray.workloads._chat import _DATE, IGNORED, _prompt_text, encode, encode_prompts
+from qsgd_ray.workloads._chat import IGNORED, _prompt_text, encode, encode_prompts
+from qsgd_ray.workloads._chat_template import DATE
 from qsgd_ray.workloads._problem import Problem
 
 pytest.importorskip("transformers")
@@ -71,13 +72,13 @@ def test_the_date_in_a_prompt_is_always_the_same():
         "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
         "Today: {{ date_string }}\n" + tokenizer.chat_template
     )
-    assert _prompt_text("1+1?", tokenizer, ChatFormat()) == f"Today: {_DATE}\n{PROMPT}"
+    assert _prompt_text("1+1?", tokenizer, ChatFormat()) == f"Today: {DATE}\n{PROMPT}"
 
 
-def test_a_tokenizer_that_knows_no_chat_is_refused():
+def test_a_template_that_leaves_the_answer_out_is_refused():
     tokenizer = load_tokenizer("tiny")
-    tokenizer.chat_template = None
-    with pytest.raises(StudyError, match="without a chat template; allowed: a model tuned to chat"):
+    tokenizer.chat_template = "Answer {{ messages[0].content }}:"
+    with pytest.raises(StudyError, match="leaves the answer out"):
         encode([PROBLEM], tokenizer, ChatFormat())
 
 

@@ -12,9 +12,10 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.config.workload import WordProblems
 from qsgd_ray.workloads import _gsm_symbolic as gsm_symbolic
 from qsgd_ray.workloads import _word_problems as word_problems
+from qsgd_ray.workloads._final_number import final_number
 from qsgd_ray.workloads._gsm8k import read_gsm8k
 from qsgd_ray.workloads._gsm_symbolic import _take_new, generate_gsm_symbolic
-from qsgd_ray.workloads._problem import Problem, final_number, question_key
+from qsgd_ray.workloads._problem import Problem, question_key
 from qsgd_ray.workloads._word_problems import load_word_problems
 
 needs_generator = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the packages of `make llm`")
