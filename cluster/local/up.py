@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -35,6 +36,8 @@ HEAD_TYPE = "ray.head.default"
 OBJECT_STORE_BYTES = 100 * 2**20
 # How long each kind of process may take to end when it is asked to; then it is made to.
 PATIENCE_S = 3.0
+# What a client must have from the environment of the head.
+CLIENT_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
 
 
 def config(
@@ -95,12 +98,19 @@ def config(
     }
 
 
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the head; its nodes and the jobs that it runs inherit it."""
+def environment(inherited: Mapping[str, str], token_file: Path) -> dict[str, str]:
+    """Return the environment of the head; its nodes and the jobs that it runs inherit it.
+
+    Args:
+        inherited: the environment of this process. Its RAY_AUTH_MODE stays, with the token that belongs to it.
+        token_file: the file of the token that counts where RAY_AUTH_MODE is not set.
+    """
     env = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
+    # Loopback keeps other machines out, a token the other users of this one.
+    if not env.get("RAY_AUTH_MODE"):
+        env.pop("RAY_AUTH_TOKEN", None)
+        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
     return env | {
-        # Nobody else can reach loopback, except other users of this machine: RAY_AUTH_MODE=token keeps those out.
-        "RAY_AUTH_MODE": inherited.get("RAY_AUTH_MODE", "disabled"),
         # The address 127.0.0.1 is kept as it is only where Ray believes that no other machine can join.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_FAKE_CLUSTER": "1",
@@ -191,20 +201,30 @@ def _programs(process: psutil.Process) -> list[str]:
         return [""]
 
 
-def _banner(port: int, dashboard_port: int, auth_mode: str) -> str:
-    storage = Path.home() / "qsgd-ray-results"
-    direct = f"RAY_AUTH_MODE={auth_mode} RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
-    return f"""
-A study, from the repository's root in another terminal:
+def _write_token(file: Path) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(secrets.token_hex(32))
 
-  RAY_AUTH_MODE={auth_mode} ray job submit --address http://{HOST}:{dashboard_port} --working-dir . \\
+
+def _banner(port: int, dashboard_port: int, settings: Mapping[str, str]) -> str:
+    storage = Path.home() / "qsgd-ray-results"
+    exported = " ".join(f"{name}={settings[name]}" for name in CLIENT_SETTINGS if name in settings)
+    return f"""
+In another terminal, first:
+
+  export {exported}
+
+then a study, from the repository's root:
+
+  ray job submit --address http://{HOST}:{dashboard_port} --working-dir . \\
       --runtime-env cluster/runtime-env.yaml -- qsgd-ray run studies/quick.py --storage {storage}
 
 or from a driver of your own:
 
-  {direct} qsgd-ray run studies/quick.py --address {HOST}:{port} --storage {storage}
+  qsgd-ray run studies/quick.py --address {HOST}:{port} --storage {storage}
 
-Nodes: {direct} ray status --address {HOST}:{port}; dashboard: http://{HOST}:{dashboard_port}
+Nodes: ray status --address {HOST}:{port}; dashboard: http://{HOST}:{dashboard_port}
+(a browser is asked for the token).
 Ctrl-C ends it all.
 """
 
@@ -249,9 +269,12 @@ def main() -> int:
     asked = _arguments()
     for port in (asked.port, asked.dashboard_port):
         _refuse_taken(port)
-    env = environment(os.environ)
-    # Short: the names of Ray's sockets must stay below 107 characters.
-    scratch = Path(tempfile.mkdtemp(prefix="qsgd-", dir="/tmp"))
+    # Short: the names of Ray's sockets must stay below 107 characters. Ray opens the folder that it is given to all
+    # users of the machine, so that is one within a folder of this user's alone.
+    folder = Path(tempfile.mkdtemp(prefix="qsgd-", dir="/tmp"))
+    scratch, token_file = folder / "r", folder / "auth_token"
+    scratch.mkdir()
+    env = environment(os.environ, token_file)
     described = config(
         scratch, asked.port, asked.train_cpus, asked.sim_cpus, asked.train_nodes, asked.sim_nodes, asked.idle_minutes
     )
@@ -263,6 +286,7 @@ def main() -> int:
         signal.signal(number, stop)
     family = None
     try:
+        _write_token(token_file)
         (scratch / "cluster.json").write_text(json.dumps(described, indent=2))
         # A session of its own: a Ctrl-C comes here alone, and all that starts there can be told by it.
         with (scratch / "head.log").open("wb") as log:
@@ -276,7 +300,7 @@ def main() -> int:
             )
         family = Family(head)
         if _answers(head, asked.port) and _answers(head, asked.dashboard_port):
-            print(_banner(asked.port, asked.dashboard_port, env["RAY_AUTH_MODE"]), flush=True)
+            print(_banner(asked.port, asked.dashboard_port, env), flush=True)
         code = head.wait()
         print(f"The head ended by itself ({code}):\n{(scratch / 'head.log').read_text()}", file=sys.stderr)
         return code or 1
@@ -285,7 +309,7 @@ def main() -> int:
             signal.signal(number, signal.SIG_IGN)
         if family is not None:
             family.end()
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

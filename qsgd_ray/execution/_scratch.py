@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "qsgd_ray-"
-# Of a socket's path, 104 bytes on macOS, Ray takes 64 below the folder that it is given and mkdtemp 18 for its name.
-_MAX_PATH_BYTES = 21
+# Of a socket's path, 104 bytes on macOS, Ray takes 64 below the folder that it is given, and that folder's name takes 2
+# and mkdtemp's 18.
+_MAX_PATH_BYTES = 19
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.execution import _session_processes
+from qsgd_ray.execution._auth import private_token
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import end_processes, marked, watchdog
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
@@ -92,7 +93,6 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
         ...     ray.get(ray.remote(lambda: 1 + 1).remote())
         2
     """
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # otherwise a token file is left in the home directory
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray binds to loopback alone if the node's address is 127.0.0.1, and takes that address only where it believes
     # that no other machine can join (by default macOS and Windows).
@@ -102,7 +102,7 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
-    with scratch_folder() as scratch, watchdog(session := str(scratch)):
+    with private_token(), scratch_folder() as scratch, watchdog(session := str(scratch)):
         start = partial(
             ray.init,
             address="local",
@@ -112,7 +112,8 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
-            _temp_dir=session,  # Ray itself never removes what it keeps of a session
+            # Ray itself never removes what it keeps of a session, and opens the folder that it is given to everybody.
+            _temp_dir=str(scratch / "r"),
         )
         try:
             _start_patiently(start, session)

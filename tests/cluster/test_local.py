@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import psutil
@@ -35,8 +37,13 @@ def test_the_local_head_is_started_on_loopback_with_a_named_authentication(tmp_p
     words = up().command(tmp_path, 6379, 8265)
     check_ray_start(words[words.index("start") + 1 :])
     assert {"--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=0"} <= set(words)
-    assert up().environment({})["RAY_AUTH_MODE"] == "disabled"
-    kept = up().environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_ADDRESS": "elsewhere:1"})
+    own = up().environment({"RAY_AUTH_TOKEN": "another cluster's"}, tmp_path / "auth_token")
+    assert (own["RAY_AUTH_MODE"], own["RAY_AUTH_TOKEN_PATH"]) == ("token", str(tmp_path / "auth_token"))
+    assert "RAY_AUTH_TOKEN" not in own
+    user = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_ADDRESS": "elsewhere:1"}
+    kept = up().environment(user, tmp_path / "auth_token")
+    assert "RAY_AUTH_TOKEN_PATH" not in kept
+    assert up().environment({"RAY_AUTH_MODE": "disabled"}, tmp_path / "auth_token")["RAY_AUTH_MODE"] == "disabled"
     assert (kept["RAY_AUTH_MODE"], kept["RAY_AUTH_TOKEN"]) == ("token", "0" * 64)
     assert "RAY_ADDRESS" not in kept
 
@@ -100,7 +107,6 @@ def test_local_nodes_come_with_work_and_go_without_and_nothing_is_left():
     env["RAY_worker_niceness"] = "0"  # as conftest.py says
     words = ("--port", port, "--dashboard-port", dashboard_port, "--sim-cpus", 1, "--idle-minutes", 0.02)
     launch = [sys.executable, str(CLUSTER / "local" / "up.py"), *map(str, words)]
-    driver_env = env | {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     drive = [sys.executable, "-c", DRIVER, f"127.0.0.1:{port}"]
     seen: set[psutil.Process] = set()
     lines = []
@@ -108,6 +114,12 @@ def test_local_nodes_come_with_work_and_go_without_and_nothing_is_left():
         try:
             told = "".join(iter(lambda: line if "Ctrl-C" not in (line := launched.stdout.readline()) else "", ""))
             assert f"--address http://127.0.0.1:{dashboard_port}" in told
+            exported = next(line for line in told.splitlines() if line.startswith("  export "))
+            driver_env = env | dict(setting.split("=") for setting in exported.split()[1:])
+            assert (driver_env["RAY_AUTH_MODE"], driver_env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]) == ("token", "0")
+            token_file = Path(driver_env["RAY_AUTH_TOKEN_PATH"])
+            modes = [stat.S_IMODE(path.stat().st_mode) for path in (token_file, token_file.parent)]
+            assert modes == [0o600, 0o700]
             with subprocess.Popen(drive, env=driver_env, stdout=subprocess.PIPE, text=True) as driver:
                 for line in driver.stdout:
                     if line.startswith(TOLD):  # Ray prints there too
@@ -129,6 +141,7 @@ def test_local_nodes_come_with_work_and_go_without_and_nothing_is_left():
             _, errors = launched.communicate(timeout=60)
     assert (launched.returncode, errors) == (128 + signal.SIGTERM, "")
     assert len(seen) > 5
+    assert not token_file.parent.exists()
     assert not [process for process in seen if lives(process)]
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=1)

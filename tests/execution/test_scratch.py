@@ -139,6 +139,6 @@ def test_the_longest_place_has_room_for_the_sockets_of_ray():
     session = "session_2026-11-24_15-03-42_421037_4194304"
     name = Path(tempfile.mkdtemp(prefix=PREFIX))
     name.rmdir()
-    path = Path("/", "x" * (_MAX_PATH_BYTES - 1), name.name, session, "sockets", "plasma_store")
+    path = Path("/", "x" * (_MAX_PATH_BYTES - 1), name.name, "r", session, "sockets", "plasma_store")
     validate_socket_filepath(str(path))
     assert len(str(path)) <= 103, "the limit on macOS"

@@ -7,6 +7,7 @@ or not (listen_error_messages in ray/_private/worker.py).
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -140,11 +141,12 @@ def local_cluster(folder: Path, *words: str) -> Iterator[LocalCluster]:
     port, dashboard = free_port(), free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env["RAY_worker_niceness"] = "0"  # as in conftest.py
+    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # Ray asks a node every 3 s whether it lives, and takes it for lost after five times without an answer.
     launch_env = env | {"RAY_health_check_failure_threshold": "2"}
     ours = ("--port", port, "--dashboard-port", dashboard, "--idle-minutes", 0.05)
     launch = [sys.executable, str(UP), *map(str, ours), *words]
-    here = env | {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    here = env | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     address, told = f"127.0.0.1:{port}", folder / "seen"
     with subprocess.Popen(
         launch, env=launch_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
