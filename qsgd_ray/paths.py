@@ -17,6 +17,8 @@ class _Missing:
         return "MISSING"
 
 
+# Digits; Python reads no number of thousands.
+_LONGEST_INDEX = 9
 # In place of a value: there is none at this path.
 MISSING = _Missing()
 
@@ -113,7 +115,7 @@ def _key(branch: Any, word: str, parent: str, path: str) -> str | int:
         names = item_names(branch)
         if word in names:
             return names.index(word)
-        if word.isdecimal() and int(word) < len(branch):
+        if word.isdecimal() and len(word) <= _LONGEST_INDEX and int(word) < len(branch):
             return int(word)
     raise PathError(path, parent, word, branch)
 

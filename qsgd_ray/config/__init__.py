@@ -3,6 +3,7 @@
 `from qsgd_ray.config import *` brings the words that a study file is written in, and nothing else: `__all__`.
 """
 
+from qsgd_ray.config._numbers import Seed as Seed
 from qsgd_ray.config._searchable import Scope as Scope
 from qsgd_ray.config._searchable import Source as Source
 from qsgd_ray.config.arm import Arm, Perturbation
@@ -37,7 +38,6 @@ from qsgd_ray.config.workload import (
     Transformer,
     WordProblems,
 )
-from qsgd_ray.config.workload import Seed as Seed
 from qsgd_ray.config.workload import Task as Task
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from qsgd_ray.config._numbers import Real, Whole
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config.base import SPACES, Choice, LogUniform, Space, Uniform
 from qsgd_ray.config.circuit import Entangle, entangle_by_name
@@ -25,6 +26,8 @@ def _number(allowed: str, holds: Callable[[float], bool], *, whole: bool = False
     """
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if whole and isinstance(value, float) and value.is_integer():
+            value = int(value)  # of a Choice of numbers, some of which are written 2.0
         try:
             parsed = handler(value)
         except ValidationError:
@@ -59,15 +62,15 @@ def _word(words: tuple[str, ...]) -> WrapValidator:
     return WrapValidator(check)
 
 
-LearningRate = Annotated[float | Space, _number("a number > 0", lambda x: x > 0)]
-NonNegative = Annotated[float | Space, _number("a number >= 0", lambda x: x >= 0)]
+LearningRate = Annotated[Real | Space, _number("a number > 0", lambda x: x > 0)]
+NonNegative = Annotated[Real | Space, _number("a number >= 0", lambda x: x >= 0)]
 # What one machine can hold is checked where circuits run (execution/preflight.py): 30 qubits are a 16 GiB state, but
 # shallow chains of thousands are none (circuits/chain/expectations.py).
 _MAX_QUBITS = 4096
 QubitCount = Annotated[
-    int | Space, _number(f"a whole number from 1 to {_MAX_QUBITS}", lambda n: 1 <= n <= _MAX_QUBITS, whole=True)
+    Whole | Space, _number(f"a whole number from 1 to {_MAX_QUBITS}", lambda n: 1 <= n <= _MAX_QUBITS, whole=True)
 ]
-Depth = Annotated[int | Space, _number("a whole number from 1 to 64", lambda n: 1 <= n <= 64, whole=True)]
+Depth = Annotated[Whole | Space, _number("a whole number from 1 to 64", lambda n: 1 <= n <= 64, whole=True)]
 SearchedSource = Annotated[Source | Choice, _word(get_args(Source))]
 SearchedScope = Annotated[Scope | Choice, _word(get_args(Scope))]
 SearchedEntangle = Annotated[Entangle | Choice, _word(get_args(Entangle)), BeforeValidator(entangle_by_name)]

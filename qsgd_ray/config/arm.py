@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from qsgd_ray.config._numbers import Count, Real
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._searchable import (
     Depth,
@@ -101,7 +102,7 @@ class Perturbation(Settings):
     placement: Placement = "update"
     direction: Direction = "gradient"
     schedule: LambdaShape = "constant"
-    shots: Annotated[int, Field(ge=1)] | None = None
+    shots: Count | None = None
     noise: NoiseSettings | None = None
 
     @property
@@ -144,9 +145,9 @@ class Arm(Settings):
 
     name: Name
     learning_rate: LearningRate = 1e-3
-    weight_decay: float = Field(default=0.0, ge=0)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: Real = Field(default=0.0, ge=0)
+    betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: Real = Field(default=1e-8, gt=0)
     perturbation: Perturbation | None = None
 
     def spaces(self) -> dict[str, Space]:

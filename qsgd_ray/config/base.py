@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from qsgd_ray.config._numbers import MOST_ITEMS, Number, Real
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 
@@ -13,8 +14,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
 class _Range(Settings):
-    low: float
-    high: float
+    low: Real
+    high: Real
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -41,7 +42,7 @@ class LogUniform(_Range):
     """
 
     kind: Literal["log_uniform"] = "log_uniform"
-    low: float = Field(gt=0)
+    low: Real = Field(gt=0)
 
 
 class Uniform(_Range):
@@ -71,7 +72,7 @@ class Choice(Settings):
     """
 
     kind: Literal["choice"] = "choice"
-    options: tuple[int | float, ...] | tuple[str, ...] = Field(min_length=1)
+    options: tuple[Number | Real, ...] | tuple[str, ...] = Field(min_length=1, max_length=MOST_ITEMS)
 
     def edges(self) -> tuple[float, ...] | tuple[str, ...]:
         """Return the values that must be allowed for every value of the space to be: all of them."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from qsgd_ray.config._numbers import Real
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 
@@ -56,14 +57,14 @@ class NoiseSettings(Settings):
         qsgd_ray.config.errors.InvalidSettings: NoiseSettings: t1_us and t2_us together
     """
 
-    depolarizing_1q: float = Field(0.0, ge=0, le=1)
-    depolarizing_2q: float = Field(0.0, ge=0, le=1)
-    p01: float = Field(0.0, ge=0, le=1)
-    p10: float = Field(0.0, ge=0, le=1)
-    t1_us: float | None = Field(None, gt=0)
-    t2_us: float | None = Field(None, gt=0)
-    gate_1q_ns: float = Field(35.0, ge=0)
-    gate_2q_ns: float = Field(300.0, ge=0)
+    depolarizing_1q: Real = Field(0.0, ge=0, le=1)
+    depolarizing_2q: Real = Field(0.0, ge=0, le=1)
+    p01: Real = Field(0.0, ge=0, le=1)
+    p10: Real = Field(0.0, ge=0, le=1)
+    t1_us: Real | None = Field(None, gt=0)
+    t2_us: Real | None = Field(None, gt=0)
+    gate_1q_ns: Real = Field(35.0, ge=0)
+    gate_2q_ns: Real = Field(300.0, ge=0)
 
     @model_validator(mode="after")
     def _physical(self) -> Self:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,9 +14,50 @@ from pydantic import ValidationError
 
 from qsgd_ray.config._problems import REFUSED, TASK_KINDS, error_details
 
+# Characters of a message, and of one value in it.
+_LONGEST_MESSAGE = 300
+_LONGEST_VALUE = 80
+# Words that pydantic puts into the location of a value of a union: its branch.
+_BRANCH = re.compile(r"\[|^(function|constrained)-|^(int|float|bool|str|LogUniform|Uniform|Choice)$")
+
 
 class StudyError(ValueError):
-    """Bad input, told in one line: which field, what came, what is allowed."""
+    """Bad input, told in one line of at most 300 characters: which field, what came, what is allowed."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_printable(str(message), _LONGEST_MESSAGE))
+
+
+def _printable(text: str, limit: int) -> str:
+    """Return a text in one line of printable characters, cut in its middle where it is longer than the limit.
+
+    Args:
+        text: any text.
+        limit: the most characters, at least 40.
+
+    Example:
+        >>> _printable("a" * 10_000, 40)
+        'aaaaaaaa ... (10,000 characters) ... aaa'
+    """
+    # Control characters move a cursor, others turn the direction of writing, and half a surrogate pair cannot be sent.
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(text) <= limit:
+        return text
+    gap = f" ... ({len(text):,} characters) ... "
+    kept = limit - len(gap)
+    return text[: kept - kept // 3] + gap + text[len(text) - kept // 3 :]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it: its `repr`, cut in the middle where that is long."""
+    if isinstance(value, int) and value.bit_length() > 1000:  # Python itself refuses to write one of 4,300 digits
+        return f"a number of about {int(value.bit_length() * 0.30103):,} digits"
+    if isinstance(value, str) and len(value) > _LONGEST_VALUE:
+        value = _printable(value, _LONGEST_VALUE)
+    try:
+        return _printable(repr(value), _LONGEST_VALUE + 20)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 class InvalidSettings(StudyError, ValidationError):
@@ -32,13 +74,16 @@ class InvalidSettings(StudyError, ValidationError):
         qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: greater than or equal to 0
     """
 
+    def __init__(self, *parts: object) -> None:
+        ValueError.__init__(self, *parts)  # pydantic's own, from `from_exception_data`
+
     @classmethod
     def of(cls, error: ValidationError) -> InvalidSettings:
         """Return the problems of pydantic's error as an error of this class."""
         return _restored(error.title, error.errors(include_url=False))
 
     def __str__(self) -> str:
-        return validation_message(self)
+        return _printable(validation_message(self), _LONGEST_MESSAGE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -75,25 +120,27 @@ def validation_message(error: ValidationError, tree: Any = None) -> str:
     if first["type"] == "missing":
         reason = "got nothing; allowed: a value, this field is required"
     elif first["type"] == "extra_forbidden":
-        reason = f"got {value!r}; allowed: no field of this name"
+        reason = f"got {_shown(value)}; allowed: no field of this name"
     elif first["type"] == REFUSED and not isinstance(value, int | float | str | bool | None):
         reason = f"allowed: {first['msg']}"  # it was an object, and would be long
     else:
-        reason = f"got {value!r}; allowed: {_allowed(first['msg'])}"
+        reason = f"got {_shown(value)}; allowed: {_allowed(first['msg'])}"
     return f"{path}: {reason}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
 
 
 def _path(location: tuple[str | int, ...], tree: Any) -> str:
     if location[:1] == ("workload",) and location[1:2] and location[1] in TASK_KINDS:
         location = ("workload", *location[2:])
-    words = []
+    words: list[str] = []
     for part in location:
+        if isinstance(part, str) and _BRANCH.search(part):
+            continue
         tree = tree[part] if isinstance(tree, dict) and part in tree else tree
         if isinstance(part, int) and isinstance(tree, list) and part < len(tree):
             tree = tree[part]
             part = tree.get("name", part) if isinstance(tree, dict) else part
-        words.append(str(part))
-    return ".".join(words)
+        words.append(_printable(str(part), 60))
+    return _printable(".".join(words), 120)
 
 
 def _allowed(message: str) -> str:

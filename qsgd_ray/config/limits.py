@@ -7,16 +7,29 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from qsgd_ray.config._numbers import MOST_ITEMS, MOST_SECONDS, Count, Real, Seed, Whole
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._searchable import Scope
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import Name
 from qsgd_ray.config.circuit import Entangle, NoiseSettings
-from qsgd_ray.config.workload import Seed
+from qsgd_ray.config.workload import LONGEST
 
 FEWEST_SIZES = 4  # three to fit, one to predict
-Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=FEWEST_SIZES)]
-Count = Annotated[int, Field(ge=1)]
+_MOST_SIZES = 256
+Sizes = Annotated[tuple[Count, ...], Field(min_length=FEWEST_SIZES, max_length=_MOST_SIZES)]
+# Angles of a batch of circuits, which lie in memory as float64: 2 GiB.
+_MOST_ANGLES = 2**28
+_MOST_TENSORS = 2**20
+_MOST_QUBITS, _MOST_DEPTH = 65_536, 64
+Qubits = Annotated[Whole, Field(ge=1, le=_MOST_QUBITS)]
+Depth = Annotated[Whole, Field(ge=1, le=_MOST_DEPTH)]
+
+
+def _require_angles(n_qubits: int, depth: int, batch: int, field: str) -> None:
+    """Refuse a batch of circuits whose angles, two a qubit and layer, are more than `_MOST_ANGLES`."""
+    if batch > (most := _MOST_ANGLES // (2 * n_qubits * depth)):
+        raise refusal(f"{field}: up to {most:,} circuits of {n_qubits} qubits and depth {depth}; got {batch}")
 
 
 class _Curve(Settings):
@@ -42,10 +55,10 @@ class CircuitCurve(_Curve):
             `shots` the method that Aer takes for them).
         along: the number that grows; the others stay.
         sizes: its values, growing, at least 4.
-        n_qubits: qubits, >= 1.
-        depth: layers, >= 1.
+        n_qubits: qubits, 1 to 65,536.
+        depth: layers, 1 to 64.
         entangle: the circuit's CNOTs.
-        batch: circuits at a time, >= 1.
+        batch: circuits at a time, >= 1; their angles are at most 2^28 numbers.
         shots: measurements of a circuit, >= 1. None: exact.
         noise: with the engine `noise`, and with it only.
 
@@ -58,8 +71,8 @@ class CircuitCurve(_Curve):
     engine: Literal["torch", "chain", "shots", "noise"]
     along: Literal["n_qubits", "depth", "shots"] = "n_qubits"
     sizes: Sizes
-    n_qubits: Count = 4
-    depth: Count = 2
+    n_qubits: Qubits = 4
+    depth: Depth = 2
     entangle: Entangle = "chain"
     batch: Count = 1
     shots: Count | None = None
@@ -74,6 +87,11 @@ class CircuitCurve(_Curve):
             raise refusal("shots: a number with the engine shots")
         if (self.engine == "noise") != (self.noise is not None):
             raise refusal("noise: some with the engine noise, and with no other")
+        largest = {"n_qubits": self.n_qubits, "depth": self.depth} | {self.along: self.sizes[-1]}
+        for field, most in (("n_qubits", _MOST_QUBITS), ("depth", _MOST_DEPTH)):
+            if largest[field] > most:
+                raise refusal(f"sizes: {field} up to {most}; got {largest[field]}")
+        _require_angles(largest["n_qubits"], largest["depth"], self.batch, "batch")
         return self
 
 
@@ -85,17 +103,25 @@ class OptimizerCurve(_Curve):
         kind: `optimizer`.
         source: where the perturbation's signal comes from. None: AdamW itself.
         scope: which coordinates are perturbed.
-        n_qubits: coordinates of a block, >= 1.
-        n_tensors: tensors into which the parameters are divided, >= 1.
+        n_qubits: coordinates of a block, 1 to 4096.
+        n_tensors: tensors into which the parameters are divided, 1 to the smallest of `sizes`.
         sizes: numbers of parameters, growing, at least 4.
     """
 
     kind: Literal["optimizer"] = "optimizer"
     source: Literal["sine", "circuit"] | None
     scope: Scope = "tensor"
-    n_qubits: Count = 4
+    n_qubits: Annotated[Whole, Field(ge=1, le=4096)] = 4
     n_tensors: Count = 32
     sizes: Sizes
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.n_tensors > min(self.sizes[0], _MOST_TENSORS):
+            raise refusal(
+                f"n_tensors: at most the smallest of sizes ({self.sizes[0]}) and {_MOST_TENSORS}; got {self.n_tensors}"
+            )
+        return self
 
 
 class TrainingCurve(_Curve):
@@ -107,11 +133,10 @@ class TrainingCurve(_Curve):
     Attributes:
         name: the curve's name in the rows.
         kind: `training`.
-        sizes: lengths in tokens, >= 8, growing, at least 4. `TextTask` takes up to 4096; a longer one is accepted
-            here and refused when it is measured.
+        sizes: lengths in tokens, 8 to 4096 as `TextTask` takes them, growing, at least 4.
 
     Raises:
-        InvalidSettings: fewer than four lengths, one below 8, lengths that do not grow, or no such name.
+        InvalidSettings: fewer than four lengths, one below 8 or above 4096, lengths that do not grow, or no such name.
 
     Example:
         >>> TrainingCurve(name="training", sizes=(8, 16, 32, 64)).sizes[-1]  # held out of the fit, and predicted
@@ -123,7 +148,10 @@ class TrainingCurve(_Curve):
     """
 
     kind: Literal["training"] = "training"
-    sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=FEWEST_SIZES)]
+    sizes: Annotated[
+        tuple[Annotated[Whole, Field(ge=8, le=LONGEST)], ...],
+        Field(min_length=FEWEST_SIZES, max_length=_MOST_SIZES),
+    ]
 
 
 class PoolCurve(_Curve):
@@ -134,7 +162,7 @@ class PoolCurve(_Curve):
     Attributes:
         name: the curve's name in the rows.
         kind: `pool`.
-        actors: numbers of actors, >= 1.
+        actors: numbers of actors, 1 to 1024.
         batches: numbers of circuits, >= 1, at least 2.
         n_qubits: qubits of a circuit, >= 1.
         depth: layers of a circuit, >= 1.
@@ -142,11 +170,16 @@ class PoolCurve(_Curve):
     """
 
     kind: Literal["pool"] = "pool"
-    actors: Annotated[tuple[Count, ...], Field(min_length=1)]
-    batches: Annotated[tuple[Count, ...], Field(min_length=2)]
-    n_qubits: Count = 8
-    depth: Count = 2
+    actors: Annotated[tuple[Annotated[Whole, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=_MOST_SIZES)]
+    batches: Annotated[tuple[Count, ...], Field(min_length=2, max_length=_MOST_SIZES)]
+    n_qubits: Qubits = 8
+    depth: Depth = 2
     entangle: Entangle = "chain"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _require_angles(self.n_qubits, self.depth, max(self.batches), "batches")
+        return self
 
 
 class SignalCurve(_Curve):
@@ -166,9 +199,9 @@ class SignalCurve(_Curve):
     """
 
     kind: Literal["signal"] = "signal"
-    theta: Annotated[float, Field(gt=0)] | Literal["trained"]
-    n_qubits: Count = 64
-    depth: Count = 2
+    theta: Annotated[Real, Field(gt=0)] | Literal["trained"]
+    n_qubits: Qubits = 64
+    depth: Depth = 2
     entangle: Entangle = "chain"
     draws: Count = 8192
     steps: Count = 40
@@ -176,6 +209,7 @@ class SignalCurve(_Curve):
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
+        _require_angles(self.n_qubits, self.depth, self.draws, "draws")
         if self.sizes[-1] >= self.n_qubits:
             raise refusal(f"sizes: positions below n_qubits ({self.n_qubits}); got {self.sizes[-1]}")
         return self
@@ -204,10 +238,10 @@ class Limits(Settings):
 
     name: Name
     question: str = Field(min_length=1)
-    curves: tuple[Curve, ...] = Field(min_length=1)
-    budget_s: float = Field(default=6.0, gt=0)
-    tolerance: float = Field(default=0.25, gt=0)
-    overhead: float = Field(default=0.35, gt=0)
+    curves: tuple[Curve, ...] = Field(min_length=1, max_length=MOST_ITEMS)
+    budget_s: Real = Field(default=6.0, gt=0, le=MOST_SECONDS)
+    tolerance: Real = Field(default=0.25, gt=0)
+    overhead: Real = Field(default=0.35, gt=0)
     seed: Seed = 0
 
     @model_validator(mode="after")

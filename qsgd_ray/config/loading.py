@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 import traceback
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from qsgd_ray.config.errors import StudyError, one_line, validation_message
+from qsgd_ray.config._json_text import UnusableJsonError, parse_json
+from qsgd_ray.config.errors import StudyError, _printable, _shown, one_line, validation_message
 from qsgd_ray.config.limits import Limits
 from qsgd_ray.config.study import Study, settings_from_tree
 from qsgd_ray.paths import PathError, item_names, set_value
@@ -43,9 +43,9 @@ def load_study(path: str | Path, scale: str | None = None) -> Study | Limits:
         return _checked(names.get("STUDY"), f"{path}: STUDY")
     scales = names.get("SCALES")
     if not isinstance(scales, dict):
-        raise StudyError(f"--set scale: got {scale!r}; allowed: no scale, as {path} has no SCALES")
+        raise StudyError(f"--set scale: got {_shown(scale)}; allowed: no scale, as {path} has no SCALES")
     if scale not in scales:
-        raise StudyError(f"--set scale: got {scale!r}; allowed: {', '.join(map(str, scales))}")
+        raise StudyError(f"--set scale: got {_shown(scale)}; allowed: {', '.join(map(str, scales))}")
     return _checked(scales[scale], f"{path}: SCALES[{scale!r}]")
 
 
@@ -99,16 +99,19 @@ def with_overrides(study: S, assignments: list[str]) -> S:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise StudyError(f"--set: got {assignment!r}; allowed: path=value, such as search.trials_per_arm=4")
+            raise StudyError(f"--set: got {_shown(assignment)}; allowed: path=value, such as search.trials_per_arm=4")
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
+            value = parse_json(text)
+        except UnusableJsonError as error:
+            raise StudyError(f"--set {path}: got {error}; allowed: JSON of fewer digits and levels, or text") from None
+        except ValueError:
             value = text
         try:
             set_value(tree, path, value)
         except PathError as error:
             raise StudyError(
-                f"--set {path}: got {error.key!r}; allowed in {error.parent or 'the study'}: {_allowed_at(error)}"
+                f"--set {_printable(path, 80)}: got {_shown(error.key)}; "
+                f"allowed in {error.parent or 'the study'}: {_allowed_at(error)}"
             ) from None
     return settings_from_tree(tree, type(study))
 
@@ -116,9 +119,9 @@ def with_overrides(study: S, assignments: list[str]) -> S:
 def _allowed_at(error: PathError) -> str:
     """Return what may follow the part of the path that exists."""
     if isinstance(error.branch, list):
-        return ", ".join(name or str(index) for index, name in enumerate(item_names(error.branch)))
+        return ", ".join(str(name or index) for index, name in enumerate(item_names(error.branch)))
     if isinstance(error.branch, dict):
         return ", ".join(error.branch)
     if error.branch is None:
         return f"nothing below null; a part is switched on whole, {error.parent}={{...}}"
-    return f"nothing below a plain value ({error.branch!r})"
+    return f"nothing below a plain value ({_shown(error.branch)})"

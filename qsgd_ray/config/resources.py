@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from qsgd_ray.config._numbers import MOST_PROCESSES, MOST_SECONDS, Count, Real, Whole
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 
@@ -14,6 +15,17 @@ from qsgd_ray.config._settings import Settings
 NodeKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 # A process that must be on some kind of node asks for this much of its resource; a cluster decides how much there is.
 SHARE_OF_NODE = 0.001
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise refusal("a whole number of GPUs, or a share of one below 1")
+    return gpus
+
+
+# Ray counts in ten-thousandths. No node has as many CPUs as the upper ends.
+Cpus = Annotated[Real, Field(ge=0.0001, le=4096)]
+Gpus = Annotated[Real, Field(ge=0, le=1024), AfterValidator(_whole_above_one)]
 Sharding = Literal["ddp", "fsdp"]
 
 
@@ -23,8 +35,8 @@ class Resources(Settings):
     Answers by generation (`LanguageTask.n_answers`) put the whole weights on every worker, also under `fsdp`.
 
     Attributes:
-        cpus_per_worker: CPUs of a training worker, > 0.
-        gpus_per_worker: GPUs of a training worker, >= 0; less than 1 shares one.
+        cpus_per_worker: CPUs of a training worker, 0.0001 to 4096.
+        gpus_per_worker: GPUs of a training worker, 0 to 1024; less than 1 shares one, more than 1 are whole ones.
         worker_nodes: custom resource of the nodes on which workers may be (cluster/README.md: `train`). None: anywhere.
             A private Ray carries what is named here.
         least_workers: a trial begins with so few, and goes on with them from its last checkpoint, while Ray has no room
@@ -36,7 +48,7 @@ class Resources(Settings):
         checkpoints_kept: the newest that are kept until the trial has its row, >= 1.
         circuit_actors: actors that simulate circuits for all workers, >= 1. None: every worker simulates its own.
         max_circuit_actors: the most actors while requests wait, >= `circuit_actors`. None: no more.
-        cpus_per_circuit_actor: CPUs of a circuit actor, > 0.
+        cpus_per_circuit_actor: CPUs of a circuit actor, 0.0001 to 4096.
         circuit_nodes: custom resource of the nodes on which circuit actors may be (`sim`). None: anywhere.
         circuit_engine: engine of circuits (circuits/select/auto.py); `sampled` and `noisy` perturbations need `auto`.
         circuit_idle_s: seconds without use after which an actor beyond `circuit_actors` goes, > 0.
@@ -47,20 +59,20 @@ class Resources(Settings):
         'ddp'
     """
 
-    cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
+    cpus_per_worker: Cpus = 1
+    gpus_per_worker: Gpus = 0
     worker_nodes: NodeKind | None = None
-    least_workers: int | None = Field(default=None, ge=1)
+    least_workers: Whole | None = Field(default=None, ge=1, le=MOST_PROCESSES)
     sharding: Sharding = "ddp"
-    checkpoint_steps: int | None = Field(default=None, ge=1)
-    checkpoints_kept: int = Field(default=2, ge=1)
-    circuit_actors: int | None = Field(default=1, ge=1)
-    max_circuit_actors: int | None = Field(default=None, ge=1)
-    cpus_per_circuit_actor: float = Field(default=1, gt=0)
+    checkpoint_steps: Count | None = None
+    checkpoints_kept: Count = 2
+    circuit_actors: Whole | None = Field(default=1, ge=1, le=MOST_PROCESSES)
+    max_circuit_actors: Whole | None = Field(default=None, ge=1, le=MOST_PROCESSES)
+    cpus_per_circuit_actor: Cpus = 1
     circuit_nodes: NodeKind | None = None
     circuit_engine: Literal["auto", "torch", "chain", "aer"] = "auto"
-    circuit_idle_s: float = Field(default=30, gt=0)
-    circuit_timeout_s: float = Field(default=60, gt=0)
+    circuit_idle_s: Real = Field(default=30, gt=0, le=MOST_SECONDS)
+    circuit_timeout_s: Real = Field(default=60, gt=0, le=MOST_SECONDS)
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

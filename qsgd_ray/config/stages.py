@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from qsgd_ray.config._numbers import (
+    MOST,
+    MOST_ITEMS,
+    MOST_PROCESSES,
+    MOST_SETTINGS,
+    Count,
+    Flag,
+    Number,
+    Real,
+    Seed,
+    Whole,
+)
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import LogUniform, Name, Uniform
-from qsgd_ray.config.workload import Seed
 
 Stage = Literal["search", "confirm", "map"]
 STAGES: tuple[Stage, ...] = ("search", "confirm", "map")
@@ -28,7 +40,7 @@ def _distinct_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
     return values
 
 
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), AfterValidator(_distinct)]
 
 
 Sampler = Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"]
@@ -64,16 +76,16 @@ class Search(Settings):
         True
     """
 
-    trials_per_arm: int = Field(ge=1)
-    epochs: int = Field(ge=1)
+    trials_per_arm: Count
+    epochs: Count
     seeds: Seeds = (0,)
     sampler: Sampler = "tpe"
     objectives: tuple[Objective, ...] = ("quality",)
-    tolerance: float = Field(default=0.0, ge=0, lt=1)
-    grace_epochs: int = Field(default=2, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
-    trials_at_once_per_arm: int = Field(default=1, ge=1)
-    workers: int = Field(default=1, ge=1)
+    tolerance: Real = Field(default=0.0, ge=0, lt=1)
+    grace_epochs: Count = 2
+    reduction_factor: Whole = Field(default=3, ge=2, le=MOST)
+    trials_at_once_per_arm: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
+    workers: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
 
     @model_validator(mode="before")
     @classmethod
@@ -131,14 +143,15 @@ class Confirm(Settings):
     """
 
     seeds: Seeds
-    epochs: int = Field(ge=1)
-    workers: int = Field(default=2, ge=1)
-    trials_at_once: int | None = Field(default=None, ge=1)
-    trials_per_fit: int | None = Field(default=None, ge=1)
+    epochs: Count
+    workers: Whole = Field(default=2, ge=1, le=MOST_PROCESSES)
+    trials_at_once: Whole | None = Field(default=None, ge=1, le=MOST_PROCESSES)
+    trials_per_fit: Count | None = None
 
 
-Value = bool | int | float | str
-Values = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct_values)]
+Value = Flag | Number | Real | str
+Values = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_SETTINGS), AfterValidator(_distinct_values)]
+_MOST_AXES = 64
 # A value for every axis of a map, by dotted path.
 Setting = dict[str, Value]
 
@@ -157,12 +170,12 @@ class Map(Settings):
         seeds: one training of every setting each, distinct; none of them is a seed of the search.
         epochs: of every trial, >= 1.
         workers: training processes of a trial, >= 1; a divisor of every batch size.
-        n_points: settings that fill the space of the axes (scrambled Sobol points, Owen 1995), >= 1. None: all
+        n_points: settings that fill the space of the axes (scrambled Sobol points, Owen 1995), 1 to 4096. None: all
             combinations of the values.
         seed: of the scrambling, 0 to 2^32 - 1.
 
     Raises:
-        InvalidSettings: an axis is a range and `n_points` is None.
+        InvalidSettings: an axis is a range and `n_points` is None, or there are more than 4096 settings.
 
     Example:
         >>> axes = {"perturbation.n_qubits": (2, 4), "perturbation.lambda_": (0.5, 50.0)}
@@ -171,11 +184,11 @@ class Map(Settings):
     """
 
     arm: Name
-    axes: Annotated[dict[str, Values | LogUniform | Uniform], Field(min_length=1)]
+    axes: Annotated[dict[str, Values | LogUniform | Uniform], Field(min_length=1, max_length=_MOST_AXES)]
     seeds: Seeds
-    epochs: int = Field(ge=1)
-    workers: int = Field(default=1, ge=1)
-    n_points: int | None = Field(default=None, ge=1)
+    epochs: Count
+    workers: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
+    n_points: Whole | None = Field(default=None, ge=1, le=MOST_SETTINGS)
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -183,6 +196,9 @@ class Map(Settings):
         ranges = [path for path, axis in self.axes.items() if not isinstance(axis, tuple)]
         if ranges and self.n_points is None:
             raise refusal(f"axes.{ranges[0]}: a list of values, or a range together with n_points")
+        n_settings = math.prod(len(axis) for axis in self.axes.values() if isinstance(axis, tuple))
+        if self.n_points is None and n_settings > MOST_SETTINGS:
+            raise refusal(f"axes: up to {MOST_SETTINGS} combinations of values; got {n_settings}")
         return self
 
 
@@ -213,6 +229,6 @@ class Decision(Settings):
         0.05
     """
 
-    margin: float = Field(gt=0, lt=1)
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    power: float = Field(default=0.8, gt=0.5, lt=1)
+    margin: Real = Field(gt=0, lt=1)
+    alpha: Real = Field(default=0.05, gt=0, lt=0.5)
+    power: Real = Field(default=0.8, gt=0.5, lt=1)

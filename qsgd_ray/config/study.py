@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from qsgd_ray.config._json_text import require_usable
 from qsgd_ray.config._map_settings import WORKLOAD, map_settings, with_setting
+from qsgd_ray.config._numbers import MOST_ITEMS, Seed
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Name, options
-from qsgd_ray.config.errors import StudyError, validation_message
+from qsgd_ray.config.errors import StudyError, _shown, validation_message
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import (
     ClaimId,
@@ -29,7 +31,7 @@ from qsgd_ray.config.stages import (
     baseline_setting,
     setting_name,
 )
-from qsgd_ray.config.workload import Seed, Task
+from qsgd_ray.config.workload import Task
 
 S = TypeVar("S", bound=Settings)
 
@@ -79,7 +81,7 @@ class Study(Settings):
     name: Name
     question: str = Field(min_length=1)
     workload: Task
-    arms: tuple[Arm, ...] = Field(min_length=1)
+    arms: tuple[Arm, ...] = Field(min_length=1, max_length=MOST_ITEMS)
     baseline: str
     search: Search
     confirm: Confirm
@@ -95,7 +97,7 @@ class Study(Settings):
         if len(set(names)) != len(names):
             raise refusal(f"arms: each name once; got {', '.join(names)}")
         if self.baseline not in names:
-            raise refusal(f"baseline: one of the arms ({', '.join(names)}); got {self.baseline!r}")
+            raise refusal(f"baseline: one of the arms ({', '.join(names)}); got {_shown(self.baseline)}")
         if both := sorted({*self.search.seeds} & {*self.confirm.seeds}):
             raise refusal(f"confirm.seeds: disjoint from search.seeds; got {', '.join(map(str, both))} in both")
         if self.search.grace_epochs > self.search.epochs:
@@ -117,7 +119,9 @@ class Study(Settings):
         for claim, name in self.claims.items():
             if name not in names or name == self.baseline:
                 others = ", ".join(other for other in names if other != self.baseline)
-                raise refusal(f"claims.{claim}: an arm beside the baseline ({others}); got {name!r}")
+                raise refusal(f"claims.{claim}: an arm beside the baseline ({others}); got {_shown(name)}")
+            if claim == "C6" and self.arm(name).perturbation is None:
+                raise refusal(f"claims.C6: an arm with a perturbation, whose lambda it is about; got {name!r}")
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
                 raise refusal(
@@ -128,7 +132,11 @@ class Study(Settings):
     def _check_map(self, design: Map) -> None:
         others = [arm.name for arm in self.arms if arm.name != self.baseline]
         if design.arm not in others:
-            raise refusal(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {design.arm!r}")
+            raise refusal(f"map.arm: an arm beside the baseline ({', '.join(others)}); got {_shown(design.arm)}")
+        if "name" in design.axes:
+            raise refusal(
+                f"map.axes: fields that a trial depends on; got 'name', by which the arm {design.arm} is known"
+            )
         if shared := set(self.search.seeds) & set(design.seeds):
             raise refusal(f"map.seeds: disjoint from search.seeds; got {min(shared)} in both")
         for setting in map_settings(design):
@@ -196,6 +204,7 @@ def settings_from_tree(tree: Any, kind: type[S]) -> S:
     Raises:
         StudyError: they cannot be; one line, in which items of lists go by their names.
     """
+    require_usable(tree)
     try:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:

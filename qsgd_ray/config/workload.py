@@ -9,15 +9,27 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from qsgd_ray.config._numbers import MOST, Flag, Real, Seed, Whole
 from qsgd_ray.config._problems import TASK_KINDS, refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
+from qsgd_ray.config.errors import _shown
 
 LossOn = Literal["answer", "all"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Dtype = Literal["float32", "bfloat16"]
 HalfPrecision = Literal["bfloat16", "float16"]
+
+# Tokens of a sequence of the text task.
+LONGEST = 4096
+_MOST_SEQUENCES = 2**24
+# Of a split of the text task; the whole of it lies in memory as int64: 2 GiB.
+_MOST_TOKENS_OF_SPLIT = 2**28
+_MOST_PROBLEMS = 10_000_000
+_MOST_TOKENS = 2**20
+_MOST_WIDTH = 65_536
+_MOST_LAYERS = 1024
 
 
 class Lora(Settings):
@@ -36,9 +48,9 @@ class Lora(Settings):
         ('q_proj', 'v_proj')
     """
 
-    r: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    r: Whole = Field(default=8, ge=1, le=4096)
+    alpha: Real = Field(default=16.0, gt=0)
+    dropout: Real = Field(default=0.0, ge=0, lt=1)
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
 
 
@@ -67,11 +79,11 @@ class WordProblems(Settings):
 
     source: Literal["gsm-symbolic", "gsm8k"] = "gsm-symbolic"
     path: str | None = None
-    train_size: int | None = Field(default=7000, ge=1)
-    validation_size: int = Field(default=400, ge=1)
-    test_size: int = Field(default=1319, ge=1)
-    data_seed: int = Field(default=2511, ge=0, lt=2**32)
-    annotations: bool = True
+    train_size: Whole | None = Field(default=7000, ge=1, le=_MOST_PROBLEMS)
+    validation_size: Whole = Field(default=400, ge=1, le=_MOST_PROBLEMS)
+    test_size: Whole = Field(default=1319, ge=1, le=_MOST_PROBLEMS)
+    data_seed: Seed = 2511
+    annotations: Flag = True
 
     @model_validator(mode="after")
     def _fits_the_source(self) -> Self:
@@ -100,12 +112,11 @@ class ChatFormat(Settings):
 
     system: str | None = None
     loss_on: LossOn = "answer"
-    context: int = Field(default=2048, ge=8)
+    context: Whole = Field(default=2048, ge=8, le=_MOST_TOKENS)
     too_long: Literal["drop", "truncate"] = "drop"
-    pack: bool = False
+    pack: Flag = False
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Decay = Literal["constant", "linear"]
 
 
@@ -130,14 +141,14 @@ class QuantumAttention(Settings):
         2
     """
 
-    n_qubits: int = Field(default=4, ge=1, le=12)
-    depth: int = Field(default=2, ge=1, le=64)
+    n_qubits: Whole = Field(default=4, ge=1, le=12)
+    depth: Whole = Field(default=2, ge=1, le=64)
     entangle: Annotated[Entangle, BeforeValidator(entangle_by_name)] = "chain"
     rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
     readout: Literal["amplitude", "probability"] = "amplitude"
-    per_head: bool = False
-    phi: bool = True
-    compiled: bool = False
+    per_head: Flag = False
+    phi: Flag = True
+    compiled: Flag = False
 
 
 class Transformer(Settings):
@@ -159,11 +170,11 @@ class Transformer(Settings):
         64
     """
 
-    d_model: int = Field(default=64, ge=1)
-    n_heads: int = Field(default=4, ge=1)
-    d_feedforward: int = Field(default=128, ge=1)
-    n_layers: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    d_model: Whole = Field(default=64, ge=1, le=_MOST_WIDTH)
+    n_heads: Whole = Field(default=4, ge=1, le=_MOST_WIDTH)
+    d_feedforward: Whole = Field(default=128, ge=1, le=_MOST_WIDTH)
+    n_layers: Whole = Field(default=2, ge=1, le=_MOST_LAYERS)
+    dropout: Real = Field(default=0.1, ge=0, lt=1)
     attention: QuantumAttention | None = None
 
     @model_validator(mode="after")
@@ -203,16 +214,16 @@ class TextTask(Settings):
 
     kind: Literal["text"] = "text"
     family: Literal["motif", "order", "match"] = "order"
-    difficulty: float = Field(default=0.10, ge=0, le=1)
-    n_classes: int = Field(default=2, ge=2, le=16)
-    vocabulary: int = Field(default=12, ge=6, le=4096)
-    length: int = Field(default=16, ge=8, le=4096)
-    train_size: int = Field(default=832, ge=1)
-    validation_size: int = Field(default=1024, ge=1)
-    test_size: int = Field(default=2048, ge=1)
+    difficulty: Real = Field(default=0.10, ge=0, le=1)
+    n_classes: Whole = Field(default=2, ge=2, le=16)
+    vocabulary: Whole = Field(default=12, ge=6, le=4096)
+    length: Whole = Field(default=16, ge=8, le=LONGEST)
+    train_size: Whole = Field(default=832, ge=1, le=_MOST_SEQUENCES)
+    validation_size: Whole = Field(default=1024, ge=1, le=_MOST_SEQUENCES)
+    test_size: Whole = Field(default=2048, ge=1, le=_MOST_SEQUENCES)
     data_seed: Seed = 2511
-    batch_size: int = Field(default=32, ge=1)
-    target_accuracy: float = Field(default=0.9, gt=0, lt=1)
+    batch_size: Whole = Field(default=32, ge=1, le=_MOST_SEQUENCES)
+    target_accuracy: Real = Field(default=0.9, gt=0, lt=1)
     model: Transformer = Transformer()
 
     @property
@@ -224,6 +235,13 @@ class TextTask(Settings):
     def _fits(self) -> TextTask:
         if self.batch_size > self.train_size:
             raise refusal(f"batch_size <= train_size; got {self.batch_size} and {self.train_size}")
+        for split in SPLITS:
+            size = getattr(self, f"{split}_size")
+            if size * self.length > _MOST_TOKENS_OF_SPLIT:
+                raise refusal(
+                    f"{split}_size * length <= {_MOST_TOKENS_OF_SPLIT:,} tokens, as data lies in memory; "
+                    f"got {size} * {self.length}"
+                )
         if self.family == "match" and self.n_classes > min(self.vocabulary, self.length - 1):
             raise refusal(
                 f"n_classes at most vocabulary and length - 1 for family match; got {self.n_classes} with vocabulary "
@@ -276,16 +294,16 @@ class LanguageTask(Settings):
     attention: QuantumAttention | None = None
     dtype: Dtype = "float32"
     autocast: HalfPrecision | None = None
-    gradient_checkpointing: bool = False
-    batch_size: int = Field(default=1, ge=1)
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    steps_per_epoch: int | None = Field(default=None, ge=1)
-    warmup_steps: int = Field(default=0, ge=0)
+    gradient_checkpointing: Flag = False
+    batch_size: Whole = Field(default=1, ge=1, le=_MOST_PROBLEMS)
+    micro_batch_size: Whole | None = Field(default=None, ge=1, le=_MOST_PROBLEMS)
+    steps_per_epoch: Whole | None = Field(default=None, ge=1, le=MOST)
+    warmup_steps: Whole = Field(default=0, ge=0, le=MOST)
     decay: Decay = "constant"
-    clip_norm: float | None = Field(default=None, gt=0)
-    n_answers: int = Field(default=0, ge=0)
-    max_new_tokens: int = Field(default=256, ge=1)
-    target_accuracy: float = Field(default=0.9, gt=0, lt=1)
+    clip_norm: Real | None = Field(default=None, gt=0)
+    n_answers: Whole = Field(default=0, ge=0, le=_MOST_PROBLEMS)
+    max_new_tokens: Whole = Field(default=256, ge=1, le=_MOST_TOKENS)
+    target_accuracy: Real = Field(default=0.9, gt=0, lt=1)
 
     @property
     def accuracy_name(self) -> str:
@@ -312,7 +330,7 @@ def _known(task: Any) -> Any:
     if not isinstance(task, dict | BaseModel):
         raise refusal("a TextTask or a LanguageTask")
     if _kind(task) not in TASK_KINDS:
-        raise refusal(f"kind 'text' or 'llm'; got {_kind(task)!r}")
+        raise refusal(f"kind 'text' or 'llm'; got {_shown(_kind(task))}")
     return task
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.bench.timing import interleaved, one_thread
+from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.memory import available_bytes, format_bytes
 from qsgd_ray.config import Limits, OptimizerCurve, Perturbation
 from qsgd_ray.limits._timing import peak_bytes, spread
 from qsgd_ray.limits.rows import Row, Size
@@ -27,7 +29,7 @@ def measure(limits: Limits, curve: OptimizerCurve, sizes: list[Size]) -> Iterato
     """Yield the row of each size as soon as its last pass is measured.
 
     Each pass makes the optimizers of a size anew, as all sizes would not fit at once. The sizes share the budget of the
-    curve equally.
+    curve equally. CircuitMemoryError: a size does not fit into memory.
     """
     seconds: dict[Size, dict[str, list[float]]] = {size: {} for size in sizes}
     for number in range(MODEL_PASSES):
@@ -61,7 +63,18 @@ class Case(NamedTuple):
     engine: str
 
 
+def _require_memory(n_parameters: int) -> None:
+    """Refuse a size whose parameters, gradients and two moments do not fit, before anything is allocated."""
+    needed, there = 4 * torch.float32.itemsize * n_parameters, available_bytes()
+    if needed > there:
+        raise CircuitMemoryError(
+            f"sizes: got {n_parameters:,} parameters, which need {format_bytes(needed)} with gradients and moments; "
+            f"allowed: what fits into {there:,} bytes"
+        )
+
+
 def _case(curve: OptimizerCurve, n_parameters: int, seed: int) -> Case:
+    _require_memory(n_parameters)
     parameters = _parameters(n_parameters, curve.n_tensors, seed)
     sizes = [parameter.numel() for parameter in parameters]
     adamw = torch.optim.AdamW(parameters, LEARNING_RATE, fused=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.synthetic_limits import PROVENANCE, a_limits
 
+from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations
 from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TrainingCurve
@@ -147,3 +148,13 @@ def test_quick_calls_get_their_rounds_though_slow_ones_are_beside():
     calls = {"quick": lambda: None, "slow": lambda: torch.randn(2**22).sort()}
     found = measure.in_turns(calls, 0.05)
     assert len(found["quick"]) == measure.PASSES * measure.MOST_ROUNDS > len(found["slow"]) >= measure.PASSES
+
+
+def test_parameters_that_do_not_fit_into_memory_are_one_line_before_any_is_made(monkeypatch):
+    from qsgd_ray.limits import _measure_optimizer
+
+    monkeypatch.setattr(_measure_optimizer, "available_bytes", lambda: 8000)
+    with pytest.raises(
+        CircuitMemoryError, match=r"sizes: got 512 parameters, which need 8,192 bytes .*; allowed: what"
+    ):
+        rows(OptimizerCurve(name="x", source=None, sizes=(64, 128, 256, 512)))
