@@ -19,11 +19,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from qsgd_ray.config import Curve, Limits, StudyError, validation_message
+from qsgd_ray.config import Curve, Limits, StudyError
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.storage import Storage, StorageError, storage_at
+from qsgd_ray.config.study import settings_from_tree
+from qsgd_ray.storage import Storage, StorageError, parse_json, refused, storage_at
 
 _SCHEMA_VERSION = "2"
 # (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.
@@ -178,14 +178,18 @@ class LimitsResults:
                 "(qsgd-ray run studies/scaling_limits.py makes them)"
             )
         try:
-            limits, made_with = Limits.model_validate_json(text), json.loads(provenance)
-        except ValidationError as error:
-            raise StudyError(f"{self.path}: {validation_message(error)}") from None
-        except json.JSONDecodeError as error:
-            raise StudyError(
-                f"DIR: got {self.path}, whose provenance.json is broken ({error}); allowed: a study's "
-                f"{self.storage.kind}"
-            ) from None
+            limits = settings_from_tree(self._object("limits.json", text), Limits)
+        except StudyError as error:
+            if str(error).startswith("DIR:"):
+                raise
+            field, _, reason = str(error).partition("; allowed: ")
+            raise refused(self.storage.location("limits.json"), f"with {field}", reason) from None
+        made_with = self._object("provenance.json", provenance)
+        hardware = made_with.get("hardware")
+        memory = hardware.get("memory_bytes") if isinstance(hardware, dict) else None
+        if not isinstance(memory, int) or isinstance(memory, bool) or not 0 < memory < 2**63:
+            place = self.storage.location("provenance.json")
+            raise refused(place, f"whose hardware.memory_bytes is {memory!r}", "a number of bytes")
         names = set(self.storage.names("sizes", ".parquet"))
         wanted = [
             (curve.name, f"{name}.parquet")
@@ -204,11 +208,18 @@ class LimitsResults:
             return dict(pq.read_table(pa.BufferReader(content), schema=_SIZES).to_pylist()[0])
         except StorageError:
             raise
-        except (pa.ArrowInvalid, OSError, IndexError) as error:
-            raise StudyError(
-                f"DIR: got {self.storage.location(f'sizes/{file}')}, which cannot be read ({one_line(error)}); "
-                "allowed: the row of a measured size"
-            ) from None
+        except (pa.ArrowException, OSError, IndexError, KeyError, MemoryError) as error:
+            place = self.storage.location(f"sizes/{file}")
+            raise refused(place, f"which cannot be read ({one_line(error)})", "the row of a measured size") from None
+
+    def _object(self, name: str, text: bytes) -> dict[str, Any]:
+        try:
+            tree = parse_json(text)
+            if not isinstance(tree, dict):
+                raise ValueError("no object")
+        except ValueError as error:
+            raise refused(self.path, f"whose {name} is broken ({error})", f"a study's {self.storage.kind}") from None
+        return tree
 
     def _text(self, name: str) -> bytes | None:
         try:

@@ -55,7 +55,10 @@ def member_ids(study: Study, rows: Iterable[_Row], choices: Choices) -> set[str]
             if row["number"] >= n_points or row["seed"] not in seed_index:
                 continue
             key = key_of(arm.name, known_budget(study.search, row["number"]))
-            planned = search_trial(study, arm.name, row["number"], point, key, seed_index[row["seed"]])
+            try:
+                planned = search_trial(study, arm.name, row["number"], point, key, seed_index[row["seed"]])
+            except ValueError:  # no point of the arm's space as it is now
+                continue
             if planned.trial_id != row["trial_id"]:
                 continue
             # Another version of Optuna may have tried another point under the same number: the later one counts.
@@ -64,10 +67,18 @@ def member_ids(study: Study, rows: Iterable[_Row], choices: Choices) -> set[str]
         elif row["stage"] == "confirm" and (chosen := choices.get(arm.name, point)) is not None:
             key = f"{arm.name} {json.dumps(chosen)}"
             if key not in confirmed:
-                confirmed[key] = {trial.trial_id for trial in confirm_trials(study, arm.name, chosen)}
+                confirmed[key] = _confirmed_ids(study, arm.name, chosen)
             if row["trial_id"] in confirmed[key]:
                 ids.add(row["trial_id"])
     return ids | {row["trial_id"] for row in searched.values()}
+
+
+def _confirmed_ids(study: Study, arm: str, point: Point) -> set[str]:
+    """Return the ids of the arm's confirmation at a point; none where the arm cannot be trained there."""
+    try:
+        return {trial.trial_id for trial in confirm_trials(study, arm, point)}
+    except ValueError:
+        return set()
 
 
 def _map_ids(study: Study, choices: Choices) -> set[str] | None:
@@ -98,13 +109,43 @@ def point_of(tree: dict[str, Any], arm: Arm) -> Point | None:
     return {path: point[path] for path in arm.spaces_at(point)}
 
 
-def current_choices(study: Study, stored: Any) -> Choices:
-    """Return the choices of a folder's chosen.json for the arms of `study`; an arm without a space has one point."""
+class ChoiceError(ValueError):
+    """A choice that no arm of the study can have; its text names the arm and the field."""
+
+
+def current_choices(study: Study, stored: dict[str, Any] | None) -> Choices:
+    """Return the choices of a folder's chosen.json for the arms of `study`; an arm without a space has one point.
+
+    Args:
+        study: the study.
+        stored: the file's content; None: there is no file.
+
+    Raises:
+        ChoiceError: the file's choice for an arm cannot be read, or is a point that the arm cannot have.
+    """
     points: Choices = {}
     for arm in study.arms:
         choice = (stored or {}).get(arm.name)
         if not arm.spaces():
             points[arm.name] = {}
         elif choice is not None:
-            points[arm.name] = choice["point"] if choice["search"] == choice_key(study, arm.name) else None
+            points[arm.name] = _chosen_point(arm, choice, choice_key(study, arm.name))
     return points
+
+
+def _chosen_point(arm: Arm, choice: Any, key: str) -> Point | None:
+    """Return the point of a stored choice; None where it is the best of another search."""
+    if not isinstance(choice, dict) or not isinstance(choice.get("search"), str):
+        raise ChoiceError(f"whose {arm.name} is {choice!r}")
+    point = choice.get("point")
+    if not isinstance(point, dict) or any(
+        isinstance(v, bool) or not isinstance(v, int | float | str) for v in point.values()
+    ):
+        raise ChoiceError(f"whose {arm.name}.point is {point!r}")
+    if choice["search"] != key:
+        return None
+    try:
+        arm.at(point)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChoiceError(f"whose {arm.name}.point is refused ({error})") from None
+    return point

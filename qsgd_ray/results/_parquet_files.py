@@ -10,6 +10,7 @@ the first file that it stands for goes.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,12 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.outcome import Ending
+from qsgd_ray.results._row_checks import TRIAL_ID, check_rows, is_pack
 from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
-from qsgd_ray.storage import Storage, StorageError
+from qsgd_ray.storage import Storage, StorageError, refused
 
 _PACKED, _SUFFIX = "packed-", ".parquet"
+_PACK_NAME = re.compile(r"packed-[0-9A-Za-z-]{1,80}\.parquet")
 _SCHEMAS = {"trials": TRIALS, "measurements": MEASUREMENTS}
 # A pack of fewer trials would save too little.
 _LEAST_PACKED = 64
@@ -52,10 +55,17 @@ class _Files:
 
 
 def _list_files(storage: Storage, table: str) -> _Files:
-    """Return the files of a table as a listing shows them."""
+    """Return the files of a table as a listing shows them; StudyError for a name that this package never gives."""
     names = storage.names(table, _SUFFIX)
-    ids = [name.removesuffix(_SUFFIX) for name in names if not name.startswith(_PACKED)]
-    return _Files(ids, [name for name in reversed(names) if name.startswith(_PACKED)])
+    for name in names:
+        if not (_PACK_NAME if is_pack(name) else TRIAL_ID).fullmatch(name if is_pack(name) else _id_of(name)):
+            raise refused(storage.location(f"{table}/{name}"), "whose name is no trial's id", "TRIAL_ID.parquet")
+    ids = [_id_of(name) for name in names if not is_pack(name)]
+    return _Files(ids, [name for name in reversed(names) if is_pack(name)])
+
+
+def _id_of(name: str) -> str:
+    return name.removesuffix(_SUFFIX)
 
 
 def finished_ids(storage: Storage) -> set[str]:
@@ -67,8 +77,7 @@ def finished_ids(storage: Storage) -> set[str]:
 @lru_cache(maxsize=1024)  # a pack never changes, and every trial of a resumed study looks into it
 def _packed_ids(storage: Storage, pack: str) -> frozenset[str]:
     """Return the ids of the trials in a pack."""
-    rows = pq.read_table(pa.BufferReader(storage.read(f"trials/{pack}")), columns=["trial_id"])
-    return frozenset(rows["trial_id"].to_pylist())
+    return frozenset(_read_files(storage, "trials", [pack])["trial_id"].to_pylist())
 
 
 def _ids_of(storage: Storage, pack: str) -> frozenset[str]:
@@ -101,37 +110,40 @@ def _read(storage: Storage, table: str, files: _Files) -> pa.Table:
 
 
 def _read_files(storage: Storage, table: str, names: Sequence[str]) -> pa.Table:
-    """Return the rows of files, in their order; columns that an older file lacks are null."""
+    """Return the checked rows of files, in their order; columns that an older file lacks are null."""
     schema = _SCHEMAS[table]
 
     def read(name: str) -> pa.Table:
         try:
-            file = pq.ParquetFile(pa.BufferReader(storage.read(f"{table}/{name}")))
+            # Arrow's own types alone: another package's may run its code when they are read.
+            file = pq.ParquetFile(pa.BufferReader(storage.read(f"{table}/{name}")), arrow_extensions_enabled=False)
             _check_version(file.schema_arrow, str(storage.location(f"{table}/{name}")))
             return _conformed(file.read(use_threads=False), schema)
         except (StorageError, FileNotFoundError):
             raise
-        except (pa.ArrowException, OSError) as error:
-            raise StudyError(
-                f"DIR: got {storage.location(f'{table}/{name}')}, which cannot be read ({one_line(error)}); "
-                "allowed: the rows of a trial"
-            ) from None
+        except (pa.ArrowException, OSError, KeyError, MemoryError) as error:
+            problem = f"which cannot be read ({one_line(error)})"
+            raise refused(storage.location(f"{table}/{name}"), problem, "the rows of a trial") from None
 
     # An object store answers late, but many requests together; files of a folder are parsed without the GIL.
     with ThreadPoolExecutor(max(2, storage.concurrent_reads)) as readers:
         # A thousand small tables take ten times the memory of one that holds their rows.
-        parts = (names[start : start + _MOST_PACKED] for start in range(0, len(names), _MOST_PACKED))
-        merged = [pa.concat_tables(readers.map(read, part)).combine_chunks() for part in parts]
-        return pa.concat_tables([schema.empty_table(), *merged])
+        merged = [schema.empty_table()]
+        for start in range(0, len(names), _MOST_PACKED):
+            part = names[start : start + _MOST_PACKED]
+            tables = list(readers.map(read, part))
+            rows = pa.concat_tables(tables).combine_chunks()
+            lengths = [len(rows_of_file) for rows_of_file in tables]
+            check_rows(table, rows, part, lengths, lambda name: storage.location(f"{table}/{name}"))
+            merged.append(rows)
+        return pa.concat_tables(merged)
 
 
 def _check_version(schema: pa.Schema, file: str) -> None:
     """Raise StudyError for rows of a schema that is newer than this one (docs/results.md)."""
-    version = (schema.metadata or {}).get(b"qsgd_ray_schema", b"0").decode()
-    if not version.isdecimal() or int(version) > int(SCHEMA_VERSION):
-        raise StudyError(
-            f"DIR: got {file} of schema version {version}; allowed: up to {SCHEMA_VERSION} (a newer qsgd-ray reads it)"
-        )
+    version = (schema.metadata or {}).get(b"qsgd_ray_schema", b"0").decode(errors="replace")
+    if not (version.isascii() and version.isdecimal() and len(version) < 10) or int(version) > int(SCHEMA_VERSION):
+        raise refused(file, f"of schema version {version}", f"up to {SCHEMA_VERSION} (a newer qsgd-ray reads it)")
 
 
 def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -152,6 +164,7 @@ def pack(storage: Storage, least: int = _LEAST_PACKED) -> int:
     A lost trial is run again and keeps its file. A trial's own file that is replaced meanwhile by a repeated attempt
     may go with the others: the pack holds the row that it replaced.
     """
+    # The names of the files that go come from a listing, never from rows.
     own = _list_files(storage, "trials").ids
     if len(own) < least:
         return 0
@@ -164,8 +177,10 @@ def pack(storage: Storage, least: int = _LEAST_PACKED) -> int:
 
 def _pack(storage: Storage, ids: list[str], with_measurements: set[str]) -> int:
     trials = _read_files(storage, "trials", [f"{trial_id}{_SUFFIX}" for trial_id in ids])
+    ended = [
+        trial_id for trial_id, ending in zip(ids, trials["ending"].to_pylist(), strict=True) if ending != Ending.LOST
+    ]
     trials = trials.filter(pc.not_equal(trials["ending"], str(Ending.LOST)))
-    ended = trials["trial_id"].to_pylist()
     if not ended:
         return 0
     measured = [trial_id for trial_id in ended if trial_id in with_measurements]

@@ -18,7 +18,8 @@ from typing import Any
 
 from qsgd_ray import paths
 from qsgd_ray.config import Study, StudyError, study_from_tree
-from qsgd_ray.storage import Storage
+from qsgd_ray.results._stored_json import check_version
+from qsgd_ray.storage import Storage, parse_json, refused
 
 FOLDER = "studies"
 
@@ -82,12 +83,16 @@ def record_version(storage: Storage, study: Study, count: Callable[[], int]) -> 
 
 def _read(storage: Storage, name: str) -> Version:
     try:
-        fields = json.loads(storage.read(f"{FOLDER}/{name}"))
+        fields = parse_json(storage.read(f"{FOLDER}/{name}"))
+        if not isinstance(fields, dict):
+            raise ValueError("no object")
+        check_version(fields)
         return Version(**fields | {"changed": tuple(fields["changed"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise StudyError(
-            f"DIR: got {storage.location(f'{FOLDER}/{name}')}, which is broken ({error}); allowed: a version of a study"
-        ) from None
+    except ValueError as error:
+        if isinstance(error, StudyError):
+            raise
+        place = storage.location(f"{FOLDER}/{name}")
+        raise refused(place, f"which is broken ({error})", "a version of a study") from None
 
 
 def _as_of_now(tree: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +109,7 @@ def _relevant(study: dict[str, Any]) -> dict[str, Any]:
     Of its resources these are the ones that decide how rows are computed, not how much Ray was asked for.
     """
     resources = study.get("resources", {})
+    resources = resources if isinstance(resources, dict) else {}
     return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 
 

@@ -25,14 +25,15 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Outcome
-from qsgd_ray.results._membership import COLUMNS, Choices, current_choices, member_ids
+from qsgd_ray.results._membership import COLUMNS, ChoiceError, Choices, current_choices, member_ids
 from qsgd_ray.results._parquet_files import finished_ids, pack, read_table, read_trial, trial_file
 from qsgd_ray.results._rows import measurement_rows, trial_row
+from qsgd_ray.results._stored_json import check_provenance
 from qsgd_ray.results._versions import FOLDER as VERSIONS
 from qsgd_ray.results._versions import late_changes, record_version, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from qsgd_ray.results.tables import StudyTables
-from qsgd_ray.storage import Storage, storage_at
+from qsgd_ray.storage import Storage, parse_json, refused, shown, storage_at
 
 
 class Results:
@@ -79,6 +80,7 @@ class Results:
             provenance = provenance | {"study_version": all_versions[-1].name}
             first = self.read_json("provenance.json")
             if first is not None:
+                check_provenance(first, self.storage.location("provenance.json"))
                 provenance = first | {"resumed": [*first.get("resumed", []), provenance]}
             if changes := late_changes(all_versions):
                 provenance["study_changed"] = [change.summary for change in changes]
@@ -119,16 +121,19 @@ class Results:
         self.storage.put(name, text.encode())
         return self.storage.location(name)
 
-    def read_json(self, name: str) -> Any:
-        """Return the content of a JSON file beside the rows, None where there is none; StudyError for a broken one."""
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return the object in a JSON file beside the rows, None where there is none; StudyError for anything else."""
         try:
-            return json.loads(self.storage.read(name))
+            tree = parse_json(self.storage.read(name))
+            if not isinstance(tree, dict):
+                raise ValueError(f"{shown(json.dumps(tree), 20)} in place of an object")
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StudyError(
-                f"DIR: got {self.path}, whose {name} is broken ({error}); allowed: a study's {self.storage.kind}"
-            ) from None
+        except ValueError as error:
+            if isinstance(error, StudyError):
+                raise
+            raise refused(self.path, f"whose {name} is broken ({error})", f"a study's {self.storage.kind}") from None
+        return tree
 
     def count(self) -> int:
         """Return the number of trials that have their row."""
@@ -158,7 +163,10 @@ class Results:
 
         None for an arm whose point was chosen for another search; no entry for an arm that never had one.
         """
-        return current_choices(study, self.read_json("chosen.json"))
+        try:
+            return current_choices(study, self.read_json("chosen.json"))
+        except ChoiceError as error:
+            raise refused(self.storage.location("chosen.json"), error, "by arm its search and its point") from None
 
     def tables(self, study: Study | None = None) -> StudyTables:
         """Return the rows that belong to a study; `qsgd_ray.results.read` does so without an open `Results`.
@@ -193,7 +201,8 @@ class Results:
         if tree is None or provenance is None:
             self.storage.check_exists()
             raise StudyError(f"DIR: got {self.path}; allowed: a {self.storage.kind} that a study was run into")
-        study = study_from_tree(tree)
+        study = self._study(tree)
+        check_provenance(provenance, self.storage.location("provenance.json"))
         trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
         measurements = read_table(self.storage, "measurements")
         # Sorted by the index of the trial, a number; sorting by three columns would compare text.
@@ -202,6 +211,13 @@ class Results:
         trial, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("index", "epoch"))
         order = np.argsort((trial << 32) + epoch, kind="stable")
         return StudyTables(study, provenance, trials, measurements.drop_columns("index").take(order))
+
+    def _study(self, tree: dict[str, Any]) -> Study:
+        try:
+            return study_from_tree(tree)
+        except StudyError as error:
+            field, _, reason = str(error).partition("; allowed: ")
+            raise refused(self.storage.location("study.json"), f"with {field}", reason or "a study") from None
 
     def pack(self) -> int:
         """Put the files of finished trials together where they are many, and return how many trials were packed."""

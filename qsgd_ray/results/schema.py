@@ -124,3 +124,46 @@ MEASUREMENTS = _schema(
         "peak_memory_bytes": pa.int64(),
     }
 )
+# Columns that have a value in every row, of every version.
+_NEVER_NULL = {
+    "trials": (
+        "study",
+        "stage",
+        "trial_id",
+        "arm",
+        "number",
+        "seed",
+        "ending",
+        "workers",
+        "epochs_planned",
+        "epochs_run",
+        "learning_rate",
+        "weight_decay",
+        "target_accuracy",
+    ),
+    "measurements": (
+        "trial_id",
+        "stage",
+        "arm",
+        "number",
+        "seed",
+        "epoch",
+        "step",
+        "wall_s",
+        "circuit_wait_s",
+        "n_circuits",
+        "train_loss",
+        "validation_loss",
+        "validation_accuracy",
+    ),
+}
+# Columns of a trial that have a value as soon as it has a measurement, of every version.
+_MEASURED = (
+    "steps",
+    "train_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "wall_s",
+    "circuit_wait_s",
+    "n_circuits",
+)

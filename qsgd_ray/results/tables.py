@@ -8,9 +8,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
 from qsgd_ray.config import Study
+from qsgd_ray.config.errors import validation_message
+from qsgd_ray.config.trial import Trial
 from qsgd_ray.results._versions import Version
+from qsgd_ray.storage import refused
+
+
+def trial_of(row: dict[str, Any]) -> Trial:
+    """Return the trial that a row of `TRIALS` tells of, which a row of schema 7 or later does.
+
+    Raises:
+        StudyError: this version has no such trial; one line that names it.
+    """
+    try:
+        return Trial.model_validate_json(row["trial"])
+    except ValidationError as error:
+        place = f"the row of {row['trial_id']}"
+        raise refused(place, f"with trial.{validation_message(error)}", "a trial of this version") from None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,20 @@ sets and models that are made once for all studies of a machine.
 from qsgd_ray.storage._atomic import replacing
 from qsgd_ray.storage.base import Storage, StorageError
 from qsgd_ray.storage.folder import Folder
+from qsgd_ray.storage.json_text import parse_json
 from qsgd_ray.storage.location import storage_at
 from qsgd_ray.storage.object_store import ObjectStore, has_open_request
+from qsgd_ray.storage.refusal import refused, shown
 
-__all__ = ["Folder", "ObjectStore", "Storage", "StorageError", "has_open_request", "replacing", "storage_at"]
+__all__ = [
+    "Folder",
+    "ObjectStore",
+    "Storage",
+    "StorageError",
+    "has_open_request",
+    "parse_json",
+    "refused",
+    "replacing",
+    "shown",
+    "storage_at",
+]

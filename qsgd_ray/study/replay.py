@@ -27,6 +27,7 @@ from qsgd_ray.outcome import Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
+from qsgd_ray.results.tables import trial_of
 from qsgd_ray.training.loop import Training, run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
@@ -124,7 +125,7 @@ def stored_trial(results: Results, name: str) -> StoredTrial:
         raise StudyError(f"TRIAL: got {name!r}, whose row does not tell all of it; allowed: rows of schema 7 and later")
     if row["ending"] == Ending.LOST:
         raise StudyError(f"TRIAL: got {name!r}, which was lost; allowed: a trial that ended")
-    trial = Trial.model_validate_json(row["trial"])
+    trial = trial_of(row)
     measurements = tuple(_rows_of(tables.measurements, ids[0]))
     return StoredTrial(trial, tables.study, row, measurements, _record_of(row, tables.provenance))
 

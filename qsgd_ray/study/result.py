@@ -151,7 +151,8 @@ class StudyResult:
             return section(LimitsResults(named), _link(of_page, named))
         if not isinstance(self.storage, Folder):
             return None
-        beside = sorted(self.storage.path.resolve().parent.glob("*/limits.json"), key=lambda file: file.stat().st_mtime)
+        beside = [file for file in self.storage.path.resolve().parent.glob("*/limits.json") if file.is_file()]
+        beside.sort(key=lambda file: file.stat().st_mtime)
         if not beside:
             return None
         newest = storage_at(beside[-1].parent)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.results import StudyTables
+from qsgd_ray.results.tables import trial_of
 from qsgd_ray.tracking._records import Row, numbers
 
 # The columns of `trials` that describe a trial as a whole; the others repeat its last measurement.
@@ -62,7 +63,7 @@ def record_all(tracker: Tracker, tables: StudyTables) -> int:
 
 def _record(tracker: Tracker, row: Row, measurements: list[Row], n_logged: int = 0) -> None:
     """Write one trial from its rows; the tracker has its first `n_logged` epochs already."""
-    trial = Trial.model_validate_json(row["trial"])
+    trial = trial_of(row)
     if not n_logged:
         tracker.begin(trial)
     for measurement in sorted(measurements, key=lambda measurement: measurement["epoch"]):

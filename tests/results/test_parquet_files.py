@@ -167,7 +167,7 @@ def test_rows_of_a_newer_schema_are_refused_in_one_line(tmp_path):
     table = pq.read_table(file)
     newer = str(int(SCHEMA_VERSION) + 1)
     pq.write_table(table.replace_schema_metadata({"qsgd_ray_schema": newer}), file)
-    with pytest.raises(StudyError, match=re.escape(f"{file} of schema version {newer}; allowed: up to")) as error:
+    with pytest.raises(StudyError, match=re.escape(f"{file}, of schema version {newer}; allowed: up to")) as error:
         read(path)
     assert "\n" not in str(error.value)
 

@@ -159,8 +159,10 @@ def test_the_report_is_written_where_the_rows_are(results, s3, monkeypatch, caps
 
 
 def test_a_broken_row_in_a_bucket_is_one_line_that_names_it(results):
-    results.storage.put("trials/bad.parquet", b"PAR1")
-    with pytest.raises(StudyError, match=rf"DIR: got {results.path}/trials/bad.parquet, which cannot be read \("):
+    results.storage.put("trials/search-bad.parquet", b"PAR1")
+    with pytest.raises(
+        StudyError, match=rf"DIR: got {results.path}/trials/search-bad.parquet, which cannot be read \("
+    ):
         results.all_tables()
 
 

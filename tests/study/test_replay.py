@@ -158,7 +158,8 @@ def test_a_whole_name_is_that_trial_though_another_begins_with_it(tmp_path):
     longer[0]["trial_id"] += "x"
     schema = results.all_tables().trials.schema
     pq.write_table(
-        results.all_tables().trials.from_pylist(longer, schema=schema), results.path / "trials" / "x.parquet"
+        results.all_tables().trials.from_pylist(longer, schema=schema),
+        results.path / "trials" / f"{trial.trial_id}x.parquet",
     )
     assert stored_trial(results, row["trial_id"]).row["trial_id"] == trial.trial_id
 
