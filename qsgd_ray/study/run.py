@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from qsgd_ray.analysis.design import out_of_reach
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.results import Results, StudyTables
@@ -114,6 +115,8 @@ def run(
     trackers = [choose_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
     console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
+    if (lacking := out_of_reach(study)) is not None:
+        console.print(lacking, soft_wrap=True, highlight=False)
     require_runnable(study, address)
     path = None if study_file is None else Path(study_file)
     results.open(study, provenance(study, path, [*overrides], address))

@@ -95,8 +95,13 @@ def test_a_study_is_run_to_its_result_with_its_report_beside_its_rows(without_ra
     assert result.page == tmp_path / "small" / "report.html"
     assert "Is it a study?" in result.page.read_text()
     out = capsys.readouterr().out
-    assert out.startswith("small: Is it a study?\n")
+    assert out.startswith("small: Is it a study?\n5 pairs are needed for a verdict at alpha 0.05; this study plans 2 ")
     assert out.count("completed") == 8
+
+
+def test_a_study_that_can_reach_its_verdict_says_nothing_about_it(without_ray, tmp_path, capsys):
+    run(a_study(), storage=tmp_path, overrides=["confirm.seeds=[11,12,13,14,15]"])
+    assert "needed for a verdict" not in capsys.readouterr().out
 
 
 def test_without_a_study_file_none_is_copied_and_provenance_says_so(without_ray, tmp_path):
