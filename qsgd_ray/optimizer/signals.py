@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qsgd_ray import config
 from qsgd_ray.circuits.backends.protocol import Answered, CircuitBackend, Pending, Sampling, SamplingBackend, busy_s
+from qsgd_ray.circuits.derivatives import has_tangent
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle, Rotation
@@ -72,7 +73,7 @@ class ClosedForm(ABC):
             keys_b: keys of the blocks' draws, shape (b,); None where `keyed` is False.
         """
         # On the device of theta, so that no GPU is waited for.
-        return Answered(self.of(theta_bn.detach().to(torch.float64), keys_b))
+        return Answered(self.of(_without_graph(theta_bn).to(torch.float64), keys_b))
 
     def of(self, theta_bn: Tensor, keys_b: Tensor | None = None) -> Tensor:
         """Return s of blocks of coordinates, a new tensor of shape (b, n).
@@ -82,7 +83,7 @@ class ClosedForm(ABC):
                 such, other dtypes in float32.
             keys_b: keys of the blocks' draws, shape (b,); None where `keyed` is False.
         """
-        theta_bn = theta_bn.detach()
+        theta_bn = _without_graph(theta_bn)
         if theta_bn.dtype not in (torch.float32, torch.float64):
             theta_bn = theta_bn.float()
         return self._of(theta_bn, keys_b)
@@ -306,4 +307,11 @@ def make_signal(perturbation: config.Perturbation, backend: CircuitBackend | Non
 
 
 def _float64(theta_bn: Tensor) -> Tensor:
-    return theta_bn.detach().to("cpu", torch.float64)
+    return _without_graph(theta_bn).to("cpu", torch.float64)
+
+
+def _without_graph(theta_bn: Tensor) -> Tensor:
+    """Return the coordinates for a signal. RuntimeError: autograd follows them, and a signal has no derivative."""
+    if (torch.is_grad_enabled() and theta_bn.requires_grad) or has_tangent(theta_bn):
+        raise RuntimeError("theta: got a derivative to follow; allowed: under torch.no_grad(), as a signal has none")
+    return theta_bn.detach()

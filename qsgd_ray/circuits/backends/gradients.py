@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend, checked_angles
+from qsgd_ray.circuits.derivatives import has_tangent, once
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 from qsgd_ray.random_keys import derived_keys
@@ -44,7 +44,9 @@ def answer(
     readout: Readout = "z",
     keys_b: Tensor | None = None,
 ) -> Tensor:
-    """Answer circuits, differentiable in the angles by autograd (reverse mode, once).
+    """Answer circuits, differentiable in the angles by autograd (reverse mode).
+
+    Second derivatives are those of the engine, or a RuntimeError; so is forward mode.
 
     Where no gradient is wanted, this is `submit` and `result`. By the parameter-shift rule, a backward pass is one
     submission of 2 * d * n * r circuits for each circuit; their keys follow from `keys_b` and the shift.
@@ -69,7 +71,7 @@ def answer(
         >>> angles.grad.flatten()  # <Z> = -sin(a) at Ry's angle a
         tensor([-1.,  0.])
     """
-    if not (torch.is_grad_enabled() and angles_bdnr.requires_grad):
+    if not (torch.is_grad_enabled() and angles_bdnr.requires_grad) and not has_tangent(angles_bdnr):
         return backend.submit(spec, angles_bdnr, readout, keys_b).result()
     if isinstance(backend, _Differentiable) and backend.differentiable:
         checked_angles(spec, angles_bdnr)
@@ -104,9 +106,14 @@ class _ParameterShift(torch.autograd.Function):
         return backend.submit(spec, angles_bdnr, readout, keys_b).result()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_bw: Tensor) -> tuple[Tensor, None, None, None, None]:
         (angles_bdnr,) = ctx.saved_tensors
+        with torch.no_grad():
+            gradient = _ParameterShift._gradient(ctx, angles_bdnr, grad_bw)
+        return once(gradient, "parameter-shift rule", grad_bw, angles_bdnr), None, None, None, None
+
+    @staticmethod
+    def _gradient(ctx: Any, angles_bdnr: Tensor, grad_bw: Tensor) -> Tensor:
         backend, spec, readout, keys_b = ctx.request
         batch, n_angles = angles_bdnr.shape[0], math.prod(angles_bdnr.shape[1:])
         keys = None if keys_b is None else derived_keys(keys_b, 2 * n_angles)
@@ -115,4 +122,4 @@ class _ParameterShift(torch.autograd.Function):
         answer_bp2w = backend.submit(spec, shifted, readout, keys).result().view(shape)
         jacobian_bpw = (answer_bp2w[:, :, 0] - answer_bp2w[:, :, 1]) / 2
         grad = (jacobian_bpw * grad_bw.to("cpu", torch.float64)[:, None]).sum(-1)
-        return grad.view(angles_bdnr.shape).to(angles_bdnr), None, None, None, None
+        return grad.view(angles_bdnr.shape).to(angles_bdnr)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qsgd_ray.circuits.chain._cnot_tables import BLOCH, Algebra, Array, Kind, Table, map_table
+from qsgd_ray.circuits.derivatives import has_tangent
 from qsgd_ray.config.circuit import Rotation
 
 _Symbol = Tensor | float  # (site, batch), or exactly 0.0 or 1.0
@@ -111,9 +112,8 @@ def sweep(
     Returns:
         The carries behind each site, (sites, values, *tail), or behind the last one, (values, *tail).
     """
-    tracked = torch.is_grad_enabled() and (
-        carries.requires_grad or any(layer.coefficients.requires_grad for layer in maps)
-    )
+    inputs = (carries, *(layer.coefficients for layer in maps))
+    tracked = (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)) or has_tangent(*inputs)
     if tracked or carries.device.type != "cpu":
         swept: list[Tensor] = []
         by_site = [_Map(table, lead, coefficients.unbind(0)) for table, lead, coefficients in maps]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from qsgd_ray.circuits.derivatives import once
 from qsgd_ray.circuits.fourier._bases import SPARE_ROWS, ChebyshevBasis, Scratch, basis_of, derivative
 from qsgd_ray.circuits.fourier._fused import fused_gradients, fused_values, run_compiled
 
@@ -41,7 +41,9 @@ def evaluate(coefficients: Tensor, x: Tensor, scale: float = 1.0, compiled: bool
     """
     if torch.compiler.is_compiling():  # inside a compiled model: leave it all to the compiler
         return fused_values(coefficients.to(x.dtype), x * scale)
-    values: Tensor = _Evaluate.apply(coefficients, x, scale, compiled)
+    # For the graph alone: an empty copy leads back to x, which need not be stored for that.
+    link = x.flatten()[:0].clone() if x.requires_grad else None
+    values: Tensor = _Evaluate.apply(coefficients, x, scale, compiled, link)
     return values
 
 
@@ -49,35 +51,46 @@ class _Evaluate(torch.autograd.Function):
     """f(scale * x) with gradients by hand: backward makes f' and the rows again from cos x and sin x."""
 
     @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, x: Tensor, scale: float, compiled: bool) -> Tensor:
+    def forward(ctx: Any, coefficients: Tensor, x: Tensor, scale: float, compiled: bool, link: Tensor | None) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.compiled, ctx.scale = compiled, scale
         if compiled and (values := run_compiled(fused_values, coefficients.to(x.dtype), x * scale)) is not None:
-            ctx.save_for_backward(coefficients, x)
+            ctx.save_for_backward(coefficients, x, link)
             return values
         ctx.compiled = False
         cos_sin = _empty_cos_sin(x) if any(ctx.needs_input_grad) else None
         if cos_sin is not None:
-            ctx.save_for_backward(coefficients, cos_sin)
+            ctx.save_for_backward(coefficients, cos_sin, link)
         return _from_head_first(_values(coefficients, _by_head(x), scale, cos_sin), x)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if grad is None:
-            return None, None, None, None
-        coefficients, cos_sin = ctx.saved_tensors
+            return None, None, None, None, None
+        coefficients, _, link = ctx.saved_tensors
+        with torch.no_grad():
+            sums, grad_x = _Evaluate._by_hand(ctx, grad)
+        if sums is not None:
+            sums = once(sums, "Fourier series", grad, link)
+        if grad_x is not None:
+            grad_x = once(grad_x, "Fourier series", grad, coefficients, link)
+        return sums, grad_x, None, None, None
+
+    @staticmethod
+    def _by_hand(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients in the coefficients and in x."""
+        coefficients, cos_sin, _ = ctx.saved_tensors
         if ctx.compiled:
             x = cos_sin
             slopes = coefficients @ derivative(coefficients.shape[1], grad.device)
             fused = run_compiled(fused_gradients, slopes.to(grad.dtype), x * ctx.scale, grad)
             if fused is not None:
-                return fused[0].double(), fused[1] * ctx.scale, None, None
+                return fused[0].double(), fused[1] * ctx.scale
             cos_sin = _empty_cos_sin(x)
             _values(coefficients, _by_head(x), ctx.scale, cos_sin)
         needs_sums, needs_x, *_ = ctx.needs_input_grad
         sums, grad_hm = _gradients(coefficients, cos_sin, _by_head(grad), ctx.scale, needs_sums, needs_x)
-        return sums, None if grad_hm is None else _from_head_first(grad_hm, grad), None, None
+        return sums, None if grad_hm is None else _from_head_first(grad_hm, grad)
 
 
 def _empty_cos_sin(x: Tensor) -> Tensor:

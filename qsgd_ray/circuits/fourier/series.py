@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from qsgd_ray.circuits.derivatives import once
 from qsgd_ray.circuits.fourier import _evaluate as waves
 from qsgd_ray.circuits.fourier._bases import frequencies
 from qsgd_ray.circuits.fourier._dense import dense_series
@@ -190,10 +190,11 @@ class _DenseSeries(torch.autograd.Function):
             transform.numpy(),
             ctx.needs_input_grad[0],
         )
-        ctx.shape = angles.shape
+        ctx.save_for_backward(angles)
         return torch.from_numpy(coefficients)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return torch.from_numpy(grad.numpy()[:, None] @ ctx.jacobian).view(ctx.shape), None, None
+        (angles,) = ctx.saved_tensors
+        gradient = torch.from_numpy(grad.detach().numpy()[:, None] @ ctx.jacobian).view(angles.shape)
+        return once(gradient, "Fourier coefficients of circuits", grad, angles), None, None

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from qsgd_ray.circuits.derivatives import once
 from qsgd_ray.circuits.spec import CircuitSpec, Layer
 
 # Number of amplitudes whose phases are turned at a time: it bounds the scratch space.
@@ -47,10 +47,11 @@ class _Final(torch.autograd.Function):
         return planes
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         half_rdnb, planes = ctx.saved_tensors
-        return _adjoint(ctx.spec, half_rdnb, planes, grad), None
+        with torch.no_grad():
+            gradient = _adjoint(ctx.spec, half_rdnb, planes, grad)
+        return once(gradient, "statevector gate by gate", grad, half_rdnb), None
 
 
 def _run(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
