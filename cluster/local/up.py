@@ -5,6 +5,9 @@
 Starts a head without CPUs in the foreground, and an autoscaler that adds `train` and `sim` nodes when work waits and
 removes them when they idle. The nodes (local_nodes.py) are Ray's fakes: real raylets whose CPUs are on paper. All of it
 binds to loopback.
+
+Costs: nothing but this machine's time. Logs: in /tmp/qsgd-*, gone at Ctrl-C; keep_logs.py keeps them. A lost head ends
+all of it: start it again and submit the same study, which goes on from its rows.
 """
 
 from __future__ import annotations

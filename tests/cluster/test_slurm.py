@@ -87,3 +87,15 @@ def test_rays_launcher_has_the_options_that_the_slurm_script_uses():
 
     options = {option for parameter in symmetric_run.params for option in parameter.opts}
     assert {"--address", "--min-nodes"} <= options
+
+
+def test_slurm_keeps_rays_logs_beside_the_rows_and_leaves_no_folder(allocation, tmp_path):
+    folder = Path(f"/tmp/qsgd-ray-{os.getpid()}")
+    logs = folder / "session_latest" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "raylet.out").write_text("said")
+    (tmp_path / "cluster").symlink_to(CLUSTER)
+    done = allocation("studies/quick.py", str(tmp_path / "results"))
+    assert done.returncode == 7, done.stderr
+    assert [file.name.endswith(".tar.gz") for file in (tmp_path / "results" / "logs").iterdir()] == [True]
+    assert not folder.exists()
