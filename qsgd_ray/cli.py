@@ -19,6 +19,7 @@ from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
 from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import degrade_output
 from qsgd_ray.storage import StorageError, has_open_request
 
 _app = typer.Typer(
@@ -34,6 +35,7 @@ for command in (run, report, compare, plan, replay, track, circuit, dashboard):
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    degrade_output()
     try:
         _app()
     except (StudyError, StorageError) as error:

@@ -199,7 +199,8 @@ class CircuitSpec:
         Args:
             width: number of characters after which the drawing continues below; -1 (default): never.
         """
-        return str(self.to_qiskit().draw(output="text", fold=width))
+        # Its str() takes care of the encoding of standard output, to which it may never be written.
+        return "\n".join(self.to_qiskit().draw(output="text", fold=width).lines())
 
 
 def parameter_columns(spec: CircuitSpec, circuit: Any) -> list[tuple[Any, int]]:

@@ -23,4 +23,4 @@ def print_result(result: StudyResult, console: Console) -> None:
         console.print(part)
     for note in result.analysis.notes:
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Report: {result.page}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {result.page}", soft_wrap=True, highlight=False, markup=False)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import plain_console
 
 if TYPE_CHECKING:
     from qsgd_ray.bench.rows import Timing
@@ -115,7 +115,7 @@ def _measure(name: str, cases: Iterator[list[Timing]], storage: Path) -> None:
         storage.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refusal(error) from None
-    console = Console()
+    console = plain_console()
     rows: list[Timing] = []
     for of_case in cases:
         console.print(timing_table(of_case), "")

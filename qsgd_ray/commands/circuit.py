@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import plain_console
 
 
 def circuit(
@@ -37,7 +37,7 @@ def circuit(
         raise StudyError(str(error)) from None
     generator = torch.Generator().manual_seed(seed)
     angles = math.pi * (2 * torch.rand(spec.angles_shape(1), generator=generator, dtype=torch.float64) - 1) * bool(seed)
-    console = Console()
+    console = plain_console()
     console.print(spec.draw(console.width), soft_wrap=True, highlight=False, markup=False)
     responses = {}
     others = (f" + ... + psi_{qubits - 1}", f" + ... + |psi_{qubits - 1}|^2") if qubits > 1 else ("", "")

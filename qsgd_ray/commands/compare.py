@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import StorageError, storage_at
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def compare(
     from qsgd_ray.analysis.comparison import compare as compare_studies
     from qsgd_ray.reporting.terminal import arms_table, differences_table
 
-    console = Console()
+    console = plain_console()
     comparison = compare_studies(_analysis(left, "DIR1"), _analysis(right, "DIR2"))
     console.print(differences_table(comparison, left, right))
     console.print(arms_table(comparison))

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import Folder, storage_at
 
 _LOOPBACK = "127.0.0.1"
@@ -35,7 +36,7 @@ def dashboard(
             "dashboard: got no package optuna-dashboard; allowed: with it (pip install 'qsgd-ray[dashboard]')"
         )
     with tempfile.TemporaryDirectory(prefix="qsgd-ray-") as scratch:
-        _serve(_journal(where, Path(scratch)), port, Console())
+        _serve(_journal(where, Path(scratch)), port, plain_console())
 
 
 def _journal(where: str, scratch: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from qsgd_ray.reporting.console import plain_console
 
 
 def complain(error: BaseException) -> None:
     """Print an error on standard error, in one line."""
-    Console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True, highlight=False, markup=False)
+    plain_console(stderr=True).print(f"qsgd-ray: {error}", soft_wrap=True)

@@ -6,11 +6,11 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from qsgd_ray.config import Scope, StudyError
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import storage_at
 
 _SOURCE = "results/scaling_limits"
@@ -84,7 +84,7 @@ def plan(
         steps=steps,
     )
     predicted = planning.plan(run, tables)
-    console = Console()
+    console = plain_console()
     title = f"{parameters:,} parameters, scope {scope}, {nodes:,} nodes of {actors_per_node} actors for circuits"
     table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import storage_at
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def replay(
     from qsgd_ray.study.replay import environment_differences, stored_trial
     from qsgd_ray.study.replay import replay as run_again
 
-    console = Console()
+    console = plain_console()
     stored = stored_trial(Results(place), trial)
     workers = "one worker" if stored.trial.workers == 1 else f"{stored.trial.workers} workers"
     about = f"{stored.row['trial_id']}: {stored.row['epochs_run']} epochs from seed {stored.trial.seed} on {workers}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.config import StudyError
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import StorageError, storage_at
 
 
@@ -33,7 +33,7 @@ def report(
         if is_limits(storage):
             from qsgd_ray.limits.page import print_limits
 
-            print_limits(LimitsResults(storage), Console())
+            print_limits(LimitsResults(storage), plain_console())
         else:
             from qsgd_ray.results import Results
             from qsgd_ray.study.result import read_results
@@ -41,7 +41,7 @@ def report(
             Results(storage).pack()
             result = read_results(storage)
             result.report(limits=limits)
-            print_result(result, Console())
+            print_result(result, plain_console())
     except StorageError as error:
         raise StudyError(
             f"DIR: got {storage}; allowed: a study's results that can be read and written ({error})"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qsgd_ray.commands._interrupts import EndingSignals, Interrupted, command_interrupts
 from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.commands.errors import complain
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import Folder, StorageError, storage_at
 
 
@@ -77,7 +77,7 @@ def _run(
 ) -> None:
     from qsgd_ray.study.run import run as run_study
 
-    console = Console()
+    console = plain_console()
     result = run_study(
         study,
         storage=storage,
@@ -117,7 +117,7 @@ def _run_limits(
     from qsgd_ray.results.provenance import environment_record
     from qsgd_ray.training.hardware import matmul_flops_per_s
 
-    console = Console()
+    console = plain_console()
     place = storage_at(storage) / limits.name
     results = LimitsResults(Folder(place.path.resolve()) if isinstance(place, Folder) else place)
     console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import storage_at
 
 
@@ -41,4 +41,4 @@ def track(
             reason = one_line(f"{type(error).__name__}: {error}")
             raise StudyError(f"--to {choice.name}: allowed: a place that can be written ({reason})") from None
         trials = "1 trial is" if n_new == 1 else f"{n_new} trials are"
-        Console().print(f"{trials} new in {choice.name}.", soft_wrap=True, highlight=False)
+        plain_console().print(f"{trials} new in {choice.name}.", soft_wrap=True, highlight=False)

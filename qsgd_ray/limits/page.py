@@ -57,7 +57,7 @@ def print_limits(results: LimitsResults, console: Console) -> None:
     console.print(_prediction_table(tables, fitted))
     for sentence in _sentences(tables, fitted):
         console.print(Text(sentence), soft_wrap=True)
-    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _write_page(results: LimitsResults, tables: LimitsTables, fitted: list[FittedCurve]) -> Path | str:

@@ -72,7 +72,7 @@ class Progress:
             self._count(event.stage, event.arm, event.ending)
             _, last = self._running.pop(key, (event, None))
             if not self._console.is_terminal:
-                self._console.print(self._line(event, last), soft_wrap=True, highlight=False)
+                self._console.print(self._line(event, last), soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, event: Event, last: Measurement | None) -> str:
         tally = self._tallies[event.stage, event.arm]

@@ -13,11 +13,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from qsgd_ray.analysis.design import out_of_reach
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
+from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.storage import Folder, Storage, storage_at
 from qsgd_ray.study.result import StudyResult
@@ -110,7 +109,7 @@ def run(
     from qsgd_ray.tracking.background import Tracking
     from qsgd_ray.tracking.selection import choose_tracker
 
-    console = Console(quiet=progress is not True)
+    console = plain_console(quiet=progress is not True)
     interrupts = interrupts or Interrupts()
     trackers = [choose_tracker(word, "--track", study.name, place) for word in track]
     results = Results(place)
@@ -121,7 +120,7 @@ def run(
     path = None if study_file is None else Path(study_file)
     results.open(study, provenance(study, path, [*overrides], address))
     if path is not None:
-        results.write_text("study.py", path.read_text())
+        place.put("study.py", path.read_bytes())
     tracking = Tracking(trackers, results)
     tables = results.tables()
     stages = _Stages(study, results, tables)

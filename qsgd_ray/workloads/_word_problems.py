@@ -54,7 +54,7 @@ def load_word_problems(settings: WordProblems) -> Splits:
     def fill(folder: Path) -> None:
         for split, problems in generate_gsm_symbolic(settings).items():
             _write(folder / f"{split}.parquet", problems)
-        (folder / "definition.json").write_text(words)
+        (folder / "definition.json").write_text(words, encoding="utf-8")
 
     folder = cached_folder(f"word-problems/gsm-symbolic-{digest}", fill)
     return _splits({split: _read(folder / f"{split}.parquet") for split in SPLITS})

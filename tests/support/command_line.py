@@ -18,7 +18,7 @@ from qsgd_ray.config import Arm, LogUniform, Perturbation
 
 rate = LogUniform(low=1e-3, high=1e-2)
 STUDY = a_study(
-    question="Does it run <whole>?",
+    question="Does it run <whole>, [/b] and 2λ?",
     arms=(
         Arm(name="adamw", learning_rate=rate),
         Arm(name="circuit", learning_rate=rate, perturbation=Perturbation(source="circuit", n_qubits=2)),

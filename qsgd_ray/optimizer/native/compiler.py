@@ -44,7 +44,7 @@ _libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
 @cache
 def source(name: str) -> str:
     """Return the text of a C++ file of this folder, as "gather.cpp"."""
-    return Path(__file__).with_name(name).read_text()
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def library(text: str, *definitions: str) -> ctypes.CDLL | None:
@@ -71,7 +71,7 @@ def library(text: str, *definitions: str) -> ctypes.CDLL | None:
 def _built(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="qsgd_ray_") as folder:
         source_file, binary = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        source_file.write_text(text)
+        source_file.write_text(text, encoding="utf-8")
         macros = [f"-D{definition}" for definition in definitions]
         command = [*_compiler(), *_FLAGS, *macros, str(source_file), "-o", str(binary)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
