@@ -25,11 +25,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import psutil
 
 # The environment variable that holds the session's name.
 MARK = "QSGD_RAY_SESSION"
+# The programs of Ray's core: its scheduler of a node, and its table of everything.
+CORE = ("raylet", "gcs_server")
 # Ray's processes get this long to end by themselves. Two of its agents do not: when their raylet was killed they try
 # for a minute to reach a head that is gone (ray/_private/process_watcher.py, 2.60).
 GRACE_S = 3.0
@@ -60,6 +63,42 @@ def marked(session: str) -> Iterator[None]:
 def session_processes(session: str) -> list[psutil.Process]:
     """Return the living processes of a session, without the calling one."""
     return [process for process in psutil.process_iter() if process.pid != os.getpid() and _belongs(process, session)]
+
+
+@dataclass(frozen=True)
+class CoreProcess:
+    """A process without which a private Ray cannot go on; it can be sent to other processes.
+
+    Attributes:
+        name: its program.
+        pid: its number.
+        created: seconds since the epoch when it began, which tells it from a later one of the same number.
+    """
+
+    name: str
+    pid: int
+    created: float
+
+    def is_alive(self) -> bool:
+        """Return whether it runs; a process that has ended and was not reaped does not."""
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def core_processes(session: str) -> tuple[CoreProcess, ...]:
+    """Return the processes of a session without which its Ray cannot go on: the raylet and the GCS."""
+    named = [(process, _name(process)) for process in session_processes(session)]
+    return tuple(CoreProcess(name, process.pid, process.create_time()) for process, name in named if name in CORE)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 def _belongs(process: psutil.Process, session: str) -> bool:

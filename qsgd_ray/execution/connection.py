@@ -17,8 +17,9 @@ from typing import NoReturn
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._auth import private_token
+from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
-from qsgd_ray.execution._session_processes import end_processes, marked, watchdog
+from qsgd_ray.execution._session_processes import CoreProcess, core_processes, end_processes, marked, watchdog
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.storage import Storage
 
@@ -30,6 +31,10 @@ _STARTS = 3
 _LATE = "timed out during startup"
 
 
+class RayLost(RuntimeError):
+    """A private Ray cannot go on: one of its own processes has ended."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The Ray cluster that this process is connected to.
@@ -38,10 +43,27 @@ class Cluster:
         private: True for one node that belongs to this process alone and ends with it.
         scratch: a folder for what Ray itself writes. On a shared cluster it lies among the results, since every node
             must be able to write there.
+        core: the processes without which a private Ray cannot go on; empty on a shared cluster.
     """
 
     private: bool
     scratch: str
+    core: tuple[CoreProcess, ...] = ()
+
+    def require_alive(self) -> None:
+        """Look whether the processes of a private Ray still run.
+
+        Ray itself may need a minute to notice, and then ends the calling process (rpc_client.h, 2.60).
+
+        Raises:
+            RayLost: one of them does not; one line.
+        """
+        for process in self.core:
+            if not process.is_alive():
+                raise RayLost(
+                    f"Ray's {process.name} has ended: it was killed, by hand or for want of memory. What is finished "
+                    "is kept; the same command goes on from there"
+                )
 
 
 @contextmanager
@@ -117,7 +139,8 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
         )
         try:
             _start_patiently(start, session)
-            yield Cluster(private=True, scratch=session)
+            with first_lines_only():
+                yield Cluster(private=True, scratch=session, core=core_processes(session))
         finally:
             with suppress(Exception):  # of a Ray that was interrupted while it started, or has died
                 ray.shutdown()

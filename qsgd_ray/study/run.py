@@ -98,7 +98,7 @@ def run(
     """
     study, place = _checked_study(study, overrides), _checked_place(storage, study)
     _check_arguments(address, track, progress)
-    from qsgd_ray.execution.connection import connect, set_ray_environment
+    from qsgd_ray.execution.connection import RayLost, connect, set_ray_environment
     from qsgd_ray.execution.preflight import require_runnable, shortage
 
     set_ray_environment()
@@ -136,6 +136,9 @@ def run(
                         tracking.tell(event)
                         if callable(progress):
                             progress(event)
+    except RayLost as lost:
+        stages.join(_END_S)
+        return _finished(results, tracking, lost)
     except BaseException:
         stages.join(_END_S)
         raise
@@ -169,7 +172,11 @@ class _Stages:
         self.failure: BaseException | None = None
 
     def events(self, cluster: Cluster) -> Iterator[Event]:
-        """Run the stages on `cluster`, and yield their events until the last has ended."""
+        """Run the stages on `cluster`, and yield their events until the last has ended.
+
+        Raises:
+            RayLost: a process of a private Ray has ended.
+        """
         from qsgd_ray.execution.events import EventQueue
 
         events = EventQueue()
@@ -177,6 +184,7 @@ class _Stages:
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
+            cluster.require_alive()
             yield from events.drain()
 
     def _run(self, cluster: Cluster, events: Any) -> None:

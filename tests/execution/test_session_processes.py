@@ -1,6 +1,7 @@
 """The processes of a private Ray are found by their session and ended with the study, however that ends."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,7 +11,16 @@ import psutil
 import pytest
 from support.processes import STARTS_RAY_S, lives, name_of, wait_until
 
-from qsgd_ray.execution._session_processes import MARK, end_processes, marked, session_processes, watchdog
+from qsgd_ray.execution._session_processes import (
+    MARK,
+    CoreProcess,
+    core_processes,
+    end_processes,
+    marked,
+    session_processes,
+    watchdog,
+)
+from qsgd_ray.execution.connection import Cluster, RayLost
 
 SLEEP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(600)")
 # As Ray's agents do: title and environment share a place in memory, and their log lies in the session's folder.
@@ -32,6 +42,22 @@ with watchdog(sys.argv[1]):
         started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(started.pid, flush=True)
     time.sleep(600)
+"""
+# A thread that would end the process with another code.
+LEAVING = """
+import os, subprocess, sys, threading, time
+from qsgd_ray.execution._session_processes import marked
+from qsgd_ray.execution.connection import Cluster, leave_private_ray
+
+def end():
+    time.sleep(0.2)
+    os._exit(1)
+
+with marked(sys.argv[1]):
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(started.pid, flush=True)
+threading.Thread(target=end).start()
+leave_private_ray(Cluster(private=True, scratch=sys.argv[1]), 143)
 """
 PRIVATE_RAY = """
 import subprocess, time
@@ -84,6 +110,22 @@ def test_who_has_no_environment_left_is_known_by_its_log_and_who_reads_it_is_not
         assert reader.poll() is None
 
 
+def test_a_core_process_is_alive_until_it_ends_and_none_of_its_number_later_is_it(tmp_path):
+    assert core_processes(str(tmp_path)) == ()
+    with started(*SLEEP) as (running, _):
+        created = psutil.Process(running.pid).create_time()
+        core = CoreProcess("raylet", running.pid, created)
+        assert pickle.loads(pickle.dumps(core)) == core
+        cluster = Cluster(private=True, scratch="", core=(core,))
+        cluster.require_alive()
+        assert not CoreProcess("raylet", running.pid, created - 1).is_alive()
+        running.kill()
+        wait_until(lambda: not core.is_alive(), 10, "a process that was not reaped counts")
+        running.wait()
+        with pytest.raises(RayLost, match=r"^Ray's raylet has ended: .*; the same command goes on from there$"):
+            cluster.require_alive()
+
+
 def test_what_ends_by_itself_is_waited_for(tmp_path):
     with marked(str(tmp_path)):
         ending = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
@@ -112,6 +154,16 @@ def test_what_a_process_leaves_behind_its_watchdog_ends(tmp_path, number):
         owner.wait(10)
         assert len(dog) == 1
         wait_until(lambda: not any(map(lives, [left, *dog])), 30, "something lives on")
+
+
+def test_a_process_that_becomes_the_end_of_its_session_leaves_nothing_and_has_the_code_it_is_given(tmp_path):
+    session = tmp_path / "session"
+    session.mkdir()
+    with started(sys.executable, "-c", LEAVING, session) as (leaving, pid):
+        child = psutil.Process(int(pid))
+        assert leaving.wait(60) == 143
+        assert not lives(child)
+    assert not session.exists()
 
 
 def test_a_watchdog_goes_with_its_owner(tmp_path):

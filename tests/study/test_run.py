@@ -14,7 +14,7 @@ from qsgd_ray import Limits, StudyError, run
 from qsgd_ray.config import CircuitCurve
 from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution import connection, events
-from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.connection import Cluster, RayLost
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
@@ -144,6 +144,16 @@ def test_a_study_that_cannot_go_on_has_a_result_that_says_why(without_ray, tmp_p
     assert not result.is_finished
     assert result.page.exists()
     assert result.failure in result._repr_html_()
+
+
+def test_a_private_ray_that_dies_is_a_result_that_says_so(without_ray, tmp_path, monkeypatch):
+    def dead(_):
+        raise RayLost("Ray's raylet has ended")
+
+    monkeypatch.setattr(Cluster, "require_alive", dead)
+    result = run(a_study(), storage=tmp_path, progress=False)
+    assert result.failure == "Ray's raylet has ended"
+    assert result.page.exists()
 
 
 def test_any_other_error_is_raised(without_ray, tmp_path, monkeypatch):
