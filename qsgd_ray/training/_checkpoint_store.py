@@ -1,125 +1,114 @@
-"""Writers and readers of torch.distributed.checkpoint (DCP) for a study's storage, a folder or an object store.
+"""Files of a checkpoint in a study's storage, a folder or an object store: bytes are streamed in, ranges are read back.
 
-A folder is torch's own case. In an object store, files are streamed up and become visible when they are whole; a read
-takes one request a tensor.
+In a folder, a file is synced to the disk. In an object store, files are streamed up and become visible when they are
+whole; a read takes one request a range. Every request ends in bounded time.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from torch.distributed.checkpoint.filesystem import FileSystemBase, FileSystemReader, FileSystemWriter
+from qsgd_ray.storage import Folder, ObjectStore, Storage, StorageError
 
-from qsgd_ray.storage import Folder, ObjectStore, Storage
+# One request takes a tensor.
+_REQUEST_TIMEOUT_S = 600
+
+Bytes = bytes | memoryview
+# Fills the buffer with the bytes that begin at the offset.
+ReadInto = Callable[[int, memoryview], None]
 
 
-def writer_at(storage: Storage) -> FileSystemWriter:
-    """Return a writer of one checkpoint, which syncs each file to the disk."""
+def write_file(storage: Storage, name: str, parts: Iterable[Bytes]) -> None:
+    """Write a file part by part, and return when it is durable.
+
+    Args:
+        storage: the checkpoint's; it need not exist.
+        name: the file's name, without a folder. A file of this name is replaced, and a link of this name too: what it
+            points to stays as it is.
+        parts: the file's bytes, in their order.
+
+    Raises:
+        OSError: it cannot be written; what was written of it may stay.
+    """
     if isinstance(storage, Folder):
-        return FileSystemWriter(storage.path)
+        storage.create_folders()
+        path = storage.path / name
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        return
     assert isinstance(storage, ObjectStore)
-    return _StoreWriter(storage)
+    stream = storage.request(lambda files, root: _output_stream(storage, files, root, name))
+    try:
+        for part in parts:
+            storage.request(lambda *_, part=part: stream.write(part), _REQUEST_TIMEOUT_S)
+    except BaseException:
+        with suppress(OSError):
+            storage.request(lambda *_: stream.close(), _REQUEST_TIMEOUT_S)
+        raise
+    storage.request(lambda *_: stream.close(), _REQUEST_TIMEOUT_S)
 
 
-def reader_at(storage: Storage) -> FileSystemReader:
-    """Return a reader of the checkpoint in this storage."""
+def _output_stream(store: ObjectStore, files: Any, root: str, name: str) -> Any:
+    if store.has_folders:
+        files.create_dir(root)
+    return files.open_output_stream(f"{root}/{name}")
+
+
+@contextmanager
+def reading(storage: Storage, name: str, size: int) -> Iterator[ReadInto]:
+    """Open a file and yield a function that reads ranges of it.
+
+    Args:
+        storage: the checkpoint's.
+        name: the file's name, without a folder.
+        size: its size in bytes.
+
+    Raises:
+        StorageError: it is no regular file, has another size, or a range of it cannot be read.
+        FileNotFoundError: there is none.
+    """
     if isinstance(storage, Folder):
-        return FileSystemReader(storage.path)
+        path = storage.path / name
+        found = path.lstat()  # a link may lead out of the checkpoint, and a pipe has no end
+        if not stat.S_ISREG(found.st_mode):
+            raise StorageError(f"{name}: got no regular file; allowed: a file")
+        _check_size(name, found.st_size, size)
+        with path.open("rb", buffering=0) as file:
+
+            def read_into(offset: int, buffer: memoryview) -> None:
+                file.seek(offset)
+                while buffer:
+                    n_read = file.readinto(buffer)
+                    _check_whole(name, n_read > 0)
+                    buffer = buffer[n_read:]
+
+            yield read_into
+        return
     assert isinstance(storage, ObjectStore)
-    return _StoreReader(storage)
+    with storage.request(lambda files, root: files.open_input_file(f"{root}/{name}")) as stream:
+        _check_size(name, storage.request(lambda *_: stream.size()), size)
+
+        def request_into(offset: int, buffer: memoryview) -> None:
+            content = storage.request(lambda *_: stream.read_at(len(buffer), offset), _REQUEST_TIMEOUT_S)
+            _check_whole(name, len(content) == len(buffer))
+            buffer[:] = content
+
+        yield request_into
 
 
-# One read is a tensor, or DCP's metadata of all tensors.
-_READ_TIMEOUT_S = 600
+def _check_size(name: str, size: int, expected: int) -> None:
+    if size != expected:
+        raise StorageError(f"{name}: got {size} bytes; allowed: {expected}, as it was written")
 
 
-class _StoreFiles(FileSystemBase):
-    """torch's file system on top of pyarrow's. Reads and look-ups end in bounded time; the caller bounds writes."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self._files = store.request(lambda files, _: files)
-
-    @contextmanager
-    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
-        name = os.fspath(path)
-        if mode == "rb":
-            with self._store.request(lambda files, _: files.open_input_file(name)) as stream:
-                yield _StoreStream(self._store, stream)
-        else:
-            with self._files.open_output_stream(name) as stream:
-                yield stream
-
-    def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
-        return f"{os.fspath(path)}/{suffix}"
-
-    def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
-        self._files.move(os.fspath(path), os.fspath(new_path))
-
-    def init_path(self, path: str | os.PathLike[str]) -> str:
-        return os.fspath(path)
-
-    def mkdir(self, path: str | os.PathLike[str]) -> None:
-        if self._store.has_folders:
-            self._files.create_dir(os.fspath(path))
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        return isinstance(checkpoint_id, str)
-
-    def exists(self, path: str | os.PathLike[str]) -> bool:
-        from pyarrow import fs
-
-        info = self._store.request(lambda files, _: files.get_file_info(os.fspath(path)))
-        return bool(info.type != fs.FileType.NotFound)
-
-    def rm_file(self, path: str | os.PathLike[str]) -> None:
-        self._files.delete_file(os.fspath(path))
-
-
-class _StoreStream(io.RawIOBase):
-    """A file of the store, read in whole requests of bounded time."""
-
-    def __init__(self, store: ObjectStore, stream: Any) -> None:
-        self._store, self._stream = store, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._stream.seek(offset, whence))
-
-    def read(self, size: int | None = -1) -> bytes:
-        n_bytes = None if size is None or size < 0 else size
-        return bytes(self._store.request(lambda *_: self._stream.read(n_bytes), _READ_TIMEOUT_S))
-
-    def readinto(self, buffer: Any) -> int:
-        read = self.read(len(buffer))
-        buffer[: len(read)] = read
-        return len(read)
-
-
-class _StoreWriter(FileSystemWriter):
-    """Writer into an object store, which needs no sync: a file that it has taken is durable."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__("", sync_files=False)
-        self.fs = _StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.request(lambda _, root: root)
-
-
-class _StoreReader(FileSystemReader):
-    """Reader from an object store; it takes one request a tensor, where torch reads a file in many small pieces."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__("")
-        self.fs = _StoreFiles(store)  # type: ignore[assignment]
-        self.path = store.request(lambda _, root: root)
-
-    def _slice_file(self, file: Any, sinfo: Any) -> IO[bytes]:
-        file.seek(sinfo.offset)
-        return io.BytesIO(file.read(sinfo.length))
+def _check_whole(name: str, whole: bool) -> None:
+    if not whole:
+        raise StorageError(f"{name}: it ends before its last tensor")

@@ -1,11 +1,11 @@
 """Index of a trial's checkpoints: a storage and a trial come in, the steps of its whole checkpoints go out.
 
     checkpoints/<trial_id>/00000200/        tensors
-    checkpoints/<trial_id>/00000200.json    numbers; put into place last, so a checkpoint is there whole or not at all
+    checkpoints/<trial_id>/00000200.json    the manifest; put into place last: a checkpoint is there whole or not at all
     checkpoints/<trial_id>/00000200.unread  a mark: this checkpoint could not be read once
 
-It is apart from training/checkpoints.py, which imports torch.distributed.checkpoint: that takes a second, and a trial
-without checkpoints needs the index alone.
+It is apart from training/checkpoints.py: a driver that watches a training needs the index alone, and neither torch nor
+a process group.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _checkpoint_names(storage: Storage, trial_id: str) -> list[str]:
 
 
 def _prune_checkpoints(storage: Storage, trial_id: str, keep: int) -> None:
-    """Remove all but the newest checkpoints of a trial, the numbers first, so that none is there by half.
+    """Remove all but the newest checkpoints of a trial, each manifest first, so that none is there by half.
 
     Args:
         storage: the study's storage.

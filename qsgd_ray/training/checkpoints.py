@@ -1,38 +1,45 @@
 """Checkpoints of a training: its parameters, moments and counts go to the study's storage, and come back.
 
-    checkpoints/<trial_id>/00000200/       tensors, by torch.distributed.checkpoint: each process writes what it holds
-    checkpoints/<trial_id>/00000200.json   numbers; put into place last, so a checkpoint is there whole or not at all
+    checkpoints/<trial_id>/00000200/rank0.safetensors  tensors; each process writes what it holds (_tensor_files.py)
+    checkpoints/<trial_id>/00000200.json               the manifest (_manifest.py)
+
+The manifest is put into place last, so a checkpoint is there whole or not at all.
 
 A save copies tensors before it returns, and writes them in the background while the training continues. A restore gives
-the state at that step bit for bit, with the random generators; on another number of processes, all but these.
+the state at that step bit for bit, with the random generators; on another number of processes, all but these. What is
+read is data: nothing in a checkpoint is ever run, and a torn or altered one is refused.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
-from collections.abc import Iterator
+import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.optimizer import SuperpositionalAdamW
-from qsgd_ray.outcome import Measurement
 from qsgd_ray.storage import Storage, StorageError
-from qsgd_ray.training._checkpoint_store import reader_at, writer_at
+from qsgd_ray.training._manifest import Manifest, OldFormat, Share, decode, encode, merged_tensors
+from qsgd_ray.training._saved_state import (
+    check_generators,
+    check_names,
+    check_numbers,
+    numbers_of,
+    progress_of,
+    replica_tensors,
+    restore_generators,
+    restore_numbers,
+    share_of,
+    started_at,
+    state_tensors,
+)
 from qsgd_ray.training._state import Parts, Progress
+from qsgd_ray.training._tensor_files import HeldRows, copy_of, read_tensors, write_share
 from qsgd_ray.training.checkpoint_index import (
     FOLDER,
     WRITE_TIMEOUT_S,
@@ -43,12 +50,7 @@ from qsgd_ray.training.checkpoint_index import (
 )
 from qsgd_ray.training.replica import _SINGLE_PROCESS, Replica
 
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-
 _log = logging.getLogger(__name__)
-# torch warns that there is one process, and that half a checkpoint is there, which is then written anew.
-warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
 
 
 class Checkpoints:
@@ -104,41 +106,64 @@ class Checkpoints:
         """
         self.finish()
         name = f"{progress.step:08d}"
-        numbers = _numbers(parts, progress) | {
-            "world_size": self._replica.world_size,
-            "started_at": self.started_at.isoformat(),
-        }
-        if self._replica.rank == 0:
-            self._storage.create_folders(self._folder)
-        # The writer's own stager copies no tensor of the CPU, and the next step would change it.
-        stager = DefaultStager(StagingOptions(False, False, False, False))
-        written = async_save(
-            self._share(_tensors(parts)) | {self._key: _replica_tensors(self._replica, progress)},
-            storage_writer=writer_at(self._storage / self._folder / name),
-            async_stager=stager,
-            process_group=self._group,
-            no_dist=self._replica.world_size == 1,
+        unfinished = Manifest(
+            **numbers_of(parts, progress),
+            world_size=self._replica.world_size,
+            started_at=self.started_at.isoformat(),
+            files=(0,) * self._replica.world_size,
+            tensors={},
         )
-        published: Future[None] = Future()
-        self._writing = published
+        tensors = share_of(state_tensors(parts), self._replica) | replica_tensors(self._replica, progress.loss_sum)
+        rows = {name: copy_of(tensor) for name, tensor in tensors.items()}
+        self._writing = Future()
+        threading.Thread(
+            target=self._write, args=(name, unfinished, rows, self._writing), name=f"checkpoint {name}"
+        ).start()
 
-        def publish(upload: Future[Any]) -> None:
+    def _write(self, name: str, unfinished: Manifest, rows: Mapping[str, HeldRows], written: Future[None]) -> None:
+        """Write this replica's tensors, then, if all replicas have written theirs, the manifest."""
+        try:
+            failure: Exception | None = None
             try:
-                upload.result()
-                if self._replica.rank == 0:
-                    self._storage.put(f"{self._folder}/{name}.json", json.dumps(numbers).encode())
-                    _prune_checkpoints(self._storage, self._trial_id, self._keep)
-            except BaseException as error:
-                _log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, error)
-                self.n_failed += 1
-                if self._replica.rank == 0:  # half of it would only take up space
-                    with suppress(OSError):
-                        self._storage.remove(f"{self._folder}/{name}")
-            finally:
-                stager.close()
-                published.set_result(None)
+                payload = self._write_share(name, rows).model_dump_json().encode()
+            except Exception as error:
+                failure, payload = error, b""
+            # A process that failed takes part as well: the others wait for it.
+            payloads = self._gathered(payload)
+            if failure is not None:
+                raise failure
+            if not all(payloads):
+                raise StorageError("another process could not write its part")
+            if self._replica.rank == 0:
+                shares = [Share.model_validate_json(payload) for payload in payloads]
+                files = tuple(share.size for share in shares)
+                manifest = unfinished.model_copy(update={"files": files, "tensors": merged_tensors(shares)})
+                self._storage.put(f"{self._folder}/{name}.json", encode(manifest))
+                _prune_checkpoints(self._storage, self._trial_id, self._keep)
+        except Exception as error:
+            _log.warning("%s: the checkpoint of step %s could not be written: %s", self._folder, name, one_line(error))
+            self.n_failed += 1
+            if self._replica.rank == 0:  # half of it would only take up space
+                with suppress(OSError):
+                    self._storage.remove(f"{self._folder}/{name}")
+        finally:
+            written.set_result(None)
 
-        written.add_done_callback(publish)  # type: ignore[union-attr]
+    def _write_share(self, name: str, rows: Mapping[str, HeldRows]) -> Share:
+        return write_share(self._storage / self._folder / name, self._replica.rank, rows)
+
+    def _gathered(self, payload: bytes) -> list[bytes]:
+        """Return what each replica has to say, by rank; all replicas call it."""
+        world_size = self._replica.world_size
+        if world_size == 1:
+            return [payload]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size)]
+        dist.all_gather(sizes, torch.tensor([len(payload)]), group=self._group)
+        padded = torch.zeros(max(1, *(int(size) for size in sizes)), dtype=torch.uint8)
+        padded.numpy()[: len(payload)] = bytearray(payload)
+        texts = [torch.empty_like(padded) for _ in range(world_size)]
+        dist.all_gather(texts, padded, group=self._group)
+        return [text[: int(size)].numpy().tobytes() for text, size in zip(texts, sizes, strict=True)]
 
     def finish(self) -> None:
         """Wait until the last save has been written.
@@ -165,7 +190,7 @@ class Checkpoints:
 
         Raises:
             StorageError: the checkpoint cannot be read. The second time it is also removed, so that the next attempt
-                takes the one before it.
+                takes the one before it. One that an earlier version has written in torch's format is left alone.
         """
         # Rank 0 decides for all: replicas look at different times, and a write of a group that died may end in between.
         seen = newest_step(self._storage, self._trial_id) if self._replica.rank == 0 else 0
@@ -173,142 +198,66 @@ class Checkpoints:
         if not newest:
             return None
         name = f"{newest:08d}"
+        failure: Exception | None = None
         try:
-            numbers = json.loads(self._storage.read(f"{self._folder}/{name}.json"))
-            progress = self._read(name, numbers, parts, device)
-        except (Exception, CheckpointException) as error:  # CheckpointException is no Exception
-            if self._replica.rank == 0:
-                _mark_unread(self._storage, self._trial_id, name)
-            reason = one_line(error)[:300]
-            raise StorageError(
-                f"{self._storage.location(f'{self._folder}/{name}')}: broken checkpoint ({reason})"
-            ) from error
+            manifest, own, loss_sum = self._read(name, parts, device)
+        except Exception as error:
+            failure = error
+        if self._replica.all_reduce_max(float(failure is not None))[0]:
+            raise self._refused(name, failure) from failure
+        restore_numbers(parts, manifest)  # all replicas together: circuits that were under way are submitted again
+        restore_generators(own, self._replica, device)
         if self._replica.rank == 0:
             self._storage.remove(f"{self._folder}/{name}.unread")
-        self.started_at = datetime.fromisoformat(numbers["started_at"])
-        return progress
-
-    def _read(self, name: str, numbers: dict[str, Any], parts: Parts, device: str | torch.device) -> Progress:
-        reader = reader_at(self._storage / self._folder / name)
-        known = set(reader.read_metadata().state_dict_metadata)
-        moved = numbers["world_size"] != self._replica.world_size
-        by_rank = {f"rank{rank}": _empty_replica_tensors(device) for rank in range(numbers["world_size"])}
-        if not moved:
-            by_rank = {self._key: by_rank[self._key]}
-        state = _tensors(parts, known) | by_rank
-        load(state, storage_reader=reader, process_group=self._group, no_dist=self._replica.world_size == 1)
-        _restore_numbers(parts, numbers)
-        losses = torch.stack([part["loss_sum"] for part in by_rank.values()])
+        moved = manifest.world_size != self._replica.world_size
         if moved:
             _log.warning(
-                "%s: going on with %s processes, not %s", self._folder, self._replica.world_size, numbers["world_size"]
+                "%s: going on with %s processes, not %s", self._folder, self._replica.world_size, manifest.world_size
             )
+        self.started_at = started_at(manifest)
+        return progress_of(manifest, loss_sum, moved)
+
+    def _refused(self, name: str, failure: Exception | None) -> StorageError:
+        """Return the error of a checkpoint that some replica could not read; None: another one."""
+        where = self._storage.location(f"{self._folder}/{name}")
+        if isinstance(failure, OldFormat):
+            folder = self._storage.location(self._folder)
+            return StorageError(f"{where}: {failure}; remove the folder {folder}, and the trial starts anew")
+        if self._replica.rank == 0:
+            _mark_unread(self._storage, self._trial_id, name)
+        reason = one_line(failure or "another process could not read it", limit=200)
+        return StorageError(f"{where}: broken checkpoint ({reason})")
+
+    def _read(
+        self, name: str, parts: Parts, device: str | torch.device
+    ) -> tuple[Manifest, dict[str, torch.Tensor], torch.Tensor]:
+        """Read a checkpoint's tensors into the parts.
+
+        Returns:
+            Its manifest; this replica's own tensors, none where another number of processes has written it; and this
+            replica's sum of losses.
+        """
+        manifest = decode(self._storage.read(f"{self._folder}/{name}.json"))
+        if manifest.step != int(name):
+            raise StorageError(f"step: got {manifest.step}; allowed: {int(name)}, as the file is named")
+        check_numbers(parts, manifest)
+        targets = state_tensors(parts, manifest.tensors)
+        check_names(manifest, targets)
+        own, ranks = {}, [self._replica.rank]
+        if manifest.world_size == self._replica.world_size:
+            own = replica_tensors(self._replica, _zero(device))
         else:
-            _restore_generators(by_rank[self._key], device)
-        return Progress(
-            loss_sum=losses.mean(),
-            moved=moved,
-            measurements=tuple(Measurement(**fields) for fields in numbers["measurements"]),
-            **{name: numbers[name] for name in ("step", "wall_s", "evaluation_s", "n_tokens", "model_flops")},
-        )
+            ranks = [*range(manifest.world_size)]
+        losses = {f"rank{rank}.loss_sum": _zero(device) for rank in ranks}
+        read_tensors(self._storage / self._folder / name, manifest, targets | own | losses)
+        check_generators(own)
+        return manifest, own, torch.stack([*losses.values()]).mean()
 
     def remove(self) -> None:
         """Remove all checkpoints of the trial, once the last save has been written; one process calls it."""
         self.finish()
         remove_checkpoints(self._storage, self._trial_id)
 
-    def _share(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """Return the tensors that this replica writes: its shards, or a part of those that every replica has whole."""
-        if self._replica.sharding != "ddp":
-            return tensors
-        rank, world_size = self._replica.rank, self._replica.world_size
-        return {kind: dict(list(named.items())[rank::world_size]) for kind, named in tensors.items()}
 
-    @property
-    def _key(self) -> str:
-        """Return the name under which this replica's own tensors are written."""
-        return f"rank{self._replica.rank}"
-
-
-def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-
-
-def _tensors(parts: Parts, known: set[str] | None = None) -> dict[str, Any]:
-    """Return trained parameters, buffers and moments, by name; frozen weights are loaded anew by the workload.
-
-    `known` has the names in a checkpoint, so that a new optimizer gets tensors for moments that it does not have yet.
-    """
-    states = parts.optimizer.state
-    moments = {}
-    for name, parameter in _trained(parts.model):
-        if known is not None and f"optimizer.{name}.step" in known:
-            states[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        if states.get(parameter):
-            moments[name] = {part: states[parameter][part].detach() for part in _MOMENTS}
-    persistent = parts.model.state_dict()  # without buffers that are not to be saved
-    buffers = {name: buffer for name, buffer in parts.model.named_buffers() if name in persistent}
-    return {
-        "model": {name: parameter.detach() for name, parameter in _trained(parts.model)} | buffers,
-        "optimizer": moments,
-    }
-
-
-def _replica_tensors(replica: Replica, progress: Progress) -> dict[str, Tensor]:
-    """Return the tensors that each replica has for itself: its sum of losses and its generators."""
-    tensors = {"loss_sum": progress.loss_sum, "generator": torch.get_rng_state()}
-    if replica.device_type == "cuda":
-        tensors["cuda_generator"] = torch.cuda.get_rng_state(replica.device)
-    return tensors
-
-
-def _empty_replica_tensors(device: str | torch.device) -> dict[str, Tensor]:
-    tensors = {
-        "loss_sum": torch.zeros((), dtype=torch.float64, device=device),
-        "generator": torch.empty_like(torch.get_rng_state()),
-    }
-    if torch.device(device).type == "cuda":
-        tensors["cuda_generator"] = torch.empty_like(torch.cuda.get_rng_state(device))
-    return tensors
-
-
-def _restore_generators(tensors: dict[str, Tensor], device: str | torch.device) -> None:
-    torch.set_rng_state(tensors["generator"])
-    if "cuda_generator" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda_generator"], device)
-
-
-def _numbers(parts: Parts, progress: Progress) -> dict[str, Any]:
-    """Return all state that is no tensor, for JSON: floats come back bit for bit."""
-    optimizer = parts.optimizer
-    return {
-        "step": progress.step,
-        "wall_s": progress.wall_s,
-        "evaluation_s": progress.evaluation_s,
-        "n_tokens": progress.n_tokens,
-        "model_flops": progress.model_flops,
-        "measurements": [asdict(measurement) for measurement in progress.measurements],
-        "groups": [
-            {name: value for name, value in group.items() if isinstance(value, int | float)}
-            for group in optimizer.param_groups
-        ],
-        "schedules": [schedule.state_dict() for schedule in parts.schedules],
-        "scaler": parts.scaler.state_dict(),
-        "telemetry": optimizer.telemetry_state() if isinstance(optimizer, SuperpositionalAdamW) else None,
-    }
-
-
-def _restore_numbers(parts: Parts, numbers: dict[str, Any]) -> None:
-    optimizer = parts.optimizer
-    for group, values in zip(optimizer.param_groups, numbers["groups"], strict=True):
-        group.update(values)
-    for schedule, state in zip(parts.schedules, numbers["schedules"], strict=True):
-        schedule.load_state_dict(state)
-    if numbers["scaler"]:
-        parts.scaler.load_state_dict(numbers["scaler"])
-    if isinstance(optimizer, SuperpositionalAdamW):
-        optimizer.load_telemetry_state(numbers["telemetry"])
+def _zero(device: str | torch.device) -> torch.Tensor:
+    return torch.zeros((), dtype=torch.float64, device=device)

@@ -210,29 +210,22 @@ def test_half_a_checkpoint_is_none_and_a_broken_one_makes_way_for_the_one_before
     (folder / "00000008.json").unlink()  # killed before it was put into place
     assert comparable(goes_on(trial, checkpoints)) == comparable(undisturbed[CIRCUIT])
     trial, checkpoints, folder = started(tmp_path / "again", 9)
-    files = sorted((folder / "00000008").glob("*.distcp"))
+    files = sorted((folder / "00000008").glob("*.safetensors"))
     files[0].write_bytes(files[0].read_bytes()[:100])
     for _ in range(2):  # a store may fail once
         assert (folder / "00000008.json").exists()
         with pytest.raises(StorageError, match=r"00000008: broken checkpoint \("):
             goes_on(trial, checkpoints)
     assert not (folder / "00000008.json").exists()
-    assert json.loads((folder / "00000006.json").read_text())["step"] == 6
+    assert json.loads((folder / "00000006.json").read_text())["checkpoint"]["step"] == 6
     assert comparable(goes_on(trial, checkpoints)) == comparable(undisturbed[CIRCUIT])
 
 
 def test_what_is_written_late_is_the_state_of_its_step(tmp_path, monkeypatch, undisturbed):
     """The writer waits until the training has taken the next steps."""
     go_on, seen = threading.Event(), []
-    writer_at = module.writer_at
-
-    def late(place):
-        writer = writer_at(place)
-        write = writer.write_data
-        writer.write_data = lambda *a: seen.append(go_on.wait(30)) or write(*a)
-        return writer
-
-    monkeypatch.setattr(module, "writer_at", late)
+    write_share = module.write_share
+    monkeypatch.setattr(module, "write_share", lambda *a: seen.append(go_on.wait(30)) or write_share(*a))
     trial = trial_of()
     checkpoints = Checkpoints(storage_at(tmp_path), trial.trial_id, every=5)
     workload = make_workload(DROPOUT)
