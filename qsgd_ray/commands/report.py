@@ -43,6 +43,8 @@ def report(
             result.report(limits=limits)
             print_result(result, plain_console())
     except StorageError as error:
+        if error.is_of_disk:
+            raise
         raise StudyError(
             f"DIR: got {storage}; allowed: a study's results that can be read and written ({error})"
         ) from None

@@ -130,6 +130,7 @@ class LimitsResults:
         """
         try:
             self.storage.create_folders("sizes")
+            self.storage.remove_abandoned("", "sizes")
             if self._text("study.json") is not None:
                 raise StudyError(
                     f"--storage: got {self.path}, which holds a study of another kind; allowed: a new "
@@ -139,6 +140,8 @@ class LimitsResults:
             self.storage.put("limits.json", limits.model_dump_json(indent=2).encode())
             self.storage.put("provenance.json", json.dumps(provenance, indent=2).encode())
         except OSError as error:
+            if isinstance(error, StorageError) and error.is_of_disk:
+                raise
             raise StudyError(
                 f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
                 f"({error.strerror or error})"

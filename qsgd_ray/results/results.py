@@ -33,7 +33,7 @@ from qsgd_ray.results._versions import FOLDER as VERSIONS
 from qsgd_ray.results._versions import late_changes, record_version, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from qsgd_ray.results.tables import StudyTables
-from qsgd_ray.storage import Storage, parse_json, refused, shown, storage_at
+from qsgd_ray.storage import Storage, StorageError, parse_json, refused, shown, storage_at
 
 
 class Results:
@@ -73,6 +73,7 @@ class Results:
         """
         try:
             self.storage.create_folders("trials", "measurements", VERSIONS)
+            self.storage.remove_abandoned("", "trials", "measurements", VERSIONS)
             if self.read_json("study.json") is None:
                 self.storage.check_exists()
             all_versions = record_version(self.storage, study, self.count)
@@ -86,6 +87,8 @@ class Results:
                 provenance["study_changed"] = [change.summary for change in changes]
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
         except OSError as error:
+            if isinstance(error, StorageError) and error.is_of_disk:
+                raise
             raise StudyError(
                 f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
                 f"({error.strerror or error})"

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Protocol
 
 
 class StorageError(OSError):
-    """A store that does not answer, or refuses; its text is one line."""
+    """A store that does not answer, or refuses, or a disk that is full or fails; its text is one line.
+
+    Attributes:
+        errno: the number of the operating system's error, such as `errno.ENOSPC`; None of an object store.
+    """
+
+    def __str__(self) -> str:
+        if self.errno is None:
+            return super().__str__()
+        return f"{self.filename}: {self.strerror}"
+
+    @property
+    def is_of_disk(self) -> bool:
+        """True where the disk is full or fails, which is no fault of the place that was named."""
+        return self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Storage(Protocol):
     """The files of one study, by name; `/` separates the words of a name, as in `trials/x.parquet`.
 
-    Files are written and read whole: no reader ever sees half of one. `str()` is the folder or the URI. Every method
-    may raise OSError, of which `StorageError` is a kind.
+    Files are written and read whole: no reader ever sees half of one. What `put` has written is durable. `str()` is the
+    folder or the URI. Every method may raise `StorageError`, and StudyError for what is no file of a study.
 
     Attributes:
         kind: `folder` or `URI`, for messages.
@@ -57,3 +72,10 @@ class Storage(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with everything in it; do nothing where there is none."""
+
+    def remove_abandoned(self, *folders: str) -> int:
+        """Remove what killed writers left half written, and return how many files that were.
+
+        Args:
+            folders: where to look; empty: the storage itself. What a living writer writes stays.
+        """

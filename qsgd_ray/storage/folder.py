@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qsgd_ray.storage._atomic import replacing
+from qsgd_ray.config.errors import one_line
+from qsgd_ray.storage._atomic import is_abandoned, replacing
+from qsgd_ray.storage.base import StorageError
 from qsgd_ray.storage.refusal import refused
+
+
+@contextmanager
+def _as_storage_error(path: Path, missing: type[OSError] | None = None) -> Iterator[None]:
+    """Raise the operating system's errors of the block as `StorageError`, and those of a missing file as `missing`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise missing(error.errno, error.strerror, os.fspath(path)) from None
+        raise StorageError(error.errno or errno.EIO, error.strerror or one_line(error), os.fspath(path)) from None
 
 
 class Folder:
@@ -47,9 +66,10 @@ class Folder:
 
     def create_folders(self, *folders: str) -> None:
         """Create this folder and those in it; see `Storage`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for folder in folders:
-            self._inside(folder).mkdir(parents=True, exist_ok=True)
+        with _as_storage_error(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in folders:
+                self._inside(folder).mkdir(parents=True, exist_ok=True)
 
     def check_exists(self) -> None:
         """Do nothing: a folder can always be created; see `Storage`."""
@@ -61,22 +81,21 @@ class Folder:
             name: the file's name; its folder must exist. A link of this name is replaced, not followed.
             content: all of its bytes.
         """
-        with replacing(self._inside(name, follows=False)) as partial:
+        path = self._inside(name, follows=False)
+        with _as_storage_error(path), replacing(path) as partial:
             partial.write_bytes(content)
 
     def read(self, name: str) -> bytes:
         """Return all bytes of a file; FileNotFoundError where there is none, StudyError for anything but a file."""
         path = self._inside(name)
-        try:
+        with _as_storage_error(path, missing=FileNotFoundError):
             # A pipe would be waited for.
             number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except NotADirectoryError:
-            raise FileNotFoundError(path) from None
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            os.close(number)
-            raise refused(path, "which is no file", "a file")
-        with open(number, "rb") as file:
-            return file.read()
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.close(number)
+                raise refused(path, "which is no file", "a file")
+            with open(number, "rb") as file:
+                return file.read()
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Return the sorted names of files that are not hidden.
@@ -85,19 +104,43 @@ class Folder:
             folder: the folder to list; one that does not exist has no files.
             suffix: the end that a name must have.
         """
+        names = [name for name in self._listed(folder) if name.endswith(suffix) and not name.startswith(".")]
+        return sorted(names)
+
+    def _listed(self, folder: str) -> list[str]:
+        path = self._inside(folder)
         try:
-            names = os.listdir(self._inside(folder))
-        except (FileNotFoundError, NotADirectoryError):
+            with _as_storage_error(path, missing=FileNotFoundError):
+                return os.listdir(path)
+        except FileNotFoundError:
             return []
-        return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with everything in it; do nothing where there is none. Of a link, the link."""
         target = self._inside(name, follows=False)
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        with _as_storage_error(target):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def remove_abandoned(self, *folders: str) -> int:
+        """Remove what killed writers left half written, and return how many files that were.
+
+        Args:
+            folders: where to look; empty: this folder itself. What a living writer writes stays.
+        """
+        n_removed = 0
+        for folder in folders:
+            for name in self._listed(folder):
+                if not name.startswith("."):
+                    continue
+                path = self._inside(folder) / name
+                with suppress(FileNotFoundError):  # its writer has put it into place
+                    if is_abandoned(name, time.time() - path.lstat().st_mtime):
+                        self.remove(f"{folder}/{name}" if folder else name)
+                        n_removed += 1
+        return n_removed
 
     def _inside(self, name: str, follows: bool = True) -> Path:
         """Return the path of a name, once neither it nor a link on the way to it leads out of this folder.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import PurePosixPath
@@ -16,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult, quote
 
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.storage._atomic import hidden_sibling
+from qsgd_ray.storage._atomic import hidden_sibling, is_abandoned
 from qsgd_ray.storage.base import StorageError
 
 _THREAD_NAME = "request to a store"
@@ -153,6 +154,30 @@ class ObjectStore:
                     files.delete_dir(target)
 
         self.request(remove)
+
+    def remove_abandoned(self, *folders: str) -> int:
+        """Remove what killed writers left half written, and return how many files; 0 where a store takes files whole.
+
+        Args:
+            folders: where to look; empty: the storage itself. What a living writer writes stays.
+        """
+        if not self.has_folders:
+            return 0
+
+        def remove(files: Any, root: str) -> int:
+            from pyarrow import fs
+
+            n_removed = 0
+            for folder in folders:
+                inside = fs.FileSelector(str(PurePosixPath(root, folder)), allow_not_found=True)
+                for file in files.get_file_info(inside):
+                    age_s = time.time() - (file.mtime_ns or 0) / 1e9
+                    if file.is_file and is_abandoned(file.base_name, age_s):
+                        files.delete_file(file.path)
+                        n_removed += 1
+            return n_removed
+
+        return self.request(remove)
 
     @property
     def has_folders(self) -> bool:

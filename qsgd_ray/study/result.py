@@ -130,9 +130,9 @@ class StudyResult:
             folder = Folder(file.parent)
             folder.put(file.name, render_page(self.analysis, self._scaling(folder, limits)).encode())
             return file
-        except StorageError:
-            raise
-        except OSError as error:
+        except StorageError as error:
+            if error.errno is None or error.is_of_disk:
+                raise
             where, allowed = (f"DIR: got {self.storage}", "a folder in which report.html can be written")
             if path is not None:
                 where, allowed = f"path: got {path}", "a file that can be written"
