@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, device_name, relaxes
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
+from qsgd_ray.config.errors import one_line
 
 
 class Placed(NamedTuple):
@@ -31,18 +32,25 @@ class Placed(NamedTuple):
 def place(spec: CircuitSpec, noise: Noise | DeviceNoise | None) -> Placed:
     """Return the circuit in the gates that the noise is attached to by name: to Aer, no other gate is noisy.
 
-    CircuitError: more qubits than the device has.
+    CircuitError: more qubits than the device has, or a circuit that cannot be written in its gates and couplings.
     """
     circuit, qubits = spec.to_qiskit(), range(spec.n_qubits)
     if isinstance(noise, DeviceNoise) and noise.device is not None:
-        from qiskit import transpile
+        from qiskit import QiskitError, transpile
 
-        if spec.n_qubits > noise.device.num_qubits:
+        largest = noise.device.num_qubits
+        if largest is not None and spec.n_qubits > largest:
+            raise CircuitError(f"n_qubits: got {spec.n_qubits}; allowed on this device: at most {largest}")
+        try:
+            circuit = transpile(circuit, noise.device, optimization_level=1, seed_transpiler=0)
+        except QiskitError as error:
+            reason = one_line(getattr(error, "message", error), part="first", limit=80)
             raise CircuitError(
-                f"n_qubits: got {spec.n_qubits}; allowed on this device: at most {noise.device.num_qubits}"
-            )
-        circuit = transpile(circuit, noise.device, optimization_level=1, seed_transpiler=0)
-        qubits = circuit.layout.final_index_layout()
+                f"noise: got {device_name(noise.device)}, which cannot run {spec.n_qubits} qubits, entangle "
+                f"{spec.entangle} ({reason}); allowed: a device with such gates and so many connected qubits"
+            ) from error
+        if circuit.layout is not None:  # a device whose qubits are all coupled leaves them where they are
+            qubits = circuit.layout.final_index_layout()
     elif isinstance(noise, DeviceNoise):
         from qiskit import transpile
 
@@ -57,20 +65,34 @@ def model_on(placed: Placed, noise: Noise | DeviceNoise) -> Any:
     """Return Aer's model of the noise that can strike a circuit.
 
     Without the errors of other qubits, since every run writes its whole model out: 0.1 s for a device of 8 qubits.
+    CircuitError: numbers of the device that are no noise, such as negative times.
     """
-    if isinstance(noise, Noise) or noise.device is None:
+    if isinstance(noise, Noise) or noise.noise_model is not None:
         return noise.model()
-    from qiskit_aer.noise import NoiseModel
-    from qiskit_aer.noise.device import basic_device_gate_errors, basic_device_readout_errors
+    from qiskit import QiskitError
+    from qiskit_aer.noise import NoiseModel, ReadoutError
+    from qiskit_aer.noise.device import basic_device_gate_errors
 
     gates, target = placed.circuit.count_ops(), noise.device.target
     model = NoiseModel(basis_gates=sorted(gates))
-    for gate, qubits, error in basic_device_gate_errors(target=target):
+    try:
+        errors = basic_device_gate_errors(target=target, thermal_relaxation=relaxes(target))
+    except QiskitError as error:
+        reason = one_line(getattr(error, "message", error), part="first", limit=120)
+        raise CircuitError(
+            f"noise: got {device_name(noise.device)} with numbers that are no noise ({reason}); allowed: probabilities "
+            "and positive times"
+        ) from error
+    for gate, qubits, error in errors:
         if gate in gates and placed.used.issuperset(qubits):
             model.add_quantum_error(error, gate, qubits)
-    for qubits, error in basic_device_readout_errors(target=target):
-        if placed.used.issuperset(qubits):
-            model.add_readout_error(error, qubits)
+    measured = target["measure"] if "measure" in target.operation_names else None
+    for qubit in sorted(placed.used):
+        properties = (measured or {}).get((qubit,))
+        error = getattr(properties, "error", None)
+        p01, p10 = (getattr(properties, name, error) for name in ("prob_meas1_prep0", "prob_meas0_prep1"))
+        if p01 is not None and p10 is not None:
+            model.add_readout_error(ReadoutError([[1 - p01, p01], [p10, 1 - p10]]), [qubit])
     return model
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.config.circuit import NoiseSettings
+from qsgd_ray.config.errors import one_line
 
 
 class Noise(NoiseSettings):
@@ -29,13 +30,31 @@ class Noise(NoiseSettings):
     def of_backend(device: Any) -> DeviceNoise:
         """Return the noise of a Qiskit backend, on its gates and its coupling map.
 
-        `device` is a fake device, or a real one as of its last calibration. ValueError: no BackendV2. CircuitError: Aer
-        is not installed.
+        Args:
+            device: a fake device; a real one as of its last calibration; or an AerSimulator with a noise model, which
+                is then the noise, on the simulator's coupling map where it has one.
+
+        Returns:
+            The noise. Circuits that the device cannot run are refused by the backend's `submit`.
+
+        Raises:
+            ValueError: no BackendV2; one that tells no errors of its gates and measurements, or such as are none.
+            CircuitError: Aer is not installed.
         """
         import_aer()
-        if getattr(device, "target", None) is None:
-            raise ValueError(f"noise: got {device!r}; allowed: a Qiskit BackendV2")
-        return DeviceNoise(None, device)
+        from qiskit.providers import BackendV2
+
+        if not isinstance(device, BackendV2) or device.target is None:
+            raise ValueError(f"noise: got {one_line(repr(device), limit=100)}; allowed: a Qiskit BackendV2")
+        model = getattr(device.options, "noise_model", None)
+        if not (_has_errors(device) if model is None else model.to_dict()["errors"]):
+            raise ValueError(
+                f"noise: got {device_name(device)}, of whose gates no error is known; allowed: a device with errors, "
+                "or a simulator with a noise model"
+            )
+        if model is not None and device.coupling_map is None:
+            return DeviceNoise(model, None)
+        return DeviceNoise(model, device)
 
     @staticmethod
     def of_model(model: Any) -> DeviceNoise:
@@ -75,8 +94,8 @@ class DeviceNoise:
     Compared and hashed by identity.
 
     Attributes:
-        noise_model: a qiskit_aer.noise.NoiseModel for circuits as they are, or None.
-        device: a BackendV2, whose gates and coupling map circuits are transpiled to, or None.
+        noise_model: a qiskit_aer.noise.NoiseModel, or None: that of the device.
+        device: a BackendV2, whose gates and coupling map circuits are transpiled to; None: circuits stay as they are.
     """
 
     noise_model: Any
@@ -84,8 +103,36 @@ class DeviceNoise:
 
     def model(self) -> Any:
         """Return the noise as a qiskit_aer.noise.NoiseModel. For a device, of all its qubits: that takes a while."""
-        if self.device is None:
+        if self.noise_model is not None:
             return self.noise_model
         from qiskit_aer.noise import NoiseModel
 
         return NoiseModel.from_backend(self.device)
+
+
+def device_name(device: Any) -> str:
+    """Return how a device is called in messages."""
+    return one_line(getattr(device, "name", None) or type(device).__name__, limit=60)
+
+
+def relaxes(target: Any) -> bool:
+    """Return True where a Qiskit target says of every qubit how it relaxes."""
+    return bool(target.qubit_properties) and all(qubit is not None for qubit in target.qubit_properties)
+
+
+def _has_errors(device: Any) -> bool:
+    """Return True where a device tells an error of a gate or a measurement, or relaxation while a gate lasts.
+
+    ValueError: an error that is no probability.
+    """
+    target, known = device.target, False
+    for name in target.operation_names:
+        for qubits, properties in (target[name] or {}).items():
+            error = None if properties is None else properties.error
+            if error is not None and not 0 <= error <= 1:
+                raise ValueError(
+                    f"noise: got {device_name(device)} with an error of {error} for {name} on {qubits}; allowed: 0 to 1"
+                )
+            lasts = relaxes(target) and properties is not None and bool(properties.duration)
+            known = known or bool(error) or (lasts and any(target.qubit_properties[qubit].t1 for qubit in qubits or ()))
+    return known
