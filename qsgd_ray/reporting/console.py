@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
+from collections.abc import Iterable
 from typing import IO, Any, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 # Signs that the tables use, as a terminal without them shows them.
 _PLAIN = {
@@ -16,21 +19,35 @@ _PLAIN = {
     # Plots are made of braille.
     chr(0x2800): " ", **dict.fromkeys(map(chr, range(0x2801, 0x2900)), "*"),
 }  # fmt: skip
+# All but the ends of lines and tabs, with the signs that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _ERRORS = "qsgd_ray.plain"
 
 
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that takes every text for text.
 
-    Square brackets in a question, a path or an error are no markup. A sign that the terminal's encoding lacks is
-    replaced, and never an error.
+    Square brackets in a question, a path or an error are no markup, and control characters are shown, not obeyed. A
+    sign that the terminal's encoding lacks is replaced, and never an error.
 
     Args:
         stderr: True prints on standard error, False on standard output.
         quiet: True prints nothing.
     """
     stream = cast(IO[str], _PlainWhereNeeded(sys.stderr if stderr else sys.stdout))
-    return Console(file=stream, quiet=quiet, markup=False, highlight=False, emoji=False)
+    return _PrintableConsole(file=stream, quiet=quiet, markup=False, highlight=False, emoji=False)
+
+
+class _PrintableConsole(Console):
+    """Console that shows control characters in place of sending them: a text from a file may hold any."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of a renderable, every control character in its text written out."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and _CONTROL.search(segment.text):
+                yield Segment(_CONTROL.sub(lambda sign: ascii(sign[0])[1:-1], segment.text), segment.style)
+            else:
+                yield segment
 
 
 def degrade_output() -> None:

@@ -26,6 +26,8 @@ _AN_ID = "search-, confirm- or map-, then a-z, 0-9, - and _"
 # Columns with a least value; what is shown and summed must also be finite.
 _LEAST = {"number": 0, "epoch": 1, "step": 0, "steps": 0, "epochs_run": 0, "epochs_planned": 0, "workers": 0}
 _FINITE = ("learning_rate", "weight_decay", "lambda_", "target_accuracy", "wall_s", "circuit_wait_s", "elapsed_s")
+# Known where the target was reached, and null where it was missed.
+_AT_TARGET = ("steps_to_target", "seconds_to_target", "circuit_wait_s_to_target")
 # The years 1970 to 2199, which every calendar has.
 _FIRST_S, _LAST_S = 0, 7_258_118_400
 
@@ -103,6 +105,10 @@ def _wrong_values(table: str, rows: pa.Table) -> Iterator[_Problem]:
         for column in _MEASURED:
             null = pc.and_(measured, pc.is_null(rows[column]))
             yield null, f"whose {column} is null after an epoch", "a value once there is a measurement"
+        hit = pc.is_valid(rows["epochs_to_target"])
+        for column in _AT_TARGET:
+            unequal = pc.not_equal(pc.is_valid(rows[column]), hit)
+            yield unequal, f"whose {column} and epochs_to_target disagree", "both or neither, as the target was reached"
         mapped = pc.and_(pc.equal(rows["stage"], "map"), pc.is_null(rows["setting"]))
         yield mapped, "whose setting is null in a map", "values by the path of a field, as JSON"
         seconds = pc.divide(rows["started_at"].cast(pa.int64()), 1_000_000)

@@ -133,10 +133,8 @@ class StudyResult:
         except StorageError as error:
             if error.errno is None or error.is_of_disk:
                 raise
-            where, allowed = (f"DIR: got {self.storage}", "a folder in which report.html can be written")
-            if path is not None:
-                where, allowed = f"path: got {path}", "a file that can be written"
-            raise StudyError(f"{where}; allowed: {allowed} ({error})") from None
+            place, option = (self.page, "DIR") if path is None else (path, "path")
+            raise StudyError(f"{option}: got {place}; allowed: a file that can be written ({error.strerror})") from None
 
     def _scaling(self, of_page: Storage, limits: str | Path | Storage | None) -> dict[str, Any] | None:
         """Return the page's section on scaling: of the limits named, else of the newest beside a study in a folder.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
+from rich.text import Text
 from support.places import ROOT
 
 from qsgd_ray.reporting.console import degrade_output, plain_console
@@ -66,6 +67,18 @@ def test_no_part_of_the_package_makes_a_console_of_its_own():
         path.relative_to(ROOT / "qsgd_ray").as_posix()
         for path in sorted((ROOT / "qsgd_ray").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Console", "_PrintableConsole")
     ]
     assert makers == ["reporting/console.py"]
+
+
+def test_control_characters_are_shown_and_the_consoles_own_are_sent():
+    table = Table("a heading with room")
+    table.add_row(Text("\x1b[2J and \x9b1m", style="bold"))
+    told = written("utf-8", "a\x1b]0;title\x07b\u202ec d\ne", table)
+    assert told.startswith("a\\x1b]0;titleb\\u202ec d\ne\n")
+    assert "\\x1b[2J" in told
+    assert "\\x9b1m" in told
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & {*told}
