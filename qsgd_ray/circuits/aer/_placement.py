@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, device_name, relaxes
+from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise, _device_name, _relaxes
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.errors import one_line
@@ -46,7 +46,7 @@ def place(spec: CircuitSpec, noise: Noise | DeviceNoise | None) -> Placed:
         except QiskitError as error:
             reason = one_line(getattr(error, "message", error), part="first", limit=80)
             raise CircuitError(
-                f"noise: got {device_name(noise.device)}, which cannot run {spec.n_qubits} qubits, entangle "
+                f"noise: got {_device_name(noise.device)}, which cannot run {spec.n_qubits} qubits, entangle "
                 f"{spec.entangle} ({reason}); allowed: a device with such gates and so many connected qubits"
             ) from error
         if circuit.layout is not None:  # a device whose qubits are all coupled leaves them where they are
@@ -76,21 +76,21 @@ def model_on(placed: Placed, noise: Noise | DeviceNoise) -> Any:
     gates, target = placed.circuit.count_ops(), noise.device.target
     model = NoiseModel(basis_gates=sorted(gates))
     try:
-        errors = basic_device_gate_errors(target=target, thermal_relaxation=relaxes(target))
+        errors = basic_device_gate_errors(target=target, thermal_relaxation=_relaxes(target))
     except QiskitError as error:
         reason = one_line(getattr(error, "message", error), part="first", limit=120)
         raise CircuitError(
-            f"noise: got {device_name(noise.device)} with numbers that are no noise ({reason}); allowed: probabilities "
-            "and positive times"
+            f"noise: got {_device_name(noise.device)} with numbers that are no noise ({reason}); allowed: "
+            "probabilities and positive times"
         ) from error
-    for gate, qubits, error in errors:
+    for gate, qubits, channel in errors:
         if gate in gates and placed.used.issuperset(qubits):
-            model.add_quantum_error(error, gate, qubits)
+            model.add_quantum_error(channel, gate, qubits)
     measured = target["measure"] if "measure" in target.operation_names else None
     for qubit in sorted(placed.used):
         properties = (measured or {}).get((qubit,))
-        error = getattr(properties, "error", None)
-        p01, p10 = (getattr(properties, name, error) for name in ("prob_meas1_prep0", "prob_meas0_prep1"))
+        both = getattr(properties, "error", None)
+        p01, p10 = (getattr(properties, name, both) for name in ("prob_meas1_prep0", "prob_meas0_prep1"))
         if p01 is not None and p10 is not None:
             model.add_readout_error(ReadoutError([[1 - p01, p01], [p10, 1 - p10]]), [qubit])
     return model

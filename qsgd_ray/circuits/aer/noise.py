@@ -49,7 +49,7 @@ class Noise(NoiseSettings):
         model = getattr(device.options, "noise_model", None)
         if not (_has_errors(device) if model is None else model.to_dict()["errors"]):
             raise ValueError(
-                f"noise: got {device_name(device)}, of whose gates no error is known; allowed: a device with errors, "
+                f"noise: got {_device_name(device)}, of whose gates no error is known; allowed: a device with errors, "
                 "or a simulator with a noise model"
             )
         if model is not None and device.coupling_map is None:
@@ -110,13 +110,13 @@ class DeviceNoise:
         return NoiseModel.from_backend(self.device)
 
 
-def device_name(device: Any) -> str:
+def _device_name(device: Any) -> str:
     """Return how a device is called in messages."""
     return one_line(getattr(device, "name", None) or type(device).__name__, limit=60)
 
 
-def relaxes(target: Any) -> bool:
-    """Return True where a Qiskit target says of every qubit how it relaxes."""
+def _relaxes(target: Any) -> bool:
+    """Return True where a Qiskit target says of every qubit how it _relaxes."""
     return bool(target.qubit_properties) and all(qubit is not None for qubit in target.qubit_properties)
 
 
@@ -131,8 +131,9 @@ def _has_errors(device: Any) -> bool:
             error = None if properties is None else properties.error
             if error is not None and not 0 <= error <= 1:
                 raise ValueError(
-                    f"noise: got {device_name(device)} with an error of {error} for {name} on {qubits}; allowed: 0 to 1"
+                    f"noise: got {_device_name(device)} with an error of {error} for {name} on {qubits}; "
+                    "allowed: 0 to 1"
                 )
-            lasts = relaxes(target) and properties is not None and bool(properties.duration)
+            lasts = _relaxes(target) and properties is not None and bool(properties.duration)
             known = known or bool(error) or (lasts and any(target.qubit_properties[qubit].t1 for qubit in qubits or ()))
     return known
