@@ -21,6 +21,7 @@ import torch
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
+from qsgd_ray.models._model_files import read_model, read_tokenizer
 from qsgd_ray.models._presence import SUBMODULE
 from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.models.hub import load_from_hub
@@ -36,7 +37,7 @@ TORCH_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": to
 # A folder must hold each of these; any file that matches one of the patterns will do.
 _FILES = {
     "config.json": ("config.json",),
-    "model.safetensors": ("*.safetensors", "pytorch_model*.bin"),
+    "model.safetensors": ("*.safetensors",),
     "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
 }
 # A padding token that Llama 3 has and does not name as such.
@@ -123,22 +124,11 @@ def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch
     source, revision = _locate(name)
 
     def load(local_files_only: bool) -> tuple[Any, Any]:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        options = {"revision": revision, "local_files_only": local_files_only}
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        where = {"revision": revision, "local_files_only": local_files_only}
+        tokenizer = read_tokenizer(name, source, **where)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = _LLAMA_3_PAD if _LLAMA_3_PAD in tokenizer.get_vocab() else tokenizer.eos_token
-        if weights_seed is None:
-            return tokenizer, None
-        options |= {"dtype": dtype, "attn_implementation": "sdpa"}
-        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
-        if any(f".{SUBMODULE}." in key for key in info["unexpected_keys"]):
-            raise StudyError(
-                f"model: got {name!r}, whose file has angles of quantum attention, which no study starts from; "
-                "allowed: a model without them"
-            )
-        return tokenizer, model
+        return tokenizer, None if weights_seed is None else read_model(name, source, dtype, **where)
 
     if isinstance(source, Path):
         return load(True)
