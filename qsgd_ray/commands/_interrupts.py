@@ -129,6 +129,7 @@ def leave(signals: EndingSignals, results: Results, console: Console, cluster: C
         stored = f"{results.count()} finished trials are"
     except (StorageError, OSError) as error:
         stored = f"What is finished is (how many: {error})"
+    results.release()
     with suppress(OSError, ValueError):  # nobody reads it any more
         line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
         console.print(line, soft_wrap=True, highlight=False, markup=False)

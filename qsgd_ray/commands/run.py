@@ -14,7 +14,7 @@ from qsgd_ray.commands.errors import complain
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.reporting.console import plain_console
-from qsgd_ray.storage import Folder, StorageError, storage_at
+from qsgd_ray.storage import Folder, StorageError, held, storage_at
 
 
 def run(
@@ -122,18 +122,21 @@ def _run_limits(
     results = LimitsResults(Folder(place.path.resolve()) if isinstance(place, Folder) else place)
     console.print(f"{limits.name}: {limits.question}", style="bold", soft_wrap=True)
     measured = {"matmul_flops_per_s": matmul_flops_per_s("cpu", torch.float32)}
-    results.open(limits, environment_record(study_file, overrides) | {"measured": measured})
-    results.storage.put("study.py", study_file.read_bytes())
-    try:
-        for done in run_limits(limits, results):
-            before = f", {done.n_before} there already" if done.n_before else ""
-            line = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{before}"
+    with held(results.storage) as lease:
+        results.open(limits, environment_record(study_file, overrides) | {"measured": measured})
+        results.storage.put("study.py", study_file.read_bytes())
+        try:
+            for done in run_limits(limits, results):
+                before = f", {done.n_before} there already" if done.n_before else ""
+                line = f"{done.curve.name}: {done.n_now} sizes in {done.seconds:.1f} s{before}"
+                console.print(line, soft_wrap=True, highlight=False)
+        except KeyboardInterrupt:
+            line = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
             console.print(line, soft_wrap=True, highlight=False)
-    except KeyboardInterrupt:
-        line = f"Interrupted. What is measured is kept in {results.path}; the same command goes on from there."
-        console.print(line, soft_wrap=True, highlight=False)
-        os._exit(signals.exit_code())
-    except CircuitError as error:
-        complain(error)
-        raise SystemExit(1) from None
-    print_limits(results, console)
+            lease.release()
+            os._exit(signals.exit_code())
+        except CircuitError as error:
+            complain(error)
+            raise SystemExit(1) from None
+        lease.check()
+        print_limits(results, console)

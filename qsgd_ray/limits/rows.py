@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Curve, Limits, StudyError
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.study import settings_from_tree
-from qsgd_ray.storage import Storage, StorageError, parse_json, refused, storage_at
+from qsgd_ray.storage import Storage, StorageError, parse_json, refused, refused_unless_written, storage_at
 
 _SCHEMA_VERSION = "2"
 # (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.
@@ -128,7 +128,7 @@ class LimitsResults:
         Raises:
             StudyError: the place cannot be written, or holds a study of another kind.
         """
-        try:
+        with refused_unless_written(self.storage):
             self.storage.create_folders("sizes")
             self.storage.remove_abandoned("", "sizes")
             if self._text("study.json") is not None:
@@ -139,13 +139,6 @@ class LimitsResults:
             self.storage.check_exists()
             self.storage.put("limits.json", limits.model_dump_json(indent=2).encode())
             self.storage.put("provenance.json", json.dumps(provenance, indent=2).encode())
-        except OSError as error:
-            if isinstance(error, StorageError) and error.is_of_disk:
-                raise
-            raise StudyError(
-                f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
-                f"({error.strerror or error})"
-            ) from None
 
     def missing(self, limits: Limits, curve: Curve) -> list[Size]:
         """Return the sizes of a curve that have no row.

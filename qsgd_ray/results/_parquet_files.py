@@ -176,15 +176,17 @@ def pack(storage: Storage, least: int = _LEAST_PACKED) -> int:
 
 
 def _pack(storage: Storage, ids: list[str], with_measurements: set[str]) -> int:
-    trials = _read_files(storage, "trials", [f"{trial_id}{_SUFFIX}" for trial_id in ids])
-    ended = [
-        trial_id for trial_id, ending in zip(ids, trials["ending"].to_pylist(), strict=True) if ending != Ending.LOST
-    ]
-    trials = trials.filter(pc.not_equal(trials["ending"], str(Ending.LOST)))
+    try:
+        trials = _read_files(storage, "trials", [f"{trial_id}{_SUFFIX}" for trial_id in ids])
+        endings = trials["ending"].to_pylist()
+        ended = [trial_id for trial_id, ending in zip(ids, endings, strict=True) if ending != Ending.LOST]
+        measured = [trial_id for trial_id in ended if trial_id in with_measurements]
+        measurements = _read_files(storage, "measurements", [f"{trial_id}{_SUFFIX}" for trial_id in measured])
+    except FileNotFoundError:  # another process packs them: that of the study, or a report of it
+        return 0
     if not ended:
         return 0
-    measured = [trial_id for trial_id in ended if trial_id in with_measurements]
-    measurements = _read_files(storage, "measurements", [f"{trial_id}{_SUFFIX}" for trial_id in measured])
+    trials = trials.filter(pc.not_equal(trials["ending"], str(Ending.LOST)))
     name = f"{_PACKED}{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
     # As a single trial is written: its row comes last.
     for table, rows in (("measurements", measurements), ("trials", trials)):

@@ -13,6 +13,8 @@ measurements, so a trial is there whole or is run again; a repeated attempt repl
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from qsgd_ray.results._versions import FOLDER as VERSIONS
 from qsgd_ray.results._versions import late_changes, record_version, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from qsgd_ray.results.tables import StudyTables
-from qsgd_ray.storage import Storage, StorageError, parse_json, refused, shown, storage_at
+from qsgd_ray.storage import Lease, Storage, held, parse_json, refused, refused_unless_written, shown, storage_at
 
 
 class Results:
@@ -56,6 +58,10 @@ class Results:
     def __init__(self, where: str | Path | Storage) -> None:
         self.storage = storage_at(where)
         self.path = self.storage.location()
+        self._lease: Lease | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lease": None}  # workers write rows, and hold nothing
 
     def open(self, study: Study, provenance: dict[str, Any]) -> None:
         """Prepare the storage for a study: a new one, or one that holds this study or another version of it.
@@ -71,7 +77,7 @@ class Results:
             StudyError: the storage cannot be written, or holds trials of a version of this package that cannot be
                 gone on with.
         """
-        try:
+        with refused_unless_written(self.storage):
             self.storage.create_folders("trials", "measurements", VERSIONS)
             self.storage.remove_abandoned("", "trials", "measurements", VERSIONS)
             if self.read_json("study.json") is None:
@@ -86,13 +92,23 @@ class Results:
             if changes := late_changes(all_versions):
                 provenance["study_changed"] = [change.summary for change in changes]
             self.write_text("provenance.json", json.dumps(provenance, indent=2))
-        except OSError as error:
-            if isinstance(error, StorageError) and error.is_of_disk:
-                raise
-            raise StudyError(
-                f"--storage: got {self.path}; allowed: a {self.storage.kind} that can be written "
-                f"({error.strerror or error})"
-            ) from None
+
+    @contextmanager
+    def held(self) -> Iterator[Lease]:
+        """Hold the storage in the block: no other process runs a study into it meanwhile. Reading needs no lease.
+
+        Raises:
+            StudyError: a living process runs a study into it, or it cannot be written; one line.
+        """
+        with held(self.storage) as lease:
+            self._lease = lease
+            yield lease
+
+    def release(self) -> None:
+        """Give the storage back before its block ends, for a process that is about to end; else do nothing."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
 
     def write(
         self, trial: Trial, outcome: Outcome, *, started_at: datetime | None = None, host: str | None = None

@@ -18,7 +18,7 @@ from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
 from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.storage import Folder, Storage, storage_at
+from qsgd_ray.storage import Folder, Lease, Storage, storage_at
 from qsgd_ray.study.result import StudyResult
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def run(
         The result, with the report in `StudyResult.page`.
 
     Raises:
-        StudyError: an argument is wrong, the study cannot run on this machine, or the results of another version lie
-            there; one line.
+        StudyError: an argument is wrong, the study cannot run on this machine, the results of another version lie
+            there, or another process runs a study into the same place; one line.
         StorageError: an object store does not answer.
 
     Example:
@@ -118,39 +118,47 @@ def run(
         console.print(lacking, soft_wrap=True, highlight=False)
     require_runnable(study, address)
     path = None if study_file is None else Path(study_file)
-    results.open(study, provenance(study, path, [*overrides], address))
-    if path is not None:
-        place.put("study.py", path.read_bytes())
-    tracking = Tracking(trackers, results)
-    tables = results.tables()
-    stages = _Stages(study, results, tables)
-    try:
-        with interrupts.starting(results), _handlers_put_back() as put_back, connect(study, address, place) as cluster:
-            put_back()
-            with interrupts.running(results, cluster):
-                if not cluster.private and (short := shortage(study)):
-                    console.print(short, soft_wrap=True, highlight=False)
-                with Progress(console, tables) as display:
-                    for event in stages.events(cluster):
-                        display.show(event)
-                        tracking.tell(event)
-                        if callable(progress):
-                            progress(event)
-    except RayLost as lost:
-        stages.join(_END_S)
-        return _finished(results, tracking, lost)
-    except BaseException:
-        stages.join(_END_S)
-        raise
-    if stages.failure is not None and not isinstance(stages.failure, StudyUnfinished | CircuitError):
-        raise stages.failure
-    return _finished(results, tracking, stages.failure)
+    with results.held() as lease:
+        results.open(study, provenance(study, path, [*overrides], address))
+        if path is not None:
+            place.put("study.py", path.read_bytes())
+        tracking = Tracking(trackers, results)
+        tables = results.tables(study)
+        stages = _Stages(study, results, tables)
+        try:
+            with (
+                interrupts.starting(results),
+                _handlers_put_back() as put_back,
+                connect(study, address, place) as cluster,
+            ):
+                put_back()
+                with interrupts.running(results, cluster):
+                    if not cluster.private and (short := shortage(study)):
+                        console.print(short, soft_wrap=True, highlight=False)
+                    with Progress(console, tables) as display:
+                        for event in stages.events(cluster):
+                            display.show(event)
+                            tracking.tell(event)
+                            if callable(progress):
+                                progress(event)
+        except RayLost as lost:
+            stages.join(_END_S)
+            return _finished(study, results, lease, tracking, lost)
+        except BaseException:
+            stages.join(_END_S)
+            raise
+        if stages.failure is not None and not isinstance(stages.failure, StudyUnfinished | CircuitError):
+            raise stages.failure
+        return _finished(study, results, lease, tracking, stages.failure)
 
 
-def _finished(results: Results, tracking: Any, failure: BaseException | None) -> StudyResult:
-    """Read the rows, complete the trackers, write the report."""
+def _finished(
+    study: Study, results: Results, lease: Lease, tracking: Any, failure: BaseException | None
+) -> StudyResult:
+    """Read the rows of the study that was run here, complete the trackers, write the report."""
+    lease.check()
     results.pack()
-    tables = results.tables()
+    tables = results.tables(study)
     warnings = tracking.finish(tables)
     if failed := sum(count or 0 for count in tables.trials["checkpoints_failed"].to_pylist()):
         place = results.storage

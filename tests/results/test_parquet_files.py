@@ -194,3 +194,27 @@ def test_a_column_of_another_kind_is_one_line(tmp_path):
     pq.write_table(broken, file)
     with pytest.raises(StudyError, match=f"{file.name}, which cannot be read"):
         read(path)
+
+
+class PackedWhileReading(Folder):
+    """A folder that another process packs before its n-th reading of a row."""
+
+    def __init__(self, path, n):
+        super().__init__(path)
+        self.left = n
+
+    def read(self, name):
+        if name.endswith(".parquet"):
+            self.left -= 1
+            if self.left == 0:
+                pack(Folder(self.path), least=1)
+        return super().read(name)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_two_packings_at_once_lose_and_double_nothing_and_neither_fails(tmp_path, n):
+    path = STUDY.write(tmp_path)
+    before = read(path)
+    pack(PackedWhileReading(path, n), least=1)
+    same(read(path), before)
+    same(read_slowly(path), before)
