@@ -10,6 +10,7 @@ of angles c circuits, d depth, n qubits, r rotations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, get_args
@@ -169,8 +170,9 @@ class QuantumAttention(nn.Module):
     def _weights(self, query: Tensor, key: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
         """Return softmax weights plus Phi, (b, h, q, k), in float32 at least."""
         query, key = (x if x.dtype == torch.float64 else x.float() for x in (query, key))
-        # Where it can, the scale goes into the query, which is smaller than the scores; the series takes it out again.
-        folded = scale if scale != 0 else 1.0
+        # The scale goes into the query, which is smaller than the scores, where that rounds nothing (a power of two);
+        # the series takes it out again. Phi turns by the scores themselves, so their last digits count.
+        folded = scale if abs(math.frexp(scale)[0]) == 0.5 else 1.0
         scores = (query * folded) @ key.transpose(-2, -1)
         logits = scores if folded == scale else scores * scale
         masked, silent = _masked(logits, attn_mask, is_causal), None

@@ -93,6 +93,14 @@ class ClosedForm(ABC):
         """Return s, a new tensor; theta is float32 or float64."""
 
 
+def _sin_pi(theta: Tensor) -> Tensor:
+    """Return sin(pi * theta), a new tensor; pi * theta alone would lose digits with the size of theta.
+
+    fmod is exact, and leaves |theta| < 2 as it is.
+    """
+    return torch.fmod(theta, 2).mul_(math.pi).sin_()
+
+
 class _SineSignal(ClosedForm):
     """s_i = sin(pi * theta_i): Eq. 2 of arXiv 2511.01918, in closed form."""
 
@@ -100,7 +108,7 @@ class _SineSignal(ClosedForm):
     kernel = "sine"
 
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:  # noqa: ARG002
-        return torch.mul(theta_bn, math.pi).sin_()
+        return _sin_pi(theta_bn)
 
 
 class _ZeroSignal(ClosedForm):
@@ -132,7 +140,7 @@ class _RandomSignSignal(ClosedForm):
 
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:
         assert keys_b is not None
-        squares = torch.mul(theta_bn, math.pi).sin_().square_().unbind(1)
+        squares = _sin_pi(theta_bn).square_().unbind(1)
         total = squares[0]
         for square in squares[1:]:  # in order, so that its bits do not depend on the batch
             total = total + square
@@ -153,7 +161,7 @@ class _ShuffledSignal(ClosedForm):
     def _of(self, theta_bn: Tensor, keys_b: Tensor | None) -> Tensor:
         assert keys_b is not None
         n = theta_bn.shape[1]
-        s_bn = torch.mul(theta_bn, math.pi).sin_()
+        s_bn = _sin_pi(theta_bn)
         if n == 1:
             return s_bn
         shifts_b1 = 1 + random_words(keys_b, 1) % np.uint64(n - 1)

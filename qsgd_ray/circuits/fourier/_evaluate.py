@@ -8,6 +8,7 @@ Letters of shapes: h heads, m all x of a head, T coefficients of a head.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
@@ -37,9 +38,12 @@ def evaluate(coefficients: Tensor, x: Tensor, scale: float = 1.0, compiled: bool
         coefficients: float64, shape (h, T).
         x: float32 or float64, shape (outer, h, length), in radians.
         scale: factor of x.
-        compiled: use the kernels of _fused.py where they can be compiled.
+        compiled: use the kernels of _fused.py where they can be compiled and round as little: in float32 with a power
+            of two for `scale`.
     """
     if torch.compiler.is_compiling():  # inside a compiled model: leave it all to the compiler
+        if x.dtype == torch.float32 and not _is_exact(scale):
+            return fused_values(coefficients, x.double() * scale).to(x.dtype)
         return fused_values(coefficients.to(x.dtype), x * scale)
     # For the graph alone: an empty copy leads back to x, which need not be stored for that.
     link = x.flatten()[:0].clone() if x.requires_grad else None
@@ -53,7 +57,8 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, x: Tensor, scale: float, compiled: bool, link: Tensor | None) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.compiled, ctx.scale = compiled, scale
+        ctx.scale = scale
+        compiled = ctx.compiled = compiled and (x.dtype == torch.float64 or _is_exact(scale))
         if compiled and (values := run_compiled(fused_values, coefficients.to(x.dtype), x * scale)) is not None:
             ctx.save_for_backward(coefficients, x, link)
             return values
@@ -193,6 +198,11 @@ def _scratch(n_rows: int, heads: int, columns: int, like: Tensor) -> Scratch:
 def _fill_cos_sin(x: Tensor, scale: float, integer: bool, cos: Tensor, sin: Tensor) -> None:
     """Write cos and sin of scale * x into `cos` and `sin`; half-integer frequencies: of half of it."""
     scale = scale if integer else scale / 2
+    if x.dtype == torch.float32 and not _is_exact(scale):
+        scaled = x.double() * scale
+        cos.copy_(torch.cos(scaled))
+        sin.copy_(torch.sin(scaled))
+        return
     if x.device.type == "cpu" and x.dtype == torch.float32:
         # numpy computes them in vectors for float32, in half of torch's time.
         scaled = x if scale == 1 else torch.mul(x, scale, out=sin)
@@ -212,6 +222,11 @@ def _fill_cos_sin(x: Tensor, scale: float, integer: bool, cos: Tensor, sin: Tens
         scaled = x if scale == 1 else x * scale
         torch.cos(scaled, out=cos)
         torch.sin(scaled, out=sin)
+
+
+def _is_exact(scale: float) -> bool:
+    """Return True where a product with `scale` is not rounded: a power of two. Else large x would lose digits."""
+    return abs(math.frexp(scale)[0]) == 0.5
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,10 @@ from qsgd_ray.circuits.spec import CircuitSpec, Layer
 
 # Number of amplitudes whose phases are turned at a time: it bounds the scratch space.
 _SLAB = 2**14
+# Phases beyond this lose whole turns before they are summed: in float64 the sum of smaller ones is good to 1e-12.
+_LARGE = {torch.float32: math.pi, torch.float64: 1e4}
+# 2 pi as a number of 33 bits, so that up to 2**20 turns are exact in float64, and the rest of it.
+_TURN = (6.2831853069365025, 2.430840202602477e-10)
 
 
 def final_planes(spec: CircuitSpec, half_rdnb: Tensor) -> Tensor:
@@ -179,12 +183,26 @@ def _outer(x_pn2b: Tensor) -> Tensor:
 
 
 def _outer_sum(x_n2b: Tensor) -> Tensor:
-    """Return sums in place of the products of `_outer`: (n, 2, batch) -> (2**n, batch)."""
-    qubits = x_n2b[..., None, :].unbind(0)
+    """Return sums in place of the products of `_outer`, (n, 2, batch) -> (2**n, batch), up to whole turns."""
+    qubits = _within_a_turn(x_n2b)[..., None, :].unbind(0)
     x = qubits[0].flatten(0, 1)
     for qubit in qubits[1:]:
         x = (qubit + x).flatten(0, 1)
     return x
+
+
+def _within_a_turn(phases: Tensor) -> Tensor:
+    """Return phases less whole turns where they are large: the sum of large ones would lose the digits behind a turn.
+
+    Each is looked at alone, and small ones keep their bits, so a circuit's bits do not depend on the others.
+    """
+    large = phases.abs() > _LARGE[phases.dtype]
+    if phases.device.type == "cpu" and not large.any():
+        return phases
+    exact = phases.double()
+    turns = torch.round(exact / (2 * math.pi))
+    rest = exact - turns * _TURN[0] - turns * _TURN[1]
+    return torch.where(large, rest.to(phases.dtype), phases)
 
 
 def _adjoint(spec: CircuitSpec, half_rdnb: Tensor, planes: Tensor, grad: Tensor) -> Tensor:
