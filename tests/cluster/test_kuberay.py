@@ -1,53 +1,20 @@
-"""Kubernetes: the manifests, against the schemas of KubeRay's custom resources and Ray's own autoscaler."""
+"""Kubernetes: the manifests, against the schemas of KubeRay's resources, an API server and Ray's own autoscaler."""
 
+import re
+import shlex
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from support.cluster_files import CLUSTER, ROOT, autoscaling, check_groups, names, started
+from support.fake_kubernetes import fake_kubernetes, send, validator
 
-SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay"
 FILES = [CLUSTER / "kuberay" / "raycluster.yaml", CLUSTER / "kuberay" / "rayjob.yaml"]
-
-
-def resource_schema(kind: str) -> dict[str, Any]:
-    file = SCHEMAS / {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}[kind]
-    if not file.exists():
-        pytest.skip(f"needs {file.name} of the KubeRay project")
-    definition = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    (served,) = [version for version in definition["spec"]["versions"] if version["name"] == "v1"]
-    return structural(served["schema"]["openAPIV3Schema"])
-
-
-def structural(schema: Any) -> Any:
-    """A structural schema as JSON Schema: what it does not name is refused, as `kubectl --validate=strict` does.
-
-    The API server itself knows `metadata`, which the schema leaves open.
-    """
-    if isinstance(schema, list):
-        return [structural(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: structural(value) for key, value in schema.items() if key not in ("properties", "pattern")}
-    if schema.get("x-kubernetes-int-or-string"):
-        made.pop("anyOf", None)
-        made["type"] = ["integer", "string"]
-    if "pattern" in schema:
-        # Of a quantity; numbers have none.
-        made["pattern"] = schema["pattern"]
-    if "properties" in schema:
-        made["properties"] = {name: structural(value) for name, value in schema["properties"].items()}
-        if not schema.get("x-kubernetes-preserve-unknown-fields") and "additionalProperties" not in schema:
-            made["additionalProperties"] = False
-    if schema.get("nullable"):
-        made["type"] = [schema["type"], "null"]
-    return made
 
 
 @pytest.fixture(scope="module")
 def schemas():
-    return {kind: jsonschema.Draft202012Validator(resource_schema(kind)) for kind in ("RayCluster", "RayJob")}
+    return {kind: validator(kind) for kind in ("RayCluster", "RayJob")}
 
 
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
@@ -133,3 +100,85 @@ def test_spot_pods_go_to_spot_nodes_alone_and_bear_their_taint():
     (label,) = groups["sim-spot"]["nodeSelector"]
     assert [toleration["key"] for toleration in groups["sim-spot"]["tolerations"]] == [label]
     assert "nodeSelector" not in groups["sim"]
+
+
+ACCOUNT = yaml.safe_load((CLUSTER / "kuberay" / "serviceaccount.yaml").read_text())
+TOKEN = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "qsgd-ray-token"},
+    "stringData": {"auth_token": "0"},
+}
+
+
+def of_command(words: list[str]) -> tuple[str, dict[str, Any]] | None:
+    """The request that a command of kubectl makes; None: it changes nothing."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if words[1:4] == ["create", "secret", "generic"]:
+        values = [
+            word.removeprefix("--from-literal=").partition("=") for word in words if word.startswith("--from-lit")
+        ]
+        secret = TOKEN | {"metadata": {"name": words[4]}, "stringData": {key: value for key, _, value in values}}
+        return "PUT", secret
+    if words[1] in ("apply", "delete") and "-f" in words:
+        file = ROOT / words[words.index("-f") + 1]
+        return "PUT" if words[1] == "apply" else "DELETE", yaml.safe_load(file.read_text())
+    assert words[1] in ("get", "port-forward", "logs", "exec"), (words, options)
+    return None
+
+
+def test_the_readmes_commands_are_taken_in_their_order_and_leave_no_cluster():
+    section = re.search(r"^## Kubernetes\n(.*?)^## ", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    commands = re.findall(r"^    (kubectl .*?)(?:\s+# .*)?$", section, re.MULTILINE)
+    assert len(commands) >= 8
+    with fake_kubernetes() as (state, address):
+        most = 0
+        for command in commands:
+            if request := of_command(shlex.split(command.replace("&", ""))):
+                status, message = send(address, *request)
+                assert status in (200, 201), (command, message)
+            most = max(most, len(state.objects["RayCluster"]) + len(state.objects["RayJob"]))
+        assert most == 1
+        assert not state.objects["RayCluster"]
+        assert not state.objects["RayJob"]
+        assert {*state.objects["ServiceAccount"]} == {"qsgd-ray"}
+        assert {*state.objects["Secret"]} == {"qsgd-ray-token", "qsgd-ray-storage"}
+
+
+def change(described: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    *steps, last = path.split(".")
+    place = described
+    for step in steps:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    return described
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "value", "said"),
+    [
+        ([ACCOUNT, TOKEN], "spec.headGroupSpec.template.spec.serviceAccountName", "nobody", "serviceaccount 'nobody'"),
+        ([TOKEN], "spec.rayVersion", "2.60.0", "serviceaccount 'qsgd-ray' not found"),
+        ([ACCOUNT], "spec.rayVersion", "2.60.0", "secret 'qsgd-ray-token' with the key 'auth_token' not found"),
+        ([ACCOUNT, TOKEN], "spec.authOptions.secretName", "other", "secret 'other' with the key"),
+        ([ACCOUNT, TOKEN], "spec.workerGroupSpecs.0.replicas", "none", "'none' is not of type 'integer'"),
+        ([ACCOUNT, TOKEN], "spec.workerGroupSpecs.1.rayStartParams", {"num-cpus": 8}, "8 is not of type 'string'"),
+        ([ACCOUNT, TOKEN], "spec.authOptions.mode", "secret", "'secret' is not one of"),
+        ([ACCOUNT, TOKEN], "apiVersion", "ray.io/v1alpha1", "no kind 'RayCluster' of 'ray.io/v1alpha1'"),
+        ([ACCOUNT, TOKEN], "kind", "RayClusters", "no kind 'RayClusters'"),
+    ],
+)
+def test_an_api_server_refuses_what_pods_could_not_start_from(before, path, value, said):
+    with fake_kubernetes() as (state, address):
+        for described in before:
+            assert send(address, "PUT", described)[0] == 201
+        status, message = send(address, "PUT", change(yaml.safe_load(FILES[0].read_text()), path, value))
+        assert status in (404, 422)
+        assert said in message
+        assert not state.objects["RayCluster"]
+
+
+def test_a_job_starts_no_cluster_anew_for_a_study_that_was_refused():
+    spec = yaml.safe_load(FILES[1].read_text())["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["entrypoint"].split()[:2] == ["bash", "/home/ray/qsgd-ray/cluster/run_study.sh"]
