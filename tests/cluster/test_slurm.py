@@ -76,6 +76,14 @@ def test_slurm_fails_where_ray_did_not_start(allocation, tmp_path):
     assert "Ray did not start" in done.stderr
 
 
+def test_slurm_says_that_a_node_has_no_address(allocation, tmp_path):
+    (tmp_path / "venv" / "bin" / "hostname").write_text("#!/bin/bash\necho\n")
+    done = allocation("studies/quick.py", "results")
+    assert done.returncode == 2
+    assert done.stderr.startswith("HEAD_IP: got no address of node1; allowed: HEAD_IP=ADDRESS sbatch ...")
+    assert not (tmp_path / "ray").exists()
+
+
 def test_slurm_says_how_it_is_used(allocation):
     done = allocation("studies/quick.py")
     assert done.returncode == 2
