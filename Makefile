@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test test-all llm lint docs check format clean
+.PHONY: study test test-all chaos llm lint docs check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
@@ -15,6 +15,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# A hundred seeded faults against small studies, whose rows must come out as if none had struck; about 40 minutes.
+chaos: $(READY)
+	$(BIN)/python tools/chaos --faults 100 --seed 1
 
 # Fine-tuning on word problems, and what it wants: the data's generator (needs a C compiler) and a small model (98 MB).
 llm: $(READY)

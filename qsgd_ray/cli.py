@@ -19,6 +19,7 @@ from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
 from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
+from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.reporting.console import degrade_output
 from qsgd_ray.storage import StorageError, has_open_request
 
@@ -38,7 +39,7 @@ def main() -> None:
     degrade_output()
     try:
         _app()
-    except (StudyError, StorageError) as error:
+    except (StudyError, StorageError, RayLost) as error:
         complain(error)
         code = 2 if isinstance(error, StudyError) else 1
         if has_open_request():

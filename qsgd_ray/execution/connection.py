@@ -20,6 +20,7 @@ from qsgd_ray.execution._auth import private_token
 from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import CoreProcess, core_processes, end_processes, marked, watchdog
+from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.storage import Storage
 
@@ -29,10 +30,6 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 3
 # Ray's words for a node that was late.
 _LATE = "timed out during startup"
-
-
-class RayLost(RuntimeError):
-    """A private Ray cannot go on: one of its own processes has ended."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,9 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     Returns:
         A context manager that yields the cluster.
 
+    Raises:
+        RayLost: Ray did not start.
+
     Example:
         >>> import ray
         >>> with private_ray(n_cpus=1):  # doctest: +SKIP
@@ -138,7 +138,10 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             _temp_dir=str(scratch / "r"),
         )
         try:
-            _start_patiently(start, session)
+            try:
+                _start_patiently(start, session)
+            except Exception as error:  # Ray raises no narrower one
+                raise _did_not_start(error) from error
             with first_lines_only():
                 yield Cluster(private=True, scratch=session, core=core_processes(session))
         finally:
@@ -176,6 +179,11 @@ def _start_patiently(start: Callable[[], object], session: str) -> None:
             if _LATE not in str(error) or not left:
                 raise
             end_processes(session, grace_s=0)
+
+
+def _did_not_start(error: Exception) -> RayLost:
+    reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
+    return RayLost(f"Ray did not start ({reason}). What is finished is kept; the same command tries again")
 
 
 @contextmanager

@@ -98,7 +98,8 @@ def run(
     """
     study, place = _checked_study(study, overrides), _checked_place(storage, study)
     _check_arguments(address, track, progress)
-    from qsgd_ray.execution.connection import RayLost, connect, set_ray_environment
+    from qsgd_ray.execution.connection import connect, set_ray_environment
+    from qsgd_ray.execution.errors import RayLost
     from qsgd_ray.execution.preflight import require_runnable, shortage
 
     set_ray_environment()

@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import ray
+from support.command_line import said_by
 
-from qsgd_ray.execution.connection import _LATE, _STARTS, _start_patiently
+from qsgd_ray.execution.connection import _LATE, _STARTS, _start_patiently, private_ray
+from qsgd_ray.execution.errors import RayLost
 
 
 class Late:
@@ -67,3 +71,28 @@ def test_any_other_error_is_told_at_once(late, tmp_path):
     with pytest.raises(Exception, match="no room"):
         _start_patiently(start, str(tmp_path))
     assert start.alive() == [True]
+
+
+def test_a_ray_that_does_not_start_is_one_line_and_what_it_was_given_is_gone(monkeypatch, tmp_path):
+    folders = []
+
+    def init(**settings):
+        folders.append(Path(settings["_temp_dir"]).parent)
+        raise OSError("no port is free\n" + "trace\n" * 9)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RayLost) as error, private_ray(1):
+        pytest.fail("it started")
+    assert str(error.value) == (
+        "Ray did not start (no port is free). What is finished is kept; the same command tries again"
+    )
+    assert not folders[0].exists()
+
+
+def test_a_command_that_ray_fails_is_one_line_and_exit_code_1(monkeypatch, capsys, tmp_path):
+    def lost(*_):
+        raise RayLost("Ray did not start")
+
+    monkeypatch.setattr("qsgd_ray.results.read", lost)
+    monkeypatch.setattr("qsgd_ray.study.replay.stored_trial", lost)
+    assert said_by(monkeypatch, capsys, "replay", tmp_path, "x") == (1, "qsgd-ray: Ray did not start\n")

@@ -20,7 +20,8 @@ from qsgd_ray.execution._session_processes import (
     session_processes,
     watchdog,
 )
-from qsgd_ray.execution.connection import Cluster, RayLost
+from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.errors import RayLost
 
 SLEEP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(600)")
 # As Ray's agents do: title and environment share a place in memory, and their log lies in the session's folder.

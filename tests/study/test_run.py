@@ -14,7 +14,8 @@ from qsgd_ray import Limits, StudyError, run
 from qsgd_ray.config import CircuitCurve
 from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution import connection, events
-from qsgd_ray.execution.connection import Cluster, RayLost
+from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
