@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test test-all chaos llm lint docs check format clean
+.PHONY: study test test-all chaos llm lint audit docs check format clean
 
 study: $(READY)
 	$(BIN)/qsgd-ray run studies/quick.py
@@ -30,6 +30,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python tools/lint_docstrings.py
+
+# Before a release, and each week: it asks PyPI's advisories about the pinned versions, so it needs the network.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml qsgd_ray studies cluster
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 docs: $(READY)
 	$(BIN)/python tools/file_index.py --check

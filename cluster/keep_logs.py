@@ -59,7 +59,8 @@ def main() -> int:
     """Keep the logs; 1 and one line where there are none or the storage refuses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("storage", help="as qsgd-ray run --storage takes it")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/ray/session_latest/logs"), help="of Ray's logs")
+    latest = Path("/tmp/ray/session_latest/logs")  # nosec B108 # where Ray keeps them
+    parser.add_argument("--folder", type=Path, default=latest, help="of Ray's logs")
     asked = parser.parse_args()
     if not asked.folder.is_dir():
         print(f"--folder: got {asked.folder}; allowed: the folder of Ray's logs on this machine", file=sys.stderr)

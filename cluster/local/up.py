@@ -274,7 +274,7 @@ def main() -> int:
         _refuse_taken(port)
     # Short: the names of Ray's sockets must stay below 107 characters. Ray opens the folder that it is given to all
     # users of the machine, so that is one within a folder of this user's alone.
-    folder = Path(tempfile.mkdtemp(prefix="qsgd-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="qsgd-", dir="/tmp"))  # nosec B108 # a new folder of this user's alone
     scratch, token_file = folder / "r", folder / "auth_token"
     scratch.mkdir()
     env = environment(os.environ, token_file)
@@ -293,7 +293,7 @@ def main() -> int:
         (scratch / "cluster.json").write_text(json.dumps(described, indent=2))
         # A session of its own: a Ctrl-C comes here alone, and all that starts there can be told by it.
         with (scratch / "head.log").open("wb") as log:
-            head = subprocess.Popen(
+            head = subprocess.Popen(  # nosec B603 # Ray, with arguments that were checked
                 command(scratch, asked.port, asked.dashboard_port),
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -35,7 +35,7 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
 
 def _default_parent() -> Path:
     usual = tempfile.gettempdir()
-    return Path(usual if len(os.fsencode(usual)) <= _MAX_PATH_BYTES else "/tmp")
+    return Path(usual if len(os.fsencode(usual)) <= _MAX_PATH_BYTES else "/tmp")  # nosec B108 # for mkdtemp
 
 
 def _clear(place: Path) -> None:

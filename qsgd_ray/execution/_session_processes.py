@@ -128,7 +128,7 @@ def end_processes(session: str, grace_s: float = GRACE_S) -> None:
 @contextmanager
 def watchdog(session: str) -> Iterator[None]:
     """Have another process end the session's processes where this one ends without having done so."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603 # this very file; the session is a folder that this process made
         [sys.executable, "-P", __file__, session],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

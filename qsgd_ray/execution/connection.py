@@ -161,7 +161,7 @@ def leave_private_ray(cluster: Cluster, exit_code: int) -> NoReturn:
         exit_code: the exit code of the process, 0 to 255.
     """
     script = [sys.executable, "-P", _session_processes.__file__, cluster.scratch, str(exit_code)]
-    os.execv(sys.executable, script)
+    os.execv(sys.executable, script)  # nosec B606 # a file of this package; no shell is wanted
 
 
 def _start_patiently(start: Callable[[], object], session: str) -> None:

@@ -36,7 +36,7 @@ def read_tokenizer(name: str, source: Path | str, **where: Any) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, **where, **_DATA_ALONE)
+        return AutoTokenizer.from_pretrained(source, **where, **_DATA_ALONE)  # nosec B615 # the study names the revision
     except Exception as error:
         if _is_of_the_hub(source, error):
             raise
@@ -62,7 +62,7 @@ def read_model(name: str, source: Path | str, dtype: torch.dtype, **where: Any) 
         config, _ = PreTrainedConfig.get_config_dict(source, **where)
         for key, value in _named_implementations(config):
             raise ValueError(f"{key} names code, {value!r:.60}")
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(  # nosec B615 # the study names the revision
             source,
             output_loading_info=True,
             dtype=dtype,

@@ -55,10 +55,10 @@ def _convert(target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     with _without_progress_bars():
-        read = AutoModelForCausalLM.from_pretrained(
+        read = AutoModelForCausalLM.from_pretrained(  # nosec B615 # a folder, and its file has the SHA-256
             source, gguf_file=_GGUF, dtype=torch.float32, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF, trust_remote_code=False)  # nosec B615 # as above
         # transformers 5.23 leaves a quantization_config that forbids saving, though the weights are float32 by now.
         settings = read.config.to_dict()
         settings = {key: value for key, value in settings.items() if key != "quantization_config" and key[0] != "_"}

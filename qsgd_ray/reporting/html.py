@@ -34,14 +34,14 @@ def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Calla
         lstrip_blocks=True,
     )
     environment.filters.update(filters or {})
-    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **values))
+    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **values))  # nosec B704 # plotly's
 
 
 def figure_values(captioned: CaptionedFigure) -> dict[str, Any]:
     """Return a figure as the templates' macro `drawn` takes it: HTML, title, caption and numbers."""
     config = {"responsive": True, "displayModeBar": False, "scrollZoom": False}
     figure = captioned.figure
-    html = figure and Markup(
+    html = figure and Markup(  # nosec B704 # plotly writes < and > of every text in it as escapes
         figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"plot-{captioned.name}")
     )
     return {

@@ -144,7 +144,7 @@ def _draw(weights_s: NDArray[np.float64], shots: int, random: np.random.Generato
         return counts
     cumulated = np.cumsum(weights_s)
     # Sorted, the searches walk through memory in order. side="right": a state of weight 0 is never hit.
-    hits = np.searchsorted(cumulated, np.sort(random.random(shots)) * cumulated[-1], side="right")
+    hits = np.searchsorted(cumulated, np.sort(random.random(shots)) * cumulated[-1], side="right")  # nosec B311 # science
     return np.bincount(np.minimum(hits, np.flatnonzero(weights_s)[-1]), minlength=len(weights_s))
 
 

@@ -74,7 +74,7 @@ def _built(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
         source_file.write_text(text, encoding="utf-8")
         macros = [f"-D{definition}" for definition in definitions]
         command = [*_compiler(), *_FLAGS, *macros, str(source_file), "-o", str(binary)]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)  # nosec B603 # own source
         # Its OpenMP is torch's: libraries that torch has loaded come first when symbols are looked up.
         return ctypes.CDLL(str(binary))
 
