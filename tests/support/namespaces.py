@@ -28,6 +28,7 @@ ip link add node type veth peer name wire
 ip addr add {ADDRESS}/24 dev node
 ip link set node up
 ip link set wire up
+ip route add default dev node # by which Ray finds its address
 mkdir -p /tmp/ray "$FOLDER/ray"
 mount --bind "$FOLDER/ray" /tmp/ray
 """
