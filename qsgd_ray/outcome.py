@@ -2,22 +2,95 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Ending(StrEnum):
-    """The expected endings of a trial. Only `lost` (its process or node died) is retried by itself."""
+    """The expected endings of a trial.
+
+    `lost` (its process or node died) is retried by itself. `unavailable` lacked something where it ran: a package, a
+    device, memory, data. Neither is a result of its arm, and the same command runs both again.
+    """
 
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
     DIVERGED = "diverged"
     FAILED = "failed"
     LOST = "lost"
+    UNAVAILABLE = "unavailable"
 
 
 # Endings that leave a model to judge, the better first.
 USABLE = (Ending.COMPLETED, Ending.STOPPED_EARLY)
+# Endings that a machine brought about and no arm: their trials are run again.
+REPEATED = (Ending.LOST, Ending.UNAVAILABLE)
+
+# The last line of a traceback: the error's class, with its module, and its message.
+_ERROR_LINE = re.compile(r"^(?P<name>[A-Za-z_][\w.]*(?:Error|Exception|Exit)\b)(?P<message>.*)$", re.MULTILINE)
+_RANK = re.compile(r"^rank \d+: ", re.MULTILINE)
+# Errors of what surrounds a trial. StudyError: what was checked when the study was made is missing where it runs, such
+# as a data set.
+_OF_ENVIRONMENT = {
+    "ImportError",
+    "ModuleNotFoundError",
+    "MemoryError",
+    "_ArrayMemoryError",
+    "OutOfMemoryError",
+    "CircuitMemoryError",
+    "OSError",
+    "FileNotFoundError",
+    "PermissionError",
+    "StudyError",
+}
+_SAID_OF_ENVIRONMENT = re.compile(
+    r"needs qiskit-aer|can't allocate memory|out of memory|No CUDA GPUs are available|no NVIDIA driver"
+    r"|not compiled with CUDA|invalid device ordinal|no kernel image is available|No space left on device"
+)
+
+
+def error_lines(error: str) -> list[str]:
+    """Return the last line of each traceback in the error of a row, one for each rank that raised.
+
+    Args:
+        error: a traceback; of a group of workers one a rank, each after `rank N: `.
+    """
+    lines = []
+    for part in _RANK.split(error):
+        if found := list(_ERROR_LINE.finditer(part)):
+            name = found[-1]["name"].rpartition(".")[2]
+            lines.append(f"{name}{found[-1]['message']}".strip())
+    return lines
+
+
+def environment_error(error: str | None) -> str | None:
+    """Return the line of an error that tells of a machine and not of a trial; None where there is none.
+
+    A package, a device, memory or data that is missing where a trial ran says nothing of its arm.
+
+    Args:
+        error: of a row: a traceback, or one a rank. None: there is none.
+
+    Example:
+        >>> environment_error("Traceback ...\\nModuleNotFoundError: No module named 'qiskit_aer'")
+        "ModuleNotFoundError: No module named 'qiskit_aer'"
+        >>> environment_error("Traceback ...\\nValueError: no such shape") is None
+        True
+    """
+    for line in error_lines(error or ""):
+        if line.partition(":")[0] in _OF_ENVIRONMENT or _SAID_OF_ENVIRONMENT.search(line):
+            return line
+    return None
+
+
+def failure_ending(error: str) -> Ending:
+    """Return how a trial ended that raised: `unavailable` where its environment is to blame, else `failed`.
+
+    Args:
+        error: its traceback, or one a rank.
+    """
+    return Ending.FAILED if environment_error(error) is None else Ending.UNAVAILABLE
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis._rows import Row, confirm_rows, final_value
+from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended
 from qsgd_ray.analysis.statistics import Estimate
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 
 
@@ -55,7 +54,5 @@ def rows_of_both(tables: StudyTables, arm: str) -> tuple[list[Row], list[Row]]:
 
 def _paired_rows(tables: StudyTables, arm: str) -> list[tuple[Row, Row]]:
     """Return the rows of the seeds that have ended in both arms."""
-    of_arm, of_baseline = (
-        {row["seed"]: row for row in rows if row["ending"] != Ending.LOST} for rows in rows_of_both(tables, arm)
-    )
+    of_arm, of_baseline = ({row["seed"]: row for row in rows if has_ended(row)} for rows in rows_of_both(tables, arm))
     return [(of_arm[seed], of_baseline[seed]) for seed in of_arm if seed in of_baseline]

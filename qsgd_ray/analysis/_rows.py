@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.config import StudyError
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import REPEATED, Ending, environment_error
 from qsgd_ray.results import StudyTables
 
 # The metric of the confirmation; search and map are compared by validation data.
@@ -36,6 +36,15 @@ def final_value(row: Row, metric: str = METRIC) -> float | None:
     if row["ending"] != Ending.COMPLETED or value is None or not np.isfinite(value):
         return None
     return float(value)
+
+
+def has_ended(row: Row) -> bool:
+    """Return True where a run came to its own end; False where a machine ended it, which says nothing of the arm.
+
+    That is a lost process, or a package, device, memory or data set that was missing. Rows of earlier versions tell the
+    latter by their error alone.
+    """
+    return row["ending"] not in REPEATED and environment_error(row["error"]) is None
 
 
 def usable_accuracy(row: Row) -> float | None:

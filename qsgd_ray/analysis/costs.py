@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qsgd_ray.config import STAGES
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import REPEATED
 from qsgd_ray.results import StudyTables
 
 _SECONDS = ("train_s", "circuit_wait_s", "evaluation_s", "idle_s", "elapsed_s", "circuit_s")
@@ -79,7 +79,7 @@ def budgets(tables: StudyTables) -> tuple[Budget, ...]:
         if planned:
             rows = _rows_of(tables.trials, "search", arm.name)
             sums = _cost("search", arm.name, rows).sums
-            ended = rows.filter(pc.not_equal(rows["ending"], str(Ending.LOST)))
+            ended = rows.filter(pc.invert(pc.is_in(rows["ending"], pa.array([str(ending) for ending in REPEATED]))))
             spent = (sums["epochs_run"], sums["steps"], sums["elapsed_s"])
             lines.append(Budget(arm.name, planned, ended.num_rows, tables.study.search.epochs, *spent))
     return tuple(lines)

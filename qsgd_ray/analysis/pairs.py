@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis._rows import METRIC, Row, final_value
+from qsgd_ray.analysis._rows import METRIC, Row, final_value, has_ended
 from qsgd_ray.analysis.statistics import Floats
-from qsgd_ray.outcome import Ending
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def pair_by_seed(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[in
     counts: Counter[str] = Counter()
     for seed in seeds:
         rows = (left.get(seed), right.get(seed))
-        ended = [row for row in rows if row is not None and row["ending"] != Ending.LOST]
+        ended = [row for row in rows if row is not None and has_ended(row)]
         if len(ended) < 2:
             counts["pending"] += 1
             continue

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
-from qsgd_ray.analysis._rows import confirm_rows, final_value
+from qsgd_ray.analysis._rows import confirm_rows, final_value, has_ended
 from qsgd_ray.analysis.statistics import Floats, Scores, evenly_spaced, finite, without_missing
-from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 
 # Thresholds of a study's profiles: more steps than a figure can show.
@@ -85,9 +84,7 @@ def performance_profile(scores: Scores, thresholds: ArrayLike, level: float = 0.
 def study_profiles(tables: StudyTables) -> StudyProfiles:
     """Return the profiles of all arms at common thresholds: every result of the study, or as many as can be seen."""
     rows = {arm.name: confirm_rows(tables, arm.name) for arm in tables.study.arms}
-    scores = {
-        arm: [final_value(row) for row in arm_rows if row["ending"] != Ending.LOST] for arm, arm_rows in rows.items()
-    }
+    scores = {arm: [final_value(row) for row in arm_rows if has_ended(row)] for arm, arm_rows in rows.items()}
     results = sorted({score for of_arm in scores.values() for score in of_arm if score is not None})
     margin = max(0.05 * (results[-1] - results[0]), 0.002) if results else 0.0
     between = evenly_spaced(results, _MOST_THRESHOLDS)

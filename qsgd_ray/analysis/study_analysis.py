@@ -22,7 +22,14 @@ from qsgd_ray.analysis.ladder import Ladder, ladders
 from qsgd_ray.analysis.profile import StudyProfiles, study_profiles
 from qsgd_ray.analysis.seeds import SeedResults, seed_results
 from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
-from qsgd_ray.analysis.trials import EndingCounts, SearchTrial, ending_counts, search_trials, trials_with_errors
+from qsgd_ray.analysis.trials import (
+    EndingCounts,
+    SearchTrial,
+    _missing_results,
+    ending_counts,
+    search_trials,
+    trials_with_errors,
+)
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
 from qsgd_ray.config import Study
 from qsgd_ray.results import StudyTables
@@ -47,6 +54,8 @@ class StudyAnalysis:
         budgets: of the arms' searches.
         endings: how the trials of every stage and arm ended.
         errors: rows of the trials that report an error.
+        missing: a sentence for each arm whose runs all ended in one error, or of which some lacked something where they
+            ran; what a reader has to know first.
 
     Example:
         >>> import qsgd_ray.results
@@ -66,6 +75,7 @@ class StudyAnalysis:
     budgets: tuple[Budget, ...]
     endings: tuple[EndingCounts, ...]
     errors: tuple[Row, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -168,4 +178,5 @@ def analyse(tables: StudyTables) -> StudyAnalysis:
         budgets=budgets(tables),
         endings=ending_counts(tables),
         errors=trials_with_errors(tables),
+        missing=_missing_results(tables),
     )

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, median, step_ratio
+from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended, median, step_ratio
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.throughput import Throughput, median_throughput
 from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget, median_time, time_saved
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.results import StudyTables
 
 
@@ -102,18 +102,16 @@ def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
 
 def _epochs_saved(arm: list[Row], baseline: list[Row], budget: int) -> TimeSaved | None:
     """Compare the seeds that have ended in both arms; a lost run is tried again."""
-    left, right = (
-        {row["seed"]: row["epochs_to_target"] for row in rows if row["ending"] != Ending.LOST}
-        for rows in (arm, baseline)
-    )
+    left, right = ({row["seed"]: row["epochs_to_target"] for row in rows if has_ended(row)} for rows in (arm, baseline))
     both = [seed for seed in left if seed in right]
     return time_saved([left[seed] for seed in both], [right[seed] for seed in both], budget)
 
 
 def _summary(arm: str, rows: list[Row]) -> ArmSummary:
     accuracies = np.array([value for row in rows if (value := final_value(row)) is not None], dtype=np.float64)
-    seconds = [row["seconds_to_target"] for row in rows]
-    waits = [row["circuit_wait_s_to_target"] for row in rows]
+    ended = [row for row in rows if environment_error(row["error"]) is None]
+    seconds = [row["seconds_to_target"] for row in ended]
+    waits = [row["circuit_wait_s_to_target"] for row in ended]
     free = [None if s is None else max(0.0, s - wait) for s, wait in zip(seconds, waits, strict=True)]
     # All runs of an arm are at the point that its search chose.
     chosen: Row = rows[0] if rows else {}
@@ -125,7 +123,7 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         endings=dict(Counter(row["ending"] for row in rows)),
         iqm=float(statistics.interquartile_mean(accuracies)) if len(accuracies) else None,
         iqm_interval=statistics.bootstrap_interval(accuracies),
-        epochs_to_target=median_time([row["epochs_to_target"] for row in rows]),
+        epochs_to_target=median_time([row["epochs_to_target"] for row in ended]),
         epochs_saved=None,
         seconds_to_target=median_time(seconds),
         seconds_to_target_circuits_free=median_time(free),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from qsgd_ray.analysis._rows import Row, usable_accuracy
+from qsgd_ray.analysis._rows import Row, has_ended, usable_accuracy
 from qsgd_ray.config import STAGES
-from qsgd_ray.outcome import Ending
+from qsgd_ray.config.errors import one_line
+from qsgd_ray.outcome import Ending, environment_error, error_lines
 from qsgd_ray.results import StudyTables
+
+_LONGEST_ERROR = 200
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,41 @@ def trials_with_errors(tables: StudyTables) -> tuple[Row, ...]:
     """Return the rows of the trials that report an error, by stage and arm in the study's order."""
     arms = [arm.name for arm in tables.study.arms]
     return tuple(row for stage in STAGES for arm in arms for row in tables.rows(stage, arm) if row["error"])
+
+
+def _missing_results(tables: StudyTables) -> tuple[str, ...]:
+    """Return a sentence for each arm whose runs all ended in one error, or of which some lacked something.
+
+    The confirmation is looked at, and the search of an arm that has none.
+    """
+    sentences = []
+    for arm in tables.study.arms:
+        rows = next((found for stage in ("confirm", "search") if (found := tables.rows(stage, arm.name))), [])
+        errors = Counter(line for row in rows if (line := _error_line(row)) is not None)
+        if not errors:
+            continue
+        line, count = errors.most_common(1)[0]
+        if count == len(rows):
+            runs = "The one run" if count == 1 else f"All {count} runs"
+            sentence = f"{runs} of {arm.name} ended in the same error, so nothing is known of this arm: {line}."
+        elif unavailable := sum(not has_ended(row) for row in rows if row["error"]):
+            sentence = f"{unavailable} of {len(rows)} runs of {arm.name} have no result: {line}."
+        else:
+            continue
+        if any(environment_error(row["error"]) for row in rows):
+            sentence += " It tells of the machine, not of the arm, and counts as no result."
+            if any(row["ending"] == Ending.UNAVAILABLE for row in rows):
+                sentence += " The same command runs these again."
+        sentences.append(sentence)
+    return tuple(sentences)
+
+
+def _error_line(row: Row) -> str | None:
+    """Return the line that says why a run raised: its environment's where that is to blame; None without an error."""
+    if not row["error"]:
+        return None
+    lines = error_lines(row["error"]) or [one_line(row["error"], part="last")]
+    return one_line(environment_error(row["error"]) or lines[0], limit=_LONGEST_ERROR)
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ from enum import StrEnum
 import numpy as np
 
 from qsgd_ray.analysis import significance, statistics
-from qsgd_ray.analysis._rows import Row, confirm_rows, final_value
+from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended
 from qsgd_ray.analysis._sentences import p_text, points, signed_points
 from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
 from qsgd_ray.analysis.statistics import Floats, Interval
 from qsgd_ray.config import Decision
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.results import StudyTables
 
 # Protocol 5: five seeds explore. Below that a t interval is wider than any margin worth the name.
@@ -111,13 +111,16 @@ def judge(tables: StudyTables) -> tuple[ArmVerdict, ...]:
 
 
 def _ended_results(rows: Sequence[Row]) -> list[float | None]:
-    return [final_value(row) for row in rows if row["ending"] != Ending.LOST]
+    return [final_value(row) for row in rows if has_ended(row)]
 
 
 def _with_search_failure(verdict: ArmVerdict, tables: StudyTables) -> ArmVerdict:
     """Give the failed search as the reason where an arm's whole search left nothing to confirm."""
     for name in (verdict.baseline, verdict.arm):
-        ended = [row for row in tables.rows("search", name) if row["ending"] != Ending.LOST]
+        rows = tables.rows("search", name)
+        ended = [row for row in rows if has_ended(row)]
+        if rows and not ended and (error := environment_error(rows[-1]["error"])) and not tables.rows("confirm", name):
+            return replace(verdict, reason=f"The search of {name} lacked something where it ran: {error}.")
         usable = [row for row in ended if row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)]
         planned = tables.study.planned("search", tables.study.arm(name))
         if planned and len(ended) >= planned and not usable and not tables.rows("confirm", name):
@@ -221,6 +224,7 @@ def _outcome(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
 
 def _outcome_with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
     complete = _complete_pairs_decide(p, rule)
+    nothing = _without_any_result(v, p)
     wins, ties, losses = p.signs(0.0 if complete else v.margin)
     score = (
         f"{v.n_lost} of {v.n_pairs + v.n_lost} pairs have a run without a result "
@@ -231,8 +235,17 @@ def _outcome_with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdi
         score += f", and over the complete pairs its difference is {signed_points(v.difference)} points"
     if v.p_difference is not None and v.p_difference < rule.alpha:
         verdict = Verdict.BETTER if wins > losses else Verdict.WORSE
-        return verdict, f"{score}, which is beyond chance ({p_text(v.p_difference)})."
+        return verdict, f"{nothing}{score}, which is beyond chance ({p_text(v.p_difference)})."
+    if nothing:
+        return Verdict.INCONCLUSIVE, nothing.strip()
     return Verdict.INCONCLUSIVE, f"{score}, which chance explains as well ({p_text(v.p_difference)})."
+
+
+def _without_any_result(v: ArmVerdict, p: Pairs) -> str:
+    """Return a sentence on the arms of which no run of a pair got a result; empty where each has one."""
+    lost = ((v.arm, p.arm_lost + p.both_lost), (v.baseline, p.baseline_lost + p.both_lost))
+    names = [name for name, n_lost in lost if n_lost == p.n + p.n_lost]
+    return f"No run of {' and none of '.join(names)} got a result. " if names else ""
 
 
 def _outcome_of_complete(v: ArmVerdict, alpha: float) -> tuple[Verdict, str]:

@@ -14,6 +14,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.train_group import RunContext, run_trials
 from qsgd_ray.execution.trainable import TunedTrial, run_in_tune
+from qsgd_ray.outcome import Ending
 
 
 class _FixedTrial(TunedTrial):
@@ -30,6 +31,9 @@ class _FixedTrial(TunedTrial):
         """
         self._trials = trials
         super().setup(config, study, context)
+
+    def _require_available(self) -> None:
+        """Do nothing: no sampler learns of these trials."""
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return [self._trials[config["trial_id"]]]
@@ -57,7 +61,17 @@ def run_fixed_trials(
     waiting = [trial for trial in trials if not context.results.has(trial.trial_id)]
     if waiting and waiting[0].workers == 1:
         _beside_each_other(study, context, waiting, max_concurrent)
+        # What lacked something there would lack it again; the same command tries later.
+        waiting = [trial for trial in waiting if _ending(context, trial) is not Ending.UNAVAILABLE]
     run_trials(waiting, context, trials_per_fit)
+
+
+def _ending(context: RunContext, trial: Trial) -> Ending | None:
+    """Return how a trial ended; None where it has no row."""
+    try:
+        return context.results.ending(trial.trial_id)
+    except FileNotFoundError:
+        return None
 
 
 def _beside_each_other(study: Study, context: RunContext, trials: list[Trial], max_concurrent: int | None) -> None:

@@ -34,7 +34,7 @@ from qsgd_ray.config import Resources
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution._one_node_train import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.execution.connection import Cluster
-from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.outcome import REPEATED, Ending, Measurement, Outcome, failure_ending
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
@@ -135,7 +135,7 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
                 continue
             given_up.add(culprit.trial_id)
             _conclude(culprit, outcome, context, started_at or began)
-            if outcome.ending is not Ending.LOST:
+            if outcome.ending not in REPEATED:
                 remove_checkpoints(context.results.storage, culprit.trial_id)
 
 
@@ -293,5 +293,7 @@ def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
     lost = died or unwritten or not failures or any(failure.lost for failure in raised)
     text = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
     fullest = max(raised, key=lambda failure: len(failure.measurements), default=None)
-    outcome = Outcome(Ending.LOST if lost else Ending.FAILED, fullest.measurements if fullest else (), error=text)
+    outcome = Outcome(
+        Ending.LOST if lost else failure_ending(text), fullest.measurements if fullest else (), error=text
+    )
     return outcome, fullest.started_at if fullest else None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.execution._one_node_train import release_placement_groups
 from qsgd_ray.execution._stop_channel import StopChannel
 from qsgd_ray.execution.train_group import RunContext, _make_checkpoints, run_trials
-from qsgd_ray.outcome import USABLE, Ending, Measurement, Outcome
+from qsgd_ray.outcome import REPEATED, USABLE, Ending, Measurement, Outcome, failure_ending
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 from qsgd_ray.training.loop import Training, train
@@ -44,7 +45,7 @@ ENDING = "ending"
 
 
 class _TrialLost(RuntimeError):
-    """The workers of a trial were lost too often: an error for Tune, for the study a trial still to run."""
+    """A trial's workers were lost too often, or lacked something: an error for Tune, for the study a trial to run."""
 
 
 class TunedTrial(tune.Trainable):
@@ -88,6 +89,7 @@ class TunedTrial(tune.Trainable):
             # It was stopped before its process was: the others, which have no row yet, end where it ended.
             if any(run.ending is Ending.STOPPED_EARLY for run in self._runs):
                 self.cleanup()
+            self._require_available()
         except (CircuitsLost, StorageError, _TrialLost):
             for run in self._runs:
                 run.measurements.clear()
@@ -101,6 +103,11 @@ class TunedTrial(tune.Trainable):
             **({ENDING: next((one for one in USABLE if one in endings), None)} if done else {}),
             "done": done,
         }
+
+    def _require_available(self) -> None:
+        """Raise where a run lacked something: the sampler learns nothing of it, and the arm's search rests."""
+        if any(run.ending is Ending.UNAVAILABLE for run in self._runs):
+            raise _TrialLost(f"{self._runs[0].trial_id}: {Ending.UNAVAILABLE}")
 
     def cleanup(self) -> None:
         """End every run at its present epoch and write its row; called where the scheduler has stopped the trial."""
@@ -168,7 +175,12 @@ class _SeedRun:
         self._writes_row = True
         replica = Replica(device=self._device)
         self._checkpoints = _make_checkpoints(trial, context, replica, None, self._started_at)
-        return train(trial, workload_of(trial, self._device), context.circuits, replica, self._checkpoints)
+        return _train_here(trial, partial(workload_of, trial, self._device), context, replica, self._checkpoints)
+
+    @property
+    def trial_id(self) -> str:
+        """Name of its trial."""
+        return self._trial.trial_id
 
     @property
     def result(self) -> RunResult:
@@ -197,7 +209,8 @@ class _SeedRun:
             raise
         except Exception:  # the trial's edge: a bug in one trial is that trial's outcome
             self._writes_row = True
-            self._end(Outcome(Ending.FAILED, tuple(self.measurements), error=traceback.format_exc()))
+            error = traceback.format_exc()
+            self._end(Outcome(failure_ending(error), tuple(self.measurements), error=error))
         else:
             self.measurements.append(measurement)
             if self._writes_row:
@@ -226,6 +239,17 @@ class _SeedRun:
         if self._checkpoints is not None:
             self._checkpoints.remove()
         self._context.ended(self._trial, outcome.ending)
+
+
+def _train_here(
+    trial: Trial,
+    make: Callable[[], Workload],
+    context: RunContext,
+    replica: Replica,
+    checkpoints: Checkpoints | None,
+) -> Training:
+    """Train a trial in this process. Its data and model are made as its first step: what they lack is its outcome."""
+    return (yield from train(trial, make(), context.circuits, replica, checkpoints))
 
 
 def _replay_rows(trial: Trial, results: Results) -> Training:
@@ -282,6 +306,6 @@ def _train_on_workers(trial: Trial, context: RunContext) -> Training:
     if failure:
         raise failure[0]
     ending = context.results.ending(trial.trial_id)
-    if ending is Ending.LOST:
-        raise _TrialLost(f"{trial.trial_id}: its workers were lost")
+    if ending in REPEATED:
+        raise _TrialLost(f"{trial.trial_id}: {ending}")
     return Outcome(ending, tuple(seen))

@@ -78,6 +78,7 @@ def _template_values(analysis: StudyAnalysis) -> dict[str, Any]:
         "study": study,
         "headline": analysis.headline,
         "notes": analysis.notes,
+        "missing": analysis.missing,
         "changed": analysis.is_changed,
         "ladders": analysis.ladders,
         "rung_descriptions": RUNG_DESCRIPTIONS,

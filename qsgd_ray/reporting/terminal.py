@@ -51,7 +51,8 @@ _VERDICT_STYLES = {
 
 def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
     """Return everything that a terminal shows of a study, in reading order: what `qsgd-ray report` prints."""
-    parts: list[RenderableType] = [_summary_table(analysis)]
+    parts: list[RenderableType] = [Text(sentence, style="bold red") for sentence in analysis.missing]
+    parts.append(_summary_table(analysis))
     if analysis.study.workload.kind == "llm":
         parts.append(_throughput_table(analysis))
     parts.append(_verdict_table(analysis))

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import REPEATED
 from qsgd_ray.results._row_checks import TRIAL_ID, check_rows, is_pack
 from qsgd_ray.results.schema import MEASUREMENTS, SCHEMA_VERSION, TRIALS
 from qsgd_ray.storage import Storage, StorageError, refused
@@ -179,14 +179,14 @@ def _pack(storage: Storage, ids: list[str], with_measurements: set[str]) -> int:
     try:
         trials = _read_files(storage, "trials", [f"{trial_id}{_SUFFIX}" for trial_id in ids])
         endings = trials["ending"].to_pylist()
-        ended = [trial_id for trial_id, ending in zip(ids, endings, strict=True) if ending != Ending.LOST]
+        ended = [trial_id for trial_id, ending in zip(ids, endings, strict=True) if ending not in REPEATED]
         measured = [trial_id for trial_id in ended if trial_id in with_measurements]
         measurements = _read_files(storage, "measurements", [f"{trial_id}{_SUFFIX}" for trial_id in measured])
     except FileNotFoundError:  # another process packs them: that of the study, or a report of it
         return 0
     if not ended:
         return 0
-    trials = trials.filter(pc.not_equal(trials["ending"], str(Ending.LOST)))
+    trials = trials.filter(pc.invert(pc.is_in(trials["ending"], pa.array([str(ending) for ending in REPEATED]))))
     name = f"{_PACKED}{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
     # As a single trial is written: its row comes last.
     for table, rows in (("measurements", measurements), ("trials", trials)):

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import Study, StudyError, study_from_tree
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.outcome import REPEATED, Ending, Outcome
 from qsgd_ray.results._membership import COLUMNS, ChoiceError, Choices, current_choices, member_ids
 from qsgd_ray.results._parquet_files import finished_ids, pack, read_table, read_trial, trial_file
 from qsgd_ray.results._rows import measurement_rows, trial_row
@@ -159,9 +159,9 @@ class Results:
         return len(finished_ids(self.storage))
 
     def has(self, trial_id: str) -> bool:
-        """Return True where a trial has its row; False also for a lost trial, which is run again."""
+        """Return True where a trial has its row; False also for one that is run again (`REPEATED`)."""
         try:
-            return self.ending(trial_id) != Ending.LOST
+            return self.ending(trial_id) not in REPEATED
         except FileNotFoundError:
             return False
 

@@ -17,7 +17,7 @@ from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
-from qsgd_ray.outcome import USABLE, Ending
+from qsgd_ray.outcome import REPEATED, USABLE, Ending
 from qsgd_ray.results import StudyTables
 
 Row = dict[str, Any]
@@ -39,8 +39,8 @@ class _Observation:
 
     @property
     def complete(self) -> bool:
-        """True where every seed has its row. A lost run counts as missing: it is repeated."""
-        return all(row is not None and row["ending"] != Ending.LOST for row in self.rows.values())
+        """True where every seed has its row. A run that is repeated, as it was lost or lacked something, is missing."""
+        return all(row is not None and row["ending"] not in REPEATED for row in self.rows.values())
 
     @property
     def ending(self) -> Ending | None:
@@ -105,6 +105,16 @@ def unfinished_points(tables: StudyTables) -> dict[str, int]:
     observed = _observed_points(study, tables.trials.to_pylist())
     left = {arm.name: study.points(arm) - sum(one.complete for one in observed[arm.name]) for arm in study.arms}
     return {name: count for name, count in left.items() if count > 0}
+
+
+def unavailable_arms(tables: StudyTables) -> set[str]:
+    """Return the arms that are searched, and of whose trials every one lacked something where it ran."""
+    observed = _observed_points(tables.study, tables.trials.to_pylist())
+    endings = {
+        name: {row["ending"] for one in of_arm for row in one.rows.values() if row is not None}
+        for name, of_arm in observed.items()
+    }
+    return {name for name, of_arm in endings.items() if of_arm == {Ending.UNAVAILABLE}}
 
 
 def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:

@@ -13,13 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from qsgd_ray.config import STAGES
-from qsgd_ray.outcome import Ending, Measurement
+from qsgd_ray.outcome import REPEATED, Ending, Measurement
 from qsgd_ray.results import StudyTables
 
 if TYPE_CHECKING:
     from qsgd_ray.execution.events import Event
 
-_COLOURS = {Ending.COMPLETED: "green", Ending.STOPPED_EARLY: "yellow", Ending.DIVERGED: "red", Ending.FAILED: "red"}
+_COLOURS = {
+    Ending.COMPLETED: "green",
+    Ending.STOPPED_EARLY: "yellow",
+    Ending.DIVERGED: "red",
+    Ending.FAILED: "red",
+    Ending.UNAVAILABLE: "magenta",
+}
 
 
 @dataclass
@@ -32,7 +38,7 @@ class _Tally:
     @property
     def ended(self) -> int:
         """The number of trials that ended; a lost one has not, as it is tried again."""
-        return sum(count for ending, count in self.endings.items() if ending != Ending.LOST)
+        return sum(count for ending, count in self.endings.items() if ending not in REPEATED)
 
 
 class Progress:

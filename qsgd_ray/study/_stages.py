@@ -23,7 +23,7 @@ from qsgd_ray.execution.train_group import ATTEMPTS, RunContext
 from qsgd_ray.outcome import Ending, Measurement
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results, StudyTables
-from qsgd_ray.search.observations import best_point, unfinished_points
+from qsgd_ray.search.observations import best_point, unavailable_arms, unfinished_points
 from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
 
@@ -90,14 +90,17 @@ def run_stages(
 def _search(tables: StudyTables, context: RunContext) -> StudyTables:
     """Spend every arm's search budget, and return the rows after it.
 
-    A trial whose process was lost leaves no row, so the search goes on for it.
+    A trial whose process was lost leaves no row, so the search goes on for it. An arm of whose trials every one lacked
+    something (a package, memory) is left out: the others go on to their verdicts.
     """
+    left_out: set[str] = set()
     for _ in range(ATTEMPTS):
-        if not unfinished_points(tables):
+        if not unfinished_points(tables).keys() - left_out:
             return tables
         run_search(tables, context)
         tables = context.results.tables(tables.study)
-    if missing := unfinished_points(tables):
+        left_out = unavailable_arms(tables)
+    if missing := {arm: n for arm, n in unfinished_points(tables).items() if arm not in left_out}:
         counts = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
         raise StudyUnfinished(
             f"search: trials lost their process or their circuits {ATTEMPTS} times ({counts}); no arm is confirmed "

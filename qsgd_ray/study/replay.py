@@ -23,7 +23,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.execution.preflight import require_runnable
 from qsgd_ray.execution.train_group import RunContext, run_trials
-from qsgd_ray.outcome import Ending, Measurement, Outcome
+from qsgd_ray.outcome import REPEATED, Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
 from qsgd_ray.results.schema import TIME_COLUMNS
@@ -123,8 +123,8 @@ def stored_trial(results: Results, name: str) -> StoredTrial:
     row, *_ = _rows_of(tables.trials, ids[0])
     if row["trial"] is None:
         raise StudyError(f"TRIAL: got {name!r}, whose row does not tell all of it; allowed: rows of schema 7 and later")
-    if row["ending"] == Ending.LOST:
-        raise StudyError(f"TRIAL: got {name!r}, which was lost; allowed: a trial that ended")
+    if row["ending"] in REPEATED:
+        raise StudyError(f"TRIAL: got {name!r}, which is {row['ending']}; allowed: a trial that ended by itself")
     trial = trial_of(row)
     measurements = tuple(_rows_of(tables.measurements, ids[0]))
     return StoredTrial(trial, tables.study, row, measurements, _record_of(row, tables.provenance))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
 from qsgd_ray.analysis.verdict import ArmVerdict
 from qsgd_ray.config import STAGES, Study, StudyError
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import REPEATED
 from qsgd_ray.reporting.notebook import verdict_html, verdict_text
 from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
@@ -77,10 +77,10 @@ class StudyResult:
 
     @property
     def is_finished(self) -> bool:
-        """True where every planned trial has ended; a lost one is to be run again."""
+        """True where every planned trial has ended; one that was lost or lacked something is to be run again."""
         study = self.study
         return all(
-            sum(row["ending"] != Ending.LOST for row in self.tables.rows(stage, arm.name)) >= study.planned(stage, arm)
+            sum(row["ending"] not in REPEATED for row in self.tables.rows(stage, arm.name)) >= study.planned(stage, arm)
             for stage in STAGES
             for arm in study.arms
         )

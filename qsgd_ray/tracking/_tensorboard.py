@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qsgd_ray.config.trial import Trial
+from qsgd_ray.outcome import REPEATED
 from qsgd_ray.tracking._records import parameters
 
 # This file beside a trial's events holds its ending.
@@ -22,9 +23,9 @@ class TensorBoard:
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, trial_id: str) -> bool:
-        """See `Tracker`. Lost trials are run again."""
+        """See `Tracker`. Trials that were lost, or lacked something, are run again."""
         with suppress(OSError):
-            return (self._folder / trial_id / _ENDED).read_text() != "lost"
+            return (self._folder / trial_id / _ENDED).read_text() not in REPEATED
         return False
 
     def begin(self, trial: Trial) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.execution.events import Event
-from qsgd_ray.outcome import Ending
+from qsgd_ray.outcome import REPEATED
 from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.tracking._records import numbers
 from qsgd_ray.tracking.selection import TrackerChoice
@@ -97,7 +97,7 @@ class Tracking:
             if event.measurement.epoch > one.n_logged[trial_id]:
                 one.tracker.log_epoch(trial, event.measurement.epoch, numbers(asdict(event.measurement)))
                 one.n_logged[trial_id] = event.measurement.epoch
-        if event.ending is not None and event.ending is not Ending.LOST:
+        if event.ending is not None and event.ending not in REPEATED:
             # The row has more than the event, and events may have been dropped.
             row, measurements = self._results.row(trial_id), self._results.trajectory(trial_id)
             _record(one.tracker, row, measurements, one.n_logged.pop(trial_id, 0))

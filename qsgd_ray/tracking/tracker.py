@@ -17,7 +17,7 @@ class Tracker(Protocol):
     """A tool that shows trials. Each method may raise whatever the tool's package raises."""
 
     def has(self, trial_id: str) -> bool:
-        """Return True where the tracker has this trial with its ending, which is not `lost`."""
+        """Return True where the tracker has this trial with its ending, which is not `lost` or `unavailable`."""
 
     def begin(self, trial: Trial) -> None:
         """Open a run for a trial, in place of what an earlier attempt left of it."""
@@ -36,7 +36,7 @@ class Tracker(Protocol):
 
         Args:
             trial: one that has begun.
-            ending: completed, stopped_early, diverged, failed or lost.
+            ending: completed, stopped_early, diverged, failed, lost or unavailable.
             numbers: of the trial as a whole, by the column of `trials`.
         """
 

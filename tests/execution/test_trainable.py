@@ -5,7 +5,7 @@ from support.run_contexts import make_context, timeless
 from support.small_study import SMALL_TASK, a_study
 
 from qsgd_ray.circuits.errors import CircuitsLost
-from qsgd_ray.config import Arm, LogUniform, Perturbation, Search
+from qsgd_ray.config import Arm, LogUniform, Perturbation, Search, StudyError
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.execution import trainable
 from qsgd_ray.execution.trainable import EPOCH, SCORE, TunedTrial
@@ -135,3 +135,33 @@ def test_a_seed_whose_circuits_are_lost_leaves_the_trial_without_rows(context, m
         trial.step()
     trial.cleanup()
     assert rows_by_id(context) == {}
+
+
+def test_a_trial_that_lacks_a_package_says_so_in_its_rows_and_teaches_the_sampler_nothing(context, monkeypatch):
+    def lacking(trial, *rest):
+        yield next(train(trial, *rest))
+        raise ModuleNotFoundError("No module named 'qiskit_aer'")
+
+    monkeypatch.setattr(trainable, "train", lacking)
+    trial = tuned(context)
+    trial.step()
+    with pytest.raises(trainable._TrialLost, match="unavailable"):
+        trial.step()
+    rows = rows_by_id(context)
+    assert {row["ending"] for row in rows.values()} == {Ending.UNAVAILABLE}
+    assert not any(context.results.has(one.trial_id) for one in TRIALS), "the same command runs them again"
+    monkeypatch.undo()
+    gone_through(context)
+    assert {row["ending"] for row in rows_by_id(context).values()} == {Ending.COMPLETED}
+    assert len(rows_by_id(context)) == 3
+
+
+def test_data_that_a_node_lacks_is_the_outcome_of_the_trial_and_no_error_of_tune(context, monkeypatch):
+    def missing(*_, **__):
+        raise StudyError("workload.data.path: got '/data'; allowed: a folder with a copy of GSM8K")
+
+    monkeypatch.setattr(trainable, "make_workload", missing)
+    trial = tuned(context)
+    with pytest.raises(trainable._TrialLost):
+        trial.step()
+    assert {row["ending"] for row in rows_by_id(context).values()} == {Ending.UNAVAILABLE}

@@ -141,7 +141,7 @@ def test_a_name_that_is_none_or_several_is_one_line(results, monkeypatch, capsys
     for name, said in (
         ("confirm-sine", "TRIAL: got 'confirm-sine'; allowed: confirm-circuit-s11-"),
         ("confirm-circuit", "TRIAL: got 'confirm-circuit'; allowed: one of confirm-circuit-s11-"),
-        ("confirm-circuit-s12", "which was lost; allowed: a trial that ended"),
+        ("confirm-circuit-s12", "which is lost; allowed: a trial that ended by itself"),
     ):
         code, told = said_by(monkeypatch, capsys, "replay", results.path, name)
         assert (code, told.count("\n")) == (2, 1)

@@ -112,6 +112,26 @@ def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results,
     assert len(runs) == 4, "a search that is complete is not run again"
 
 
+def test_an_arm_that_lacks_a_package_everywhere_is_left_out_and_the_others_go_on(results, monkeypatch):
+    runs = []
+
+    def search(tables, context):
+        runs.append(1)
+        for number in range(2):
+            trial = search_trial(a_study(), "adamw", number, {"learning_rate": 0.1})
+            context.results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.7),)))
+        write(context.results, 0, 0.001, ending)
+
+    monkeypatch.setattr(stages, "run_search", search)
+    ending = Ending.UNAVAILABLE
+    tables = stages._search(results.tables(a_study()), Place(results))
+    assert len(runs) == 1
+    assert chosen_points(tables, results).keys() == {"adamw"}
+    ending = Ending.COMPLETED  # of some of its trials: an arm is never confirmed with less than its budget
+    with pytest.raises(StudyUnfinished, match=r"1 of sine"):
+        stages._search(results.tables(a_study()), Place(results))
+
+
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.name)
 def test_every_study_of_this_project_loads(path):
     assert load_study(path).name == path.stem

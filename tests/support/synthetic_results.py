@@ -27,6 +27,7 @@ class Run:
     ending: Ending = Ending.COMPLETED
     speed: float = 0.5
     ratio: float | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,13 @@ def made(
 
 def outcome_of(trial: Trial, run: Run) -> Outcome:
     """Return the outcome that a run shows; the learning curve's noise is drawn from the trial's seed."""
-    epochs = trial.epochs if run.ending == Ending.COMPLETED else 0 if run.ending == Ending.FAILED else trial.epochs // 2
+    epochs = (
+        trial.epochs
+        if run.ending == Ending.COMPLETED
+        else 0
+        if run.ending in (Ending.FAILED, Ending.UNAVAILABLE)
+        else trial.epochs // 2
+    )
     top = 0.85 if run.test_accuracy is None else run.test_accuracy
     rng = np.random.default_rng(trial.seed)
     curve = [top - 0.6 * np.exp(-run.speed * epoch) + rng.normal(0, 0.004) for epoch in range(1, epochs + 1)]
@@ -135,7 +142,7 @@ def outcome_of(trial: Trial, run: Run) -> Outcome:
         test_loss=None if run.test_accuracy is None else 2.0 - run.test_accuracy,
         test_accuracy=run.test_accuracy,
         parameters_sha256=None,
-        error="ValueError: <b>broken</b>" if run.ending == Ending.FAILED else None,
+        error=run.error or ("ValueError: <b>broken</b>" if run.ending == Ending.FAILED else None),
     )
 
 
