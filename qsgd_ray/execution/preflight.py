@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -20,6 +19,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
+from qsgd_ray.execution.requirements import require_modules_here
 from qsgd_ray.workloads import make_workload
 
 # Ray itself tries a dead address for minutes.
@@ -30,7 +30,7 @@ def require_runnable(study: Study, address: str | None) -> None:
     """Refuse a study whose cluster does not answer, or that a private cluster on this machine could never run.
 
     Args:
-        study: with a private cluster its memory, GPUs, engine and workload are checked.
+        study: with a private cluster its memory, GPUs, packages and workload are checked.
         address: a running cluster's. None: the one in RAY_ADDRESS, else a private cluster. What a running cluster lacks
             may still come, so of that only the connection is checked.
 
@@ -41,7 +41,7 @@ def require_runnable(study: Study, address: str | None) -> None:
     if address is None:
         _check_memory(study, total_bytes())
         _check_gpus(study)
-        _check_engine(study)
+        require_modules_here(study)
         _check_workload(study)
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -110,15 +110,6 @@ def _check_gpus(study: Study) -> None:
                 f"resources.gpus_per_worker: got {study.resources.gpus_per_worker:g}; allowed: 0, "
                 "torch sees no CUDA device on this machine"
             )
-
-
-def _check_engine(study: Study) -> None:
-    """Refuse a study that names an engine for its circuits which is not installed."""
-    if study.resources.circuit_engine == "aer" and needs_circuits(study) and not find_spec("qiskit_aer"):
-        raise StudyError(
-            "resources.circuit_engine: got 'aer'; allowed: auto, torch, chain, since qiskit-aer is not installed here "
-            "(pip install 'qsgd-ray[aer]')"
-        )
 
 
 def _check_workload(study: Study) -> None:

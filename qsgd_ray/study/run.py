@@ -101,6 +101,7 @@ def run(
     from qsgd_ray.execution.connection import connect, set_ray_environment
     from qsgd_ray.execution.errors import RayLost
     from qsgd_ray.execution.preflight import require_runnable, shortage
+    from qsgd_ray.execution.requirements import ask_nodes, report_here, require_modules_there, version_differences
 
     set_ray_environment()
     from qsgd_ray.circuits.errors import CircuitError
@@ -136,6 +137,11 @@ def run(
                 with interrupts.running(results, cluster):
                     if not cluster.private and (short := shortage(study)):
                         console.print(short, soft_wrap=True, highlight=False)
+                    if not cluster.private:
+                        reports = ask_nodes(study)
+                        require_modules_there(study, reports)
+                        for line in version_differences(report_here(), reports):
+                            console.print(line, soft_wrap=True)
                     with Progress(console, tables) as display:
                         for event in stages.events(cluster):
                             display.show(event)

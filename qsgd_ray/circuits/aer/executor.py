@@ -22,7 +22,7 @@ def import_aer() -> None:
     try:
         import qiskit_aer
     except ImportError:
-        raise CircuitError("backend aer: needs qiskit-aer; install qsgd-ray[aer]") from None
+        raise CircuitError("backend aer: needs qiskit-aer (pip install qiskit-aer)") from None
     utils = qiskit_aer.jobs.utils
     # Every job looks it up. After a fork Aer puts an executor of its own here, since threads do not survive the fork.
     if type(getattr(utils, "DEFAULT_EXECUTOR", None)) is ThreadPoolExecutor:

@@ -264,5 +264,5 @@ def test_without_aer_it_is_one_line(monkeypatch):
     arrived = pickle.loads(pickle.dumps(AerBackend()))
     monkeypatch.setitem(sys.modules, "qiskit_aer", None)
     for fails in (AerBackend, lambda: arrived.submit(SPEC, angles())):
-        with pytest.raises(CircuitError, match=r"^backend aer: needs qiskit-aer; install qsgd-ray\[aer\]$"):
+        with pytest.raises(CircuitError, match=r"^backend aer: needs qiskit-aer \(pip install qiskit-aer\)$"):
             fails()

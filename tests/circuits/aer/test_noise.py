@@ -280,5 +280,5 @@ def test_what_is_no_device_and_no_model_is_refused():
 def test_without_aer_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "qiskit_aer", None)
     for make in (lambda: Noise.of_backend(None), lambda: Noise.of_model(None), EVERYTHING.model):
-        with pytest.raises(CircuitError, match=r"^backend aer: needs qiskit-aer; install qsgd-ray\[aer\]$"):
+        with pytest.raises(CircuitError, match=r"^backend aer: needs qiskit-aer \(pip install qiskit-aer\)$"):
             make()
