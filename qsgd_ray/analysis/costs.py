@@ -111,11 +111,16 @@ def _rows_of(trials: pa.Table, stage: str, arm: str) -> pa.Table:
 
 
 def _cost(stage: str | None, arm: str | None, rows: pa.Table) -> Cost:
-    columns = (*_SECONDS, *_COUNTS)
+    columns = {name: rows[name] for name in _COUNTS} | {name: _possible(rows[name]) for name in _SECONDS}
     return Cost(
         stage=stage,
         arm=arm,
         n_trials=rows.num_rows,
-        sums={name: pc.sum(rows[name]).as_py() for name in columns},
-        n_null={name: rows[name].null_count for name in columns},
+        sums={name: pc.sum(column).as_py() for name, column in columns.items()},
+        n_null={name: column.null_count for name, column in columns.items()},
     )
+
+
+def _possible(seconds: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return seconds with null for those below zero: earlier versions stored them where a clock had been set back."""
+    return pc.if_else(pc.less(seconds, 0), None, seconds)

@@ -252,6 +252,23 @@ def relative_change(left: ArrayLike, right: ArrayLike, level: float = 0.95) -> E
     return _ratio_of(np.mean, left, right, level)
 
 
+def _relative_median_change(left: ArrayLike, right: ArrayLike, level: float = 0.95) -> Estimate | None:
+    """Return median(left) / median(right) - 1 over pairs, with the interval of `relative_change`.
+
+    Args:
+        left: shape (n,), each at least 0; the k-th numbers of both sides are a pair.
+        right: shape (n,), each at least 0, in the same unit.
+        level: coverage, between 0 and 1.
+
+    Returns:
+        The change; None without a pair, or where the right side's median is zero.
+
+    Raises:
+        ValueError: the sides have different lengths.
+    """
+    return _ratio_of(np.median, left, right, level)
+
+
 def relative_spread(left: ArrayLike, right: ArrayLike, level: float = 0.95) -> Estimate | None:
     """Return the ratio of standard deviations over pairs less one, with the interval of `relative_change`.
 

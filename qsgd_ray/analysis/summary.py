@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis import statistics
+from qsgd_ray.analysis._claim_pairs import column_pairs
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended, median, step_ratio
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.throughput import Throughput, median_throughput
@@ -44,7 +45,8 @@ class ArmSummary:
         source: where the perturbation comes from.
         scope: which parameters are perturbed.
         wall_s_per_epoch: seconds of training an epoch.
-        overhead: `wall_s_per_epoch` over the baseline's, less one; None for the baseline.
+        overhead: `wall_s_per_epoch` over the baseline's at the same seeds, less one; None for the baseline.
+        overhead_interval: its 95 % bootstrap interval over the seeds; None of one seed.
         train_loss: mean over all steps of a run, nats.
         test_loss: nats.
         answers: of a language model to test problems, sum over the runs; None where none was asked for.
@@ -72,6 +74,7 @@ class ArmSummary:
     scope: str | None
     wall_s_per_epoch: float | None
     overhead: float | None
+    overhead_interval: Interval | None
     train_loss: float | None
     test_loss: float | None
     answers: int | None
@@ -87,11 +90,15 @@ def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
     """
     rows = {arm.name: confirm_rows(tables, arm.name) for arm in tables.study.arms}
     summaries = {name: _summary(name, of_arm) for name, of_arm in rows.items()}
-    base = summaries[tables.study.baseline].wall_s_per_epoch
+    overheads = {
+        name: statistics._relative_median_change(*column_pairs(tables, name, "wall_s", per="epochs_run"))
+        for name in rows
+    }
     return tuple(
         replace(
             s,
-            overhead=s.wall_s_per_epoch / base - 1 if base and s.wall_s_per_epoch is not None else None,
+            overhead=estimate.value if (estimate := overheads[s.arm]) is not None else None,
+            overhead_interval=estimate.interval if estimate is not None else None,
             epochs_saved=_epochs_saved(rows[s.arm], rows[tables.study.baseline], tables.study.confirm.epochs),
         )
         if s.arm != tables.study.baseline
@@ -137,6 +144,7 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
             [row["wall_s"] / row["epochs_run"] for row in rows if row["wall_s"] is not None and row["epochs_run"]]
         ),
         overhead=None,
+        overhead_interval=None,
         train_loss=median(_column(rows, "mean_train_loss")),
         test_loss=median(_column(rows, "test_loss")),
         answers=_total(rows, "answers"),

@@ -19,7 +19,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
-from qsgd_ray.execution.requirements import require_modules_here
+from qsgd_ray.execution.requirements import _require_modules_here
 from qsgd_ray.workloads import make_workload
 
 # Ray itself tries a dead address for minutes.
@@ -41,7 +41,7 @@ def require_runnable(study: Study, address: str | None) -> None:
     if address is None:
         _check_memory(study, total_bytes())
         _check_gpus(study)
-        require_modules_here(study)
+        _require_modules_here(study)
         _check_workload(study)
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")

@@ -45,7 +45,7 @@ class NodeReport:
     missing: tuple[str, ...]
 
 
-def needed_modules(study: Study, role: Role) -> dict[str, str]:
+def _needed_modules(study: Study, role: Role) -> dict[str, str]:
     """Return the modules that a process of the study imports, each with the field that asks for it.
 
     Args:
@@ -67,10 +67,10 @@ def needed_modules(study: Study, role: Role) -> dict[str, str]:
     return needed
 
 
-def require_modules_here(study: Study) -> None:
+def _require_modules_here(study: Study) -> None:
     """Raise `StudyError`, one line, where this machine lacks a package that the study's processes need."""
     for role in _roles(study):
-        for module, field in needed_modules(study, role).items():
+        for module, field in _needed_modules(study, role).items():
             if find_spec(module) is None:
                 raise _lacking("this machine", module, field)
 
@@ -83,7 +83,7 @@ def require_modules_there(study: Study, reports: Iterable[NodeReport]) -> None:
         reports: of the nodes.
     """
     for report in reports:
-        for module, field in needed_modules(study, report.role).items():
+        for module, field in _needed_modules(study, report.role).items():
             if module in report.missing:
                 raise _lacking(f"node {report.node}", module, field)
 
@@ -140,7 +140,7 @@ def ask_nodes(study: Study) -> list[NodeReport]:
         kinds = (
             study.resources.worker_node_resources() if role == "worker" else study.resources.circuit_node_resources()
         )
-        modules = tuple(needed_modules(study, role))
+        modules = tuple(_needed_modules(study, role))
         for node in _hosts(ray.nodes(), kinds)[:_MOST_NODES]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             question = asked.options(scheduling_strategy=strategy).remote(modules, _COMPARED)

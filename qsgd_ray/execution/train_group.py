@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from qsgd_ray.circuits.errors import CircuitsLost
 from qsgd_ray.config import Resources
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution._one_node_train import OneNodeTorchConfig, PrivateTrainer
+from qsgd_ray.execution._trial_clock import TrialClock
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.outcome import REPEATED, Ending, Measurement, Outcome, failure_ending
 from qsgd_ray.pool.pool import CircuitPool
@@ -120,7 +121,7 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
     deaths: Counter[str] = Counter()
     steps: dict[str, int] = {}
     while waiting := [t for t in trials if t.trial_id not in given_up and not context.results.has(t.trial_id)]:
-        began = datetime.now(UTC)
+        clock = TrialClock()
         try:
             _fit(waiting[:trials_per_fit], context)
         except TrainingFailedError as error:
@@ -134,7 +135,7 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
             if outcome.ending is Ending.LOST and deaths[culprit.trial_id] < ATTEMPTS:
                 continue
             given_up.add(culprit.trial_id)
-            _conclude(culprit, outcome, context, started_at or began)
+            _conclude(culprit, outcome, context, started_at or clock.started_at())
             if outcome.ending not in REPEATED:
                 remove_checkpoints(context.results.storage, culprit.trial_id)
 
@@ -204,8 +205,8 @@ def _work(config: dict[str, Any]) -> None:
             continue
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
-        started_at = datetime.now(UTC)
-        checkpoints = _make_checkpoints(trial, context, replica, group, started_at)
+        clock = TrialClock()
+        checkpoints = _make_checkpoints(trial, context, replica, group, clock.began_at)
         measurements: list[Measurement] = []
         try:
             outcome = run(
@@ -217,13 +218,13 @@ def _work(config: dict[str, Any]) -> None:
             lost = isinstance(error, CircuitsLost | StorageError)
             if replica.world_size > 1 and not lost:
                 time.sleep(_DEATH_REPORT_S + _POLL_S[trial.workload.kind])
-            began = checkpoints.started_at if checkpoints else started_at
+            began = clock.started_at(checkpoints.started_at if checkpoints else None)
             raise _TrialError(traceback.format_exc(), lost, tuple(measurements), began) from None
         _require_equal_replicas(outcome, replica)
         if replica.rank == 0:
             if checkpoints is not None:
-                started_at, outcome = checkpoints.started_at, replace(outcome, checkpoints_failed=checkpoints.n_failed)
-            _conclude(trial, outcome, context, started_at)
+                outcome = replace(outcome, checkpoints_failed=checkpoints.n_failed)
+            _conclude(trial, outcome, context, clock.started_at(checkpoints.started_at if checkpoints else None))
             if checkpoints is not None:
                 checkpoints.remove()
         replica.all_reduce_sum(0.0)  # no replica runs ahead of the row

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.execution._one_node_train import release_placement_groups
 from qsgd_ray.execution._stop_channel import StopChannel
+from qsgd_ray.execution._trial_clock import TrialClock
 from qsgd_ray.execution.train_group import RunContext, _make_checkpoints, run_trials
 from qsgd_ray.outcome import REPEATED, USABLE, Ending, Measurement, Outcome, failure_ending
 from qsgd_ray.results import Results
@@ -156,7 +156,7 @@ class _SeedRun:
         self.measurements: list[Measurement] = []
         self.ending: Ending | None = None
         self._trial, self._context = trial, context
-        self._started_at = datetime.now(UTC)
+        self._clock = TrialClock()
         self._checkpoints: Checkpoints | None = None
         self._writes_row = False
         self._last_epoch = trial.epochs
@@ -174,7 +174,7 @@ class _SeedRun:
             return _train_on_workers(trial, context)
         self._writes_row = True
         replica = Replica(device=self._device)
-        self._checkpoints = _make_checkpoints(trial, context, replica, None, self._started_at)
+        self._checkpoints = _make_checkpoints(trial, context, replica, None, self._clock.began_at)
         return _train_here(trial, partial(workload_of, trial, self._device), context, replica, self._checkpoints)
 
     @property
@@ -232,7 +232,7 @@ class _SeedRun:
         self.ending = outcome.ending
         if not self._writes_row:
             return
-        started_at = self._checkpoints.started_at if self._checkpoints else self._started_at
+        started_at = self._clock.started_at(self._checkpoints.started_at if self._checkpoints else None)
         if self._checkpoints is not None:
             outcome = replace(outcome, checkpoints_failed=self._checkpoints.n_failed)
         self._context.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())

@@ -81,9 +81,10 @@ def trained(seed: int, steps: int) -> Trained:
         model = workload.make_model(seed)
         batches = list(workload.batches(seed, 1, 0, 1))
         optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, BETAS, EPS)
-        for number in range(steps):
+        for number in range(steps + 1):
             optimizer.zero_grad()
             workload.backward(model, batches[number % len(batches)], world_size=1)
+            # After the last round: the weights that `steps` steps have left, and the gradient of one more.
             before = [parameter.detach().clone() for parameter in model.parameters()]
             optimizer.step()
     columns: list[list[Tensor]] = [[], [], []]

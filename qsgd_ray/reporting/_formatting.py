@@ -116,6 +116,13 @@ def factor(overhead: float | None) -> str:
     return MISSING if overhead is None else f"{100 * overhead:+.0f} %".replace("-", "−")
 
 
+def overhead(s: ArmSummary) -> str:
+    """Format an arm's overhead with its interval, in whole percent: +45 % (+40 to +51)."""
+    if s.overhead_interval is None:
+        return factor(s.overhead)
+    return f"{factor(s.overhead)} ({' to '.join(factor(edge).removesuffix(' %') for edge in s.overhead_interval)})"
+
+
 def p_value(value: float | None) -> str:
     """Format a p value, three decimals; smaller ones as < 0.001."""
     return MISSING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -233,6 +240,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "misses": misses,
     "saved": epochs_saved,
     "factor": factor,
+    "overhead": overhead,
     "p": p_value,
     "loss": loss,
     "whole": whole,

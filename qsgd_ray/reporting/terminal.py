@@ -22,12 +22,12 @@ from qsgd_ray.reporting._formatting import (
     claim_interval,
     claim_value,
     digits,
-    factor,
     gib,
     improvement,
     interquartile_mean,
     median_time,
     misses,
+    overhead,
     points,
     share,
     span,
@@ -111,7 +111,7 @@ def _summary_table(analysis: StudyAnalysis) -> Table:
             median_time(s.epochs_to_target),
             median_time(s.seconds_to_target),
             digits(s.step_ratio),
-            factor(s.overhead),
+            overhead(s).replace(" (", "\n("),
         )
     return table
 

@@ -11,6 +11,8 @@ from qsgd_ray.config.arm import fields_without_effect
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Measurement, Outcome
 
+# By so much two clocks of a machine may differ over a trial.
+_CLOCK_TOLERANCE_S = 1.0
 # Columns of a trial that are those of its last measurement.
 _THROUGHPUT = ("n_tokens", "model_flops", "peak_flops_per_s", "peak_memory_bytes")
 
@@ -78,7 +80,7 @@ def trial_row(
 
 
 def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | None]:
-    """Return the seconds of a trial by what they were spent on.
+    """Return the seconds of a trial by what they were spent on; those that a clock which was set made impossible: None.
 
     `elapsed_s`, from the trial's start to its row, is the sum of `train_s` (steps), `circuit_wait_s`, `evaluation_s`
     and `idle_s`: making data and model, reporting, copying checkpoints, waiting for a decision to stop, and the time
@@ -87,9 +89,11 @@ def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | Non
     """
     last = outcome.measurements[-1] if outcome.measurements else None
     if last is None:
-        return {"elapsed_s": elapsed_s}
+        return {"elapsed_s": _possible(elapsed_s, 0.0)}
     evaluation_s = None if last.evaluation_s is None else last.evaluation_s + (outcome.test_s or 0.0)
-    idle_s = None if elapsed_s is None or evaluation_s is None else elapsed_s - last.wall_s - evaluation_s
+    spent_s = last.wall_s + (evaluation_s or 0.0)
+    elapsed_s = _possible(elapsed_s, spent_s)
+    idle_s = None if elapsed_s is None or evaluation_s is None else elapsed_s - spent_s
     return {
         "elapsed_s": elapsed_s,
         "wall_s": last.wall_s,
@@ -99,6 +103,13 @@ def _seconds(outcome: Outcome, elapsed_s: float | None) -> dict[str, float | Non
         "idle_s": idle_s,
         "circuit_s": last.circuit_s,
     }
+
+
+def _possible(elapsed_s: float | None, spent_s: float) -> float | None:
+    """Return elapsed seconds, no less than those that were spent; None where they are: the clock was set back."""
+    if elapsed_s is None or elapsed_s < spent_s - _CLOCK_TOLERANCE_S:
+        return None
+    return max(elapsed_s, spent_s)
 
 
 def measurement_rows(trial: Trial, outcome: Outcome) -> list[dict[str, Any]]:

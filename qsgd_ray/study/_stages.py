@@ -73,7 +73,7 @@ def run_stages(
         points = chosen_points(tables, results)
         by_arm = [confirm_trials(study, arm, point) for arm, point in points.items()]
         # Seeds outside, arms inside: what is there after an interruption is paired.
-        trials = [trial for seed in zip(*by_arm, strict=True) for trial in seed]
+        trials = [trial for index, seed in enumerate(zip(*by_arm, strict=True)) for trial in _rotated(seed, index)]
         confirm = study.confirm
         run_fixed_trials(
             study, context, trials, max_concurrent=confirm.trials_at_once, trials_per_fit=confirm.trials_per_fit
@@ -85,6 +85,12 @@ def run_stages(
         )
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
+
+
+def _rotated(trials: tuple[Trial, ...], by: int) -> tuple[Trial, ...]:
+    """Return the trials with another one first: no arm's seconds bear every cold start and every busy spell alone."""
+    first = by % len(trials)
+    return trials[first:] + trials[:first]
 
 
 def _search(tables: StudyTables, context: RunContext) -> StudyTables:

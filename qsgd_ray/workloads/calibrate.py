@@ -49,7 +49,7 @@ def _learning_curve(workload: Workload, seed: int, epochs: int) -> tuple[list[fl
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     torch.manual_seed(seed)
     accuracies, train_s, validation_s = [], 0.0, 0.0
-    for epoch in range(epochs):
+    for epoch in range(1, epochs + 1):  # as trials count: the same order of the data
         start_s = perf_counter()
         for batch in workload.batches(seed, epoch, rank=0, world_size=1):
             optimizer.zero_grad()

@@ -36,6 +36,16 @@ def test_every_line_is_the_sum_of_its_rows(tables):
             assert line.sums[name] == (pytest.approx(sum(known)) if known else None)
 
 
+def test_seconds_below_zero_of_earlier_versions_are_counted_as_missing(tables):
+    rows = [dict(row) for row in tables.trials.to_pylist()]
+    before = ledger(tables)[-1]
+    rows[0] |= {"elapsed_s": -3600.0, "idle_s": -3700.0}
+    after = ledger(with_rows(tables, rows))[-1]
+    own_s = tables.trials["elapsed_s"][0].as_py()
+    assert after.sums["elapsed_s"] == pytest.approx(before.sums["elapsed_s"] - (own_s or 0.0))
+    assert after.n_null["elapsed_s"] == before.n_null["elapsed_s"] + (own_s is not None)
+
+
 def test_the_total_is_the_sum_of_the_lines(tables):
     *lines, total = ledger(tables)
     for name in ("train_s", "n_circuits", "epochs_run"):

@@ -295,6 +295,8 @@ def test_summary_counts_endings_misses_and_both_clocks():
     assert (sine.learning_rate, sine.lambda_, sine.n_qubits) == (3e-3, 0.5, 4)
     assert (base.lambda_, base.step_ratio, base.overhead) == (None, None, None)
     assert sine.overhead == pytest.approx(0.45, abs=0.05)
+    assert sine.overhead_interval.low < sine.overhead < sine.overhead_interval.high
+    assert base.overhead_interval is None
 
 
 def test_an_arm_that_mostly_misses_has_no_median_time():

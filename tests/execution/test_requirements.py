@@ -12,11 +12,11 @@ from qsgd_ray.execution import requirements
 from qsgd_ray.execution.requirements import (
     NodeReport,
     _hosts,
+    _needed_modules,
     _portable_look,
+    _require_modules_here,
     ask_nodes,
-    needed_modules,
     report_here,
-    require_modules_here,
     require_modules_there,
     version_differences,
 )
@@ -33,22 +33,22 @@ def a_report(node="n1", role="circuits", missing=(), **versions) -> NodeReport:
 
 
 def test_a_study_asks_for_what_its_own_arms_need_and_where_they_need_it():
-    assert needed_modules(a_study(), "worker").keys() == {"qsgd_ray", "torch"}
-    assert "qiskit_aer" not in needed_modules(noisy_study(), "worker")
-    assert needed_modules(noisy_study(), "circuits")["qiskit_aer"] == "arms.noisy.perturbation.source"
-    assert "qiskit_aer" in needed_modules(noisy_study(circuit_actors=None), "worker")
+    assert _needed_modules(a_study(), "worker").keys() == {"qsgd_ray", "torch"}
+    assert "qiskit_aer" not in _needed_modules(noisy_study(), "worker")
+    assert _needed_modules(noisy_study(), "circuits")["qiskit_aer"] == "arms.noisy.perturbation.source"
+    assert "qiskit_aer" in _needed_modules(noisy_study(circuit_actors=None), "worker")
     task = LanguageTask(lora=Lora())
     words = a_study(workload=task, confirm={"seeds": (11,), "epochs": 1, "workers": 1})
-    assert needed_modules(words, "worker").keys() == {"qsgd_ray", "torch", "transformers", "peft"}
+    assert _needed_modules(words, "worker").keys() == {"qsgd_ray", "torch", "transformers", "peft"}
 
 
 def test_this_machine_without_a_package_is_one_line(monkeypatch):
-    require_modules_here(noisy_study())
+    _require_modules_here(noisy_study())
     monkeypatch.setattr(requirements, "find_spec", lambda name: None if name == "qiskit_aer" else name)
-    require_modules_here(a_study())
+    _require_modules_here(a_study())
     said = r"^arms\.noisy\.perturbation\.source: got a study that needs qiskit-aer, which this machine lacks; allowed: "
     with pytest.raises(StudyError, match=said):
-        require_modules_here(noisy_study())
+        _require_modules_here(noisy_study())
 
 
 def test_a_node_without_a_package_is_named_in_one_line():

@@ -9,12 +9,13 @@ from support.synthetic_limits import PROVENANCE, a_limits
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import expectations
-from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TrainingCurve
+from qsgd_ray.config import CircuitCurve, NoiseSettings, OptimizerCurve, SignalCurve, TextTask, TrainingCurve
 from qsgd_ray.limits import _timing as measure
 from qsgd_ray.limits._measure_training import EPS, trained
 from qsgd_ray.limits.rows import _SIZES, LimitsResults
 from qsgd_ray.limits.run import _measured_rows, run_limits
 from qsgd_ray.optimizer.signals import circuit_angles
+from qsgd_ray.workloads import make_workload
 
 LIMITS = a_limits(budget_s=1e-3)
 
@@ -99,9 +100,24 @@ def test_at_depth_one_the_signal_of_trained_weights_is_a_product_of_sines(monkey
 
 
 def test_adams_direction_after_one_step_is_the_sign_of_the_gradient():
-    own = trained(3, 1)
+    own = trained(3, 0)
     seen = own.gradient.abs() > 1e3 * EPS
     assert torch.allclose(own.adam[seen], own.gradient[seen].sign(), atol=1e-2)
+
+
+def test_trained_weights_are_those_after_so_many_steps():
+    workload = make_workload(TextTask(), device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        model = workload.make_model(LIMITS.seed)
+        batches = list(workload.batches(LIMITS.seed, 1, 0, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for batch in batches[:3]:
+            optimizer.zero_grad()
+            workload.backward(model, batch, world_size=1)
+            optimizer.step()
+    after = torch.cat([p.detach().double().reshape(-1) for p in model.parameters() if p.ndim > 1])
+    assert torch.allclose(trained(LIMITS.seed, 3).theta, after, atol=1e-6)
+    assert not torch.allclose(trained(LIMITS.seed, 2).theta, after, atol=1e-6)
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path):

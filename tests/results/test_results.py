@@ -33,6 +33,22 @@ def test_a_trials_seconds_add_up_to_what_elapsed():
     assert row["circuit_s"] == 0.75
 
 
+@pytest.mark.parametrize("elapsed_s", [-3600.0, 0.0, 0.5])
+def test_seconds_that_a_clock_which_was_set_back_tells_are_null_and_never_negative(elapsed_s):
+    began = datetime(2026, 1, 2, tzinfo=UTC)
+    last = measured(2, 0.95, circuit_wait_s=0.25, circuit_s=0.75, evaluation_s=2.0)
+    ended = began + timedelta(seconds=elapsed_s)
+    row = trial_row(TRIAL, Outcome(Ending.COMPLETED, (last,)), started_at=began, ended_at=ended)
+    assert (row["elapsed_s"], row["idle_s"]) == (None, None)
+    assert (row["wall_s"], row["evaluation_s"]) == (1.0, 2.0)
+    lost = trial_row(TRIAL, Outcome(Ending.LOST), started_at=began, ended_at=ended)
+    assert lost["elapsed_s"] == (None if elapsed_s < -1 else elapsed_s)
+    close = trial_row(
+        TRIAL, Outcome(Ending.COMPLETED, (last,)), started_at=began, ended_at=began + timedelta(seconds=2.5)
+    )
+    assert (close["elapsed_s"], close["idle_s"]) == (3.0, 0.0), "two clocks of a machine differ a little"
+
+
 def test_seconds_that_nobody_measured_are_null():
     nothing = trial_row(TRIAL, Outcome(Ending.LOST))
     assert nothing["elapsed_s"] is None

@@ -112,6 +112,13 @@ def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results,
     assert len(runs) == 4, "a search that is complete is not run again"
 
 
+def test_every_arm_is_first_as_often_as_the_others():
+    trials = ("a", "b", "c")
+    orders = [stages._rotated(trials, seed) for seed in range(6)]
+    assert all(sorted(order) == [*trials] for order in orders)
+    assert [order[0] for order in orders] == ["a", "b", "c", "a", "b", "c"]
+
+
 def test_an_arm_that_lacks_a_package_everywhere_is_left_out_and_the_others_go_on(results, monkeypatch):
     runs = []
 

@@ -21,6 +21,14 @@ def test_the_calibration_loop_repeats_and_learns_an_easy_task():
     assert first[-1] > 0.75
 
 
+def test_the_calibration_sees_the_data_in_the_order_in_which_a_trial_does(monkeypatch):
+    workload, seen = make_workload(a_text_task()), []
+    batches = workload.batches
+    monkeypatch.setattr(workload, "batches", lambda seed, epoch, **at: seen.append(epoch) or batches(seed, epoch, **at))
+    _learning_curve(workload, 0, 3)
+    assert seen == [1, 2, 3], "the training loop counts epochs from one"
+
+
 def test_epochs_count_from_one_and_a_miss_is_none():
     assert _epochs_to(0.6, [0.5, 0.7, 0.55]) == 2
     assert _epochs_to(0.8, [0.5, 0.7, 0.55]) is None
