@@ -32,6 +32,9 @@ from typing import Any
 import psutil
 
 HOST = "127.0.0.1"
+# `ray start` gives these to its workers (--min-worker-port, --max-worker-port), and ends with a traceback where another
+# of its servers is to have one.
+WORKER_PORTS = range(10002, 20000)
 # What Ray's fake provider calls its head, by identity and by type.
 HEAD_ID = "f" * 51 + "00000"
 HEAD_TYPE = "ray.head.default"
@@ -248,6 +251,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _refuse_ports(port: int, dashboard_port: int) -> None:
+    """End with one line where Ray could not listen on these ports."""
+    for option, number in (("--port", port), ("--dashboard-port", dashboard_port)):
+        if not 1 <= number <= 65535:
+            sys.exit(f"{option}: got {number}; allowed: 1 to 65535")
+        if number in WORKER_PORTS:
+            kept = f"{WORKER_PORTS.start} to {WORKER_PORTS.stop - 1}"
+            sys.exit(f"{option}: got {number}; allowed: a port outside {kept}, which Ray keeps for its workers")
+    if port == dashboard_port:
+        sys.exit(f"--dashboard-port: got {port}; allowed: another port than that of --port")
+    for number in (port, dashboard_port):
+        _refuse_taken(number)
+
+
 def _refuse_taken(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -270,8 +287,7 @@ def _answers(head: subprocess.Popen[bytes], port: int) -> bool:
 def main() -> int:
     """Start the head, wait for it or for a signal, and leave nothing behind."""
     asked = _arguments()
-    for port in (asked.port, asked.dashboard_port):
-        _refuse_taken(port)
+    _refuse_ports(asked.port, asked.dashboard_port)
     # Short: the names of Ray's sockets must stay below 107 characters. Ray opens the folder that it is given to all
     # users of the machine, so that is one within a folder of this user's alone.
     folder = Path(tempfile.mkdtemp(prefix="qsgd-", dir="/tmp"))  # nosec B108 # a new folder of this user's alone

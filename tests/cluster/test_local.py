@@ -54,6 +54,35 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--dashboard-port", "17265"),
+            "--dashboard-port: got 17265; allowed: a port outside 10002 to 19999, which",
+        ),
+        (("--port", "10002"), "--port: got 10002; allowed: a port outside 10002 to 19999"),
+        (("--port", "70000"), "--port: got 70000; allowed: 1 to 65535"),
+        (("--dashboard-port", "0"), "--dashboard-port: got 0; allowed: 1 to 65535"),
+        (("--port", "8265"), "--dashboard-port: got 8265; allowed: another port than that of --port"),
+    ],
+)
+def test_a_port_that_ray_cannot_have_is_one_line_before_anything_starts(monkeypatch, words, said):
+    monkeypatch.setattr(sys, "argv", ["up.py", *words])
+    with pytest.raises(SystemExit) as end:
+        up().main()
+    assert str(end.value).startswith(said)
+    assert "\n" not in str(end.value)
+
+
+def test_ray_gives_its_workers_the_ports_that_are_kept():
+    from ray.scripts.scripts import start
+
+    defaults = {parameter.name: parameter.default for parameter in start.params}
+    kept = up().WORKER_PORTS
+    assert (kept.start, kept.stop - 1) == (defaults["min_worker_port"], defaults["max_worker_port"])
+
+
 def test_a_taken_port_is_refused_in_one_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
