@@ -55,6 +55,7 @@ class ArmComparison:
         n_same_bits: of them, those at which the hashes are equal.
         left_s_per_step: seconds an optimizer step in the left study, median over runs.
         right_s_per_step: the same in the right study.
+        step_time_interval: 95 % bootstrap interval of `step_time_ratio`, over the seeds that both studies have.
     """
 
     arm: str
@@ -67,6 +68,7 @@ class ArmComparison:
     n_same_bits: int
     left_s_per_step: float | None
     right_s_per_step: float | None
+    step_time_interval: Interval | None
 
     @property
     def step_time_ratio(self) -> float | None:
@@ -137,6 +139,7 @@ def _compare_arm(arm: str, left: StudyAnalysis, right: StudyAnalysis) -> ArmComp
         n_same_bits=sum(a == b for a, b in hashed),
         left_s_per_step=_s_per_step(list(before.values())),
         right_s_per_step=_s_per_step(list(after.values())),
+        step_time_interval=_step_time_interval([(before[seed], after[seed]) for seed in seeds]),
     )
 
 
@@ -147,6 +150,16 @@ def _summary_of(analysis: StudyAnalysis, arm: str) -> ArmSummary:
 def _s_per_step(rows: list[Row]) -> float | None:
     """Return the median over the runs; evaluation aside."""
     return median([seconds for row in rows if (seconds := seconds_per_step(row)) is not None])
+
+
+def _step_time_interval(pairs: list[tuple[Row, Row]]) -> Interval | None:
+    """Return the interval of the ratio of seconds a step, right over left; None of fewer than two pairs."""
+    seconds = [(seconds_per_step(left), seconds_per_step(right)) for left, right in pairs]
+    known = [(left, right) for left, right in seconds if left is not None and right is not None]
+    change = statistics._relative_median_change([right for _, right in known], [left for left, _ in known])
+    if change is None or change.interval is None:
+        return None
+    return Interval(1 + change.interval.low, 1 + change.interval.high)
 
 
 def _differences(what: str, left: Any, right: Any) -> Iterator[Difference]:

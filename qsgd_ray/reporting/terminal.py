@@ -200,6 +200,7 @@ def arms_table(comparison: Comparison) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for arm in comparison.arms:
         interval = f"\n({span(arm.interval, sign=True)})" if arm.interval else ""
+        times = f"\n({' to '.join(map(digits, arm.step_time_interval))})" if arm.step_time_interval else ""
         bits = f"{arm.n_same_bits} of {arm.n_hashed}" if arm.n_hashed else MISSING
         table.add_row(
             Text(arm.arm),
@@ -207,7 +208,7 @@ def arms_table(comparison: Comparison) -> Table:
             interquartile_mean(arm.right).replace(" (", "\n("),
             f"{points(arm.difference)}{interval}",
             bits,
-            digits(arm.step_time_ratio),
+            digits(arm.step_time_ratio) + times,
         )
     return table
 

@@ -78,7 +78,9 @@ def test_other_seeds_are_no_pairs_and_missing_hashes_no_same_bits():
 
 def test_time_a_step_is_told_as_a_ratio_and_missing_without_steps():
     slow = Made(STUDY.study, [(t, replace(o, measurements=_slower(o.measurements))) for t, o in STUDY.trials])
-    assert [arm.step_time_ratio for arm in compare(STUDY.tables(), slow.tables()).arms] == pytest.approx([2.0, 2.0])
+    twice = compare(STUDY.tables(), slow.tables()).arms
+    assert [arm.step_time_ratio for arm in twice] == pytest.approx([2.0, 2.0])
+    assert [edge for arm in twice for edge in arm.step_time_interval] == pytest.approx([2.0] * 4)
     nothing = made({}, study=STUDY.study)
     assert [arm.step_time_ratio for arm in compare(nothing.tables(), slow.tables()).arms] == [None, None]
 
