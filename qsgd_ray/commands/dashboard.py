@@ -48,7 +48,7 @@ def _journal(where: str, scratch: Path) -> Path:
     results = Results(storage_at(where, "DIR"))
     tables = results.tables()
     in_folder = isinstance(results.storage, Folder)
-    path = results.storage.path / FILE if isinstance(results.storage, Folder) else scratch / FILE
+    path = results.storage.writable(FILE) if isinstance(results.storage, Folder) else scratch / FILE
     # The process of a search that may be running writes the journal itself.
     if not (in_folder and unfinished_points(tables) and is_readable(path)):
         try:

@@ -94,7 +94,8 @@ def plan(
         table.add_row(Text(quantity), Text(value), Text(basis))
     console.print(table)
     hardware = tables.provenance["hardware"]
-    machine = f"Seconds are those of one core of {hardware['processor'] or hardware['machine']}, network: loopback."
+    processor = hardware.get("processor") or hardware.get("machine") or "an unknown machine"
+    machine = f"Seconds are those of one core of {processor}, network: loopback."
     console.print(machine, style="dim", soft_wrap=True, highlight=False)
     if planning.is_extrapolated(predicted):
         warning = "Extrapolated: no size that large was measured, and the law may end before it."

@@ -181,11 +181,9 @@ class LimitsResults:
             field, _, reason = str(error).partition("; allowed: ")
             raise refused(self.storage.location("limits.json"), f"with {field}", reason) from None
         made_with = self._object("provenance.json", provenance)
-        hardware = made_with.get("hardware")
-        memory = hardware.get("memory_bytes") if isinstance(hardware, dict) else None
-        if not isinstance(memory, int) or isinstance(memory, bool) or not 0 < memory < 2**63:
+        if problem := _problem_of(made_with):
             place = self.storage.location("provenance.json")
-            raise refused(place, f"whose hardware.memory_bytes is {memory!r}", "a number of bytes")
+            raise refused(place, f"whose {problem}", "what qsgd-ray measured when the study ran")
         names = set(self.storage.names("sizes", ".parquet"))
         wanted = [
             (curve.name, f"{name}.parquet")
@@ -222,6 +220,28 @@ class LimitsResults:
             return self.storage.read(name)
         except FileNotFoundError:
             return None
+
+
+def _problem_of(provenance: dict[str, Any]) -> str | None:
+    """Return the field of a provenance that pages and plans cannot use, with what it is; None where all can be used."""
+    hardware, measured = provenance.get("hardware"), provenance.get("measured")
+    if not isinstance(hardware, dict):
+        return f"hardware is {hardware!r}"
+    if not isinstance(measured, dict):
+        return f"measured is {measured!r}"
+    memory, speed = hardware.get("memory_bytes"), measured.get("matmul_flops_per_s")
+    if not isinstance(memory, int) or isinstance(memory, bool) or not 0 < memory < 2**63:
+        return f"hardware.memory_bytes is {memory!r}"
+    if not isinstance(speed, int | float) or isinstance(speed, bool) or not 0 < speed < 1e30:
+        return f"measured.matmul_flops_per_s is {speed!r}"
+    return next(
+        (
+            f"hardware.{name} is {hardware.get(name)!r}"
+            for name in ("processor", "machine")
+            if not isinstance(hardware.get(name), str | None)
+        ),
+        None,
+    )
 
 
 def is_limits(where: str | Path | Storage) -> bool:

@@ -58,7 +58,7 @@ def _view(tables: StudyTables, context: RunContext) -> SearchJournal | None:
     if not isinstance(storage, Folder):
         return None
     try:
-        return open_journal(tables, storage.path / FILE)
+        return open_journal(tables, storage.writable(FILE))
     except _JOURNAL_ERRORS as error:
         _log.warning("%s cannot be written: %s", FILE, error)
         return None

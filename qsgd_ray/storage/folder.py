@@ -142,6 +142,20 @@ class Folder:
                         n_removed += 1
         return n_removed
 
+    def writable(self, name: str) -> Path:
+        """Return the path of a file or folder that another library writes, once that writes nothing elsewhere.
+
+        Args:
+            name: its name below this folder; it need not exist.
+
+        Raises:
+            StudyError: it is a link that leads out of this folder or to nothing, or a pipe or a device.
+        """
+        path = self._inside(name)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise refused(path, "which is no file", "a file")
+        return path
+
     def _inside(self, name: str, follows: bool = True) -> Path:
         """Return the path of a name, once neither it nor a link on the way to it leads out of this folder.
 

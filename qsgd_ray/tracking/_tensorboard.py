@@ -8,6 +8,7 @@ from typing import Any
 
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import REPEATED
+from qsgd_ray.storage import Folder
 from qsgd_ray.tracking._records import parameters
 
 # This file beside a trial's events holds its ending.
@@ -18,14 +19,14 @@ class TensorBoard:
     """A `Tracker` by tensorboardX, which Ray Tune installs."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = Folder(folder)
         self._writers: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, trial_id: str) -> bool:
         """See `Tracker`. Trials that were lost, or lacked something, are run again."""
         with suppress(OSError):
-            return (self._folder / trial_id / _ENDED).read_text() not in REPEATED
+            return self._folder.read(f"{trial_id}/{_ENDED}").decode(errors="replace") not in REPEATED
         return False
 
     def begin(self, trial: Trial) -> None:
@@ -33,7 +34,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
 
-        folder = self._folder / trial.trial_id
+        folder = self._folder.writable(trial.trial_id)
         if (before := self._writers.pop(trial.trial_id, None)) is not None:
             before.close()
         for left in [*folder.glob("events.out.tfevents.*"), folder / _ENDED]:
@@ -60,7 +61,7 @@ class TensorBoard:
         *_, end = hparams({}, {})
         writer.file_writer.add_summary(end)
         writer.close()
-        (self._folder / trial.trial_id / _ENDED).write_text(ending)
+        self._folder.put(f"{trial.trial_id}/{_ENDED}", ending.encode())
 
     def close(self) -> None:
         """See `Tracker`."""

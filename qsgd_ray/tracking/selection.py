@@ -55,7 +55,7 @@ def choose_tracker(word: str, option: str, study: str, place: Storage) -> Tracke
         if not isinstance(place, Folder):
             allowed = "tensorboard=FOLDER" if name == "tensorboard" else "mlflow=URI"
             raise StudyError(f"{option}: got {word!r} with results at {place}; allowed: {allowed}")
-        default = place.path.resolve() / ("tensorboard" if name == "tensorboard" else "mlflow.db")
+        default = place.writable("tensorboard" if name == "tensorboard" else "mlflow.db").resolve()
         where = str(default) if name == "tensorboard" else f"sqlite:///{default}"
 
     def connect() -> Tracker:

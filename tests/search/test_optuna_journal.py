@@ -1,6 +1,7 @@
 """What optuna-dashboard shows is what the rows say, live and made anew, and never costs a search anything."""
 
 import json
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -256,3 +257,16 @@ def test_a_folder_in_which_no_journal_can_be_written_is_one_line(results, path, 
     monkeypatch.setattr("qsgd_ray.search.optuna_journal.open_journal", full)
     with pytest.raises(StudyError, match=r"allowed: a folder in which optuna.log can be written \(no space left\)"):
         command._journal(str(results.path), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_journal_that_is_a_link_out_or_a_pipe_is_not_written(results, path, tmp_path, kind):
+    outside = tmp_path / "outside.log"
+    outside.write_text("kept")
+    if kind == "link":
+        path.symlink_to(outside)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(StudyError, match="a link that leads out" if kind == "link" else "which is no file"):
+        command._journal(str(results.path), tmp_path)
+    assert outside.read_text() == "kept"

@@ -304,3 +304,32 @@ def test_a_record_goes_on_after_the_epochs_that_were_told(results):
     trial = Trial.model_validate_json(results.row(CONFIRMED.trial_id)["trial"])
     _record(heard, results.row(trial.trial_id), results.trajectory(trial.trial_id), n_logged=1)
     assert heard.heard == ["measured", "ended"]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_tracker_beside_the_rows_follows_no_link_out(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(asked, "find_spec", lambda _: object())
+    place = tmp_path / "small"
+    place.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (place / ("tensorboard" if name == "tensorboard" else "mlflow.db")).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StudyError, match="a link that leads out of the folder"):
+        choose_tracker(name, "--track", "small", storage_at(place))
+
+
+def test_tensorboard_writes_and_removes_nothing_behind_a_trials_link(tmp_path):
+    pytest.importorskip("tensorboardX")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for file in ("events.out.tfevents.1", "ended.txt"):
+        (outside / file).write_text("kept")
+    tracker = TensorBoard(tmp_path / "tensorboard")
+    trial = confirm_trials(a_study(), "adamw", {"learning_rate": 1e-3})[0]
+    (tmp_path / "tensorboard" / trial.trial_id).symlink_to(outside)
+    for use in (lambda: tracker.has(trial.trial_id), lambda: tracker.begin(trial)):
+        with pytest.raises(StudyError, match="a link that leads out of the folder"):
+            use()
+    assert {file.name: file.read_text() for file in outside.iterdir()} == dict.fromkeys(
+        ("events.out.tfevents.1", "ended.txt"), "kept"
+    )
