@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qsgd_ray.circuits.plain_numbers import whole_number
 from qsgd_ray.config.circuit import Entangle, Readout, Rotation, entangle_by_name
 
 if TYPE_CHECKING:
@@ -92,18 +93,17 @@ class CircuitSpec:
 
     def __post_init__(self) -> None:
         for name in ("n_qubits", "depth"):
-            value: Any = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"CircuitSpec.{name}: got {value!r}; allowed: a whole number >= 1")
-        entangle = entangle_by_name(self.entangle)
+            object.__setattr__(self, name, whole_number(f"CircuitSpec.{name}", getattr(self, name), 1))
+        given: Any = self.entangle
+        entangle = entangle_by_name(bool(given) if isinstance(given, np.bool_) else given)
         object.__setattr__(self, "entangle", entangle)
-        if entangle not in get_args(Entangle):
+        if not isinstance(entangle, str) or entangle not in get_args(Entangle):
             allowed = ", ".join(get_args(Entangle))
             raise ValueError(f"CircuitSpec.entangle: got {entangle!r}; allowed: {allowed}, True or False")
         rotations: Any = self.rotations
         known = get_args(Rotation)
-        if isinstance(rotations, list):
-            object.__setattr__(self, "rotations", rotations := tuple(rotations))
+        if isinstance(rotations, list | np.ndarray):
+            object.__setattr__(self, "rotations", rotations := tuple(np.asarray(rotations, dtype=object).tolist()))
         if not isinstance(rotations, tuple) or not rotations or any(name not in known for name in rotations):
             raise ValueError(f"CircuitSpec.rotations: got {rotations!r}; allowed: one or more of {', '.join(known)}")
 

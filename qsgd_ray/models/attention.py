@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qsgd_ray.circuits.fourier.series import FourierSeries, SeriesReadout, fourier_series
+from qsgd_ray.circuits.plain_numbers import whole_number_or_none
 from qsgd_ray.circuits.spec import CircuitSpec
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class QuantumAttention(nn.Module):
             two alike.
 
     Raises:
-        ValueError: an unknown readout, a number of heads below one, or a backend with readout "amplitude".
+        ValueError: an argument of another kind than said, a number of heads below one, or a backend with readout
+            "amplitude".
 
     Example:
         >>> import torch
@@ -92,8 +94,14 @@ class QuantumAttention(nn.Module):
         super().__init__()
         if readout not in get_args(SeriesReadout):
             raise ValueError(f"readout: got {readout!r}; allowed: {', '.join(get_args(SeriesReadout))}")
-        if n_heads is not None and n_heads < 1:
-            raise ValueError(f"n_heads: got {n_heads}; allowed: a whole number >= 1, or None for one circuit")
+        n_heads = whole_number_or_none("n_heads", n_heads, 1)
+        if spec is not None and not isinstance(spec, CircuitSpec):
+            raise ValueError(f"spec: got {repr(spec)[:100]}; allowed: a CircuitSpec, or None for the paper's")
+        for name, flag in (("phi", phi), ("compiled", compiled)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name}: got {repr(flag)[:100]}; allowed: True or False")
+        if backend is not None and not hasattr(backend, "submit"):
+            raise ValueError(f"backend: got {repr(backend)[:100]}; allowed: a backend, such as one of make_backend")
         if backend is not None and readout == "amplitude":
             raise ValueError("readout: got 'amplitude' with a backend; allowed: 'probability', which can be measured")
         self.spec = CircuitSpec(4, 2) if spec is None else spec

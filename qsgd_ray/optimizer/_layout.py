@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 
 from qsgd_ray.config import Direction, Formula, Perturbation, Placement, Scope
 from qsgd_ray.optimizer._adam import Piece, local_piece
@@ -179,6 +180,7 @@ class Model(NamedTuple):
 def layout_of(groups: Sequence[Group], options: StepOptions, last: Layout | None) -> Layout:
     """Return `last`, or a new layout where it no longer fits.
 
+    While nothing is perturbed, parameters that could not be cut into blocks are left out: torch steps all of them.
     A new one is made where a parameter came, moved in memory or was frozen, or a lambda became 0 or ceased to be.
 
     Raises:
@@ -186,6 +188,7 @@ def layout_of(groups: Sequence[Group], options: StepOptions, last: Layout | None
     """
     for group in groups:
         _check(group, options)
+    as_adamw = options.formula == "adamw" and (options.silent or all(group["lambda_"] == 0 for group in groups))
     key = _key(groups)
     if last is not None and last.key == key:
         return last
@@ -193,7 +196,7 @@ def layout_of(groups: Sequence[Group], options: StepOptions, last: Layout | None
         (parameter, number)
         for number, group in enumerate(groups)
         for parameter in group["params"]
-        if parameter.requires_grad
+        if parameter.requires_grad and (not as_adamw or _is_flat(parameter))
     ]
     parameters, numbers = [parameter for parameter, _ in numbered], [number for _, number in numbered]
     lambdas = [group["lambda_"] for group in groups]
@@ -217,10 +220,19 @@ def layout_of(groups: Sequence[Group], options: StepOptions, last: Layout | None
     return Layout(parameters, numbers, memory, shards, processes, local_blocks, runs, local_cut, chunked, key)
 
 
+def _is_flat(parameter: Tensor) -> bool:
+    """Return True where a parameter's coordinates lie in its memory one after the other, as numbers that are real."""
+    if isinstance(parameter, UninitializedParameter):
+        return False
+    return local(parameter).is_contiguous() and not parameter.is_complex()
+
+
 def _key(groups: Sequence[Group]) -> tuple[Any, ...]:
     """Return what a layout is made from, in one pass over the parameters: it is compared at every step."""
     trained = [
-        (id(parameter), number, part.data_ptr(), part.is_contiguous(), part.numel(), part.dtype)
+        (id(parameter), number)
+        if isinstance(parameter, UninitializedParameter)
+        else (id(parameter), number, part.data_ptr(), part.is_contiguous(), part.numel(), part.dtype)
         for number, group in enumerate(groups)
         for parameter in group["params"]
         if parameter.requires_grad

@@ -107,7 +107,7 @@ def direction_norms(
     Parameters without a gradient or without moments are left out. `native`: by the C++ kernel, where there is one.
     """
     with_gradient = [parameter for parameter in parameters if parameter.grad is not None and state.get(parameter)]
-    if native:
+    if native and all(local(parameter).is_contiguous() and not parameter.is_complex() for parameter in with_gradient):
         squares = direction_squares(
             [_piece(parameter, state[parameter], group) for parameter in with_gradient], formula
         )
@@ -133,7 +133,12 @@ class _Moments(NamedTuple):
 
 def _moments(state: dict[str, Any], group: dict[str, Any]) -> _Moments:
     v = state.get("max_exp_avg_sq", state["exp_avg_sq"])  # the former under amsgrad
-    return _Moments(local(state["exp_avg"]), local(v), steps_taken(state), group)
+    return _Moments(_dense(local(state["exp_avg"])), _dense(local(v)), steps_taken(state), group)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Return real numbers that lie one after the other; a complex one is two, as to torch's AdamW."""
+    return (torch.view_as_real(x) if x.is_complex() else x).contiguous()
 
 
 def _batched(moments: Iterable[_Moments]) -> Iterator[_Moments]:

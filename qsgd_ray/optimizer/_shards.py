@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 
 from qsgd_ray.optimizer._blocks import Shard
 from qsgd_ray.optimizer._gather import PLAIN_TYPES
@@ -78,6 +79,8 @@ def shards_of(parameters: Sequence[Tensor]) -> tuple[list[Shard], ShardGroup]:
     """
     shards, processes = [], ShardGroup()
     for index, parameter in enumerate(parameters):
+        if isinstance(parameter, UninitializedParameter):
+            raise ValueError(f"parameter {index}: got a lazy one; allowed: initialised, by a forward pass")
         where = f"parameter {index} of shape {tuple(parameter.shape)}"
         group = _group(parameter, where)
         if group is not None and processes.group is not None and _members(group) != _members(processes.group):

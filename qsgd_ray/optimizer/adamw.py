@@ -35,6 +35,7 @@ from torch._compile import _disable_dynamo
 
 from qsgd_ray import config
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.circuits.plain_numbers import plain, whole_number, whole_number_or_none
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
 from qsgd_ray.optimizer._engine import STEPS, Engine, steps_taken
@@ -119,9 +120,11 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         differentiable: False.
 
     Raises:
-        ValueError: an option outside its range, or parameters that are not contiguous, not real, on several devices, or
-            sharded otherwise than by rows. Also from `step`, with a sparse gradient or a group's option that was
-            changed to one that is not allowed. The message is one line.
+        ValueError: an option outside its range, or parameters that are not contiguous, not real, not initialised, on
+            several devices, or sharded otherwise than by rows; while every lambda is 0 and the formula is adamw, all
+            that torch.optim.AdamW takes. Also from `step`, with a group's option that was changed to one that is not
+            allowed. The message is one line.
+        RuntimeError: from `step`, a sparse gradient, as from torch.optim.AdamW.
         CircuitError: the source needs Aer, which is not installed; from `step`, whatever the backend raises.
 
     Example:
@@ -170,16 +173,16 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         try:
             perturbation = config.Perturbation(
                 source=source,
-                lambda_=lambda_,
-                n_qubits=n_qubits,
-                depth=depth,
-                entangle=entangle_by_name(entangle),
-                rotations=tuple(rotations),
+                lambda_=plain(lambda_),
+                n_qubits=plain(n_qubits),
+                depth=plain(depth),
+                entangle=entangle_by_name(plain(entangle)),
+                rotations=plain(rotations),
                 scope=scope,
                 formula=formula,
                 placement=placement,
                 direction=direction,
-                shots=shots,
+                shots=plain(shots),
                 noise=noise,
             )
         except ValidationError as error:
@@ -248,10 +251,9 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         for name in config.Perturbation.model_fields:
             if isinstance(getattr(perturbation, name), SPACES):
                 raise ValueError(f"Perturbation.{name}: got a space; allowed: a value")
-        if telemetry_every is not None and telemetry_every < 1:
-            raise ValueError(f"telemetry_every: got {telemetry_every}; allowed: a whole number >= 1, or None")
-        self._engine = Engine(perturbation, circuits, seed, telemetry_every)
-        super().__init__(params, **adamw)
+        telemetry_every = whole_number_or_none("telemetry_every", telemetry_every, 1)
+        self._engine = Engine(perturbation, circuits, whole_number("seed", seed), telemetry_every)
+        super().__init__(params, **{name: plain(value) for name, value in adamw.items()})
         # Set by fused AdamW; a gradient scaler would then leave the gradients scaled, and Q with them.
         self._step_supports_amp_scaling = False
         self.defaults |= {"lambda_": perturbation.lambda_, STEPS: 0}
@@ -279,7 +281,8 @@ class SuperpositionalAdamW(torch.optim.AdamW):
         """Take one step; return what `closure` returned, None without one.
 
         Raises:
-            ValueError: a sparse gradient, or a group's option that is not allowed.
+            ValueError: a group's option that is not allowed.
+            RuntimeError: a sparse gradient, in torch's words.
             CircuitError: the backend's.
         """
         loss = None
@@ -340,4 +343,5 @@ _CARRIED = ("_engine", "_step_supports_amp_scaling")
 def _refuse_sparse(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
-            raise ValueError(f"gradient of shape {tuple(parameter.shape)}: got a sparse one; allowed: dense")
+            # torch's own words and type, so that code around AdamW that knows them knows these.
+            raise RuntimeError("Adam does not support sparse gradients, please consider SparseAdam instead")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 from torch.optim import Optimizer
 
+from qsgd_ray.circuits.plain_numbers import whole_number
 from qsgd_ray.config import LambdaShape
 from qsgd_ray.config.workload import Decay
 
@@ -82,8 +83,7 @@ class LambdaSchedule:
     def __init__(self, optimizer: Optimizer, shape: LambdaShape, total_steps: int) -> None:
         if shape not in get_args(LambdaShape):
             raise ValueError(f"schedule: got {shape!r}; allowed: {', '.join(get_args(LambdaShape))}")
-        if total_steps < 1:
-            raise ValueError(f"total_steps: got {total_steps}; allowed: a whole number >= 1")
+        total_steps = whole_number("total_steps", total_steps, 1)
         if any("lambda_" not in group for group in optimizer.param_groups):
             raise ValueError(
                 f"optimizer: got {type(optimizer).__name__} without lambda_; allowed: SuperpositionalAdamW"

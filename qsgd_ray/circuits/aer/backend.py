@@ -22,6 +22,7 @@ from qsgd_ray.circuits.backends.protocol import Pending, checked_angles
 from qsgd_ray.circuits.backends.shots import KeyCounter, checked_seed, checked_shots, draw_counts, parts, readout_of
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import available_bytes, format_bytes, needed_bytes, require_memory
+from qsgd_ray.circuits.plain_numbers import whole_number_or_none
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
 
@@ -79,8 +80,7 @@ class AerBackend:
         for name, value, allowed in (("method", method, get_args(Method)), ("device", device, get_args(Device))):
             if value not in allowed:
                 raise ValueError(f"backend aer: got {name} {value!r}; allowed: {', '.join(allowed)}")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"backend aer: got threads {threads!r}; allowed: a whole number >= 1, or None")
+        threads = whole_number_or_none("threads", threads, 1)
         if not isinstance(noise, Noise | DeviceNoise | None):
             raise ValueError(f"backend aer: got noise {noise!r}; allowed: Noise, Noise.of_backend or Noise.of_model")
         if noise is not None and shots is None and method not in ("automatic", "density_matrix"):
@@ -92,7 +92,7 @@ class AerBackend:
         self.shots = None if shots is None else checked_shots(shots)
         self.seed = checked_seed(seed)
         self.threads = threads
-        self.memory_bytes = memory_bytes
+        self.memory_bytes = whole_number_or_none("memory_bytes", memory_bytes, 0)
         self._keys = KeyCounter()
         self._programs: dict[tuple[CircuitSpec, str, str], Program] = {}
 

@@ -15,6 +15,7 @@ from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angle
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.memory import format_bytes, require_memory
+from qsgd_ray.circuits.plain_numbers import whole_number
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config.circuit import Readout
@@ -34,7 +35,7 @@ class InProcess(ABC):
     differentiable = True
 
     def __init__(self, memory_bytes: int = 2**30) -> None:
-        self.memory_bytes = memory_bytes
+        self.memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
 
     def submit(
         self,

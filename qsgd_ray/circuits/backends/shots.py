@@ -19,6 +19,7 @@ from torch import Tensor
 from qsgd_ray.circuits.backends.protocol import Answered, Pending, checked_angles
 from qsgd_ray.circuits.errors import CircuitError
 from qsgd_ray.circuits.memory import require_memory
+from qsgd_ray.circuits.plain_numbers import whole_number
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import probabilities
 from qsgd_ray.config.circuit import Readout
@@ -58,7 +59,7 @@ class ShotsBackend:
     def __init__(self, shots: int, seed: int = 0, memory_bytes: int = 2**30) -> None:
         self.shots = checked_shots(shots)
         self.seed = checked_seed(seed)
-        self.memory_bytes = memory_bytes
+        self.memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
         self._keys = KeyCounter()
 
     def submit(
@@ -188,16 +189,12 @@ def readout_of(weights_bs: Tensor, spec: CircuitSpec, readout: Readout) -> Tenso
 
 def checked_shots(shots: int) -> int:
     """Return the shots. ValueError in one line: no whole number >= 1."""
-    if isinstance(shots, bool) or not isinstance(shots, int) or shots < 1:
-        raise ValueError(f"shots: got {shots!r}; allowed: a whole number >= 1")
-    return shots
+    return whole_number("shots", shots, 1)
 
 
 def checked_seed(seed: int) -> int:
     """Return the seed. ValueError in one line: no whole number that 64 bits hold."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to 2**64 - 1")
-    return seed
+    return whole_number("seed", seed, 0, 2**64)
 
 
 def _weights(spec: CircuitSpec, angles_bdnr: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ from qsgd_ray.circuits.aer.noise import DeviceNoise, Noise
 from qsgd_ray.circuits.backends.estimator import EstimatorBackend
 from qsgd_ray.circuits.backends.in_process import ChainBackend, InProcess, TorchBackend
 from qsgd_ray.circuits.backends.protocol import CircuitBackend, Pending, Sampling, checked_angles
-from qsgd_ray.circuits.backends.shots import ShotsBackend
+from qsgd_ray.circuits.backends.shots import ShotsBackend, checked_seed
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError
 from qsgd_ray.circuits.memory import format_bytes, needed_bytes
+from qsgd_ray.circuits.plain_numbers import whole_number, whole_number_or_none
 from qsgd_ray.circuits.select._costs import COSTS, Costs, predicted_us
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
@@ -79,7 +80,9 @@ class AutoBackend:
         memory_bytes: int = 2**30,
         costs: Costs = COSTS,
     ) -> None:
-        self.memory_bytes, self.costs, self._threads = memory_bytes, costs, threads
+        memory_bytes, seed = whole_number("memory_bytes", memory_bytes, 0), checked_seed(seed)
+        threads = whole_number_or_none("threads", threads, 1)
+        self.memory_bytes, self.costs, self._threads, self._seed = memory_bytes, costs, threads, seed
         self._exact: dict[str, InProcess] = {"torch": TorchBackend(memory_bytes), "chain": ChainBackend(memory_bytes)}
         # Made when it is picked: importing Aer takes a second.
         self._aer = partial(AerBackend, "statevector", threads=threads, memory_bytes=memory_bytes)
@@ -128,9 +131,19 @@ class AutoBackend:
         return self._engines[name].submit(spec, angles_bdnr, readout, keys_b)
 
     def sampled(self, sampling: Sampling) -> AutoBackend:
-        """Return a backend like this one that samples, or simulates noise. CircuitError: noise, and no Aer here."""
+        """Return a backend like this one, its seed too, that samples or simulates noise.
+
+        CircuitError: noise, and no Aer here.
+        """
         noise = None if sampling.noise is None else Noise(**sampling.noise.model_dump())
-        return AutoBackend(sampling.shots, noise, threads=self._threads, memory_bytes=self.memory_bytes)
+        return AutoBackend(
+            sampling.shots,
+            noise,
+            seed=self._seed,
+            threads=self._threads,
+            memory_bytes=self.memory_bytes,
+            costs=self.costs,
+        )
 
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         """Return exact answers that autograd follows back to the angles.
@@ -263,7 +276,7 @@ def make_backend(
             ...
         ValueError: backend torch: got the option 'shots'; allowed: memory_bytes
     """
-    if name not in _KINDS:
+    if not isinstance(name, str) or name not in _KINDS:
         raise ValueError(f"backend: got {name!r}; allowed: {', '.join(_KINDS)}")
     given = options | {key: value for key, value in (("shots", shots), ("noise", noise)) if value is not None}
     kind = _KINDS[name]

@@ -212,7 +212,7 @@ def test_a_gpu_that_aer_does_not_have_is_refused():
     [
         ({"method": "stabilizer"}, r"^backend aer: got method 'stabilizer'; allowed: automatic, statevector, "),
         ({"device": "TPU"}, r"^backend aer: got device 'TPU'; allowed: CPU, GPU$"),
-        ({"threads": 0}, r"^backend aer: got threads 0; allowed: a whole number >= 1, or None$"),
+        ({"threads": 0}, r"^threads: got 0; allowed: a whole number >= 1, or None$"),
         ({"noise": EVERYTHING, "method": "statevector"}, r"^backend aer: got noise without shots and method"),
         ({"noise": NoiseModel()}, r"^backend aer: got noise <NoiseModel .*; allowed: Noise, Noise.of_backend or Noise"),
         ({"shots": 0}, r"^shots: got 0"),
