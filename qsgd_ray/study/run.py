@@ -110,6 +110,7 @@ def run(
     from qsgd_ray.study._stages import StudyUnfinished
     from qsgd_ray.tracking.background import Tracking
     from qsgd_ray.tracking.selection import choose_tracker
+    from qsgd_ray.training.checkpoint_index import require_known_format
 
     console = plain_console(quiet=progress is not True)
     interrupts = interrupts or Interrupts()
@@ -119,6 +120,8 @@ def run(
     if (lacking := out_of_reach(study)) is not None:
         console.print(lacking, soft_wrap=True, highlight=False)
     require_runnable(study, address)
+    if study.resources.checkpoint_steps is not None:
+        require_known_format(place)
     path = None if study_file is None else Path(study_file)
     with results.held() as lease:
         results.open(study, provenance(study, path, [*overrides], address))

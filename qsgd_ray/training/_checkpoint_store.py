@@ -56,6 +56,28 @@ def write_file(storage: Storage, name: str, parts: Iterable[Bytes]) -> None:
     storage.request(lambda *_: stream.close(), _REQUEST_TIMEOUT_S)
 
 
+def files_below(storage: Storage, folder: str, suffix: str) -> list[str]:
+    """Return the sorted names, below the storage, of the files in the folders of a folder.
+
+    Args:
+        storage: the study's.
+        folder: the folder whose folders are listed; one that does not exist has none.
+        suffix: the end that a name must have.
+    """
+    if isinstance(storage, Folder):
+        found = (storage.path / folder).glob(f"*/*{suffix}")
+        return sorted(path.relative_to(storage.path).as_posix() for path in found)
+    assert isinstance(storage, ObjectStore)
+    from pyarrow import fs
+
+    def listed(files: Any, root: str) -> list[str]:
+        inside = fs.FileSelector(f"{root}/{folder}", allow_not_found=True, recursive=True)
+        paths = [file.path.removeprefix(f"{root}/") for file in files.get_file_info(inside) if file.is_file]
+        return sorted(path for path in paths if path.endswith(suffix) and path.count("/") == folder.count("/") + 2)
+
+    return storage.request(listed)
+
+
 def _output_stream(store: ObjectStore, files: Any, root: str, name: str) -> Any:
     if store.has_folders:
         files.create_dir(root)

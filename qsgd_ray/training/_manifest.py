@@ -255,7 +255,7 @@ def decode(content: bytes) -> Manifest:
     try:
         manifest = _Sealed.model_validate_json(content).checkpoint
     except ValidationError as error:
-        if _is_old(content):
+        if is_old(content):
             raise OldFormat("written by an earlier version, in a format that runs code when it is read") from None
         raise StorageError(_reason(error)) from None
     if encode(manifest) != content:
@@ -278,7 +278,7 @@ def _reason(error: ValidationError) -> str:
     return f"{path}: {came}allowed: {words}"
 
 
-def _is_old(content: bytes) -> bool:
+def is_old(content: bytes) -> bool:
     """Return True for numbers as they were written beside a checkpoint of torch.distributed.checkpoint."""
     try:
         tree = json.loads(content)

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import logging
 
+from qsgd_ray.config import StudyError
 from qsgd_ray.storage import Storage
+from qsgd_ray.training._checkpoint_store import files_below
+from qsgd_ray.training._manifest import is_old
 
 FOLDER = "checkpoints"
 # A store that takes no more is given up, and with it this process; the trial is then retried.
@@ -30,6 +33,23 @@ def newest_step(storage: Storage, trial_id: str) -> int:
     """
     names = _checkpoint_names(storage, trial_id)
     return int(names[-1]) if names else 0
+
+
+def require_known_format(storage: Storage) -> None:
+    """Refuse a study in which a trial would go on from a checkpoint that an earlier version has written.
+
+    Args:
+        storage: the study's storage.
+
+    Raises:
+        StudyError: there is one; says what to do.
+    """
+    for name in files_below(storage, FOLDER, ".json"):
+        if is_old(storage.read(name)):
+            raise StudyError(
+                f"checkpoints: got {name.removeprefix(f'{FOLDER}/')} of an earlier version, whose format is not read "
+                f"any more; allowed: none; remove the folder {storage.location(FOLDER)}, and its trials start anew"
+            )
 
 
 def _checkpoint_names(storage: Storage, trial_id: str) -> list[str]:

@@ -27,10 +27,14 @@ from support.saved_parts import (
     whole,
     without_loss,
 )
+from support.small_study import a_study
 from support.stores import BUCKET, client, credentials, s3_server
 
+import qsgd_ray
+from qsgd_ray.config import Resources, StudyError
 from qsgd_ray.storage import StorageError, storage_at
 from qsgd_ray.training._manifest import decode
+from qsgd_ray.training.checkpoint_index import require_known_format
 from qsgd_ray.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,6 +91,19 @@ def test_a_checkpoint_of_torch_s_format_is_refused_with_what_to_do_and_left_alon
     assert not list(folder.glob("*.unread"))
     shutil.rmtree(folder)
     assert restored(folder)[0] is None
+
+
+def test_a_study_with_checkpoints_of_torch_s_format_is_refused_before_it_starts(saved, tmp_path):
+    folder, _ = saved
+    study = a_study(resources=Resources(checkpoint_steps=2))
+    place = tmp_path / "results" / study.name
+    shutil.copytree(folder.parent, place / "checkpoints")
+    require_known_format(storage_at(place))  # its own
+    (place / "checkpoints" / TRIAL / f"{NAME}.json").write_text(json.dumps(old_numbers()))
+    with pytest.raises(StudyError) as error:
+        qsgd_ray.run(study, storage=tmp_path / "results", progress=False)
+    assert str(error.value).endswith(f"remove the folder {place / 'checkpoints'}, and its trials start anew")
+    assert not (place / "trials").exists()
 
 
 def mutations():
@@ -193,6 +210,10 @@ def test_an_altered_object_of_a_store_is_refused(tmp_path, monkeypatch):
         checkpoints.finish()
         other = make_parts(ALONE, 2, stepped=False)
         assert Checkpoints(store, TRIAL, every=1).restore(other, "cpu").step == 2
+        require_known_format(store)
+        store.put("checkpoints/old/00000002.json", json.dumps(old_numbers()).encode())
+        with pytest.raises(StudyError, match=r"checkpoints: got old/00000002.json of an earlier version"):
+            require_known_format(store)
         assert equal(whole(other), whole(parts))
         s3, key = client(endpoint), f"study/checkpoints/{TRIAL}/{NAME}/rank0.safetensors"
         content = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
