@@ -72,9 +72,10 @@ class _Evaluate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if grad is None:
             return None, None, None, None, None
-        coefficients, _, link = ctx.saved_tensors
+        # Once: torch's activation checkpoints give what was saved a single time.
+        coefficients, cos_sin, link = ctx.saved_tensors
         with torch.no_grad():
-            sums, grad_x = _Evaluate._by_hand(ctx, grad)
+            sums, grad_x = _Evaluate._by_hand(ctx, coefficients, cos_sin, grad)
         if sums is not None:
             sums = once(sums, "Fourier series", grad, link)
         if grad_x is not None:
@@ -82,9 +83,8 @@ class _Evaluate(torch.autograd.Function):
         return sums, grad_x, None, None, None
 
     @staticmethod
-    def _by_hand(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _by_hand(ctx: Any, coefficients: Tensor, cos_sin: Tensor, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients in the coefficients and in x."""
-        coefficients, cos_sin, _ = ctx.saved_tensors
         if ctx.compiled:
             x = cos_sin
             slopes = coefficients @ derivative(coefficients.shape[1], grad.device)
