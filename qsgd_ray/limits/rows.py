@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from qsgd_ray.config import Curve, Limits, StudyError
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.study import settings_from_tree
+from qsgd_ray.limits._row_checks import problem_of_row
 from qsgd_ray.storage import Storage, StorageError, parse_json, refused, refused_unless_written, storage_at
 
 _SCHEMA_VERSION = "2"
@@ -186,25 +187,29 @@ class LimitsResults:
             raise refused(place, f"whose {problem}", "what qsgd-ray measured when the study ran")
         names = set(self.storage.names("sizes", ".parquet"))
         wanted = [
-            (curve.name, f"{name}.parquet")
+            (curve, size, name)
             for curve in limits.curves
-            for name in (_size_id(limits, curve, size) for size in _sizes_of(curve))
+            for size, name in ((size, _size_id(limits, curve, size)) for size in _sizes_of(curve))
             if f"{name}.parquet" in names
         ]
         with ThreadPoolExecutor(self.storage.concurrent_reads) as readers:
-            rows = list(readers.map(self._row, (file for _, file in wanted)))
-        named = [row | {"curve": curve} for row, (curve, _) in zip(rows, wanted, strict=True)]
+            rows = list(readers.map(lambda each: self._row(*each), wanted))
+        named = [row | {"curve": curve.name} for row, (curve, _, _) in zip(rows, wanted, strict=True)]
         return LimitsTables(limits, made_with, pa.Table.from_pylist(named, schema=_SIZES))
 
-    def _row(self, file: str) -> Row:
+    def _row(self, curve: Curve, size: Size, name: str) -> Row:
+        file = f"sizes/{name}.parquet"
         try:
-            content = self.storage.read(f"sizes/{file}")
-            return dict(pq.read_table(pa.BufferReader(content), schema=_SIZES).to_pylist()[0])
+            content = self.storage.read(file)
+            row = dict(pq.read_table(pa.BufferReader(content), schema=_SIZES).to_pylist()[0])
         except StorageError:
             raise
-        except (pa.ArrowException, OSError, IndexError, KeyError, MemoryError) as error:
-            place = self.storage.location(f"sizes/{file}")
+        except (pa.ArrowException, OSError, IndexError, KeyError, ValueError, MemoryError) as error:
+            place = self.storage.location(file)
             raise refused(place, f"which cannot be read ({one_line(error)})", "the row of a measured size") from None
+        if problem := problem_of_row(curve, size, name, row):
+            raise refused(self.storage.location(file), problem, "what was measured at this size")
+        return row
 
     def _object(self, name: str, text: bytes) -> dict[str, Any]:
         try:

@@ -228,5 +228,9 @@ class ObjectStore:
 
 
 def _reason(error: Exception) -> str:
-    """Return why the store refused, without the number of the request."""
-    return one_line(re.sub(r"\s+\(Request ID: [^)]*\)", "", str(error)), limit=300)
+    """Return why the store refused, without the number of the request and what Google says of its own retries."""
+    text = re.sub(r"\s+\(Request ID: [^)]*\)", "", str(error))
+    google = re.match(
+        r"google::cloud::Status\((\w+: )(?:.*? with a last message of )?(.*?)(?: error_info=.*)?\)?$", text
+    )
+    return one_line("".join(google.groups()) if google else text, limit=180)

@@ -19,8 +19,9 @@ class Gone(Exception):
 
 @pytest.fixture
 def handlers():
-    """Put the handlers of the ending signals back after a test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """The usual handlers, whoever started the tests: nohup and shells have some ignored in what they start."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -91,6 +92,8 @@ def test_an_error_without_a_signal_stays_what_it_is(tmp_path, handlers):
 
 SIGNALLED_TWICE = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from qsgd_ray.commands._interrupts import EndingSignals
 
 with EndingSignals().raised():
@@ -116,7 +119,8 @@ def test_nohup_lets_a_hang_up_be_ignored_still(handlers):
 
 
 HUNG_UP = """
-import os, pty, sys, time
+import os, pty, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
 from qsgd_ray.commands._interrupts import EndingSignals, Interrupted
 

@@ -34,7 +34,8 @@ time.sleep(600)
 # The child prints its number and lives on alone.
 ORPHAN = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid)"
 OWNER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored in all that it starts
 from qsgd_ray.execution._session_processes import marked, watchdog
 import subprocess
 

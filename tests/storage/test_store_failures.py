@@ -63,7 +63,9 @@ def test_a_store_where_nobody_listens_is_one_line_in_bounded_time(monkeypatch):
 def test_google_where_nobody_listens_is_one_line_in_bounded_time(monkeypatch):
     monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", closed_endpoint())
     where = "gs://anonymous@studies/x?retry_limit_seconds=1"
-    with pytest.raises(StudyError, match=r"--storage: got gs://anonymous@studies/x.*\(.*Could not connect to server"):
+    with pytest.raises(
+        StudyError, match=r"--storage: got gs://anonymous@studies/x.*\(.*Could not connect to server\)$"
+    ):
         Results(where).open(a_study(), {})
 
 

@@ -54,6 +54,6 @@ def command(*words: object) -> dict:
         "stderr": subprocess.STDOUT,
         "text": True,
         "start_new_session": True,
-        # What a shell starts in the background ignores Ctrl-C, and what that starts does too.
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # What a shell starts in the background ignores Ctrl-C, what nohup starts a hang-up, and what these start too.
+        "preexec_fn": lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
     }

@@ -128,7 +128,7 @@ def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Rou
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_with_sigint,
+                    preexec_fn=_with_signals,
                 )
             scene = Scene(driver, storage, has_disk, clock, STUDY, output, rng, env)
             try:
@@ -145,9 +145,10 @@ def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Rou
     return done
 
 
-def _with_sigint() -> None:
-    """Let the child be interrupted, also where this was started in the background of a shell."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _with_signals() -> None:
+    """Let signals reach the child, also where this was started in the background of a shell or by nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _watch(scene: Scene, done: Round, faults: list[Fault], n_faults: int) -> int | None:
