@@ -259,7 +259,7 @@ def test_what_is_uploaded_is_the_studies(resumed, cluster_of_jobs):
     assert sorted(path.name for path in uploaded.iterdir()) == ["studies"]
 
 
-def test_the_exit_code_of_bad_input_is_2_and_of_a_failure_1(cluster_of_jobs, resumed, results):
+def test_the_exit_code_of_a_wrong_file_and_of_a_wrong_folder_is_2(cluster_of_jobs, resumed, results):
     chosen = results.read_json("chosen.json")
     results.write_text("chosen.json", json.dumps(chosen | {"sine": chosen["sine"] | {"point": {"learning_rate": -1}}}))
     broken = cluster_of_jobs.submit("broken", *RUN)
@@ -268,8 +268,10 @@ def test_the_exit_code_of_bad_input_is_2_and_of_a_failure_1(cluster_of_jobs, res
     assert code == 2
     assert "qsgd-ray: study file: got studies/none.py" in said
     code, said = cluster_of_jobs.finish("broken", broken)
-    assert code == 1
-    assert "Traceback" in said
+    assert code == 2
+    assert "qsgd-ray: DIR: got " in said
+    assert "chosen.json" in said
+    assert "Traceback" not in said
     wait_until(lambda: not cluster_of_jobs.of_studies(), 30, "processes of the study are left")
 
 
