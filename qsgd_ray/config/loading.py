@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from qsgd_ray.config._json_text import UnusableJsonError, parse_json
 from qsgd_ray.config.errors import StudyError, _printable, _shown, one_line, validation_message
+from qsgd_ray.config.json_text import _UnusableJsonError, parse_json
 from qsgd_ray.config.limits import Limits
 from qsgd_ray.config.study import Study, settings_from_tree
 from qsgd_ray.paths import PathError, item_names, set_value
@@ -102,7 +102,7 @@ def with_overrides(study: S, assignments: list[str]) -> S:
             raise StudyError(f"--set: got {_shown(assignment)}; allowed: path=value, such as search.trials_per_arm=4")
         try:
             value = parse_json(text)
-        except UnusableJsonError as error:
+        except _UnusableJsonError as error:
             raise StudyError(f"--set {path}: got {error}; allowed: JSON of fewer digits and levels, or text") from None
         except ValueError:
             value = text

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from qsgd_ray.config._json_text import require_usable
 from qsgd_ray.config._map_settings import WORKLOAD, map_settings, with_setting
 from qsgd_ray.config._numbers import MOST_ITEMS, Seed
 from qsgd_ray.config._problems import refusal
@@ -19,6 +18,7 @@ from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Name, options
 from qsgd_ray.config.errors import StudyError, _shown, validation_message
+from qsgd_ray.config.json_text import _require_usable
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import (
     ClaimId,
@@ -204,7 +204,7 @@ def settings_from_tree(tree: Any, kind: type[S]) -> S:
     Raises:
         StudyError: they cannot be; one line, in which items of lists go by their names.
     """
-    require_usable(tree)
+    _require_usable(tree)
     try:
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:

@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 
 from qsgd_ray.config import Curve, Limits, StudyError
 from qsgd_ray.config.errors import one_line
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.config.study import settings_from_tree
 from qsgd_ray.limits._row_checks import problem_of_row
-from qsgd_ray.storage import Storage, StorageError, parse_json, refused, refused_unless_written, storage_at
+from qsgd_ray.storage import Storage, StorageError, refused, refused_unless_written, storage_at
 
 _SCHEMA_VERSION = "2"
 # (n_actors, batch) for a pool; a number of qubits, parameters ... for the others.

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qsgd_ray.config import STAGES
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results.schema import _MEASURED, _NEVER_NULL
-from qsgd_ray.storage import parse_json, refused
+from qsgd_ray.storage import refused
 
 # Stage, arm, number or seed, hash (config/trial.py), in the letters that names of arms may have.
 _TRIAL_ID = r"(?:search|confirm|map)-[a-z0-9][a-z0-9_-]{0,118}"

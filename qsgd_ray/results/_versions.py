@@ -18,8 +18,9 @@ from typing import Any
 
 from qsgd_ray import paths
 from qsgd_ray.config import Study, StudyError, study_from_tree
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.results._stored_json import check_version
-from qsgd_ray.storage import Storage, parse_json, refused
+from qsgd_ray.storage import Storage, refused
 
 FOLDER = "studies"
 

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qsgd_ray.config import Study, StudyError, study_from_tree
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import REPEATED, Ending, Outcome
 from qsgd_ray.results._membership import COLUMNS, ChoiceError, Choices, current_choices, member_ids
@@ -35,7 +36,7 @@ from qsgd_ray.results._versions import FOLDER as VERSIONS
 from qsgd_ray.results._versions import late_changes, record_version, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
 from qsgd_ray.results.tables import StudyTables
-from qsgd_ray.storage import Lease, Storage, held, parse_json, refused, refused_unless_written, shown, storage_at
+from qsgd_ray.storage import Lease, Storage, held, refused, refused_unless_written, shown, storage_at
 
 
 class Results:

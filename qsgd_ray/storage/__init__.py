@@ -7,7 +7,6 @@ sets and models that are made once for all studies of a machine.
 from qsgd_ray.storage._atomic import replacing
 from qsgd_ray.storage.base import Storage, StorageError
 from qsgd_ray.storage.folder import Folder
-from qsgd_ray.storage.json_text import parse_json
 from qsgd_ray.storage.lease import Lease, held, refused_unless_written
 from qsgd_ray.storage.location import storage_at
 from qsgd_ray.storage.object_store import ObjectStore, has_open_request
@@ -21,7 +20,6 @@ __all__ = [
     "StorageError",
     "has_open_request",
     "held",
-    "parse_json",
     "refused",
     "refused_unless_written",
     "replacing",

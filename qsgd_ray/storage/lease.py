@@ -27,10 +27,10 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.storage._process import ProcessId, this_process
 from qsgd_ray.storage.base import Storage, StorageError
 from qsgd_ray.storage.folder import Folder
-from qsgd_ray.storage.json_text import parse_json
 from qsgd_ray.storage.refusal import refused, shown
 
 _FILE = ".driver.json"

@@ -31,8 +31,8 @@ from qsgd_ray.config import (
     settings_from_tree,
     study_from_tree,
 )
-from qsgd_ray.config._json_text import DEEPEST, UnusableJsonError, parse_json
 from qsgd_ray.config.errors import _LONGEST_MESSAGE
+from qsgd_ray.config.json_text import _DEEPEST
 from qsgd_ray.config.loading import with_overrides
 
 # Every part is switched on, so that every field has a path.
@@ -249,22 +249,6 @@ def test_numbers_of_numpy_are_numbers():
     assert study == a_study(seed=3, confirm={"seeds": (11, 12, 13), "epochs": 2})
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "[" * 10**6, "1" * 401, '{"a": "\\ud800"}']
-)
-def test_json_of_which_no_settings_can_be_made_is_told_from_what_is_none(text):
-    with pytest.raises(UnusableJsonError):
-        parse_json(text)
-
-
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=20))
-def test_any_other_json_is_read_as_the_standard_library_reads_it(tree):
-    assert parse_json(json.dumps(tree)) == tree
-    for text in ("NaN", "-Infinity", "[1", ""):
-        with pytest.raises(ValueError, match=r"."):
-            parse_json(text)
-
-
 def test_the_command_ends_with_exit_code_2_and_the_line(monkeypatch, capsys, tmp_path):
     file = tmp_path / "small.py"
     file.write_text("from support.small_study import a_study\nSTUDY = a_study()\n")
@@ -278,7 +262,7 @@ def test_the_command_ends_with_exit_code_2_and_the_line(monkeypatch, capsys, tmp
 def test_a_stored_study_of_any_depth_is_refused_in_one_line():
     tree = json.loads(FULL.model_dump_json())
     deep: list = []
-    for _ in range(DEEPEST * 2):
+    for _ in range(_DEEPEST * 2):
         deep = [deep]
     with pytest.raises(StudyError, match=r"question(\.0)*: got JSON nested deeper than 64"):
         study_from_tree(tree | {"question": deep})
