@@ -26,8 +26,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from qsgd_ray.storage.process_id import ProcessId
 
 # The environment variable that holds the session's name.
 MARK = "QSGD_RAY_SESSION"
@@ -71,27 +75,19 @@ class CoreProcess:
 
     Attributes:
         name: its program.
-        pid: its number.
-        created: seconds since the epoch when it began, which tells it from a later one of the same number.
+        process: its identity.
     """
 
     name: str
-    pid: int
-    created: float
-
-    def is_alive(self) -> bool:
-        """Return whether it runs; a process that has ended and was not reaped does not."""
-        try:
-            process = psutil.Process(self.pid)
-            return process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+    process: ProcessId
 
 
 def core_processes(session: str) -> tuple[CoreProcess, ...]:
     """Return the processes of a session without which its Ray cannot go on: the raylet and the GCS."""
+    from qsgd_ray.storage.process_id import process_id  # run as a script, this file needs nothing but psutil
+
     named = [(process, _name(process)) for process in session_processes(session)]
-    return tuple(CoreProcess(name, process.pid, process.create_time()) for process, name in named if name in CORE)
+    return tuple(CoreProcess(name, process_id(process.pid)) for process, name in named if name in CORE)
 
 
 def _name(process: psutil.Process) -> str:

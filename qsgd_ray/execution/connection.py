@@ -56,7 +56,7 @@ class Cluster:
             RayLost: one of them does not; one line.
         """
         for process in self.core:
-            if not process.is_alive():
+            if process.process.is_dead():
                 raise RayLost(
                     f"Ray's {process.name} has ended: it was killed, by hand or for want of memory. What is finished "
                     "is kept; the same command goes on from there"

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from qsgd_ray.storage._process import ProcessId, this_process
+from qsgd_ray.storage.process_id import ProcessId, _this_process
 
 P = TypeVar("P", bound=PurePath)
 
@@ -29,7 +29,7 @@ _ABANDONED_S = 86_400
 
 def hidden_sibling(target: P) -> P:
     """Return a new hidden name in the folder of `target`, on the same file system and never listed as a result."""
-    writer = this_process()
+    writer = _this_process()
     return target.with_name(f".{target.name}.{writer.machine}-{writer.pid}-{writer.started}.{uuid.uuid4().hex[:12]}")
 
 

@@ -28,9 +28,9 @@ from typing import ClassVar
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.json_text import parse_json
-from qsgd_ray.storage._process import ProcessId, this_process
 from qsgd_ray.storage.base import Storage, StorageError
 from qsgd_ray.storage.folder import Folder
+from qsgd_ray.storage.process_id import ProcessId, _this_process
 from qsgd_ray.storage.refusal import refused, shown
 
 _FILE = ".driver.json"
@@ -126,7 +126,7 @@ class Lease:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        me = this_process()
+        me = _this_process()
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._owner = _Owner(uuid.uuid4().hex, socket.gethostname(), me.machine, me.pid, me.started, since, 0)
         self._ended = threading.Event()

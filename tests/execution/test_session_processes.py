@@ -2,15 +2,18 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
 from support.processes import STARTS_RAY_S, lives, name_of, wait_until
 
+from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._session_processes import (
     MARK,
     CoreProcess,
@@ -22,6 +25,7 @@ from qsgd_ray.execution._session_processes import (
 )
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.execution.errors import RayLost
+from qsgd_ray.storage.process_id import process_id
 
 SLEEP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(600)")
 # As Ray's agents do: title and environment share a place in memory, and their log lies in the session's folder.
@@ -112,20 +116,39 @@ def test_who_has_no_environment_left_is_known_by_its_log_and_who_reads_it_is_not
         assert reader.poll() is None
 
 
-def test_a_core_process_is_alive_until_it_ends_and_none_of_its_number_later_is_it(tmp_path):
-    assert core_processes(str(tmp_path)) == ()
+def test_a_core_process_lives_until_it_ends_and_none_of_its_number_later_is_it(tmp_path):
+    line = r"^Ray's raylet has ended: .*; the same command goes on from there$"
     with started(*SLEEP) as (running, _):
-        created = psutil.Process(running.pid).create_time()
-        core = CoreProcess("raylet", running.pid, created)
+        core = CoreProcess("raylet", process_id(running.pid))
         assert pickle.loads(pickle.dumps(core)) == core
         cluster = Cluster(private=True, scratch="", core=(core,))
         cluster.require_alive()
-        assert not CoreProcess("raylet", running.pid, created - 1).is_alive()
+        later = CoreProcess("raylet", replace(core.process, started=core.process.started + 1))
+        with pytest.raises(RayLost, match=line):
+            Cluster(private=True, scratch="", core=(later,)).require_alive()
         running.kill()
-        wait_until(lambda: not core.is_alive(), 10, "a process that was not reaped counts")
+        wait_until(core.process.is_dead, 10, "a process that was not reaped counts")
         running.wait()
-        with pytest.raises(RayLost, match=r"^Ray's raylet has ended: .*; the same command goes on from there$"):
+        with pytest.raises(RayLost, match=line):
             cluster.require_alive()
+
+
+def test_the_core_of_a_session_is_found_by_its_programs_names(tmp_path):
+    assert core_processes(str(tmp_path)) == ()
+    raylet = tmp_path / "raylet"
+    shutil.copy(shutil.which("sleep"), raylet)
+    with marked(str(tmp_path)), started(*SLEEP), subprocess.Popen([raylet, "600"]) as running:
+        wait_until(lambda: name_of(psutil.Process(running.pid)) == "raylet", 10, "it does not start")
+        assert core_processes(str(tmp_path)) == (CoreProcess("raylet", process_id(running.pid)),)
+        running.kill()
+
+
+def test_the_watchdog_is_a_script_that_imports_nothing_of_the_package(tmp_path):
+    script = (
+        f"import runpy, sys; sys.argv = ['x', {str(tmp_path)!r}]; runpy.run_path({_session_processes.__file__!r}, "
+        "run_name='__main__'); assert not {name for name in sys.modules if name.startswith('qsgd_ray')}"
+    )
+    subprocess.run([sys.executable, "-P", "-c", script], stdin=subprocess.DEVNULL, check=True)
 
 
 def test_what_ends_by_itself_is_waited_for(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.results import Results
 from qsgd_ray.storage import Folder, StorageError, _atomic
 from qsgd_ray.storage._atomic import hidden_sibling, is_abandoned, replacing
-from qsgd_ray.storage._process import ProcessId, this_process
+from qsgd_ray.storage.process_id import _this_process, process_id
 
 
 class FailingOs:
@@ -183,7 +184,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_opening_and_a_living_write
 
 
 def test_of_another_machines_writers_the_age_decides():
-    me = this_process()
+    me = _this_process()
     mine = hidden_sibling(Path("x")).name
     assert not is_abandoned(mine, 1e9)
     assert is_abandoned(mine.replace(f"-{me.pid}-", f"-{2**22 + 1}-"), 0)
@@ -199,15 +200,13 @@ def test_of_another_machines_writers_the_age_decides():
 
 def test_a_process_is_dead_once_it_has_ended_and_nobody_knows_of_another_machine():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    from qsgd_ray.storage._process import _start
-
-    started = _start(process.pid)
-    known = ProcessId(this_process().machine, process.pid, started)
+    known = process_id(process.pid)
     assert known.is_dead() is False
-    assert this_process().is_dead() is False
+    assert _this_process().is_dead() is False
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
     assert known.is_dead() is True
     process.wait()
     assert known.is_dead() is True
-    assert ProcessId("0" * 8, process.pid, started).is_dead() is None
+    assert process_id(process.pid).is_dead() is True
+    assert replace(known, machine="0" * 8).is_dead() is None

@@ -1,4 +1,4 @@
-"""Identity of a process that holds something in a shared folder, and whether that process still lives."""
+"""Identity of a process, which no other one ever has, and whether that very process still lives."""
 
 from __future__ import annotations
 
@@ -33,9 +33,19 @@ class ProcessId:
         return _start(self.pid) != self.started
 
 
-def this_process() -> ProcessId:
+def process_id(pid: int) -> ProcessId:
+    """Return the identity of the process that has a number on this machine now; a dead one's where none has it.
+
+    Example:
+        >>> process_id(os.getpid()).is_dead()
+        False
+    """
+    return ProcessId(_machine(), pid, _start(pid) or 0)
+
+
+def _this_process() -> ProcessId:
     """Return the identity of the calling process."""
-    return ProcessId(_machine(), os.getpid(), _own_start(os.getpid()))
+    return _own(os.getpid())
 
 
 @lru_cache(maxsize=1)
@@ -49,8 +59,8 @@ def _machine() -> str:
 
 
 @lru_cache(maxsize=1)  # a forked process has another number
-def _own_start(pid: int) -> int:
-    return _start(pid) or 0
+def _own(pid: int) -> ProcessId:
+    return process_id(pid)
 
 
 def _start(pid: int) -> int | None:
