@@ -1,7 +1,8 @@
 """Bad input in one line: the field, the value that came and the values that are allowed.
 
 `StudyError` is the error that users see, and `InvalidSettings` the one that a wrong `Arm(...)` or `Study(...)` raises.
-`validation_message` puts what pydantic found into words; `one_line` brings the text of any error to one line.
+`validation_message` puts what pydantic found into words; `one_line` brings the text of any error to one line, and
+`printable` escapes what a terminal would obey.
 """
 
 from __future__ import annotations
@@ -25,10 +26,22 @@ class StudyError(ValueError):
     """Bad input, told in one line of at most 300 characters: which field, what came, what is allowed."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(_printable(str(message), _LONGEST_MESSAGE))
+        super().__init__(_shortened(str(message), _LONGEST_MESSAGE))
 
 
-def _printable(text: str, limit: int) -> str:
+def printable(text: str) -> str:
+    """Return a text with its unprintable characters escaped, line ends too.
+
+    Control characters move a cursor, others turn the direction of writing, and half a surrogate pair cannot be sent.
+
+    Example:
+        >>> printable("a\\nb\\x1b[31m")
+        'a\\\\nb\\\\x1b[31m'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _shortened(text: str, limit: int) -> str:
     """Return a text in one line of printable characters, cut in its middle where it is longer than the limit.
 
     Args:
@@ -36,11 +49,10 @@ def _printable(text: str, limit: int) -> str:
         limit: the most characters, at least 40.
 
     Example:
-        >>> _printable("a" * 10_000, 40)
+        >>> _shortened("a" * 10_000, 40)
         'aaaaaaaa ... (10,000 characters) ... aaa'
     """
-    # Control characters move a cursor, others turn the direction of writing, and half a surrogate pair cannot be sent.
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    text = printable(text)
     if len(text) <= limit:
         return text
     gap = f" ... ({len(text):,} characters) ... "
@@ -53,9 +65,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 1000:  # Python itself refuses to write one of 4,300 digits
         return f"a number of about {int(value.bit_length() * 0.30103):,} digits"
     if isinstance(value, str) and len(value) > _LONGEST_VALUE:
-        value = _printable(value, _LONGEST_VALUE)
+        value = _shortened(value, _LONGEST_VALUE)
     try:
-        return _printable(repr(value), _LONGEST_VALUE + 20)
+        return _shortened(repr(value), _LONGEST_VALUE + 20)
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} that cannot be shown"
 
@@ -83,7 +95,7 @@ class InvalidSettings(StudyError, ValidationError):
         return _restored(error.title, error.errors(include_url=False))
 
     def __str__(self) -> str:
-        return _printable(validation_message(self), _LONGEST_MESSAGE)
+        return _shortened(validation_message(self), _LONGEST_MESSAGE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -139,8 +151,8 @@ def _path(location: tuple[str | int, ...], tree: Any) -> str:
         if isinstance(part, int) and isinstance(tree, list) and part < len(tree):
             tree = tree[part]
             part = tree.get("name", part) if isinstance(tree, dict) else part
-        words.append(_printable(str(part), 60))
-    return _printable(".".join(words), 120)
+        words.append(_shortened(str(part), 60))
+    return _shortened(".".join(words), 120)
 
 
 def _allowed(message: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from qsgd_ray.config.errors import StudyError, _printable, _shown, one_line, validation_message
+from qsgd_ray.config.errors import StudyError, _shortened, _shown, one_line, validation_message
 from qsgd_ray.config.json_text import _UnusableJsonError, parse_json
 from qsgd_ray.config.limits import Limits
 from qsgd_ray.config.study import Study, settings_from_tree
@@ -110,7 +110,7 @@ def with_overrides(study: S, assignments: list[str]) -> S:
             set_value(tree, path, value)
         except PathError as error:
             raise StudyError(
-                f"--set {_printable(path, 80)}: got {_shown(error.key)}; "
+                f"--set {_shortened(path, 80)}: got {_shown(error.key)}; "
                 f"allowed in {error.parent or 'the study'}: {_allowed_at(error)}"
             ) from None
     return settings_from_tree(tree, type(study))

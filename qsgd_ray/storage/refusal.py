@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qsgd_ray.config import StudyError
+from qsgd_ray.config.errors import printable
 
 # Of a line of 300 characters, `qsgd-ray: ` included; the place has what the others leave.
 _MOST = 290
@@ -23,18 +24,18 @@ def shown(value: object, limit: int) -> str:
         >>> shown("x" * 100, 11)
         'xxx ... xxx'
     """
-    text = _printable(str(value), limit)
+    text = _on_one_line(str(value), limit)
     if len(text) <= limit:
         return text
     end = (limit - 5) // 2
     return f"{text[: limit - 5 - end]} ... {text[-end:]}"
 
 
-def _printable(text: str, limit: int) -> str:
+def _on_one_line(text: str, limit: int) -> str:
     """Return a text on one line, every character printable; of one much longer than `limit`, its ends."""
     if len(text) > 8 * limit:
         text = f"{text[: 4 * limit]} {text[-4 * limit :]}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def refused(place: object, problem: object, allowed: str, option: str = "DIR") -> StudyError:
@@ -48,7 +49,7 @@ def refused(place: object, problem: object, allowed: str, option: str = "DIR") -
     """
     rest = f", {shown(problem, _MOST_OF_A_PROBLEM)}; allowed: {shown(allowed, _MOST_OF_ALLOWED)}"
     room = _MOST - len(f"{option}: got {rest}")
-    where = _printable(str(place), room)
+    where = _on_one_line(str(place), room)
     if len(where) > room:  # a file's name stands at the end
         where = f"...{where[3 - room :]}"
     return StudyError(f"{option}: got {where}{rest}")

@@ -30,7 +30,7 @@ from qsgd_ray.config import (
     study_from_tree,
     validation_message,
 )
-from qsgd_ray.config.errors import one_line
+from qsgd_ray.config.errors import one_line, printable
 from qsgd_ray.config.loading import load_study
 
 WRONG = [
@@ -175,3 +175,13 @@ def test_of_a_long_text_the_first_or_the_last_line_is_taken(text, first, last):
     assert one_line(ValueError(text), part="first") == first
     assert one_line(ValueError(text), part="last") == last
     assert one_line("", part="first") == ""
+
+
+@given(st.text(st.characters()))
+def test_unprintable_characters_are_escaped_and_all_others_stay(text):
+    line = printable(text)
+    assert line.isprintable()
+    assert printable(line) == line
+    if text.isprintable():
+        assert line == text
+    assert printable("a\nb\x1b[31m\u202e\ud800é") == r"a\nb\x1b[31m\u202e\ud800é"
