@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
+from qsgd_ray.commands._exit_guard import ExitGuard, StartingCore
+from qsgd_ray.commands.errors import complain
 from qsgd_ray.storage import StorageError
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from qsgd_ray.study.run import Interrupts
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# One thread says goodbye: the main thread, or the guard where that one hangs.
+_LEAVING = threading.Lock()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -82,17 +87,25 @@ class EndingSignals:
 def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
     """Return the contexts in which an ending signal keeps the rows, says so and ends this process.
 
+    Where the main thread hangs in a call of Ray, a guard does it, and also where Ray's core is gone meanwhile.
+
     Args:
         signals: the signals of this process.
         console: where the line goes that says what is kept.
     """
+    from qsgd_ray.execution.errors import RayLost
     from qsgd_ray.study.run import Interrupts
 
     class CommandInterrupts(Interrupts):
+        def __init__(self) -> None:
+            self._cluster: Cluster | None = None
+            self._starting = StartingCore()
+            self._ends = False
+
         @contextmanager
         def starting(self, results: Results) -> Iterator[None]:
             try:
-                with signals.raised():
+                with self._guard(results).watching(), signals.raised():
                     yield
             except BaseException as error:
                 # The end of a Ray that was just starting raises errors of its own, which take the signal's place.
@@ -102,14 +115,45 @@ def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
 
         @contextmanager
         def running(self, results: Results, cluster: Cluster) -> Iterator[None]:
+            self._cluster = cluster
             try:
                 # ray.init has put a handler of its own in the place of the first, which knows nothing of rows.
                 with signals.raised():
                     yield
+                self._ends = True  # from here on Ray is ended in order
             except KeyboardInterrupt:
                 # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
                 # away by itself what a driver leaves behind.
-                leave(signals, results, console, cluster if cluster.private else None)
+                leave(signals, results, console, self._private())
+
+        def _private(self) -> Cluster | None:
+            return self._cluster if self._cluster is not None and self._cluster.private else None
+
+        def _guard(self, results: Results) -> ExitGuard:
+            def on_signal(number: int) -> None:
+                signals.received = signals.received or number
+                leave(signals, results, console, self._private())
+
+            def on_loss() -> None:
+                with _LEAVING:
+                    complain(self._loss() or RayLost.ended("gcs_server"))
+                    results.release()
+                    _end(self._private(), 1)
+
+            return ExitGuard(_ENDING, on_signal, on_loss, self._is_lost)
+
+        def _is_lost(self) -> bool:
+            if self._ends:
+                return False
+            return self._loss() is not None if self._cluster is not None else self._starting.is_lost()
+
+        def _loss(self) -> RayLost | None:
+            try:
+                if self._cluster is not None:
+                    self._cluster.require_alive()
+            except RayLost as lost:
+                return lost
+            return None
 
     return CommandInterrupts()
 
@@ -123,20 +167,26 @@ def leave(signals: EndingSignals, results: Results, console: Console, cluster: C
         console: where the line goes.
         cluster: a private Ray that still runs, to be ended; None: there is none.
     """
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)
-    try:
-        stored = f"{results.count()} finished trials are"
-    except (StorageError, OSError) as error:
-        stored = f"What is finished is (how many: {error})"
-    results.release()
-    with suppress(OSError, ValueError):  # nobody reads it any more
-        line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-        sys.stdout.flush()
+    with _LEAVING:
+        if threading.current_thread() is threading.main_thread():
+            for each in _ENDING:
+                signal.signal(each, signal.SIG_IGN)
+        try:
+            stored = f"{results.count()} finished trials are"
+        except (StorageError, OSError) as error:
+            stored = f"What is finished is (how many: {error})"
+        results.release()
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            sys.stdout.flush()
+        _end(cluster, signals.exit_code())
+
+
+def _end(cluster: Cluster | None, exit_code: int) -> NoReturn:
     if cluster is not None:
         from qsgd_ray.execution.connection import leave_private_ray
 
-        leave_private_ray(cluster, signals.exit_code())
-    # Ray's threads may still wait for processes that are gone.
-    os._exit(signals.exit_code())
+        leave_private_ray(cluster, exit_code)
+    # Ray's threads may still wait for processes that are gone. The watchdog ends a Ray that was just starting.
+    os._exit(exit_code)

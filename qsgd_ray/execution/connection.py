@@ -19,7 +19,7 @@ from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._auth import private_token
 from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
-from qsgd_ray.execution._session_processes import CoreProcess, core_processes, end_processes, marked, watchdog
+from qsgd_ray.execution._session_processes import CORE, CoreProcess, core_processes, end_processes, marked, watchdog
 from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.storage import Storage
@@ -57,10 +57,7 @@ class Cluster:
         """
         for process in self.core:
             if process.process.is_dead():
-                raise RayLost(
-                    f"Ray's {process.name} has ended: it was killed, by hand or for want of memory. What is finished "
-                    "is kept; the same command goes on from there"
-                )
+                raise RayLost.ended(process.name)
 
 
 @contextmanager
@@ -107,7 +104,7 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
         A context manager that yields the cluster.
 
     Raises:
-        RayLost: Ray did not start.
+        RayLost: Ray did not start, or its core has ended since.
 
     Example:
         >>> import ray
@@ -142,8 +139,12 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
                 _start_patiently(start, session)
             except Exception as error:  # Ray raises no narrower one
                 raise _did_not_start(error) from error
+            core = core_processes(session)
+            for name in CORE:
+                if name not in [process.name for process in core]:  # it has ended since the start
+                    raise RayLost.ended(name)
             with first_lines_only():
-                yield Cluster(private=True, scratch=session, core=core_processes(session))
+                yield Cluster(private=True, scratch=session, core=core)
         finally:
             with suppress(Exception):  # of a Ray that was interrupted while it started, or has died
                 ray.shutdown()

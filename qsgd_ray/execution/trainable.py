@@ -307,5 +307,5 @@ def _train_on_workers(trial: Trial, context: RunContext) -> Training:
         raise failure[0]
     ending = context.results.ending(trial.trial_id)
     if ending in REPEATED:
-        raise _TrialLost(f"{trial.trial_id}: {ending}")
+        raise _TrialLost(f"{trial.trial_id}: {'its workers were lost' if ending is Ending.LOST else ending}")
     return Outcome(ending, tuple(seen))

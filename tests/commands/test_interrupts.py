@@ -133,7 +133,8 @@ if pid:
 try:
     with EndingSignals().raised():
         print("begins", flush=True)
-        time.sleep(60)
+        while True:  # a signal that comes just before a long sleep would be handled after it
+            time.sleep(0.05)
 except Interrupted as interrupt:
     print("Interrupted.", flush=True)
     Path(sys.argv[1]).write_text(str(interrupt.exit_code))
