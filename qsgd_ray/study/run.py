@@ -129,7 +129,7 @@ def run(
             place.put("study.py", path.read_bytes())
         tracking = Tracking(trackers, results)
         tables = results.tables(study)
-        stages = _Stages(study, results, tables)
+        stages = _Stages(study, results, tables, lease)
         try:
             with (
                 interrupts.starting(results),
@@ -184,8 +184,8 @@ class _Stages:
     In the main thread Ray Tune and Ray Train would take over Ctrl-C, each in its own way.
     """
 
-    def __init__(self, study: Study, results: Results, tables: StudyTables) -> None:
-        self._study, self._results, self._tables = study, results, tables
+    def __init__(self, study: Study, results: Results, tables: StudyTables, lease: Lease) -> None:
+        self._study, self._results, self._tables, self._lease = study, results, tables, lease
         self._thread: threading.Thread | None = None
         self.failure: BaseException | None = None
 
@@ -194,6 +194,7 @@ class _Stages:
 
         Raises:
             RayLost: a process of a private Ray has ended.
+            StudyError: another process has taken the results over, as this one was silent for too long.
         """
         from qsgd_ray.execution.events import EventQueue
 
@@ -203,6 +204,7 @@ class _Stages:
         while self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
             cluster.require_alive()
+            self._lease.check()
             yield from events.drain()
 
     def _run(self, cluster: Cluster, events: Any) -> None:

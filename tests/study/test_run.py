@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from collections import deque
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
+from qsgd_ray.storage import Lease
 from qsgd_ray.study import _stages as stages
 from qsgd_ray.study._stages import StudyUnfinished
 from qsgd_ray.study.run import Interrupts
@@ -155,6 +157,26 @@ def test_a_private_ray_that_dies_is_a_result_that_says_so(without_ray, tmp_path,
     result = run(a_study(), storage=tmp_path, progress=False)
     assert result.failure == "Ray's raylet has ended"
     assert result.page.exists()
+
+
+def test_a_driver_whose_results_were_taken_over_ends_at_once(without_ray, tmp_path, monkeypatch):
+    searching, ended = threading.Event(), threading.Event()
+
+    def search(*_):
+        searching.set()
+        ended.wait(60)
+
+    def taken(_):
+        if searching.is_set():
+            raise StudyError("--storage: got small in use by process 7 on other")
+
+    monkeypatch.setattr(stages, "run_search", search)
+    monkeypatch.setattr(Lease, "check", taken)
+    try:
+        with pytest.raises(StudyError, match="in use by process 7 on other"):
+            run(a_study(), storage=tmp_path, progress=False)
+    finally:
+        ended.set()
 
 
 def test_any_other_error_is_raised(without_ray, tmp_path, monkeypatch):
