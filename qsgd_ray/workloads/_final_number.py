@@ -6,7 +6,7 @@ A number is what this grammar reads, to the end of its line, in the digits 0 to 
     signed   = [sign] [currency] [sign] number        at most one sign; currency: $ \$ € £ ¥ ₹
     number   = mixed | fraction | scaled | power | decimal
     mixed    = digits " " proper fraction of digits   3 1/4 is 3.25; also 3½ and 3\frac{1}{4}
-    fraction = decimal "/" decimal | \frac{decimal}{decimal}, \dfrac, \tfrac, \frac12 | ½ and the like
+    fraction = \frac{decimal}{decimal}, \dfrac, \tfrac, \frac12 | ½ and the like
     scaled   = decimal ("e" | times "10^") exponent   1.5e3, 1.5 x 10^3, 1.5 \times 10^{3}
     power    = decimal ("^" | "**") exponent          10^5, 10^{5}, 10⁵; -2^2 is -4
     exponent = [sign] digits                          braces around it may be there
@@ -14,9 +14,9 @@ A number is what this grammar reads, to the end of its line, in the digits 0 to 
     rest     = a unit, a percent sign, closing marks, the end of a sentence: anything that does not go on the number
 
 The rest goes on the number where it starts with a digit, or with an operator, a comma or a colon and then a digit, or
-with a power, a root or another command of LaTeX. Then there is no number: neither in `13/4/5`, `3, 4`, `12:30` and
-`1,23` nor in `2^x` and `2\sqrt{3}`. Percent signs and words are units, which are not read: `12%` and `12 million` are
-12.
+with a power, a root or another command of LaTeX. Then there is no number: neither in `3, 4`, `12:30` and `1,23` nor in
+`2^x` and `2\sqrt{3}`, nor in `13/4` and `13.0/4`: a quotient that was left to do is no final number, as a product is
+none. Percent signs and words are units, which are not read: `12%` and `12 million` are 12.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OPENING = r"(?:\*\*|\$|\\[(\[]|\\boxed\s*+\{|\s)*+"
 _SIGNED = re.compile(rf"{_OPENING}([+-]?)\s*+(?:\\?\$|[€£¥₹])?+\s*+([+-]?)\s*+")
 _FORMS = {
     "mixed": re.compile(r"([0-9]++)(?:[ ]++([0-9]++)[ ]?+/[ ]?+([0-9]++)|[ ]*+" + _COMMAND_FRACTION + ")"),
-    "fraction": re.compile(rf"(?:({_DECIMAL})[ ]?+/[ ]?+({_DECIMAL})|{_COMMAND_FRACTION})"),
+    "fraction": re.compile(_COMMAND_FRACTION),
     "scaled": re.compile(
         rf"({_DECIMAL})(?:[eE]([+-]?[0-9]++)|\s*+(?:[x×*·]|\\times|\\cdot)\s*+10\s*+(?:\^|\*\*)\s*+{_EXPONENT})"
     ),
@@ -54,6 +54,7 @@ _GOES_ON = re.compile(
     r"|\\(?![%$)\],;:!\s]|text|mathrm|mbox|quad)))"
 )
 _LINE = re.compile(rf"(?={MARK}(?!#)\s*([^\n\r#]{{0,{8 * _MOST_DIGITS}}}))")
+_ONE_CHARACTER = re.compile("([0-9]+)⁄([0-9]+)")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]++")
 
@@ -67,8 +68,10 @@ def final_number(text: str) -> str | None:
         text: an answer, as GSM8K has them and as models write them.
 
     Example:
-        >>> final_number("#### $-1,234.50."), final_number("#### 13.0/4"), final_number(r"#### \\boxed{\\frac{1}{3}}")
+        >>> final_number("#### $-1,234.50."), final_number("#### 3 1/4"), final_number(r"#### \\boxed{\\frac{1}{3}}")
         ('-1234.5', '3.25', '1/3')
+        >>> final_number("#### 13/4") is None
+        True
     """
     for mark in _LINE.finditer(text):
         value = _value(mark[1])
@@ -95,8 +98,8 @@ def _plain(line: str) -> str:
     """Write signs, superscripts and fractions of one character (½) in the characters of the grammar."""
     line = _SUPERSCRIPT.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", line)
     for character in set(line) - set(map(chr, range(128))):
-        if "⁄" in (spelled := unicodedata.normalize("NFKC", character)):
-            line = line.replace(character, f" {spelled}" if len(spelled) > 1 else spelled)
+        if parts := _ONE_CHARACTER.fullmatch(unicodedata.normalize("NFKC", character)):
+            line = line.replace(character, rf"\frac{{{parts[1]}}}{{{parts[2]}}}")
     return line.replace("⁄", "/").replace("∕", "/").replace("−", "-")
 
 
