@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,13 @@ def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Calla
     # plotly takes half a second to load, and the terminal's tables do without it.
     from plotly.offline import get_plotlyjs
 
+    environment = _environment(tuple((filters or {}).items()))
+    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **values))  # nosec B704 # plotly's
+
+
+@lru_cache(maxsize=8)
+def _environment(filters: tuple[tuple[str, Callable[..., str]], ...]) -> Environment:
+    """Return the templates with these filters; compiled once, which takes as long as filling them."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -33,8 +41,8 @@ def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Calla
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
-    return str(environment.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **values))  # nosec B704 # plotly's
+    environment.filters.update(filters)
+    return environment
 
 
 def figure_values(captioned: CaptionedFigure) -> dict[str, Any]:
