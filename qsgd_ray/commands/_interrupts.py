@@ -93,6 +93,7 @@ def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
         signals: the signals of this process.
         console: where the line goes that says what is kept.
     """
+    from qsgd_ray.execution.connection import leave_process
     from qsgd_ray.execution.errors import RayLost
     from qsgd_ray.study.run import Interrupts
 
@@ -124,21 +125,18 @@ def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
             except KeyboardInterrupt:
                 # `ray job stop` kills after 3 s, and taking leave of Ray amid a fit can take longer. A cluster clears
                 # away by itself what a driver leaves behind.
-                leave(signals, results, console, self._private())
-
-        def _private(self) -> Cluster | None:
-            return self._cluster if self._cluster is not None and self._cluster.private else None
+                leave(signals, results, console, self._cluster)
 
         def _guard(self, results: Results) -> ExitGuard:
             def on_signal(number: int) -> None:
                 signals.received = signals.received or number
-                leave(signals, results, console, self._private())
+                leave(signals, results, console, self._cluster)
 
             def on_loss() -> None:
                 with _LEAVING:
                     complain(self._loss() or RayLost.ended("gcs_server"))
                     results.release()
-                    _end(self._private(), 1)
+                    leave_process(1, self._cluster)
 
             return ExitGuard(_ENDING, on_signal, on_loss, self._is_lost)
 
@@ -165,7 +163,7 @@ def leave(signals: EndingSignals, results: Results, console: Console, cluster: C
         signals: the signals of this process, for its exit code.
         results: where the rows are.
         console: where the line goes.
-        cluster: a private Ray that still runs, to be ended; None: there is none.
+        cluster: the Ray of this process; a private one is ended. None: there is none.
     """
     with _LEAVING:
         if threading.current_thread() is threading.main_thread():
@@ -180,13 +178,6 @@ def leave(signals: EndingSignals, results: Results, console: Console, cluster: C
             line = f"Interrupted. {stored} kept in {results.path}; the same command goes on from there."
             console.print(line, soft_wrap=True, highlight=False, markup=False)
             sys.stdout.flush()
-        _end(cluster, signals.exit_code())
+        from qsgd_ray.execution.connection import leave_process
 
-
-def _end(cluster: Cluster | None, exit_code: int) -> NoReturn:
-    if cluster is not None:
-        from qsgd_ray.execution.connection import leave_private_ray
-
-        leave_private_ray(cluster, exit_code)
-    # Ray's threads may still wait for processes that are gone. The watchdog ends a Ray that was just starting.
-    os._exit(exit_code)
+        leave_process(signals.exit_code(), cluster)

@@ -1,11 +1,13 @@
 """Find and end the processes of a private Ray, those included whose parents have died.
 
-    python -P _session_processes.py SESSION
+    python -P _session_processes.py SESSION [LINE]
 
 Run like this, the file is the watchdog of a private Ray. It waits until its standard input closes, which the system
-does however the process at the other end ends, by SIGKILL too. Then it ends what that process left behind.
+does however the process at the other end ends, by SIGKILL too, or by Ray's core, which ends a process at once where it
+does not reach its raylet (core_worker_process.cc, 2.60). Then it ends what that process left behind. Where the process
+has not taken its leave first, the watchdog prints the line in its place.
 
-    python -P _session_processes.py SESSION EXIT_CODE
+    python -P _session_processes.py SESSION --exit EXIT_CODE
 
 Run like this, it ends the session at once, removes its folder and exits with the code: the last act of a study that was
 interrupted.
@@ -121,27 +123,52 @@ def end_processes(session: str, grace_s: float = GRACE_S) -> None:
         left = session_processes(session)
 
 
+# The watchdogs of this process.
+_WATCHDOGS: list[subprocess.Popen[bytes]] = []
+
+
 @contextmanager
-def watchdog(session: str) -> Iterator[None]:
-    """Have another process end the session's processes where this one ends without having done so."""
+def watchdog(session: str, line: str | None = None) -> Iterator[None]:
+    """Have another process end the session's processes where this one ends without having done so.
+
+    Args:
+        session: its name.
+        line: printed on standard error where this process ends in the block and has not taken its leave. None: nothing.
+    """
     process = subprocess.Popen(  # nosec B603 # this very file; the session is a folder that this process made
-        [sys.executable, "-P", __file__, session],
+        [sys.executable, "-P", __file__, session, *([line] if line is not None else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=None if line is not None else subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C and a terminal that hangs up reach the study alone
         env={name: value for name, value in os.environ.items() if name != MARK},
     )
     assert process.stdin is not None
+    _WATCHDOGS.append(process)
     try:
         yield
     finally:
-        process.stdin.close()
+        take_leave()
+        _WATCHDOGS.remove(process)
+        with suppress(OSError):
+            process.stdin.close()
         process.wait()
 
 
-def _watch(session: str) -> None:
-    sys.stdin.buffer.read()
+def take_leave() -> None:
+    """Tell the watchdogs that this process ends in order, and has said itself what there is to say."""
+    for process in _WATCHDOGS:
+        assert process.stdin is not None
+        with suppress(OSError, ValueError):  # it was killed, or was told before
+            process.stdin.write(b".")
+            process.stdin.flush()
+
+
+def _watch(session: str, line: str | None) -> None:
+    took_leave = sys.stdin.buffer.read()
+    if line is not None and not took_leave:
+        with suppress(OSError):  # the terminal is gone
+            print(line, file=sys.stderr, flush=True)
     end_processes(session)
 
 
@@ -152,7 +179,7 @@ def _end(session: str, exit_code: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        _end(sys.argv[1], int(sys.argv[2]))
+    if sys.argv[2:3] == ["--exit"]:
+        _end(sys.argv[1], int(sys.argv[3]))
     else:
-        _watch(sys.argv[1])
+        _watch(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

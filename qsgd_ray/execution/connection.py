@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import NoReturn
 
 from qsgd_ray.config import Study, StudyError
+from qsgd_ray.config.errors import printable
 from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._auth import private_token
 from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
-from qsgd_ray.execution._session_processes import CORE, CoreProcess, core_processes, end_processes, marked, watchdog
+from qsgd_ray.execution._session_processes import (
+    CORE,
+    CoreProcess,
+    core_processes,
+    end_processes,
+    marked,
+    take_leave,
+    watchdog,
+)
 from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.storage import Storage
@@ -86,12 +95,18 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
             yield cluster
     else:
         nodes = [*study.resources.worker_node_resources(), *study.resources.circuit_node_resources()]
-        with private_ray(_logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1)) as cluster:
+        line = (
+            "qsgd-ray: the study's process has ended without a word: it was killed, or Ray has ended it. What is "
+            f"finished is kept in {printable(str(results_path))}; the same command goes on from there"
+        )
+        with private_ray(_logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1), line) as cluster:
             yield cluster
 
 
 @contextmanager
-def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Iterator[Cluster]:
+def private_ray(
+    n_cpus: int, resources: dict[str, float] | None = None, last_words: str | None = None
+) -> Iterator[Cluster]:
     """Start a Ray for this process alone, on loopback only, and end all of its processes when the block is left.
 
     They end as well where this process is killed: a watchdog beside it sees to that.
@@ -99,6 +114,7 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     Args:
         n_cpus: CPUs that the node announces, at least 1; may be more than the machine has.
         resources: what the node announces besides, by name. None: nothing.
+        last_words: a line that is printed on standard error where this process ends all at once. None: none.
 
     Returns:
         A context manager that yields the cluster.
@@ -121,7 +137,7 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
-    with private_token(), scratch_folder() as scratch, watchdog(session := str(scratch)):
+    with private_token(), scratch_folder() as scratch, watchdog(session := str(scratch), last_words):
         start = partial(
             ray.init,
             address="local",
@@ -151,18 +167,22 @@ def private_ray(n_cpus: int, resources: dict[str, float] | None = None) -> Itera
             end_processes(session)
 
 
-def leave_private_ray(cluster: Cluster, exit_code: int) -> NoReturn:
-    """Replace this process by one that ends a private Ray and exits with a given code.
+def leave_process(exit_code: int, cluster: Cluster | None = None) -> NoReturn:
+    """End this process at once, after it has said itself what there is to say.
 
-    Threads that still use Ray end here and now. While Ray ends they could end the process with a code of their own, as
-    Ray's core does where its raylet is gone (ray/raylet_ipc_client, 2.60).
+    Where it has a private Ray that runs, it is replaced by one that ends that Ray. Threads that still use Ray end here
+    and now: while Ray ends they could end the process with a code of their own, as Ray's core does where its raylet is
+    gone (ray/raylet_ipc_client, 2.60).
 
     Args:
-        cluster: the private Ray of this process.
         exit_code: the exit code of the process, 0 to 255.
+        cluster: of this process. None: it has none, or one that was just starting, which the watchdog ends.
     """
-    script = [sys.executable, "-P", _session_processes.__file__, cluster.scratch, str(exit_code)]
-    os.execv(sys.executable, script)  # nosec B606 # a file of this package; no shell is wanted
+    take_leave()
+    if cluster is not None and cluster.private:
+        script = [sys.executable, "-P", _session_processes.__file__, cluster.scratch, "--exit", str(exit_code)]
+        os.execv(sys.executable, script)  # nosec B606 # a file of this package; no shell is wanted
+    os._exit(exit_code)
 
 
 def _start_patiently(start: Callable[[], object], session: str) -> None:

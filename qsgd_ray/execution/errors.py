@@ -13,3 +13,21 @@ class RayLost(RuntimeError):
             f"Ray's {name} has ended: it was killed, by hand or for want of memory. What is finished is kept; the same "
             "command goes on from there"
         )
+
+    @classmethod
+    def by(cls, error: BaseException) -> RayLost:
+        """Return the error for stages that an error of Ray's own has ended."""
+        reason = (str(error).strip() or "no reason").partition("\n")[0].rstrip(".:")[:200]
+        return cls(
+            f"Ray failed ({type(error).__name__}: {reason}). What is finished is kept; the same command goes on from "
+            "there"
+        )
+
+
+def is_of_ray(error: BaseException | None) -> bool:
+    """Return whether an error tells of Ray's processes and nodes, and not of code that ran in one of them."""
+    from ray.exceptions import RayError, RayTaskError
+
+    if isinstance(error, RayTaskError):
+        return is_of_ray(error.cause)
+    return isinstance(error, RayError)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -193,9 +194,10 @@ class _Stages:
         """Run the stages on `cluster`, and yield their events until the last has ended.
 
         Raises:
-            RayLost: a process of a private Ray has ended.
+            RayLost: a process of a private Ray has ended, or Ray itself has failed.
             StudyError: another process has taken the results over, as this one was silent for too long.
         """
+        from qsgd_ray.execution.errors import RayLost, is_of_ray
         from qsgd_ray.execution.events import EventQueue
 
         events = EventQueue()
@@ -206,6 +208,14 @@ class _Stages:
             cluster.require_alive()
             self._lease.check()
             yield from events.drain()
+        if is_of_ray(self.failure):
+            assert self.failure is not None
+            # Of a raylet that is about to end, its actors may have told first.
+            until = time.monotonic() + _END_S
+            while cluster.private and time.monotonic() < until:
+                cluster.require_alive()
+                time.sleep(_POLL_S)
+            raise RayLost.by(self.failure)
 
     def _run(self, cluster: Cluster, events: Any) -> None:
         from qsgd_ray.study._stages import run_stages

@@ -21,6 +21,7 @@ from qsgd_ray.execution._session_processes import (
     end_processes,
     marked,
     session_processes,
+    take_leave,
     watchdog,
 )
 from qsgd_ray.execution.connection import Cluster
@@ -53,7 +54,7 @@ with watchdog(sys.argv[1]):
 LEAVING = """
 import os, subprocess, sys, threading, time
 from qsgd_ray.execution._session_processes import marked
-from qsgd_ray.execution.connection import Cluster, leave_private_ray
+from qsgd_ray.execution.connection import Cluster, leave_process
 
 def end():
     time.sleep(0.2)
@@ -63,7 +64,18 @@ with marked(sys.argv[1]):
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(started.pid, flush=True)
 threading.Thread(target=end).start()
-leave_private_ray(Cluster(private=True, scratch=sys.argv[1]), 143)
+leave_process(143, Cluster(private=True, scratch=sys.argv[1]))
+"""
+# Ends all at once, as Ray's core ends a process.
+SUDDEN = """
+import os, sys
+from qsgd_ray.execution._session_processes import take_leave, watchdog
+
+with watchdog(sys.argv[1], "what is kept"):
+    if sys.argv[2] == "says so":
+        take_leave()
+    if sys.argv[2] != "ends":
+        os._exit(1)
 """
 PRIVATE_RAY = """
 import subprocess, time
@@ -189,6 +201,23 @@ def test_a_process_that_becomes_the_end_of_its_session_leaves_nothing_and_has_th
         assert leaving.wait(60) == 143
         assert not lives(child)
     assert not session.exists()
+
+
+@pytest.mark.parametrize(("how", "line"), [("all at once", "what is kept\n"), ("says so", ""), ("ends", "")])
+def test_in_the_place_of_a_process_that_ends_all_at_once_its_watchdog_says_what_is_kept(tmp_path, how, line):
+    script = [sys.executable, "-c", SUDDEN, tmp_path, how]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0 if how == "ends" else 1, "", line)
+
+
+def test_leave_may_be_taken_of_a_watchdog_that_was_killed(tmp_path):
+    before = set(psutil.Process().children())
+    with watchdog(str(tmp_path), "what is kept"):
+        (dog,) = set(psutil.Process().children()) - before
+        dog.kill()
+        wait_until(lambda: not lives(dog), 10, "it lives on")
+        take_leave()
+        take_leave()
 
 
 def test_a_watchdog_goes_with_its_owner(tmp_path):

@@ -16,7 +16,7 @@ from qsgd_ray.config import CircuitCurve
 from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution import connection, events
 from qsgd_ray.execution.connection import Cluster
-from qsgd_ray.execution.errors import RayLost
+from qsgd_ray.execution.errors import RayLost, is_of_ray
 from qsgd_ray.execution.events import Event
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
@@ -177,6 +177,41 @@ def test_a_driver_whose_results_were_taken_over_ends_at_once(without_ray, tmp_pa
             run(a_study(), storage=tmp_path, progress=False)
     finally:
         ended.set()
+
+
+@pytest.mark.parametrize("core", ["dies", "lives on"])
+def test_an_error_of_ray_s_own_is_a_result_that_says_so(without_ray, tmp_path, monkeypatch, core):
+    """Of a raylet that is about to end, its actors may tell first."""
+    failed = threading.Event()
+
+    def fail(*_):
+        failed.set()
+        raise ray.exceptions.ActorDiedError
+
+    def require_alive(_):
+        if failed.is_set() and core == "dies":
+            raise RayLost.ended("raylet")
+
+    monkeypatch.setattr(stages, "run_search", fail)
+    monkeypatch.setattr(Cluster, "require_alive", require_alive)
+    monkeypatch.setattr("qsgd_ray.study.run._END_S", 1.0)
+    result = run(a_study(), storage=tmp_path, progress=False)
+    told = (
+        "Ray's raylet has ended: " if core == "dies" else "Ray failed (ActorDiedError: The actor died unexpectedly before finishing this task). What"
+    )
+    assert result.failure.startswith(told)
+    assert result.failure.endswith("the same command goes on from there")
+    assert "\n" not in result.failure
+
+
+def test_an_error_of_code_that_ran_in_a_task_is_not_of_ray():
+    def of(cause):
+        return ray.exceptions.RayTaskError("f", "trace", cause)
+
+    assert not is_of_ray(of(ZeroDivisionError("planted")))
+    assert is_of_ray(of(ray.exceptions.WorkerCrashedError()))
+    assert not is_of_ray(None)
+    assert not is_of_ray(ValueError("planted"))
 
 
 def test_any_other_error_is_raised(without_ray, tmp_path, monkeypatch):
