@@ -129,7 +129,8 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
     """Yield each path at which two trees differ, with the old and the new value; `MISSING` where there is none.
 
     Args:
-        old: nested dicts and lists. Lists whose items all have a name are compared name by name, others as a whole.
+        old: nested dicts and lists. Lists whose items all have a name are compared name by name, and an empty list with
+            one of these; others as a whole.
         new: the same.
         path: the path of both trees, which all others begin with.
 
@@ -138,6 +139,8 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
         [('margin', 0.05, 0.2), ('map', MISSING, None)]
     """
     old, new = _by_name(old), _by_name(new)
+    if [] in (old, new):  # a list of named items that has none yet, or none any more
+        old, new = ({} if one == [] and isinstance(other, dict) else one for one, other in ((old, new), (new, old)))
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             place = _joined(path, key)

@@ -1,4 +1,4 @@
-"""Test the paper's second task: a lower loss of a language model that is fine-tuned on word problems.
+"""Test the paper's second task and its claim C3: a lower loss of a language model that is fine-tuned on word problems.
 
 The paper's recipe (2e-5, batches of one, 500 warm-up steps, linear decay, clipping at 1.0, weight decay 0.01) and its
 two lambdas, beside the simulated circuit and two controls: `zero`, which is AdamW, and random signs of the sine's size.
@@ -13,6 +13,8 @@ workload.data='{"source":"gsm8k","train_size":null}'.
 """
 
 from dataclasses import dataclass
+
+import paper_claims
 
 from qsgd_ray.config import (
     Arm,
@@ -130,6 +132,7 @@ def study_of(name: str, size: Size) -> Study:
         confirm=Confirm(seeds=size.seeds, epochs=size.epochs, workers=1),
         # A fifth of a point of the tokens: small beside what a few steps of training move.
         decision=Decision(margin=0.002),
+        claims=(paper_claims.training_loss("sine-half"),),
         # A batch of one has no parts for several workers: one of two threads, which simulates its own circuits.
         resources=Resources(cpus_per_worker=2, circuit_actors=None, checkpoint_steps=size.checkpoint_steps),
     )

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qsgd_ray.analysis.claim import Claim, Finding, not_measured, with_finding
+    from qsgd_ray.analysis.claim import CheckedClaim, Finding, not_measured, with_finding
     from qsgd_ray.analysis.claims import check_claims
     from qsgd_ray.analysis.comparison import ArmComparison, Comparison, Difference, compare
     from qsgd_ray.analysis.costs import Budget, Cost, budget_sentence, budgets, ledger
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qsgd_ray.analysis.effect_map import EffectMap, MapCell, map_effects
     from qsgd_ray.analysis.importance import Importance, importances
     from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
-    from qsgd_ray.analysis.ladder import Explanation, Ladder, Rung, ladders
+    from qsgd_ray.analysis.ladder import CheckedRung, Explanation, Ladder, ladders
     from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
     from qsgd_ray.analysis.profile import Profile, StudyProfiles, performance_profile, study_profiles
     from qsgd_ray.analysis.seeds import SeedResults, TargetClock, seed_results
@@ -61,7 +61,8 @@ __all__ = [
     "ArmSummary",
     "ArmVerdict",
     "Budget",
-    "Claim",
+    "CheckedClaim",
+    "CheckedRung",
     "Comparison",
     "Cost",
     "Difference",
@@ -79,7 +80,6 @@ __all__ = [
     "Pairs",
     "Profile",
     "RunCurve",
-    "Rung",
     "SearchTrial",
     "SeedResults",
     "StudyAnalysis",
@@ -141,9 +141,9 @@ _NAMES = {
     "pairs": "pair_by_seed Pairs",
     "summary": "arm_summaries ArmSummary",
     "seeds": "seed_results SeedResults TargetClock",
-    "ladder": "ladders Ladder Rung Explanation",
+    "ladder": "ladders Ladder CheckedRung Explanation",
     "claims": "check_claims",
-    "claim": "Claim Finding with_finding not_measured",
+    "claim": "CheckedClaim Finding with_finding not_measured",
     "effect_map": "map_effects EffectMap MapCell",
     "importance": "importances Importance",
     "trials": "ending_counts search_trials trials_with_errors EndingCounts SearchTrial",

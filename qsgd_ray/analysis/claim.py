@@ -1,4 +1,4 @@
-"""One claim of the paper (arXiv:2511.01918): what is claimed, what was measured, and the finding between the two."""
+"""One claim that a study has checked: what is claimed, what was measured, and the finding between the two."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from qsgd_ray.analysis.statistics import Estimate, Interval
 from qsgd_ray.analysis.verdict import MIN_PAIRS
-from qsgd_ray.config import ClaimId
+from qsgd_ray.config.stages import Setting
 
 
 class Finding(StrEnum):
@@ -20,24 +20,29 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim of the paper, checked by a study.
+class CheckedClaim:
+    """A claim as a study has found it.
 
     Attributes:
-        id: C1 to C7.
-        text: what the paper says.
-        arm: the arm that stands for the paper's method.
+        name: of the claim, such as C1.
+        text: what is claimed, in words.
+        arm: the arm that stands for the method.
         finding: the outcome.
         why: the reason, one or two sentences.
-        unit: of `claimed`, `measured` and `interval`: `points` (fractions of accuracy, shown as percentage points),
-            `share` (a relative change, shown in percent) or `nats`.
-        claimed: the paper's figure; None for a claim in words.
+        unit: of `claimed`, `measured` and `interval`: `points` (fractions of a share, shown as percentage points),
+            `share` (a relative change, shown in percent) or the unit of a metric, such as `nats`. Along an axis they
+            are of one unit of the axis.
+        claimed: the claimed figure; None for a claim in words.
         measured: the study's figure; None where the finding is "not measured", and where a claim in words has none.
         interval: 95 %, of the measured figure; not corrected for the number of claims.
         n_pairs: pairs of runs behind it; 0 where nothing was measured.
+        against: the arm that `arm` is compared with; None: the study's baseline.
+        at: the setting of the map at which it is; None: the confirmation.
+        against_at: the setting of the map that it is compared with, of the same arm; None: another arm is.
+        source: where it is claimed; None: not told.
     """
 
-    id: ClaimId
+    name: str
     text: str
     arm: str
     finding: Finding
@@ -47,9 +52,13 @@ class Claim:
     measured: float | None = None
     interval: Interval | None = None
     n_pairs: int = 0
+    against: str | None = None
+    at: Setting | None = None
+    against_at: Setting | None = None
+    source: str | None = None
 
 
-def with_finding(draft: Claim, change: Estimate | None, n_pairs: int) -> Claim:
+def with_finding(draft: CheckedClaim, change: Estimate | None, n_pairs: int) -> CheckedClaim:
     """Return a claim with a figure as it was measured, and its finding.
 
     Args:
@@ -63,7 +72,7 @@ def with_finding(draft: Claim, change: Estimate | None, n_pairs: int) -> Claim:
     return replace(draft, finding=finding, why=why, measured=change.value, interval=change.interval, n_pairs=n_pairs)
 
 
-def not_measured(draft: Claim, why: str) -> Claim:
+def not_measured(draft: CheckedClaim, why: str) -> CheckedClaim:
     """Return a claim that the study has nothing to measure by.
 
     Args:
@@ -73,7 +82,7 @@ def not_measured(draft: Claim, why: str) -> Claim:
     return replace(draft, finding=Finding.NOT_MEASURED, why=why)
 
 
-def _finding(draft: Claim, change: Estimate, n_pairs: int) -> tuple[Finding, str]:
+def _finding(draft: CheckedClaim, change: Estimate, n_pairs: int) -> tuple[Finding, str]:
     assert draft.claimed is not None
     if n_pairs < MIN_PAIRS or change.interval is None:
         return Finding.INCONCLUSIVE, f"{n_pairs} pairs of runs are fewer than the {MIN_PAIRS} that a finding needs."

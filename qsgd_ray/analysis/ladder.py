@@ -1,9 +1,10 @@
-"""The ladder of controls: result tables in; for every quantum arm, the simplest control that explains its gain, out.
+"""The ladder of controls: result tables in; for every arm that has some, the simplest one that explains its gain, out.
 
-A rung is a perturbation with less quantum in it than the arm has (protocol 9). A control explains a gain if over the
-same seeds it is not worse than the arm: equivalent to it within the study's margin, or better. Every arm is compared
-with its controls under Holm's correction over them. The first control that explains the gain is named, and those that
-these seeds leave open are named too, as they might.
+The study names its controls and what they would explain (`Study.ladder`). Where it names none, a rung is a perturbation
+with less quantum in it than the arm has (protocol 9). A control explains a gain if over the same seeds it is not worse
+than the arm: equivalent to it within the study's margin, or better. Every arm is compared with its controls under
+Holm's correction over them. The first control that explains the gain is named, and those that these seeds leave open
+are named too, as they might.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from qsgd_ray.analysis._rows import confirm_rows
 from qsgd_ray.analysis.pairs import pair_by_seed
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide
+from qsgd_ray.config import Study
 from qsgd_ray.config.arm import Arm, Perturbation
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.results import StudyTables
@@ -35,6 +38,14 @@ _HEIGHTS = {name: height for height, name in enumerate(RUNG_DESCRIPTIONS)}
 _QUANTUM = ("sine", "flat_circuit", "circuit", "sampled", "noisy")
 
 
+class _Control(NamedTuple):
+    """A rung before it is checked: its name, what it would explain, and the arm that stands on it."""
+
+    name: str
+    explains: str
+    arm: str
+
+
 class Explanation(StrEnum):
     """The outcome of a control: it is at least as good as the arm, it is not, or the seeds leave it open."""
 
@@ -44,17 +55,19 @@ class Explanation(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rung:
+class CheckedRung:
     """A control below an arm.
 
     Attributes:
-        name: of the rung, as in `RUNG_DESCRIPTIONS`.
+        name: of the rung, as in `RUNG_DESCRIPTIONS`; of a rung that the study names, its arm.
+        explains: what the gain would come from if this control had it too.
         control: the name of the arm that stands on it.
-        against: the verdict on the quantum arm with this control as its baseline; its reason is empty.
+        against: the verdict on the arm with this control as its baseline; its reason is empty.
         explanation: of the gain, by this control.
     """
 
     name: str
+    explains: str
     control: str
     against: ArmVerdict
     explanation: Explanation
@@ -68,18 +81,19 @@ class Ladder:
         arm: its name.
         gain: the verdict on it against the study's baseline.
         rungs: its controls, from the lowest.
-        missing: names of the rungs below it for which the study has no control.
+        missing: names of the rungs below it for which the study has no control, as in `RUNG_DESCRIPTIONS`; none where
+            the study names its rungs.
         summary: one or two sentences on what explains the gain.
     """
 
     arm: str
     gain: ArmVerdict
-    rungs: tuple[Rung, ...]
+    rungs: tuple[CheckedRung, ...]
     missing: tuple[str, ...]
     summary: str
 
     @property
-    def explained_by(self) -> Rung | None:
+    def explained_by(self) -> CheckedRung | None:
         """The first control that explains the gain; None where there is no gain, or none that does."""
         if self.gain.verdict is not Verdict.BETTER:
             return None
@@ -87,17 +101,28 @@ class Ladder:
 
 
 def ladders(tables: StudyTables, verdicts: Sequence[ArmVerdict]) -> tuple[Ladder, ...]:
-    """Return the ladder of each arm with a sine or a circuit, in the study's order.
+    """Return the ladder of each arm that has controls, in the study's order.
 
     Args:
         tables: the study and its rows.
         verdicts: those of `judge` on these tables.
     """
+    if tables.study.ladder is not None:
+        given = ((gain, _named_controls(tables.study, gain.arm)) for gain in verdicts)
+        return tuple(_ladder(tables, gain, controls) for gain, controls in given if controls)
     return tuple(
-        _ladder(tables, gain)
+        _ladder(tables, gain, _derived_controls(tables, tables.study.arm(gain.arm)))
         for gain in verdicts
         if (perturbation := tables.study.arm(gain.arm).perturbation) is not None and _rung_of(perturbation) in _QUANTUM
     )
+
+
+def _named_controls(study: Study, arm: str) -> list[_Control]:
+    """Return the controls that the study names for an arm, from the lowest."""
+    assert study.ladder is not None
+    is_rung = any(rung.arm == arm for rung in study.ladder)
+    own = [rung for rung in study.ladder if arm in rung.of or (not rung.of and not is_rung)]
+    return [_Control(rung.arm, rung.explains, rung.arm) for rung in own]
 
 
 def _rung_of(perturbation: Perturbation) -> str | None:
@@ -108,8 +133,8 @@ def _rung_of(perturbation: Perturbation) -> str | None:
     return "flat_circuit" if flat else perturbation.source
 
 
-def _controls(tables: StudyTables, arm: Arm) -> list[tuple[str, Arm]]:
-    """Return rung and arm of those that stand on lower rungs and differ from `arm` in nothing else, from the lowest."""
+def _derived_controls(tables: StudyTables, arm: Arm) -> list[_Control]:
+    """Return the arms that stand on lower rungs and differ from `arm` in nothing else, from the lowest."""
     height = _HEIGHTS[_rung(arm)]
     below = [
         (_rung_of(other.perturbation), other)
@@ -117,7 +142,8 @@ def _controls(tables: StudyTables, arm: Arm) -> list[tuple[str, Arm]]:
         if other.perturbation is not None and other.name != tables.study.baseline and _comparable(arm, other)
     ]
     lower = [(name, other) for name, other in below if name is not None and _HEIGHTS[name] < height]
-    return sorted(lower, key=lambda rung: _HEIGHTS[rung[0]])
+    lower.sort(key=lambda rung: _HEIGHTS[rung[0]])
+    return [_Control(name, RUNG_DESCRIPTIONS[name], other.name) for name, other in lower]
 
 
 def _rung(arm: Arm) -> str:
@@ -140,21 +166,24 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     return alike and (b.source == "zero" or searched or a.lambda_ == b.lambda_)
 
 
-def _ladder(tables: StudyTables, gain: ArmVerdict) -> Ladder:
+def _ladder(tables: StudyTables, gain: ArmVerdict, controls: Sequence[_Control]) -> Ladder:
     study = tables.study
-    arm = study.arm(gain.arm)
-    below = _controls(tables, arm)
-    rows, seeds = confirm_rows(tables, arm.name), study.confirm.seeds
+    rows, seeds = confirm_rows(tables, gain.arm), study.confirm.seeds
     rungs = []
-    pairs = {other.name: pair_by_seed(rows, confirm_rows(tables, other.name), seeds) for _, other in below}
-    for (name, other), judged in zip(below, decide(pairs, study.decision, ""), strict=True):
+    pairs = {control.arm: pair_by_seed(rows, confirm_rows(tables, control.arm), seeds) for control in controls}
+    for control, judged in zip(controls, decide(pairs, study.decision, ""), strict=True):
         # Its reason speaks of the control as of the arm that is judged.
-        against = replace(judged, arm=arm.name, baseline=other.name, reason="")
-        rungs.append(Rung(name, other.name, against, _explanation(against)))
-    present = {rung.name for rung in rungs}
-    missing = tuple(name for name in RUNG_DESCRIPTIONS if _HEIGHTS[name] < _HEIGHTS[_rung(arm)] and name not in present)
-    draft = Ladder(arm.name, gain, tuple(rungs), missing, "")
+        against = replace(judged, arm=gain.arm, baseline=control.arm, reason="")
+        rungs.append(CheckedRung(control.name, control.explains, control.arm, against, _explanation(against)))
+    draft = Ladder(gain.arm, gain, tuple(rungs), _missing(study, gain.arm, controls), "")
     return replace(draft, summary=_summary(draft))
+
+
+def _missing(study: Study, arm: str, controls: Sequence[_Control]) -> tuple[str, ...]:
+    if study.ladder is not None:
+        return ()
+    present, height = {control.name for control in controls}, _HEIGHTS[_rung(study.arm(arm))]
+    return tuple(name for name in RUNG_DESCRIPTIONS if _HEIGHTS[name] < height and name not in present)
 
 
 def _explanation(arm_against_control: ArmVerdict) -> Explanation:
@@ -181,7 +210,7 @@ def _summary(ladder: Ladder) -> str:
             rung.control for rung in ladder.rungs[: ladder.rungs.index(first)] if rung.explanation is Explanation.OPEN
         ]
         perhaps = f"; lower ones cannot be told apart from it either ({', '.join(lower)})" if lower else ""
-        rung = f"{RUNG_DESCRIPTIONS[first.name].capitalize()} ({first.control})"
+        rung = f"{first.explains[0].upper()}{first.explains[1:]} ({first.control})"
         return f"{rung} already explains the gain of {ladder.arm}{perhaps}."
     if undecided:
         return (

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from qsgd_ray.analysis._rows import Row
-from qsgd_ray.analysis.claim import Claim
+from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.claims import check_claims
 from qsgd_ray.analysis.costs import Budget, Cost, budget_sentence, budgets, ledger
 from qsgd_ray.analysis.curves import ArmCurves, learning_curves, step_ratio_curves
@@ -47,8 +47,8 @@ class StudyAnalysis:
         verdicts: one for each arm but the baseline, in the study's order.
         summaries: the confirmation of every arm, the baseline included, in the study's order.
         seeds: the confirmation of every arm seed by seed, in the study's order.
-        ladders: one for each arm with a sine or a circuit: the control that already explains its gain.
-        claims: the paper's claims that the study names, in the paper's order.
+        ladders: one for each arm with controls, such as one with a sine or a circuit: what already explains its gain.
+        claims: the claims of the study, in its order.
         effect_map: the effect at every setting of the study's map; None where the study has none.
         ledger: seconds, circuits and tokens by stage and arm; the last line is the sum of all.
         budgets: of the arms' searches.
@@ -69,7 +69,7 @@ class StudyAnalysis:
     summaries: tuple[ArmSummary, ...]
     seeds: tuple[SeedResults, ...]
     ladders: tuple[Ladder, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[CheckedClaim, ...]
     effect_map: EffectMap | None
     ledger: tuple[Cost, ...]
     budgets: tuple[Budget, ...]

@@ -14,6 +14,9 @@ from qsgd_ray.config.arm import Placement as Placement
 from qsgd_ray.config.base import Choice, LogUniform, Uniform
 from qsgd_ray.config.base import Name as Name
 from qsgd_ray.config.circuit import NoiseSettings
+from qsgd_ray.config.claims import UNITS as UNITS
+from qsgd_ray.config.claims import Claim, ClaimPart, Contrast, Expectation, Rung
+from qsgd_ray.config.claims import Measure as Measure
 from qsgd_ray.config.errors import InvalidSettings as InvalidSettings
 from qsgd_ray.config.errors import StudyError as StudyError
 from qsgd_ray.config.errors import validation_message as validation_message
@@ -23,7 +26,6 @@ from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.resources import Sharding as Sharding
 from qsgd_ray.config.stages import STAGES as STAGES
-from qsgd_ray.config.stages import ClaimId as ClaimId
 from qsgd_ray.config.stages import Confirm, Decision, Map, Search
 from qsgd_ray.config.stages import Stage as Stage
 from qsgd_ray.config.study import Study
@@ -45,8 +47,12 @@ __all__ = [
     "ChatFormat",
     "Choice",
     "CircuitCurve",
+    "Claim",
+    "ClaimPart",
     "Confirm",
+    "Contrast",
     "Decision",
+    "Expectation",
     "LanguageTask",
     "Limits",
     "LogUniform",
@@ -58,6 +64,7 @@ __all__ = [
     "PoolCurve",
     "QuantumAttention",
     "Resources",
+    "Rung",
     "Search",
     "SignalCurve",
     "Study",

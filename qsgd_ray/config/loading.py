@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 import traceback
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from qsgd_ray.config._study_module import run_study_file
 from qsgd_ray.config.errors import StudyError, _shortened, _shown, one_line, validation_message
 from qsgd_ray.config.json_text import _UnusableJsonError, parse_json
 from qsgd_ray.config.limits import Limits
@@ -20,7 +20,8 @@ def load_study(path: str | Path, scale: str | None = None) -> Study | Limits:
     """Return the study that a study file defines.
 
     Args:
-        path: a Python file that ends in `STUDY = Study(...)`, or in `STUDY = Limits(...)`. It is run.
+        path: a Python file that ends in `STUDY = Study(...)`, or in `STUDY = Limits(...)`. It is run, and can
+            import modules beside it.
         scale: which of the file's `SCALES` to take, a dict of studies by name. None: its `STUDY`.
 
     Raises:
@@ -34,7 +35,7 @@ def load_study(path: str | Path, scale: str | None = None) -> Study | Limits:
     if not path.is_file():
         raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
     try:
-        names = runpy.run_path(str(path))
+        names = run_study_file(path)
     except ValidationError as error:
         raise StudyError(f"{path}, line {_line_in(path, error)}: {validation_message(error)}") from None
     except (Exception, SystemExit) as error:  # a study file is the user's code: whatever it raises is bad input

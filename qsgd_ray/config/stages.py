@@ -212,10 +212,6 @@ def setting_name(setting: Setting) -> str:
     return json.dumps(setting)
 
 
-# The claims of the paper (arXiv 2511.01918) that a study can check, by the names of analysis/claims.py.
-ClaimId = Literal["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
-
-
 class Decision(Settings):
     """Rule of the verdict, written before the first trial.
 

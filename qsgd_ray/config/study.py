@@ -7,21 +7,23 @@ In: values from a study file, from JSON or from `--set`. Out: a `Study`, or one 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from qsgd_ray.config._claim_checks import check_claims, check_ladder
 from qsgd_ray.config._map_settings import WORKLOAD, map_settings, with_setting
 from qsgd_ray.config._numbers import MOST_ITEMS, Seed
+from qsgd_ray.config._old_claims import NUMBERS, claims_by_number
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Name, options
+from qsgd_ray.config.claims import Claim, Rung
 from qsgd_ray.config.errors import StudyError, _shown, validation_message
 from qsgd_ray.config.json_text import _require_usable
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import (
-    ClaimId,
     Confirm,
     Decision,
     Map,
@@ -34,6 +36,8 @@ from qsgd_ray.config.stages import (
 from qsgd_ray.config.workload import Task
 
 S = TypeVar("S", bound=Settings)
+
+_MOST_CLAIMS = 256
 
 
 class Study(Settings):
@@ -53,7 +57,10 @@ class Study(Settings):
         confirm: on which seeds, and how long, the best points are confirmed.
         decision: the rule of the verdict.
         map: where to follow an arm over settings. None: no map.
-        claims: by claim of the paper (`C1` to `C7`, analysis/claims.py), the arm that stands for the method in it.
+        claims: what somebody says of the arms, each with the finding that the report comes to. Of studies that were
+            stored earlier also an arm by each of the numbers `C1` to `C7`.
+        ladder: controls from the lowest, and what each would explain of a gain. None: those arms whose perturbation
+            has less of a circuit in it than the arm's (analysis/ladder.py). Empty: no ladder.
         resources: what Ray is asked for.
         seed: of the search's samplers, 0 to 2^32 - 1.
 
@@ -87,9 +94,23 @@ class Study(Settings):
     confirm: Confirm
     decision: Decision
     map: Map | None = None
-    claims: dict[ClaimId, Name] = Field(default_factory=dict)
+    claims: tuple[Claim, ...] = Field(default=(), max_length=_MOST_CLAIMS)
+    ladder: Annotated[tuple[Rung, ...], Field(max_length=MOST_ITEMS)] | None = None
     resources: Resources = Resources()
     seed: Seed = 0
+
+    @field_validator("claims", mode="before")
+    @classmethod
+    def _claims_of_old_studies(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if odd := [number for number in value if number not in NUMBERS]:
+            raise refusal(f"a list of claims, or an arm by number, {NUMBERS[0]} to {NUMBERS[-1]}; got {_shown(odd[0])}")
+        if no_names := [name for name in value.values() if not isinstance(name, str)]:
+            raise refusal(f"a list of claims, or the name of an arm by number; got {_shown(no_names[0])}")
+        if not {"arms", "workload"} <= info.data.keys():  # refused already
+            return ()
+        return claims_by_number(value, info.data["arms"], info.data["workload"])
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -116,12 +137,8 @@ class Study(Settings):
         if self.map is not None:
             self._check_map(self.map)
             workers_of["map"] = self.map.workers
-        for claim, name in self.claims.items():
-            if name not in names or name == self.baseline:
-                others = ", ".join(other for other in names if other != self.baseline)
-                raise refusal(f"claims.{claim}: an arm beside the baseline ({others}); got {_shown(name)}")
-            if claim == "C6" and self.arm(name).perturbation is None:
-                raise refusal(f"claims.C6: an arm with a perturbation, whose lambda it is about; got {name!r}")
+        check_claims(self.claims, self.arms, self.baseline, self.workload, self.map)
+        check_ladder(self.ladder or (), self.arms, self.baseline)
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
                 raise refusal(

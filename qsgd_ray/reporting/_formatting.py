@@ -6,11 +6,11 @@ typographic one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from qsgd_ray.analysis.claim import Claim
+from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.improvement import Improvement
 from qsgd_ray.analysis.statistics import Interval, proportion_interval
 from qsgd_ray.analysis.summary import ArmSummary
@@ -173,23 +173,42 @@ def claim_value(value: float | None, unit: str) -> str:
 
     Args:
         value: in the claim's unit; None where it is missing.
-        unit: `points` (two decimals), `share` (percent, one decimal) or `nats` (four decimals).
+        unit: `points` (two decimals), `share` (percent, one decimal), `nats` (four decimals) or another one, which is
+            told (four digits).
 
     Example:
-        >>> claim_value(0.023, "points"), claim_value(-0.378, "share")
-        ('+2.30', '−37.8 %')
+        >>> claim_value(0.023, "points"), claim_value(-0.378, "share"), claim_value(-1.5, "dB")
+        ('+2.30', '−37.8 %', '−1.5 dB')
     """
     if value is None:
         return MISSING
+    if unit not in _CLAIM_UNITS:
+        return f"{value:+.4g} {unit}".replace("-", "−", 1).rstrip()
     scale, decimals, suffix = _CLAIM_UNITS[unit]
     return f"{scale * value:+.{decimals}f}{suffix}".replace("-", "−")
 
 
-def claim_interval(claim: Claim) -> str:
+def claim_interval(claim: CheckedClaim) -> str:
     """Format the interval of what was measured of a claim."""
     if claim.interval is None:
         return MISSING
     return " to ".join(claim_value(edge, claim.unit) for edge in claim.interval)
+
+
+def claim_arm(claim: CheckedClaim) -> str:
+    """Format what a claim compares: its arm, with the setting of the map and with what it stands against.
+
+    The study's baseline goes without saying.
+    """
+    text = claim.arm if claim.at is None else f"{claim.arm} at {setting_text(claim.at)}"
+    if claim.against_at is not None:
+        return f"{text} against {setting_text(claim.against_at)}"
+    return text if claim.against is None else f"{text} against {claim.against}"
+
+
+def claim_sources(claims: Sequence[CheckedClaim]) -> str:
+    """Format where claims are made, each source once; empty where none is told."""
+    return ", ".join(dict.fromkeys(claim.source for claim in claims if claim.source))
 
 
 def counted(number: int, noun: str = "run") -> str:
@@ -251,4 +270,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "claimed": lambda claim: claim_value(claim.claimed, claim.unit),
     "measured": lambda claim: claim_value(claim.measured, claim.unit),
     "claim_interval": claim_interval,
+    "claim_arm": claim_arm,
+    "claim_sources": claim_sources,
 }

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.analysis.claim import Claim, Finding
+from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.comparison import Comparison
 from qsgd_ray.analysis.effect_map import EffectMap
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Ladder
@@ -19,7 +19,9 @@ from qsgd_ray.reporting._formatting import (
     MISSING,
     VERDICT_SIGNS,
     axis_name,
+    claim_arm,
     claim_interval,
+    claim_sources,
     claim_value,
     digits,
     gib,
@@ -57,7 +59,7 @@ def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
         parts.append(_throughput_table(analysis))
     parts.append(_verdict_table(analysis))
     if analysis.ladders:
-        parts += [_ladder_summary(analysis.ladders), ""]
+        parts += [_ladder_summary(analysis.ladders, with_rungs=analysis.study.ladder is not None), ""]
     if analysis.claims:
         parts.append(_claims_table(analysis.claims))
     if analysis.effect_map is not None:
@@ -134,27 +136,35 @@ def _throughput_table(analysis: StudyAnalysis) -> Table:
     return table
 
 
-def _claims_table(claims: Sequence[Claim]) -> RenderableType:
-    """Return the paper's claims: what is claimed, what was measured, and a reason for each finding."""
-    table = _table("The paper's claims")
+def _claims_table(claims: Sequence[CheckedClaim]) -> RenderableType:
+    """Return the study's claims: what is claimed, what was measured, and a reason for each finding."""
+    sources = claim_sources(claims)
+    table = _table(Text(f"Claims of {sources}" if sources else "Claims", style="bold"))
     for column in ("claim", "by arm", "claimed", "measured", "95 % interval", "finding"):
         table.add_column(column, overflow="fold")
     for claim in claims:
         table.add_row(
-            Text(claim.id),
-            Text(claim.arm),
-            claim_value(claim.claimed, claim.unit),
-            claim_value(claim.measured, claim.unit),
-            claim_interval(claim),
+            Text(claim.name),
+            Text(claim_arm(claim)),
+            Text(claim_value(claim.claimed, claim.unit)),
+            Text(claim_value(claim.measured, claim.unit)),
+            Text(claim_interval(claim)),
             Text(claim.finding, style=_FINDING_STYLES[claim.finding]),
         )
-    reasons = [Text.assemble((f"{c.id}: ", "bold"), f"{c.text[0].upper()}{c.text[1:]}. {c.why}") for c in claims]
+    reasons = [Text.assemble((f"{c.name}: ", "bold"), f"{c.text[0].upper()}{c.text[1:]}. {c.why}") for c in claims]
     return Group(table, *reasons)
 
 
-def _ladder_summary(ladders: Sequence[Ladder]) -> RenderableType:
-    """Return one line an arm: the control that explains its gain, and the controls that the study lacks."""
-    lines = [Text(f"{ladder.summary}{_missing_controls(ladder)}") for ladder in ladders]
+def _ladder_summary(ladders: Sequence[Ladder], *, with_rungs: bool = False) -> RenderableType:
+    """Return one line an arm: the control that explains its gain, and the controls that the study lacks.
+
+    With `with_rungs` a line for each control follows: what it would explain of a gain, and whether it does.
+    """
+    lines = []
+    for ladder in ladders:
+        lines.append(Text(f"{ladder.summary}{_missing_controls(ladder)}"))
+        if with_rungs:
+            lines += [Text(f"  {rung.control}, {rung.explains}: {rung.explanation}") for rung in ladder.rungs]
     return Group(Text("The ladder of controls", style="bold"), *lines)
 
 

@@ -111,6 +111,8 @@ def _relevant(study: dict[str, Any]) -> dict[str, Any]:
     """
     resources = study.get("resources", {})
     resources = resources if isinstance(resources, dict) else {}
+    if study.get("ladder") is None:  # studies from before it came have none
+        study = {name: value for name, value in study.items() if name != "ladder"}
     return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 
 

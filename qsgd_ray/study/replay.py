@@ -194,7 +194,8 @@ def _study_then(stored: StoredTrial) -> Study:
             "arms": (trial.arm,),
             "baseline": trial.arm.name,
             "map": None,
-            "claims": {},
+            "claims": (),
+            "ladder": None,
             "workload": trial.workload,
             "resources": Resources.model_validate(changed.model_dump()),
         }

@@ -71,7 +71,7 @@ def planted(gain: float, *, epochs: float = 1.0, seconds: float = 1.0, n: int = 
 
 
 def by_id(tables: StudyTables) -> dict:
-    return {claim.id: claim for claim in check_claims(tables)}
+    return {claim.name: claim for claim in check_claims(tables)}
 
 
 def test_what_is_as_the_paper_claims_is_supported():

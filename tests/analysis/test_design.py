@@ -1,7 +1,5 @@
 """The design of a study, seen before its first trial; and the designs of the studies that are shipped."""
 
-import runpy
-
 import numpy as np
 import pytest
 from support.places import STUDIES
@@ -11,14 +9,15 @@ from qsgd_ray.analysis.design import out_of_reach
 from qsgd_ray.analysis.pairs import Pairs
 from qsgd_ray.analysis.verdict import MIN_PAIRS, Verdict, decide
 from qsgd_ray.config import Confirm, Decision, Study
+from qsgd_ray.config._study_module import run_study_file
 
 
 def shipped() -> dict[str, Study]:
     """Every study of every file at every scale."""
     found = {}
     for file in sorted(STUDIES.rglob("*.py")):
-        names = runpy.run_path(str(file))
-        for scale, study in {"STUDY": names["STUDY"], **names.get("SCALES", {})}.items():
+        names = run_study_file(file)
+        for scale, study in {"STUDY": names.get("STUDY"), **names.get("SCALES", {})}.items():
             if isinstance(study, Study):
                 found[f"{file.stem} {scale}"] = study
     return found
