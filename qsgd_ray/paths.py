@@ -139,8 +139,10 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
         [('margin', 0.05, 0.2), ('map', MISSING, None)]
     """
     old, new = _by_name(old), _by_name(new)
-    if [] in (old, new):  # a list of named items that has none yet, or none any more
-        old, new = ({} if one == [] and isinstance(other, dict) else one for one, other in ((old, new), (new, old)))
+    if old == [] and isinstance(new, dict) and new:  # a list of named items that had none yet
+        old = {}
+    elif new == [] and isinstance(old, dict) and old:
+        new = {}
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             place = _joined(path, key)

@@ -98,3 +98,10 @@ def test_trees_differ_where_they_differ(left, right):
 def test_a_value_that_is_missing_is_no_null():
     assert list(differences({"a": None}, {"b": None})) == [("a", None, MISSING), ("b", MISSING, None)]
     assert repr(MISSING) == "MISSING"
+
+
+def test_the_first_of_a_list_of_named_items_is_told_by_its_name():
+    empty, full = {"claims": []}, {"claims": [{"name": "C1"}]}
+    assert list(differences(empty, full)) == [("claims.C1", MISSING, {"name": "C1"})]
+    assert list(differences(full, empty)) == [("claims.C1", {"name": "C1"}, MISSING)]
+    assert list(differences({"claims": []}, {"claims": {}})) == [("claims", [], {})]

@@ -278,7 +278,12 @@ def filled(words: str, values: dict[str, str]) -> str:
 
 
 def same_setting(left: Setting, right: Setting) -> bool:
-    """Return True for equal settings: the same axes with the same values, of which 8 is 8.0 and True is not 1."""
+    """Return True for equal settings: the same axes with the same values, of which 8 is 8.0 and True is not 1.
+
+    Args:
+        left: values by dotted path.
+        right: the same.
+    """
     return left.keys() == right.keys() and all(
         left[path] == right[path] and isinstance(left[path], bool) == isinstance(right[path], bool) for path in left
     )

@@ -1,12 +1,17 @@
 """The ladder of controls: the lowest rung that explains a gain is named; where there is no gain, that is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.synthetic_results import RATE, a_study, lost, made, runs
 
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Explanation, _rung_of, ladders
 from qsgd_ray.analysis.verdict import Verdict, judge
-from qsgd_ray.config import Arm, Choice, LogUniform, NoiseSettings, Perturbation
+from qsgd_ray.config import Arm, Choice, LogUniform, NoiseSettings, Perturbation, Rung, study_from_tree
+from qsgd_ray.results import StudyTables
 
 NAMES = ("zero", "gradient", "random_sign", "shuffled", "sine", "flat_circuit", "circuit")
 N = 10
@@ -120,3 +125,56 @@ def test_a_control_differs_in_nothing_but_where_its_signal_comes_from():
 def test_every_source_has_its_rung():
     assert [_rung_of(arm_of(name).perturbation) for name in RUNG_DESCRIPTIONS] == [*RUNG_DESCRIPTIONS]
     assert _rung_of(arm_of("circuit", depth=1).perturbation) == "circuit"
+
+
+def with_ladder(tables, *rungs: Rung):
+    study = tables.study.model_copy(update={"ladder": rungs})
+    return StudyTables(study_from_tree(study.model_dump(mode="json")), {}, tables.trials, tables.measurements)
+
+
+def test_a_study_names_its_own_controls_and_what_they_would_explain():
+    tables = study_with({"gradient": 0.04, "shuffled": 0.0, "circuit": 0.04, "sine": 0.0})
+    named = with_ladder(
+        tables, Rung(arm="shuffled", explains="noise"), Rung(arm="gradient", explains="a longer Adam step")
+    )
+    circuit, sine = ladders_of(named)
+    assert (circuit.arm, sine.arm) == ("circuit", "sine")
+    assert [(rung.name, rung.explains, rung.explanation) for rung in circuit.rungs] == [
+        ("shuffled", "noise", Explanation.FALLS_SHORT),
+        ("gradient", "a longer Adam step", Explanation.EXPLAINS),
+    ]
+    assert circuit.summary == "A longer Adam step (gradient) already explains the gain of circuit."
+    assert circuit.missing == ()
+    assert sine.summary == "There is no gain to explain: sine is equivalent to adam."
+
+
+def test_a_rung_may_be_of_some_arms_alone_and_a_ladder_of_none():
+    tables = study_with({"gradient": 0.04, "circuit": 0.04, "sine": 0.04})
+    one = with_ladder(tables, Rung(arm="gradient", explains="a longer step", of=("sine",)))
+    assert [ladder.arm for ladder in ladders_of(one)] == ["sine"]
+    assert ladders_of(with_ladder(tables)) == ()
+    chained = with_ladder(tables, Rung(arm="gradient", explains="x"), Rung(arm="sine", explains="y", of=("circuit",)))
+    assert [(ladder.arm, [rung.control for rung in ladder.rungs]) for ladder in ladders_of(chained)] == [
+        ("circuit", ["gradient", "sine"])
+    ]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.0, 0.04, 0.06]), min_size=2))
+def test_the_ladder_that_is_derived_is_one_that_a_study_could_name(gains):
+    """Spelled out as rungs, today's ladder gives the same verdicts and the same sentences."""
+    tables = study_with(gains)
+    derived = ladders_of(tables)
+    of: dict[str, list[str]] = {}
+    for ladder in derived:
+        for rung in ladder.rungs:
+            of.setdefault(rung.name, []).append(ladder.arm)
+    heights = sorted(of, key=[*RUNG_DESCRIPTIONS].index)
+    arms = {rung.name: rung.control for ladder in derived for rung in ladder.rungs}
+    rungs = [Rung(arm=arms[name], explains=RUNG_DESCRIPTIONS[name], of=tuple(of[name])) for name in heights]
+    named = ladders_of(with_ladder(tables, *rungs))
+    with_controls = [ladder for ladder in derived if ladder.rungs]
+    assert [ladder.summary for ladder in named] == [ladder.summary for ladder in with_controls]
+    assert [[replace(rung, name="") for rung in ladder.rungs] for ladder in named] == [
+        [replace(rung, name="") for rung in ladder.rungs] for ladder in with_controls
+    ]

@@ -142,13 +142,6 @@ def test_a_map_that_cannot_be_run_is_refused_in_one_line(fields, told):
     assert told in str(refused.value)
 
 
-def test_claims_name_arms_beside_the_baseline():
-    assert a_study(claims={"C1": "sine"}).claims == {"C1": "sine"}
-    for name in ("adamw", "frob"):
-        with pytest.raises(ValidationError, match=f"claims.C1: an arm beside the baseline .sine.; got '{name}'"):
-            a_study(claims={"C1": name})
-
-
 def test_a_map_survives_json_and_is_changed_from_the_command_line():
     study = mapped(axes={"learning_rate": LogUniform(low=1e-4, high=1e-2), "perturbation.scope": ("all",)}, n_points=5)
     assert Study.model_validate_json(study.model_dump_json()) == study

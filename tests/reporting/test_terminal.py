@@ -1,18 +1,22 @@
 """Claims, ladder and map as a reader meets them: on a terminal, and as a figure with its numbers."""
 
 import io
+from dataclasses import replace
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
+from support.pages import whole_study
 from support.planted_effects import map_tables, planted
 
-from qsgd_ray.analysis.claim import Claim, Finding
+from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.effect_map import map_effects
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.study_analysis import analyse
+from qsgd_ray.config import Claim, Contrast, Rung
 from qsgd_ray.reporting._figures_map import effect_map_figure
-from qsgd_ray.reporting._formatting import claim_interval, claim_value
-from qsgd_ray.reporting.terminal import _claims_table, _ladder_summary, _map_summary
+from qsgd_ray.reporting._formatting import claim_arm, claim_interval, claim_value
+from qsgd_ray.reporting.page import render_page
+from qsgd_ray.reporting.terminal import _claims_table, _ladder_summary, _map_summary, study_report
 
 
 def printed(what) -> str:
@@ -28,6 +32,7 @@ def printed(what) -> str:
         (-0.378, "share", "−37.8 %"),
         (-0.0091, "nats", "−0.0091"),
         (None, "share", "–"),
+        (-1.5, "dB", "−1.5 dB"),
     ],
 )
 def test_a_number_is_told_in_its_unit(value, unit, text):
@@ -36,15 +41,55 @@ def test_a_number_is_told_in_its_unit(value, unit, text):
 
 def test_every_claim_is_told_with_its_reason():
     claims = (
-        Claim(
+        CheckedClaim(
             "C1", "it is better", "sine", Finding.CONTRADICTED, "It is not.", "points", 0.023, 0.001, Interval(0, 0.002)
         ),
-        Claim("C3", "the loss falls", "sine", Finding.NOT_MEASURED, "No model.", "nats", -0.0091),
+        CheckedClaim("C3", "the loss falls", "sine", Finding.NOT_MEASURED, "No model.", "nats", -0.0091),
     )
     text = printed(_claims_table(claims))
     for word in ("C1", "+2.30", "+0.10", "+0.00 to +0.20", "contradicted", "It is better. It is not.", "not measured"):
         assert word in text
     assert claim_interval(claims[1]) == "–"
+    assert "Claims of" not in text
+    told = printed(_claims_table([replace(claim, source="arXiv 2511.01918") for claim in claims]))
+    assert told.startswith("Claims of arXiv 2511.01918")
+
+
+def test_a_claim_tells_what_it_compares():
+    claim = CheckedClaim("A", "it is better", "sine", Finding.NOT_MEASURED, "")
+    cell = {"perturbation.n_qubits": 8, "perturbation.lambda_": 0.5}
+    assert claim_arm(claim) == "sine"
+    assert claim_arm(replace(claim, against="zero")) == "sine against zero"
+    assert claim_arm(replace(claim, at=cell)) == "sine at n_qubits 8, lambda 0.5"
+    assert claim_arm(replace(claim, at=cell, against_at=cell | {"perturbation.n_qubits": 2})) == (
+        "sine at n_qubits 8, lambda 0.5 against n_qubits 2, lambda 0.5"
+    )
+
+
+def named_ladder():
+    """A study that names its controls, and claims of several kinds."""
+    claims = (
+        Claim(name="A", text="it is <b>", contrast="gain", measure="difference", claimed=0.02, source="a [b] paper"),
+        Claim(name="B", text="less", contrast=Contrast(arm="gain", against="same"), measure="difference", claimed=0.2),
+    )
+    study = whole_study().study
+    rungs = (Rung(arm=arm, explains=f"the part of {arm}") for arm in ("same", "wild"))
+    changed = study.model_copy(update={"claims": claims, "ladder": tuple(rungs)})
+    return analyse(replace(whole_study().tables(), study=changed))
+
+
+def test_controls_that_the_study_names_are_told_with_what_they_would_explain():
+    analysis = named_ladder()
+    text = printed(Group(*study_report(analysis)))
+    page = render_page(analysis)
+    for control in ("same", "wild"):
+        assert f"{control}, the part of {control}: " in text
+        assert f'<td class="left">the part of {control}</td>' in page
+    assert "what it would explain" in page
+    assert "Claims of a [b] paper" in text
+    assert "What a [b] paper says, and what" in page
+    assert "It is &lt;b&gt;." in page
+    assert "gain against same" in page
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
