@@ -197,7 +197,9 @@ def test_an_error_of_ray_s_own_is_a_result_that_says_so(without_ray, tmp_path, m
     monkeypatch.setattr("qsgd_ray.study.run._END_S", 1.0)
     result = run(a_study(), storage=tmp_path, progress=False)
     told = (
-        "Ray's raylet has ended: " if core == "dies" else "Ray failed (ActorDiedError: The actor died unexpectedly before finishing this task). What"
+        "Ray's raylet has ended: "
+        if core == "dies"
+        else "Ray failed (ActorDiedError: The actor died unexpectedly before finishing this task). What"
     )
     assert result.failure.startswith(told)
     assert result.failure.endswith("the same command goes on from there")
