@@ -130,7 +130,7 @@ def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Rou
                     start_new_session=True,
                     preexec_fn=_with_signals,
                 )
-            scene = Scene(driver, storage, has_disk, clock, STUDY, output, rng, env)
+            scene = Scene(driver, storage, clock, STUDY, output, rng, env)
             try:
                 code = _watch(scene, done, faults, n_faults)
             finally:
@@ -199,7 +199,9 @@ def _described(process: psutil.Process) -> str:
 
 def _check_end(done: Round, code: int | None, output: str) -> None:
     where, tail = f"start {done.starts} of round {done.number}", output[-2000:]
-    if code not in EXIT_CODES:
+    said = output.rstrip().rpartition("\n")[2].startswith(("qsgd-ray: ", "Interrupted. ", "Report: "))
+    # A signal that comes after the last line, while Python ends, has its own way.
+    if code not in EXIT_CODES and not (said and code in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)):
         done.problems.append(f"{where} ended with {code}: {tail}")
     if "Traceback" in output:
         done.problems.append(f"{where} printed a traceback: {output[-6000:]}")
