@@ -134,6 +134,23 @@ def test_a_study_file_that_builds_a_wrong_part_is_told_with_its_line(tmp_path):
     assert str(error.value) == f"{file}, line 3: Arm.eps: got 0; allowed: greater than 0"
 
 
+def test_a_study_file_imports_the_modules_beside_it(tmp_path):
+    before = list(sys.path)
+    (tmp_path / "beside_a_study.py").write_text("RATE = 0.25\n")
+    file = tmp_path / "study.py"
+    file.write_text(
+        "import beside_a_study\nfrom support.small_study import a_study\n"
+        "STUDY = a_study(seed=int(4 * beside_a_study.RATE))\n"
+    )
+    assert load_study(file).seed == 1
+    file.write_text("\nimport not_beside_a_study\n")
+    with pytest.raises(
+        StudyError, match=r"study\.py, line 2: ModuleNotFoundError: No module named 'not_beside_a_study'"
+    ):
+        load_study(file)
+    assert sys.path == before
+
+
 def test_data_that_is_no_study_is_told_by_the_names_of_its_arms():
     tree = a_study().model_dump(mode="json")
     tree["arms"][1]["eps"] = 0

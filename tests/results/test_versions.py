@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from support.places import STUDIES
 from support.rerun_studies import reopened
 from support.small_study import a_study
+from support.synthetic_results import made, runs
 
+from qsgd_ray.analysis.claims import check_claims
 from qsgd_ray.config import Study, StudyError
-from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.loading import load_study, with_overrides
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._versions import differences, versions
 from qsgd_ray.study.result import read_results
@@ -90,6 +93,37 @@ def test_fields_that_came_since_are_no_change(results):
     file.write_text(json.dumps(kept))
     results.open(a_study(), {})
     assert read(results.path).changes == ()
+
+
+def test_claims_by_number_are_those_that_the_study_states_now(tmp_path):
+    """A folder from before claims were data is gone on with as it is: nothing of it has changed."""
+    study = load_study(STUDIES / "paper_text.py")
+    made({arm.name: runs([0.9] * 5) for arm in study.arms}, study=study).write(tmp_path)
+    numbers = {claim.name: claim.contrast.arm for claim in study.claims}
+    (version,) = (tmp_path / "studies").iterdir()
+    for file in (tmp_path / "study.json", version):
+        kept = json.loads(file.read_text())
+        tree = kept.get("study", kept) if file == version else kept
+        tree["claims"] = numbers
+        del tree["ladder"]
+        file.write_text(json.dumps(kept))
+    stored = read(tmp_path)
+    assert stored.study == study
+    Results(tmp_path).open(study, {})
+    assert len(versions(Results(tmp_path).storage)) == 1
+    assert read(tmp_path).changes == ()
+    assert [claim.finding for claim in check_claims(stored)] == [
+        claim.finding for claim in check_claims(read(tmp_path))
+    ]
+
+
+def test_a_claim_that_came_late_is_told_by_its_name(results):
+    claim = {"name": "late", "text": "it is better", "contrast": "sine", "measure": "difference", "claimed": 0.1}
+    reopened(results, f"claims=[{json.dumps(claim)}]")
+    reopened(results, f"claims=[{json.dumps(claim | {'claimed': 0.2})}]", "ladder=[]")
+    added, changed = read(results.path).changes
+    assert added.changed == ("claims.late added",)
+    assert changed.changed == ("claims.late.claimed 0.1, then 0.2", "ladder [] added")
 
 
 def test_differences_call_arms_by_name():
