@@ -207,8 +207,15 @@ def claim_arm(claim: CheckedClaim) -> str:
 
 
 def claim_sources(claims: Sequence[CheckedClaim]) -> str:
-    """Format where claims are made, each source once; empty where none is told."""
-    return ", ".join(dict.fromkeys(claim.source for claim in claims if claim.source))
+    """Format where claims are made, each source once; empty where one of them has none."""
+    sources = [claim.source for claim in claims if claim.source is not None]
+    return ", ".join(dict.fromkeys(sources)) if len(sources) == len(claims) else ""
+
+
+def claim_text(claim: CheckedClaim, claims: Sequence[CheckedClaim]) -> str:
+    """Format what is claimed as a sentence, with its source where `claim_sources` does not tell it of all claims."""
+    source = f" ({claim.source})" if claim.source and not claim_sources(claims) else ""
+    return f"{claim.text[0].upper()}{claim.text[1:]}{source}."
 
 
 def counted(number: int, noun: str = "run") -> str:
@@ -272,4 +279,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "claim_interval": claim_interval,
     "claim_arm": claim_arm,
     "claim_sources": claim_sources,
+    "claim_text": claim_text,
 }

@@ -22,6 +22,7 @@ from qsgd_ray.reporting._formatting import (
     claim_arm,
     claim_interval,
     claim_sources,
+    claim_text,
     claim_value,
     digits,
     gib,
@@ -151,20 +152,22 @@ def _claims_table(claims: Sequence[CheckedClaim]) -> RenderableType:
             Text(claim_interval(claim)),
             Text(claim.finding, style=_FINDING_STYLES[claim.finding]),
         )
-    reasons = [Text.assemble((f"{c.name}: ", "bold"), f"{c.text[0].upper()}{c.text[1:]}. {c.why}") for c in claims]
+    reasons = [Text.assemble((f"{c.name}: ", "bold"), f"{claim_text(c, claims)} {c.why}") for c in claims]
     return Group(table, *reasons)
 
 
 def _ladder_summary(ladders: Sequence[Ladder], *, with_rungs: bool = False) -> RenderableType:
     """Return one line an arm: the control that explains its gain, and the controls that the study lacks.
 
-    With `with_rungs` a line for each control follows: what it would explain of a gain, and whether it does.
+    With `with_rungs` a line for each control follows: what it would explain of a gain, and the verdict against it.
     """
     lines = []
     for ladder in ladders:
         lines.append(Text(f"{ladder.summary}{_missing_controls(ladder)}"))
         if with_rungs:
-            lines += [Text(f"  {rung.control}, {rung.explains}: {rung.explanation}") for rung in ladder.rungs]
+            lines += [
+                Text(f"  against {rung.control} ({rung.explains}): {rung.against.verdict}") for rung in ladder.rungs
+            ]
     return Group(Text("The ladder of controls", style="bold"), *lines)
 
 

@@ -83,12 +83,16 @@ def test_controls_that_the_study_names_are_told_with_what_they_would_explain():
     text = printed(Group(*study_report(analysis)))
     page = render_page(analysis)
     for control in ("same", "wild"):
-        assert f"{control}, the part of {control}: " in text
+        assert f"against {control} (the part of {control}): " in text
         assert f'<td class="left">the part of {control}</td>' in page
     assert "what it would explain" in page
-    assert "Claims of a [b] paper" in text
-    assert "What a [b] paper says, and what" in page
-    assert "It is &lt;b&gt;." in page
+    one = replace(analysis, claims=analysis.claims[:1])
+    assert "Claims of a [b] paper" in printed(Group(*study_report(one)))
+    assert "What a [b] paper says, and what" in render_page(one)
+    assert "Claims of" not in text, "one of the two has no source"
+    assert "It is <b> (a [b] paper)." in text
+    assert "It is &lt;b&gt; (a [b] paper)." in page
+    assert "What is claimed, and what" in page
     assert "gain against same" in page
 
 
