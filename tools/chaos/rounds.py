@@ -164,7 +164,10 @@ def _watch(scene: Scene, done: Round, faults: list[Fault], n_faults: int) -> int
             fault.undo(scene)
         if now_s >= at_s and len(done.applied) < min(n_faults, FAULTS_A_ROUND):
             fault = scene.rng.choice(faults)
-            if fault not in [each for _, each in lasting] and fault.apply(scene):
+            others = [each for _, each in lasting]
+            # One fault of the disk at a time: what a full one holds cannot be taken away while it is read-only.
+            is_free = fault not in others and not (fault.needs_disk and any(each.needs_disk for each in others))
+            if is_free and fault.apply(scene):
                 mine.append(Applied(fault.name, round(now_s, 2), done.starts))
                 done.applied.append(mine[-1])
                 lasting.append((now_s + scene.rng.uniform(*LASTS_S), fault))
