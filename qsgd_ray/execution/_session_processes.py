@@ -24,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -123,8 +124,47 @@ def end_processes(session: str, grace_s: float = GRACE_S) -> None:
         left = session_processes(session)
 
 
-# The watchdogs of this process.
-_WATCHDOGS: list[subprocess.Popen[bytes]] = []
+@dataclass
+class _Watchdog:
+    """A watchdog of this process, started anew where it was killed."""
+
+    session: str
+    line: str | None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, where none runs."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.close()
+        self.process = subprocess.Popen(  # nosec B603 # this very file; the session is a folder that this process made
+            [sys.executable, "-P", __file__, self.session, *([self.line] if self.line is not None else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=None if self.line is not None else subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C and a terminal that hangs up reach the study alone
+            env={name: value for name, value in os.environ.items() if name != MARK},
+        )
+
+    def take_leave(self) -> None:
+        """Tell it that this process ends in order."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        with suppress(OSError, ValueError):  # it was killed, or was told before
+            self.process.stdin.write(b".")
+            self.process.stdin.flush()
+
+    def close(self) -> None:
+        """Wait for its end, which comes when this process is gone or says so."""
+        if self.process is not None:
+            assert self.process.stdin is not None
+            with suppress(OSError):
+                self.process.stdin.close()
+            self.process.wait()
+
+
+_WATCHDOGS: list[_Watchdog] = []
+_STARTING = threading.Lock()
 
 
 @contextmanager
@@ -135,33 +175,29 @@ def watchdog(session: str, line: str | None = None) -> Iterator[None]:
         session: its name.
         line: printed on standard error where this process ends in the block and has not taken its leave. None: nothing.
     """
-    process = subprocess.Popen(  # nosec B603 # this very file; the session is a folder that this process made
-        [sys.executable, "-P", __file__, session, *([line] if line is not None else [])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=None if line is not None else subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C and a terminal that hangs up reach the study alone
-        env={name: value for name, value in os.environ.items() if name != MARK},
-    )
-    assert process.stdin is not None
-    _WATCHDOGS.append(process)
+    dog = _Watchdog(session, line)
+    dog.start()
+    _WATCHDOGS.append(dog)
     try:
         yield
     finally:
-        take_leave()
-        _WATCHDOGS.remove(process)
-        with suppress(OSError):
-            process.stdin.close()
-        process.wait()
+        with _STARTING:
+            _WATCHDOGS.remove(dog)
+        dog.take_leave()
+        dog.close()
 
 
 def take_leave() -> None:
     """Tell the watchdogs that this process ends in order, and has said itself what there is to say."""
-    for process in _WATCHDOGS:
-        assert process.stdin is not None
-        with suppress(OSError, ValueError):  # it was killed, or was told before
-            process.stdin.write(b".")
-            process.stdin.flush()
+    for dog in _WATCHDOGS:
+        dog.take_leave()
+
+
+def keep_watched() -> None:
+    """Start the watchdogs of this process anew that were killed."""
+    with _STARTING:  # threads look at the same time
+        for dog in _WATCHDOGS:
+            dog.start()
 
 
 def _watch(session: str, line: str | None) -> None:

@@ -25,6 +25,7 @@ from qsgd_ray.execution._session_processes import (
     CoreProcess,
     core_processes,
     end_processes,
+    keep_watched,
     marked,
     take_leave,
     watchdog,
@@ -57,13 +58,14 @@ class Cluster:
     core: tuple[CoreProcess, ...] = ()
 
     def require_alive(self) -> None:
-        """Look whether the processes of a private Ray still run.
+        """Look whether the processes of a private Ray still run; its watchdog is started anew where it was killed.
 
         Ray itself may need a minute to notice, and then ends the calling process (rpc_client.h, 2.60).
 
         Raises:
             RayLost: one of them does not; one line.
         """
+        keep_watched()
         for process in self.core:
             if process.process.is_dead():
                 raise RayLost.ended(process.name)

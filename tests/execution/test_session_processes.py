@@ -220,6 +220,21 @@ def test_leave_may_be_taken_of_a_watchdog_that_was_killed(tmp_path):
         take_leave()
 
 
+def test_a_watchdog_that_was_killed_is_started_anew_by_whoever_looks_at_its_ray(tmp_path):
+    before = set(psutil.Process().children())
+    cluster = Cluster(private=True, scratch=str(tmp_path))
+    with watchdog(str(tmp_path)):
+        (dog,) = set(psutil.Process().children()) - before
+        cluster.require_alive()
+        assert set(psutil.Process().children()) - before == {dog}
+        dog.kill()
+        wait_until(lambda: not lives(dog), 10, "it lives on")
+        cluster.require_alive()
+        (other,) = set(psutil.Process().children()) - before
+        assert lives(other)
+    assert set(psutil.Process().children()) == before
+
+
 def test_a_watchdog_goes_with_its_owner(tmp_path):
     before = set(psutil.Process().children())
     with watchdog(str(tmp_path)):
