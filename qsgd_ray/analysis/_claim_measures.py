@@ -17,10 +17,11 @@ import statsmodels.api as sm
 from qsgd_ray.analysis import significance, statistics
 from qsgd_ray.analysis._claim_pairs import RowPair, both_sides, columns_of, row_pairs
 from qsgd_ray.analysis._rows import Row, final_value, seconds_per_step
+from qsgd_ray.analysis.metric import Split, unit_of
 from qsgd_ray.analysis.pairs import pair_by_seed
 from qsgd_ray.analysis.statistics import Estimate, Interval
 from qsgd_ray.analysis.verdict import MIN_PAIRS
-from qsgd_ray.config import UNITS, Contrast, Measure
+from qsgd_ray.config import UNITS, Contrast, Measure, Metric, Study, metrics_of
 from qsgd_ray.config.stages import baseline_setting, setting_name
 from qsgd_ray.results import StudyTables
 
@@ -42,19 +43,19 @@ class Measured:
     span: tuple[float, float] | None = None
 
 
-def metric_of(name: str | None) -> str:
-    """Return the name of a claim's metric: the one that decides, where the claim names none."""
-    return name or "accuracy"
+def metric_of(study: Study, name: str | None) -> Metric:
+    """Return a claim's metric: the one that decides, where the claim names none."""
+    return study.metric if name is None else next(one for one in metrics_of(study.workload) if one.name == name)
 
 
-def unit_of(measure: Measure, metric: str) -> str:
+def unit_of_measure(measure: Measure, metric: Metric) -> str:
     """Return the unit of a measure's figures.
 
     Args:
         measure: its name.
-        metric: of a difference, whose unit is the metric's; `points` of accuracy.
+        metric: of a difference, whose unit is the metric's; `points` of a share.
     """
-    return UNITS.get(measure) or ("points" if metric == "accuracy" else "nats")
+    return UNITS.get(measure) or unit_of(metric)
 
 
 def measured(tables: StudyTables, contrast: Contrast, measure: Measure, metric: str | None) -> Measured | str:
@@ -66,25 +67,25 @@ def measured(tables: StudyTables, contrast: Contrast, measure: Measure, metric: 
         measure: by what.
         metric: of a difference or a spread. None: the one that decides.
     """
-    name = metric_of(metric)
+    of = metric_of(tables.study, metric)
     if contrast.along is not None:
-        return _slope(tables, contrast, measure, name)
+        return _slope(tables, contrast, measure, of)
     if contrast.at is not None and (tables.study.map is None or tables.study.map.arm != contrast.arm):
         return f"It needs a map of {contrast.arm}."
     if measure == "lost_runs":
         return _lost_runs(tables, contrast)
     pairs = row_pairs(tables, contrast)
     if measure in ("difference", "spread_change"):
-        left, right = _results(pairs, _column(contrast, name))
+        left, right = _results(pairs, of, _split(contrast))
         if measure == "difference":
             return _mean_difference(left, right)
         return Measured(statistics.relative_spread(left, right), len(left))
     return _OF_COLUMNS[measure](pairs)
 
 
-def _column(contrast: Contrast, metric: str) -> str:
-    """Return the column of a metric: of test data in the confirmation, of validation data in the map."""
-    return f"{'validation' if contrast.is_of_map else 'test'}_{metric}"
+def _split(contrast: Contrast) -> Split:
+    """Return the data that results are of: test data in the confirmation, validation data in the map."""
+    return "validation" if contrast.is_of_map else "test"
 
 
 def _training_loss(pairs: list[RowPair]) -> Measured:
@@ -120,9 +121,9 @@ _OF_COLUMNS: dict[Measure, Callable[[list[RowPair]], Measured]] = {
 }
 
 
-def _results(pairs: list[RowPair], column: str) -> tuple[list[float], list[float]]:
+def _results(pairs: list[RowPair], metric: Metric, split: Split) -> tuple[list[float], list[float]]:
     """Return the metric of both sides, of the pairs in which both have one."""
-    results = [(final_value(left, column), final_value(right, column)) for left, right in pairs]
+    results = [(final_value(left, metric, split), final_value(right, metric, split)) for left, right in pairs]
     known = [(left, right) for left, right in results if left is not None and right is not None]
     return [left for left, _ in known], [right for _, right in known]
 
@@ -157,7 +158,7 @@ def _lost_runs(tables: StudyTables, contrast: Contrast) -> Measured:
     """
     study = tables.study
     seeds = study.confirm.seeds if contrast.at is None or study.map is None else study.map.seeds
-    pairs = pair_by_seed(*both_sides(tables, contrast), seeds, _column(contrast, metric_of(None)))
+    pairs = pair_by_seed(*both_sides(tables, contrast), seeds, study.metric, _split(contrast))
     more = pairs.arm_lost - pairs.baseline_lost
     p = significance.sign_test_p_value(pairs.baseline_lost, pairs.arm_lost)
     is_shown = more == 0 or (more > 0 and p < study.decision.alpha)
@@ -165,15 +166,14 @@ def _lost_runs(tables: StudyTables, contrast: Contrast) -> Measured:
     return Measured(Estimate(float(more), interval), pairs.n + pairs.n_lost, lost=pairs.arm_lost + pairs.both_lost)
 
 
-def _slope(tables: StudyTables, contrast: Contrast, measure: Measure, metric: str) -> Measured | str:
+def _slope(tables: StudyTables, contrast: Contrast, measure: Measure, metric: Metric) -> Measured | str:
     study, axis = tables.study, contrast.along
     assert axis is not None
     if study.map is None or study.map.arm != contrast.arm or axis not in study.map.axes:
         return f"It needs a map of {contrast.arm} with the axis {axis}."
     is_change = UNITS.get(measure) == "share"
-    column = _column(contrast, metric)
     rows = [row for name in (contrast.arm, study.baseline) for row in tables.rows("map", name)]
-    values = {(row["arm"], row["setting"], row["seed"]): _number_of(row, measure, column) for row in rows}
+    values = {(row["arm"], row["setting"], row["seed"]): _number_of(row, measure, metric) for row in rows}
     points = []
     for setting in study.map_settings(contrast.arm):
         for seed in study.map.seeds:
@@ -194,10 +194,10 @@ def _slope(tables: StudyTables, contrast: Contrast, measure: Measure, metric: st
     return Measured(Estimate(slope, Interval(low, high)), len(points), span=span)
 
 
-def _number_of(row: Row, measure: Measure, column: str) -> float | None:
+def _number_of(row: Row, measure: Measure, metric: Metric) -> float | None:
     """Return the number of a run that a measure compares along an axis; None where it has none."""
     if measure == "difference":
-        return final_value(row, column)
+        return final_value(row, metric, "validation")
     if measure == "seconds_per_step_change":
         return seconds_per_step(row)
     if measure == "seconds_per_epoch_change":

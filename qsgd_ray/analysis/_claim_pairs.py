@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from qsgd_ray.analysis._rows import Row, confirm_rows, has_ended
+from qsgd_ray.analysis._target_rows import with_times_to_target
 from qsgd_ray.config import Contrast
 from qsgd_ray.config.claims import same_setting
 from qsgd_ray.config.stages import Setting, baseline_setting
@@ -33,7 +34,9 @@ def both_sides(tables: StudyTables, contrast: Contrast) -> tuple[list[Row], list
     study = tables.study
     against = study.baseline if contrast.against is None else contrast.against
     if contrast.at is None:
-        return confirm_rows(tables, contrast.arm), confirm_rows(tables, against)
+        return with_times_to_target(tables, confirm_rows(tables, contrast.arm)), with_times_to_target(
+            tables, confirm_rows(tables, against)
+        )
     left = _cell(tables, contrast.arm, contrast.at)
     if contrast.against_at is not None:
         return left, _cell(tables, contrast.arm, contrast.against_at)
@@ -48,4 +51,4 @@ def row_pairs(tables: StudyTables, contrast: Contrast) -> list[RowPair]:
 
 def _cell(tables: StudyTables, arm: str, setting: Setting) -> list[Row]:
     rows = tables.rows("map", arm)
-    return [row for row in rows if same_setting(json.loads(row["setting"]), setting)]
+    return with_times_to_target(tables, [row for row in rows if same_setting(json.loads(row["setting"]), setting)])

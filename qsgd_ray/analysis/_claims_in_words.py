@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qsgd_ray.analysis._claim_measures import Measured, measured, metric_of, unit_of
+from qsgd_ray.analysis._claim_measures import Measured, measured, metric_of, unit_of_measure
 from qsgd_ray.analysis._sentences import percent_change, signed_points
 from qsgd_ray.analysis.claim import Finding
 from qsgd_ray.analysis.statistics import Estimate
-from qsgd_ray.config import Claim, ClaimPart, Contrast, Expectation, Study
+from qsgd_ray.config import Claim, ClaimPart, Contrast, Expectation, Metric, Study
 from qsgd_ray.config.claims import Bound, filled
 from qsgd_ray.results import StudyTables
 
@@ -61,23 +61,23 @@ def _answer(tables: StudyTables, claim: Claim, asked: Expectation) -> _Answer:
     found = measured(tables, contrast, measure, metric)
     if isinstance(found, str) or found.estimate is None or found.estimate.interval is None:
         return _Answer()
-    name = metric_of(metric)
-    edge = _edge(asked.edge, tables.study, name)
-    other = edge if asked.excluded is None else _edge(asked.excluded, tables.study, name)
+    of = metric_of(tables.study, metric)
+    edge = _edge(asked.edge, tables.study, of)
+    other = edge if asked.excluded is None else _edge(asked.excluded, tables.study, of)
     low, high = found.estimate.interval
     above = asked.lies == "above"
     return _Answer(
         is_shown=low > edge if above else high < edge,
         is_excluded=high < other if above else low > other,
-        words=filled(asked.words, _names(tables.study, contrast) | _figures(found, unit_of(measure, name))),
+        words=filled(asked.words, _names(tables.study, contrast) | _figures(found, unit_of_measure(measure, of))),
     )
 
 
-def _edge(bound: Bound, study: Study, metric: str) -> float:
+def _edge(bound: Bound, study: Study, metric: Metric) -> float:
     if not isinstance(bound, str):
         return bound
     # A margin of one metric says nothing of another.
-    margin = study.decision.margin if metric == metric_of(None) else 0.0
+    margin = study.decision.margin if metric.name == study.metric.name else 0.0
     return -margin if bound == "-margin" else margin
 
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.config import StudyError
+from qsgd_ray.analysis.metric import Split, metric_value
+from qsgd_ray.config import Metric, StudyError
 from qsgd_ray.outcome import REPEATED, Ending, environment_error
 from qsgd_ray.results import StudyTables
-
-# The metric of the confirmation; search and map are compared by validation data.
-METRIC = "test_accuracy"
 
 Row = dict[str, Any]
 
@@ -30,9 +28,12 @@ def confirm_rows(tables: StudyTables, arm: str) -> list[Row]:
     return [by_seed[seed] for seed in seeds if seed in by_seed]
 
 
-def final_value(row: Row, metric: str = METRIC) -> float | None:
-    """Return the metric of a completed run, a fraction of one; None where it did not complete or has no number."""
-    value = row[metric]
+def final_value(row: Row, metric: Metric, split: Split = "test") -> float | None:
+    """Return the metric of a completed run, in its unit; None where it did not complete or has no number.
+
+    The confirmation is compared by test data; search and map are by validation data.
+    """
+    value = metric_value(row, split, metric)
     if row["ending"] != Ending.COMPLETED or value is None or not np.isfinite(value):
         return None
     return float(value)
@@ -47,12 +48,12 @@ def has_ended(row: Row) -> bool:
     return row["ending"] not in REPEATED and environment_error(row["error"]) is None
 
 
-def usable_accuracy(row: Row) -> float | None:
-    """Return a search trial's validation accuracy; None where it diverged, failed, was lost or has no number.
+def usable_value(row: Row, metric: Metric) -> float | None:
+    """Return a search trial's metric on validation data; None where it diverged, failed, was lost or has no number.
 
-    A trial that the search stopped early counts with the accuracy that it had reached.
+    A trial that the search stopped early counts with the value that it had reached.
     """
-    value = row["validation_accuracy"]
+    value = metric_value(row, "validation", metric)
     ended = row["ending"] in (Ending.COMPLETED, Ending.STOPPED_EARLY)
     return value if ended and value is not None and np.isfinite(value) else None
 

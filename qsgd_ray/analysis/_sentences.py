@@ -8,11 +8,6 @@ from __future__ import annotations
 from qsgd_ray.analysis.statistics import Estimate
 
 
-def points(fraction: float) -> str:
-    """Return percentage points without a sign of their own: 0.0123 is 1.23."""
-    return f"{100 * fraction:.2f}"
-
-
 def signed_points(fraction: float) -> str:
     """Return percentage points with a sign: 0.0123 is +1.23."""
     return f"{100 * fraction:+.2f}".replace("-", "−")

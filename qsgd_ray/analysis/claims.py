@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qsgd_ray.analysis._claim_measures import measured, metric_of, unit_of
+from qsgd_ray.analysis._claim_measures import measured, metric_of, unit_of_measure
 from qsgd_ray.analysis._claims_in_words import finding_in_words
 from qsgd_ray.analysis.claim import CheckedClaim, Finding, not_measured, with_finding
 from qsgd_ray.config import Claim
@@ -36,7 +36,7 @@ def _checked(tables: StudyTables, claim: Claim) -> CheckedClaim:
         arm=contrast.arm,
         finding=Finding.NOT_MEASURED,
         why="",
-        unit=claim.unit or unit_of(claim.measure, metric_of(claim.metric)),
+        unit=claim.unit or unit_of_measure(claim.measure, metric_of(tables.study, claim.metric)),
         claimed=claim.claimed,
         against=contrast.against,
         at=contrast.at,

@@ -17,6 +17,7 @@ from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, median, seco
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.summary import ArmSummary
+from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.paths import leaves
 
 # Entries of provenance that always differ and mean nothing: when and how often something ran.
@@ -49,7 +50,8 @@ class ArmComparison:
         left: its confirmation in the left study.
         right: its confirmation in the right study.
         n_pairs: seeds with a result in both.
-        difference: mean of right - left over them, a fraction of accuracy.
+        difference: mean of right - left over them, in the metric's unit; None where the studies decide by different
+            metrics.
         interval: Student's 95 % interval of the difference.
         n_hashed: seeds at which both studies have a hash of the final parameters.
         n_same_bits: of them, those at which the hashes are equal.
@@ -87,12 +89,14 @@ class Comparison:
         arms: those that both have, in the left study's order.
         only_left: names of arms that the right study lacks.
         only_right: names of arms that the left study lacks.
+        metrics: of the left and the right study's decision.
     """
 
     differences: tuple[Difference, ...]
     arms: tuple[ArmComparison, ...]
     only_left: tuple[str, ...]
     only_right: tuple[str, ...]
+    metrics: tuple[Metric, Metric] = (ACCURACY, ACCURACY)
 
 
 def compare(left: StudyAnalysis, right: StudyAnalysis) -> Comparison:
@@ -111,6 +115,7 @@ def compare(left: StudyAnalysis, right: StudyAnalysis) -> Comparison:
         tuple(_compare_arm(name, left, right) for name in both),
         tuple(name for name in names[0] if name not in both),
         tuple(name for name in names[1] if name not in both),
+        (left.metric, right.metric),
     )
 
 
@@ -123,7 +128,9 @@ def _settings(analysis: StudyAnalysis, arms: list[str]) -> dict[str, Any]:
 def _compare_arm(arm: str, left: StudyAnalysis, right: StudyAnalysis) -> ArmComparison:
     before, after = ({row["seed"]: row for row in confirm_rows(study.tables, arm)} for study in (left, right))
     seeds = [seed for seed in before if seed in after]
-    results = [(final_value(before[seed]), final_value(after[seed])) for seed in seeds]
+    metric = left.metric
+    comparable = (metric.name, metric.direction) == (right.metric.name, right.metric.direction)
+    results = [(final_value(before[s], metric), final_value(after[s], metric)) for s in seeds if comparable]
     pairs = np.array([pair for pair in results if None not in pair], dtype=np.float64).reshape(-1, 2)
     differences = statistics.paired_differences(pairs[:, 1], pairs[:, 0])
     hashes = [(before[seed]["parameters_sha256"], after[seed]["parameters_sha256"]) for seed in seeds]

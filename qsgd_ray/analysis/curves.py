@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis._rows import confirm_rows
+from qsgd_ray.analysis.metric import factor_of, metric_column
 from qsgd_ray.analysis.statistics import Floats
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
@@ -68,14 +69,15 @@ class ArmCurves:
 
 
 def learning_curves(tables: StudyTables) -> tuple[ArmCurves, ...]:
-    """Return the validation accuracy by epoch of every arm, in percent; means are over completed runs."""
+    """Return the metric of validation data by epoch of every arm, a share in percent; means are over completed runs."""
+    metric = tables.study.metric
 
     # In percent from here on: a mean of percents and a hundred times a mean differ in their last bits.
-    def accuracy_percent(measurements: pa.Table) -> Floats:
-        return 100 * _column(measurements, "validation_accuracy")
+    def shown_values(measurements: pa.Table) -> Floats:
+        return factor_of(metric) * metric_column(measurements, metric)
 
     return tuple(
-        _arm_curves(tables, arm.name, accuracy_percent, in_mean=lambda run: run.is_complete)
+        _arm_curves(tables, arm.name, shown_values, lambda run: run.is_complete, metric.sign)
         for arm in tables.study.arms
     )
 
@@ -94,7 +96,11 @@ def step_ratio_curves(tables: StudyTables) -> tuple[ArmCurves, ...]:
 
 
 def _arm_curves(
-    tables: StudyTables, arm: str, values_of: Callable[[pa.Table], Floats], in_mean: Callable[[RunCurve], bool]
+    tables: StudyTables,
+    arm: str,
+    values_of: Callable[[pa.Table], Floats],
+    in_mean: Callable[[RunCurve], bool],
+    sign: int = 1,
 ) -> ArmCurves:
     rows = confirm_rows(tables, arm)
     curves = []
@@ -105,16 +111,20 @@ def _arm_curves(
         epochs = _column(measurements, "epoch")[is_finite]
         curves.append(RunCurve(row["ending"] == Ending.COMPLETED, epochs, values[is_finite]))
     runs = tuple(curve for curve in curves if len(curve.epochs))
-    return ArmCurves(arm, runs, len(rows) - len(runs), _mean_curve(filter(in_mean, runs)))
+    return ArmCurves(arm, runs, len(rows) - len(runs), _mean_curve(filter(in_mean, runs), sign))
 
 
-def _mean_curve(runs: Iterable[RunCurve]) -> MeanCurve | None:
+def _mean_curve(runs: Iterable[RunCurve], sign: int) -> MeanCurve | None:
     runs = list(runs)
     epochs = reduce(np.intersect1d, [run.epochs for run in runs]) if runs else np.empty(0)
     if not len(epochs):
         return None
     values = np.stack([run.values[np.searchsorted(run.epochs, epochs)] for run in runs])
-    return MeanCurve(epochs, statistics.interquartile_mean(values), statistics.bootstrap_band(values))
+    # Resampled as gains: a mirrored metric then has the mirrored band.
+    band = statistics.bootstrap_band(sign * values)
+    if band is not None and sign < 0:
+        band = (-band[1], -band[0])
+    return MeanCurve(epochs, statistics.interquartile_mean(values), band)
 
 
 def _ratios(measurements: pa.Table) -> Floats:

@@ -1,6 +1,6 @@
 """The effect map: the rows of a study's map in; the arm's effect against the baseline at every setting out.
 
-Each setting is judged as an arm is (verdict.py), by validation accuracy, with Holm's correction over all settings.
+Each setting is judged as an arm is (verdict.py), by validation data, with Holm's correction over all settings.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from qsgd_ray.analysis._rows import Row, median, seconds_per_step, step_ratio
 from qsgd_ray.analysis.pairs import pair_by_seed
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, decide
+from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.config.stages import Setting, Value, baseline_setting, setting_name
 from qsgd_ray.results import StudyTables
-
-_METRIC = "validation_accuracy"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class MapCell:
 
     Attributes:
         setting: value by the path of its field.
-        effect: the verdict on the arm against the baseline here, by validation accuracy.
+        effect: the verdict on the arm against the baseline here, by validation data.
         significant: the difference is beyond chance at the study's alpha, corrected for the number of settings.
         overhead: seconds a step over the baseline's at the same seed, less one; median, None where no run has it.
         step_ratio: |lambda * Q| / |Adam step|; median, None where no run has it.
@@ -47,12 +46,14 @@ class EffectMap:
         baseline: the name of the arm that it is compared with.
         axes: paths of the fields that are varied, in the study's order.
         cells: one a setting, in the study's order.
+        metric: of the decision.
     """
 
     arm: str
     baseline: str
     axes: tuple[str, ...]
     cells: tuple[MapCell, ...]
+    metric: Metric = ACCURACY
 
     @property
     def is_grid(self) -> bool:
@@ -83,8 +84,8 @@ def map_effects(tables: StudyTables) -> EffectMap | None:
     baseline = {
         setting_name(setting): rows[study.baseline, setting_name(baseline_setting(setting))] for setting in settings
     }
-    pairs = {name: pair_by_seed(arm[name], baseline[name], study.map.seeds, _METRIC) for name in arm}
-    effects = decide(pairs, study.decision, study.baseline)
+    pairs = {name: pair_by_seed(arm[name], baseline[name], study.map.seeds, study.metric, "validation") for name in arm}
+    effects = decide(pairs, study.decision, study.baseline, study.metric)
     return EffectMap(
         study.map.arm,
         study.baseline,
@@ -99,6 +100,7 @@ def map_effects(tables: StudyTables) -> EffectMap | None:
             )
             for setting, effect in zip(settings, effects, strict=True)
         ),
+        study.metric,
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.analysis._rows import usable_accuracy
-from qsgd_ray.config import Arm, Choice, LogUniform
+from qsgd_ray.analysis._rows import usable_value
+from qsgd_ray.config import Arm, Choice, LogUniform, Metric
 from qsgd_ray.config.base import Space
 from qsgd_ray.results import StudyTables
 
@@ -28,7 +28,7 @@ class Importance:
     Attributes:
         arm: its name.
         n_trials: trials that count.
-        n_null: trials that do not: without an accuracy, or outside of the spaces of today.
+        n_null: trials that do not: without a value, or outside of the spaces of today.
         shares: importance by the setting's path, 0 to 1, one in all; None where nothing can be said.
         why: the reason for that; None where there are shares.
     """
@@ -46,9 +46,9 @@ def importances(tables: StudyTables) -> tuple[Importance, ...]:
 
 
 def _importance(tables: StudyTables, arm: Arm) -> Importance:
-    rows = tables.rows("search", arm.name)
+    rows, metric = tables.rows("search", arm.name), tables.study.metric
     spaces = {path: space for path, space in arm.spaces().items() if _column_of(path) in tables.trials.column_names}
-    usable = [row for row in rows if usable_accuracy(row) is not None and _inside(row, spaces)]
+    usable = [row for row in rows if usable_value(row, metric) is not None and _inside(row, spaces)]
     n, n_null = len(usable), len(rows) - len(usable)
 
     def nothing(why: str) -> Importance:
@@ -60,7 +60,7 @@ def _importance(tables: StudyTables, arm: Arm) -> Importance:
         return nothing(f"{next(iter(spaces))} alone is searched")
     if n < _MIN_TRIALS:
         return nothing(f"{n} of the {_MIN_TRIALS} trials that it takes")
-    shares = _shares(usable, spaces)
+    shares = _shares(usable, spaces, metric)
     if shares is None:
         return nothing("all trials are alike")
     return Importance(arm.name, n, n_null, shares, None)
@@ -75,7 +75,7 @@ def _inside(row: dict[str, Any], spaces: dict[str, Space]) -> bool:
     return True
 
 
-def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, float] | None:
+def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric) -> dict[str, float] | None:
     if all(len({row[_column_of(path)] for row in rows}) == 1 for path in spaces):
         return None
     import optuna
@@ -91,14 +91,14 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space]) -> dict[str, f
                 optuna.trial.create_trial(
                     params={path: row[_column_of(path)] for path in spaces},
                     distributions=distributions,
-                    value=usable_accuracy(row),
+                    value=metric.sign * (usable_value(row, metric) or 0.0),
                 )
                 for row in rows
             ]
         )
         # The best tenth of all, against all: compared within the best alone, a setting that decides would vanish.
         with warnings.catch_warnings():
-            # Where most trials share the best accuracy there is no best tenth, and the answer would be a guess.
+            # Where most trials share the best value there is no best tenth, and the answer would be a guess.
             warnings.filterwarnings("error", "Target and region quantiles", UserWarning)
             scores = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False))
     except UserWarning:

@@ -73,7 +73,7 @@ def unpaired_improvement(arm: Scores, baseline: Scores, level: float = 0.95) -> 
     if not len(arm) or not len(baseline):
         return None
     results = np.concatenate([without_missing(arm), without_missing(baseline)])
-    below = np.min(results) - 1.0 if len(results) else 0.0
+    below = float(np.nextafter(np.min(results), -np.inf)) if len(results) else 0.0
     left, right = (_with_nulls(scores, below) for scores in (arm, baseline))
     won = float(stats.mannwhitneyu(left, right).statistic) / (len(left) * len(right))
     return _improvement(won, min(len(left), len(right)), False, level)

@@ -170,8 +170,10 @@ def _ladder(tables: StudyTables, gain: ArmVerdict, controls: Sequence[_Control])
     study = tables.study
     rows, seeds = confirm_rows(tables, gain.arm), study.confirm.seeds
     rungs = []
-    pairs = {control.arm: pair_by_seed(rows, confirm_rows(tables, control.arm), seeds) for control in controls}
-    for control, judged in zip(controls, decide(pairs, study.decision, ""), strict=True):
+    pairs = {
+        control.arm: pair_by_seed(rows, confirm_rows(tables, control.arm), seeds, study.metric) for control in controls
+    }
+    for control, judged in zip(controls, decide(pairs, study.decision, "", study.metric), strict=True):
         # Its reason speaks of the control as of the arm that is judged.
         against = replace(judged, arm=gain.arm, baseline=control.arm, reason="")
         rungs.append(CheckedRung(control.name, control.explains, control.arm, against, _explanation(against)))

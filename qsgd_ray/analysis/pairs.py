@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qsgd_ray.analysis import statistics
-from qsgd_ray.analysis._rows import METRIC, Row, final_value, has_ended
+from qsgd_ray.analysis._rows import Row, final_value, has_ended
+from qsgd_ray.analysis.metric import Split
 from qsgd_ray.analysis.statistics import Floats
+from qsgd_ray.config import ACCURACY, Metric
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,13 @@ class Pairs:
     """An arm's runs against the baseline's, paired by seed.
 
     Attributes:
-        differences: float64, shape (n,): arm - baseline, a fraction of accuracy, of the n complete pairs, in which
-            both runs have a result.
+        differences: float64, shape (n,): arm - baseline in the metric's unit, of the n complete pairs, in which both
+            runs have a result.
         arm_lost: pairs in which the arm's run alone has no result.
         baseline_lost: pairs in which the baseline's run alone has none.
         both_lost: pairs in which neither has one.
         pending: pairs of which a run has yet to end.
+        decimals: to which the differences are rounded.
     """
 
     differences: Floats
@@ -31,6 +35,7 @@ class Pairs:
     baseline_lost: int = 0
     both_lost: int = 0
     pending: int = 0
+    decimals: int = statistics.DECIMALS
 
     @property
     def n(self) -> int:
@@ -42,20 +47,30 @@ class Pairs:
         """Pairs that have ended with a run without a result."""
         return self.arm_lost + self.baseline_lost + self.both_lost
 
+    def gains(self, metric: Metric) -> Pairs:
+        """Return the pairs with differences that are above zero where the arm is better, as `signs` takes them."""
+        return replace(self, differences=metric.sign * self.differences + 0.0)  # and no zero with a minus
+
     def signs(self, margin: float) -> tuple[int, int, int]:
-        """Return the pairs that the arm wins, ties and loses.
+        """Return the pairs that the arm wins, ties and loses, where more is better.
 
         A run without a result loses to one with a result; two such runs tie.
 
         Args:
-            margin: differences closer to zero than this are ties; >= 0, a fraction of accuracy.
+            margin: differences closer to zero than this are ties; >= 0, in their unit.
         """
         wins = int(np.sum((self.differences >= margin) & (self.differences > 0))) + self.baseline_lost
         losses = int(np.sum((self.differences <= -margin) & (self.differences < 0))) + self.arm_lost
         return wins, self.n + self.n_lost - wins - losses, losses
 
 
-def pair_by_seed(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[int], metric: str = METRIC) -> Pairs:
+def pair_by_seed(
+    arm: Sequence[Row],
+    baseline: Sequence[Row],
+    seeds: Sequence[int],
+    metric: Metric = ACCURACY,
+    split: Split = "test",
+) -> Pairs:
     """Return the runs of two arms as pairs.
 
     A row that was lost with a process is tried again, so it leaves its pair pending.
@@ -64,7 +79,8 @@ def pair_by_seed(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[in
         arm: rows of trials, at most one a seed.
         baseline: rows of trials, at most one a seed.
         seeds: all that the study plans; a seed without both rows is pending.
-        metric: the column that is compared; default: test accuracy.
+        metric: what is compared; default: accuracy.
+        split: the data that it was measured on; default: test data.
     """
     left, right = ({row["seed"]: row for row in rows} for rows in (arm, baseline))
     results: list[tuple[float, float]] = []
@@ -75,10 +91,23 @@ def pair_by_seed(arm: Sequence[Row], baseline: Sequence[Row], seeds: Sequence[in
         if len(ended) < 2:
             counts["pending"] += 1
             continue
-        a, b = final_value(ended[0], metric), final_value(ended[1], metric)
+        a, b = final_value(ended[0], metric, split), final_value(ended[1], metric, split)
         if a is not None and b is not None:
             results.append((a, b))
         else:
             counts["both_lost" if a is None and b is None else "arm_lost" if a is None else "baseline_lost"] += 1
     values = np.array(results, dtype=np.float64).reshape(-1, 2)
-    return Pairs(statistics.paired_differences(values[:, 0], values[:, 1]), **counts)
+    decimals = _decimals(values, metric)
+    differences = statistics.paired_differences(values[:, 0], values[:, 1], decimals)
+    return Pairs(differences, **counts, decimals=decimals)
+
+
+def _decimals(values: Floats, metric: Metric) -> int:
+    """Return the decimals that differences are rounded to: of a share 12, else so many less as the values are larger.
+
+    The size of other values is not known: rounded to a fixed number of decimals, small ones would lose their digits.
+    """
+    largest = float(np.max(np.abs(values), initial=0.0))
+    if metric.kind == "share" or not largest:
+        return statistics.DECIMALS
+    return statistics.DECIMALS - math.ceil(math.log10(largest))

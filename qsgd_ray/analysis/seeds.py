@@ -1,16 +1,18 @@
-"""Results by seed: the confirmation's rows in; accuracies, differences and times to target of every arm out."""
+"""Results by seed: the confirmation's rows in; values, differences and times to target of every arm out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value
+from qsgd_ray.analysis._target_rows import with_times_to_target
+from qsgd_ray.analysis.metric import factor_of
 from qsgd_ray.results import StudyTables
 
 
 @dataclass(frozen=True)
 class TargetClock:
-    """Times at which the runs of an arm reached the target accuracy, by one clock.
+    """Times at which the runs of an arm reached the target, by one clock; none where there is no target.
 
     Attributes:
         hits: by seed, the time at which the run reached the target, >= 0.
@@ -27,9 +29,9 @@ class SeedResults:
 
     Attributes:
         arm: its name.
-        accuracy: test accuracy by seed, a fraction of one, of the runs that have one.
-        difference_points: percentage points of test accuracy above the baseline's run of the same seed, of the seeds
-            at which both have one.
+        values: by seed, the metric of test data, of the runs that have one; as it is shown, a share in percent.
+        differences: by seed, the value less that of the baseline's run, of the seeds at which both have one; of a share
+            in percentage points.
         epochs: clock in epochs.
         seconds: clock in seconds of training.
         seconds_without_circuits: the same less the wait for circuits.
@@ -37,8 +39,8 @@ class SeedResults:
     """
 
     arm: str
-    accuracy: dict[int, float]
-    difference_points: dict[int, float]
+    values: dict[int, float]
+    differences: dict[int, float]
     epochs: TargetClock
     seconds: TargetClock
     seconds_without_circuits: TargetClock
@@ -47,22 +49,23 @@ class SeedResults:
 
 def seed_results(tables: StudyTables) -> tuple[SeedResults, ...]:
     """Return the results by seed of every arm, the baseline included, in the study's order."""
-    rows = {arm.name: confirm_rows(tables, arm.name) for arm in tables.study.arms}
-    accuracy = {
-        arm: {row["seed"]: value for row in arm_rows if (value := final_value(row)) is not None}
+    metric = tables.study.metric
+    factor = factor_of(metric)
+    rows = {arm.name: with_times_to_target(tables, confirm_rows(tables, arm.name)) for arm in tables.study.arms}
+    values = {
+        arm: {row["seed"]: factor * value for row in arm_rows if (value := final_value(row, metric)) is not None}
         for arm, arm_rows in rows.items()
     }
-    baseline = accuracy[tables.study.baseline]
+    baseline = values[tables.study.baseline]
+    timed = rows if metric.target is not None else {arm: [] for arm in rows}
     return tuple(
         SeedResults(
             arm=arm,
-            accuracy=accuracy[arm],
-            difference_points={
-                seed: 100 * value - 100 * baseline[seed] for seed, value in accuracy[arm].items() if seed in baseline
-            },
-            epochs=_clock(arm_rows, "epochs_to_target", "epochs_run", None),
-            seconds=_clock(arm_rows, "seconds_to_target", "wall_s", None),
-            seconds_without_circuits=_clock(arm_rows, "seconds_to_target", "wall_s", "circuit_wait_s"),
+            values=values[arm],
+            differences={seed: value - baseline[seed] for seed, value in values[arm].items() if seed in baseline},
+            epochs=_clock(timed[arm], "epochs_to_target", "epochs_run", None),
+            seconds=_clock(timed[arm], "seconds_to_target", "wall_s", None),
+            seconds_without_circuits=_clock(timed[arm], "seconds_to_target", "wall_s", "circuit_wait_s"),
             n_unmeasured=sum(not _is_hit(row) and not _is_miss(row) for row in arm_rows),
         )
         for arm, arm_rows in rows.items()

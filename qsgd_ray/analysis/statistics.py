@@ -40,6 +40,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def times(self, sign: int) -> Interval:
+        """Return the interval of the estimate times 1 or -1."""
+        return self if sign > 0 else Interval(0.0 - self.high, 0.0 - self.low)
+
 
 class Estimate(NamedTuple):
     """A number with its interval.
@@ -192,14 +196,15 @@ def bootstrap_interval(values: Floats, level: float = 0.95) -> Interval | None:
     return Interval(float(band[0][0]), float(band[1][0])) if band else None
 
 
-def paired_differences(left: ArrayLike, right: ArrayLike) -> Floats:
-    """Return left - right, pair by pair, rounded to 12 decimals.
+def paired_differences(left: ArrayLike, right: ArrayLike, decimals: int = DECIMALS) -> Floats:
+    """Return left - right, pair by pair, rounded.
 
     Without the rounding, equal differences of decimal fractions would differ in their last bits and have a spread.
 
     Args:
         left: shape (n,), finite; the k-th numbers of both sides are a pair.
         right: shape (n,), finite, in the same unit.
+        decimals: to round to; default: 12, which suits fractions of one.
 
     Raises:
         ValueError: the sides have different lengths.
@@ -210,7 +215,7 @@ def paired_differences(left: ArrayLike, right: ArrayLike) -> Floats:
     """
     if np.shape(left) != np.shape(right):
         raise ValueError(f"pairs: got {np.size(left)} and {np.size(right)} values; allowed: as many of each")
-    return np.round(finite(left) - finite(right), DECIMALS)
+    return np.round(finite(left) - finite(right), decimals)
 
 
 def difference_interval(differences: Floats, level: float = 0.95) -> Interval | None:

@@ -31,7 +31,7 @@ from qsgd_ray.analysis.trials import (
     trials_with_errors,
 )
 from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
-from qsgd_ray.config import Study
+from qsgd_ray.config import Metric, Study, metric_label
 from qsgd_ray.results import StudyTables
 
 
@@ -83,6 +83,16 @@ class StudyAnalysis:
         return self.tables.study
 
     @property
+    def metric(self) -> Metric:
+        """The metric that the study decides by."""
+        return self.study.metric
+
+    @property
+    def metric_label(self) -> str:
+        """Its name in words, such as accuracy of answer tokens."""
+        return metric_label(self.study.workload, self.metric)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Versions, commit and hardware of the runs, as a JSON tree."""
         return self.tables.provenance
@@ -124,7 +134,7 @@ class StudyAnalysis:
 
     @cached_property
     def learning_curves(self) -> tuple[ArmCurves, ...]:
-        """Validation accuracy by epoch of every arm, in percent."""
+        """The metric of validation data by epoch of every arm, a share in percent."""
         return learning_curves(self.tables)
 
     @cached_property
@@ -134,7 +144,7 @@ class StudyAnalysis:
 
     @cached_property
     def profiles(self) -> StudyProfiles:
-        """The share of each arm's runs that reach an accuracy."""
+        """The share of each arm's runs that reach a value of the metric."""
         return study_profiles(self.tables)
 
 

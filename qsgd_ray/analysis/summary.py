@@ -1,6 +1,7 @@
 """The confirmation of each arm in numbers: result tables in, one `ArmSummary` an arm out.
 
-Accuracies are fractions of one, times are seconds. Missing is None, never zero, and counted (protocol 12).
+Values are in the unit of the decision's metric, a fraction of one for a share; times are seconds. Missing is None,
+never zero, and counted (protocol 12).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import numpy as np
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis._claim_pairs import column_pairs
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended, median, step_ratio
+from qsgd_ray.analysis._target_rows import with_times_to_target
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.throughput import Throughput, median_throughput
 from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget, median_time, time_saved
+from qsgd_ray.config import Metric
 from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.results import StudyTables
 
@@ -29,11 +32,12 @@ class ArmSummary:
         arm: its name.
         n_runs: runs with a row.
         n_completed: of them, those that ended as planned.
-        n_null: of them, those without a test accuracy.
+        n_null: of them, those without a test value.
         endings: runs by ending.
-        iqm: interquartile mean of test accuracy, a fraction of one, over the runs that have one.
+        iqm: interquartile mean of the metric of test data, over the runs that have a value.
         iqm_interval: its 95 % bootstrap interval.
-        epochs_to_target: epochs until the target of validation accuracy was reached.
+        epochs_to_target: epochs until the metric's target was reached on validation data; of no run where
+            it has no target. So are the times that follow.
         epochs_saved: against the baseline's runs of the same seeds; None for the baseline, and where no run of either
             reached the target.
         seconds_to_target: seconds of training until then, the wait for circuits included and evaluation not.
@@ -88,8 +92,9 @@ def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
 
     A target that was reached counts as a hit however the run ended: the clock stopped when it was reached.
     """
-    rows = {arm.name: confirm_rows(tables, arm.name) for arm in tables.study.arms}
-    summaries = {name: _summary(name, of_arm) for name, of_arm in rows.items()}
+    metric = tables.study.metric
+    rows = {arm.name: with_times_to_target(tables, confirm_rows(tables, arm.name)) for arm in tables.study.arms}
+    summaries = {name: _summary(name, of_arm, metric) for name, of_arm in rows.items()}
     overheads = {
         name: statistics._relative_median_change(*column_pairs(tables, name, "wall_s", per="epochs_run"))
         for name in rows
@@ -114,9 +119,12 @@ def _epochs_saved(arm: list[Row], baseline: list[Row], budget: int) -> TimeSaved
     return time_saved([left[seed] for seed in both], [right[seed] for seed in both], budget)
 
 
-def _summary(arm: str, rows: list[Row]) -> ArmSummary:
-    accuracies = np.array([value for row in rows if (value := final_value(row)) is not None], dtype=np.float64)
-    ended = [row for row in rows if environment_error(row["error"]) is None]
+def _summary(arm: str, rows: list[Row], metric: Metric) -> ArmSummary:
+    values = np.array([value for row in rows if (value := final_value(row, metric)) is not None], dtype=np.float64)
+    # Resampled as gains: a mirrored metric then has the mirrored interval.
+    resampled = statistics.bootstrap_interval(metric.sign * values)
+    timed = metric.target is not None
+    ended = [row for row in rows if timed and environment_error(row["error"]) is None]
     seconds = [row["seconds_to_target"] for row in ended]
     waits = [row["circuit_wait_s_to_target"] for row in ended]
     free = [None if s is None else max(0.0, s - wait) for s, wait in zip(seconds, waits, strict=True)]
@@ -126,10 +134,10 @@ def _summary(arm: str, rows: list[Row]) -> ArmSummary:
         arm=arm,
         n_runs=len(rows),
         n_completed=sum(row["ending"] == Ending.COMPLETED for row in rows),
-        n_null=len(rows) - len(accuracies),
+        n_null=len(rows) - len(values),
         endings=dict(Counter(row["ending"] for row in rows)),
-        iqm=float(statistics.interquartile_mean(accuracies)) if len(accuracies) else None,
-        iqm_interval=statistics.bootstrap_interval(accuracies),
+        iqm=float(statistics.interquartile_mean(values)) if len(values) else None,
+        iqm_interval=resampled and resampled.times(metric.sign),
         epochs_to_target=median_time([row["epochs_to_target"] for row in ended]),
         epochs_saved=None,
         seconds_to_target=median_time(seconds),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from qsgd_ray.analysis._rows import Row, has_ended, usable_accuracy
+from qsgd_ray.analysis._rows import Row, has_ended, usable_value
+from qsgd_ray.analysis.metric import Split, metric_value
 from qsgd_ray.config import STAGES
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.outcome import Ending, environment_error, error_lines
@@ -23,7 +24,8 @@ class EndingCounts:
         arm: its name.
         endings: trials by ending.
         n_trials: trials with a row.
-        n_null: trials without the accuracy of the stage: test accuracy in the confirmation, else validation accuracy.
+        n_null: trials without the value that the stage is judged by: of test data in the confirmation, else of
+            validation data.
         n_planned: trials that the study plans.
         epochs: run by all trials together.
     """
@@ -41,7 +43,7 @@ def ending_counts(tables: StudyTables) -> tuple[EndingCounts, ...]:
     """Return the counts of every stage and arm, search first; the confirmation alone is counted by test data."""
     counts = []
     for stage in STAGES:
-        metric = "test_accuracy" if stage == "confirm" else "validation_accuracy"
+        split: Split = "test" if stage == "confirm" else "validation"
         for arm in tables.study.arms:
             rows = tables.rows(stage, arm.name)
             counts.append(
@@ -50,7 +52,7 @@ def ending_counts(tables: StudyTables) -> tuple[EndingCounts, ...]:
                     arm=arm.name,
                     endings=dict(Counter(row["ending"] for row in rows)),
                     n_trials=len(rows),
-                    n_null=sum(row[metric] is None for row in rows),
+                    n_null=sum(metric_value(row, split, tables.study.metric) is None for row in rows),
                     n_planned=tables.study.planned(stage, arm),
                     epochs=sum(row["epochs_run"] or 0 for row in rows),
                 )
@@ -110,8 +112,8 @@ class SearchTrial:
         epochs: how many it ran.
         learning_rate: > 0.
         lambda_: strength of the perturbation; None or 0 where nothing is perturbed.
-        accuracy: final validation accuracy, a fraction of one; None where the trial diverged, failed, was lost or has
-            none.
+        value: final validation value of the metric, in its unit; None where the trial diverged, failed, was lost or
+            has none.
     """
 
     arm: str
@@ -120,7 +122,7 @@ class SearchTrial:
     epochs: int
     learning_rate: float
     lambda_: float | None
-    accuracy: float | None
+    value: float | None
 
 
 def search_trials(tables: StudyTables) -> dict[str, tuple[SearchTrial, ...]]:
@@ -134,7 +136,7 @@ def search_trials(tables: StudyTables) -> dict[str, tuple[SearchTrial, ...]]:
                 epochs=row["epochs_run"],
                 learning_rate=row["learning_rate"],
                 lambda_=row["lambda_"],
-                accuracy=usable_accuracy(row),
+                value=usable_value(row, tables.study.metric),
             )
             for row in tables.rows("search", arm.name)
         )

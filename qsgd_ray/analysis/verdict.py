@@ -1,8 +1,9 @@
 """The verdict on every arm: the confirmation's rows in, one `ArmVerdict` an arm out.
 
-Accuracies, differences and margins are fractions of one, times are seconds. The rule (protocol 4 to 8, 11 and 12):
+Values, differences and margins are in the unit of the decision's metric, fractions of one for a share such as accuracy.
+Of a metric whose direction is `min` a difference below zero is a gain. The rule (protocol 4 to 8, 11 and 12):
 
-- Arms are paired by seed. A run without a test accuracy (diverged, failed, lost) keeps its row: its pair is lost, not
+- Arms are paired by seed. A run without a test value (diverged, failed, lost) keeps its row: its pair is lost, not
   left out. A pair is pending until both rows are there; a `lost` row is tried again, so it leaves its pair pending.
 - The seeds are the stopping rule. While a pair is pending, or with fewer than `MIN_PAIRS` pairs, nothing is decided.
 - Without lost pairs: better or worse needs a significant two-sided paired t test and a mean difference of at least the
@@ -31,11 +32,12 @@ import numpy as np
 
 from qsgd_ray.analysis import significance, statistics
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended
-from qsgd_ray.analysis._sentences import p_text, points, signed_points
+from qsgd_ray.analysis._sentences import p_text
 from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
+from qsgd_ray.analysis.metric import amount_text
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
-from qsgd_ray.analysis.statistics import Floats, Interval
-from qsgd_ray.config import Decision
+from qsgd_ray.analysis.statistics import Interval
+from qsgd_ray.config import ACCURACY, Decision, Metric
 from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.results import StudyTables
 
@@ -61,11 +63,11 @@ class ArmVerdict:
         baseline: the name of the arm that it is compared with.
         verdict: the outcome.
         reason: one or two sentences on why.
-        margin: the smallest difference that matters, a fraction of accuracy, > 0.
+        margin: the smallest difference that matters, > 0 in the metric's unit.
         n_pairs: complete pairs of runs.
         n_lost: pairs that ended with a run without a result.
         n_pending: pairs of which a run has yet to end.
-        difference: mean of arm - baseline over the complete pairs, a fraction of accuracy.
+        difference: mean of arm - baseline over the complete pairs, in the metric's unit.
         interval: Student's interval of the difference at 1 - alpha (95 % by default), over the complete pairs.
         equivalence_interval: the same at 1 - 2 alpha (90 %), that of the two one-sided tests.
         p_difference: of the test that decides better and worse, corrected for the number of arms.
@@ -73,6 +75,7 @@ class ArmVerdict:
         improvement: probability that the arm beats the baseline, over pairs, lost ones included; where no pair has
             ended, over all runs that have.
         smallest_detectable_effect: the mean difference that these seeds show with the study's power.
+        metric: of the decision.
     """
 
     arm: str
@@ -90,6 +93,7 @@ class ArmVerdict:
     p_equivalence: float | None
     improvement: Improvement | None
     smallest_detectable_effect: float | None
+    metric: Metric = ACCURACY
 
 
 def judge(tables: StudyTables) -> tuple[ArmVerdict, ...]:
@@ -97,21 +101,24 @@ def judge(tables: StudyTables) -> tuple[ArmVerdict, ...]:
     study = tables.study
     baseline = confirm_rows(tables, study.baseline)
     pairs = {
-        arm.name: pair_by_seed(confirm_rows(tables, arm.name), baseline, study.confirm.seeds)
+        arm.name: pair_by_seed(confirm_rows(tables, arm.name), baseline, study.confirm.seeds, study.metric)
         for arm in study.arms
         if arm.name != study.baseline
     }
     verdicts = []
-    for verdict in decide(pairs, study.decision, study.baseline):
+    for verdict in decide(pairs, study.decision, study.baseline, study.metric):
         if verdict.improvement is None:
             arm = confirm_rows(tables, verdict.arm)
-            verdict = replace(verdict, improvement=unpaired_improvement(_ended_results(arm), _ended_results(baseline)))
+            improvement = unpaired_improvement(_scores(arm, study.metric), _scores(baseline, study.metric))
+            verdict = replace(verdict, improvement=improvement)
         verdicts.append(_with_search_failure(verdict, tables))
     return tuple(verdicts)
 
 
-def _ended_results(rows: Sequence[Row]) -> list[float | None]:
-    return [final_value(row) for row in rows if has_ended(row)]
+def _scores(rows: Sequence[Row], metric: Metric) -> list[float | None]:
+    """Return the results of runs that have ended, the larger the better."""
+    results = [final_value(row, metric) for row in rows if has_ended(row)]
+    return [None if result is None else metric.sign * result for result in results]
 
 
 def _with_search_failure(verdict: ArmVerdict, tables: StudyTables) -> ArmVerdict:
@@ -129,13 +136,16 @@ def _with_search_failure(verdict: ArmVerdict, tables: StudyTables) -> ArmVerdict
     return verdict
 
 
-def decide(pairs: Mapping[str, Pairs], rule: Decision, baseline: str) -> tuple[ArmVerdict, ...]:
+def decide(
+    pairs: Mapping[str, Pairs], rule: Decision, baseline: str, metric: Metric = ACCURACY
+) -> tuple[ArmVerdict, ...]:
     """Return the verdict on every arm by the rule at the top of this file.
 
     Args:
         pairs: each arm's pairs by its name, n_arms of them; p values are corrected for as many.
-        rule: margin (fraction of accuracy), alpha and power of the study.
+        rule: margin (in the metric's unit), alpha and power of the study.
         baseline: the name of the arm that all are compared with.
+        metric: of the differences, with its direction; default: accuracy.
 
     Example:
         >>> gain = Pairs(np.array([0.031, 0.029, 0.030, 0.032, 0.028, 0.030]))
@@ -143,10 +153,12 @@ def decide(pairs: Mapping[str, Pairs], rule: Decision, baseline: str) -> tuple[A
         >>> verdict.verdict, round(verdict.difference, 3)
         (<Verdict.BETTER: 'better'>, 0.03)
     """
-    p_difference = _corrected([_p_difference(p, rule) for p in pairs.values()])
-    p_equivalence = _corrected([_p_equivalence(p, rule) for p in pairs.values()])
+    # Tests, intervals and signs are those of gains; a mirrored metric then has the mirrored verdict to the bit.
+    gains = {arm: p.gains(metric) for arm, p in pairs.items()}
+    p_difference = _corrected([_p_difference(p, rule) for p in gains.values()])
+    p_equivalence = _corrected([_p_equivalence(p, rule) for p in gains.values()])
     verdicts = []
-    for (arm, p), p_different, p_equivalent in zip(pairs.items(), p_difference, p_equivalence, strict=True):
+    for (arm, p), p_different, p_equivalent in zip(gains.items(), p_difference, p_equivalence, strict=True):
         draft = ArmVerdict(
             arm=arm,
             baseline=baseline,
@@ -156,19 +168,26 @@ def decide(pairs: Mapping[str, Pairs], rule: Decision, baseline: str) -> tuple[A
             n_pairs=p.n,
             n_lost=p.n_lost,
             n_pending=p.pending,
-            difference=_mean(p.differences) if p.n else None,
-            interval=statistics.difference_interval(p.differences, 1 - rule.alpha),
-            equivalence_interval=statistics.difference_interval(p.differences, 1 - 2 * rule.alpha),
+            difference=metric.sign * _mean(p) + 0.0 if p.n else None,
+            interval=_interval(p, 1 - rule.alpha, metric),
+            equivalence_interval=_interval(p, 1 - 2 * rule.alpha, metric),
             p_difference=p_different,
             p_equivalence=p_equivalent,
             improvement=paired_improvement(*p.signs(0.0)),
             smallest_detectable_effect=significance.smallest_detectable_effect(
                 p.differences, rule.alpha / len(pairs), rule.power
             ),
+            metric=metric,
         )
         verdict, reason = _outcome(draft, p, rule)
         verdicts.append(replace(draft, verdict=verdict, reason=reason))
     return tuple(verdicts)
+
+
+def _interval(p: Pairs, level: float, metric: Metric) -> Interval | None:
+    """Return Student's interval of the differences of which these are the gains."""
+    interval = statistics.difference_interval(p.differences, level)
+    return interval and interval.times(metric.sign)
 
 
 def _p_difference(p: Pairs, rule: Decision) -> float | None:
@@ -182,10 +201,10 @@ def _complete_pairs_decide(p: Pairs, rule: Decision) -> bool:
 
     It does where it shows more than the signs, and where a sign test over all pairs agrees with it.
     """
-    if p.n < MIN_PAIRS or abs(_mean(p.differences)) < rule.margin:
+    if p.n < MIN_PAIRS or abs(_mean(p)) < rule.margin:
         return False
     wins, _, losses = p.signs(0.0)
-    agreed = _p_signs(p, 0.0) < rule.alpha and (wins > losses) == (_mean(p.differences) > 0)
+    agreed = _p_signs(p, 0.0) < rule.alpha and (wins > losses) == (_mean(p) > 0)
     return agreed and significance.paired_t_p_value(p.differences) < _p_signs(p, rule.margin)
 
 
@@ -194,9 +213,9 @@ def _p_signs(p: Pairs, margin: float) -> float:
     return significance.sign_test_p_value(wins, losses)
 
 
-def _mean(differences: Floats) -> float:
+def _mean(p: Pairs) -> float:
     """Return the mean, rounded like the differences: ten times the margin has the margin as its mean."""
-    return round(float(np.mean(differences)), statistics.DECIMALS)
+    return round(float(np.mean(p.differences)), p.decimals)
 
 
 def _p_equivalence(p: Pairs, rule: Decision) -> float | None:
@@ -232,7 +251,7 @@ def _outcome_with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdi
         f"counted as losses, {v.arm} wins {wins}, ties {ties} and loses {losses}"
     )
     if complete and v.difference is not None:
-        score += f", and over the complete pairs its difference is {signed_points(v.difference)} points"
+        score += f", and over the complete pairs its difference is {amount_text(v.difference, v.metric, sign=True)}"
     if v.p_difference is not None and v.p_difference < rule.alpha:
         verdict = Verdict.BETTER if wins > losses else Verdict.WORSE
         return verdict, f"{nothing}{score}, which is beyond chance ({p_text(v.p_difference)})."
@@ -253,43 +272,52 @@ def _outcome_of_complete(v: ArmVerdict, alpha: float) -> tuple[Verdict, str]:
     assert v.smallest_detectable_effect is not None
     assert v.p_difference is not None
     assert v.p_equivalence is not None
-    margin, detectable = points(v.margin), points(v.smallest_detectable_effect)
+    difference = amount_text(v.difference, v.metric, sign=True)
+    margin, detectable = (amount_text(value, v.metric) for value in (v.margin, v.smallest_detectable_effect))
     different, equivalent = v.p_difference < alpha, v.p_equivalence < alpha
     supported = v.smallest_detectable_effect <= v.margin
     if equivalent and supported and different:
         return Verdict.EQUIVALENT, (
-            f"The difference of {signed_points(v.difference)} points is real ({p_text(v.p_difference)}) but smaller "
-            f"than the margin of {margin} points ({p_text(v.p_equivalence)})."
+            f"The difference of {difference} is real ({p_text(v.p_difference)}) but smaller than "
+            f"the margin of {margin} ({p_text(v.p_equivalence)})."
         )
     if equivalent and supported:
-        shown = f"these seeds would have shown one of {detectable} points"
+        shown = f"these seeds would have shown one of {detectable}"
         return Verdict.EQUIVALENT, (
-            f"Over {v.n_pairs} pairs the difference stays within the margin of {margin} points "
+            f"Over {v.n_pairs} pairs the difference stays within the margin of {margin} "
             f"({p_text(v.p_equivalence)}), and "
             f"{shown if v.smallest_detectable_effect else 'every pair shows the same'}."
         )
     if equivalent:
         return Verdict.INCONCLUSIVE, (
-            f"The differences lie within the margin of {margin} points, but these seeds reliably show only differences "
-            f"of {detectable} points or more, so equivalence is not supported."
+            f"The differences lie within the margin of {margin}, but these seeds reliably show only differences "
+            f"of {detectable} or more, so equivalence is not supported."
         )
     if different and abs(v.difference) < v.margin:
         return Verdict.INCONCLUSIVE, (
-            f"A difference of {signed_points(v.difference)} points is beyond chance ({p_text(v.p_difference)}), but "
-            f"these seeds cannot tell whether it exceeds the margin of {margin} points."
+            f"A difference of {difference} is beyond chance ({p_text(v.p_difference)}), but these seeds "
+            f" cannot tell whether it exceeds the margin of {margin}."
         )
     if different:
-        word = "more" if v.difference > 0 else "less"
         caution = (
-            f"; its size is probably overstated, as these seeds reliably show only {detectable} points or more"
+            f"; its size is probably overstated, as these seeds reliably show only {detectable} or more"
             if abs(v.difference) < v.smallest_detectable_effect
             else ""
         )
-        return Verdict.BETTER if v.difference > 0 else Verdict.WORSE, (
-            f"Over {v.n_pairs} pairs {v.arm} is {points(abs(v.difference))} points {word} accurate than {v.baseline}, "
-            f"beyond chance ({p_text(v.p_difference)}) and at least the margin of {margin} points{caution}."
+        return Verdict.BETTER if v.metric.sign * v.difference > 0 else Verdict.WORSE, (
+            f"Over {v.n_pairs} pairs {_compared(v, v.difference)}, beyond chance "
+            f"({p_text(v.p_difference)}) and at least the margin of {margin}{caution}."
         )
     return Verdict.INCONCLUSIVE, (
-        f"Neither a difference ({p_text(v.p_difference)}) nor equivalence within {margin} points "
-        f"({p_text(v.p_equivalence)}) is shown; these seeds reliably show only {detectable} points or more."
+        f"Neither a difference ({p_text(v.p_difference)}) nor equivalence within {margin} "
+        f"({p_text(v.p_equivalence)}) is shown; these seeds reliably show only {detectable} or more."
     )
+
+
+def _compared(v: ArmVerdict, difference: float) -> str:
+    """Return which arm has more of the metric, and by how much."""
+    amount = amount_text(abs(difference), v.metric)
+    if v.metric == ACCURACY.model_copy(update={"target": v.metric.target}):
+        return f"{v.arm} is {amount} {'more' if difference > 0 else 'less'} accurate than {v.baseline}"
+    word = "higher" if difference > 0 else "lower"
+    return f"the {v.metric.name.replace('_', ' ')} of {v.arm} is {amount} {word} than that of {v.baseline}"

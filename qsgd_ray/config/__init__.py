@@ -22,6 +22,10 @@ from qsgd_ray.config.errors import StudyError as StudyError
 from qsgd_ray.config.errors import validation_message as validation_message
 from qsgd_ray.config.limits import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.config.limits import Curve as Curve
+from qsgd_ray.config.metric import ACCURACY as ACCURACY
+from qsgd_ray.config.metric import Metric
+from qsgd_ray.config.metric import metric_label as metric_label
+from qsgd_ray.config.metric import metrics_of as metrics_of
 from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.resources import Sharding as Sharding
@@ -58,6 +62,7 @@ __all__ = [
     "LogUniform",
     "Lora",
     "Map",
+    "Metric",
     "NoiseSettings",
     "OptimizerCurve",
     "Perturbation",

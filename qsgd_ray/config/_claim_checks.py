@@ -11,15 +11,14 @@ from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import LogUniform, Uniform
 from qsgd_ray.config.claims import Claim, Contrast, Rung, same_setting
 from qsgd_ray.config.errors import _shown
+from qsgd_ray.config.metric import Metric, metrics_of
 from qsgd_ray.config.stages import Map
 from qsgd_ray.config.workload import Task
 from qsgd_ray.paths import PathError, value_at
 
-METRICS = ("accuracy", "loss")
-
 
 def check_claims(
-    claims: Sequence[Claim], arms: Sequence[Arm], baseline: str, workload: Task, design: Map | None
+    claims: Sequence[Claim], arms: Sequence[Arm], baseline: str, workload: Task, design: Map | None, decides: Metric
 ) -> None:
     """Refuse claims that the study cannot be asked.
 
@@ -32,6 +31,7 @@ def check_claims(
         baseline: its name.
         workload: the task.
         design: the study's map; None without one.
+        decides: the metric of the study's decision, which a claim without a metric is about.
 
     Raises:
         PydanticCustomError: an arm, a metric, a setting or an axis that the study does not have; one line.
@@ -42,8 +42,9 @@ def check_claims(
     for claim in claims:
         place = f"claims.{claim.name}"
         _check(place, claim, claim.contrast, claim.metric, arms, baseline, workload, design)
-        if claim.unit == "points" and (claim.metric or METRICS[0]) != "accuracy":
-            raise refusal(f"{place}.unit: another than points with the metric {claim.metric}; got 'points'")
+        metric = next((one for one in metrics_of(workload) if one.name == claim.metric), decides)
+        if claim.unit == "points" and metric.kind != "share":
+            raise refusal(f"{place}.unit: another than points with the metric {metric.name}; got 'points'")
         for part_number, part in enumerate(claim.parts):
             for number, asked in enumerate(part.expects):
                 inside = f"{place}.parts.{part_number}.expects.{number}" if asked.contrast or asked.metric else place
@@ -73,8 +74,9 @@ def _check(
     arm = by_name[contrast.arm]
     if claim.about is not None and _value(arm.model_dump(), claim.about) is None:
         raise refusal(f"{place}: an arm with a {claim.about}, which it is about; got {arm.name!r}")
-    if metric is not None and metric not in METRICS:
-        raise refusal(f"{place}.metric: a metric of the workload ({', '.join(METRICS)}); got {_shown(metric)}")
+    measured = [one.name for one in metrics_of(workload)]
+    if metric is not None and metric not in measured:
+        raise refusal(f"{place}.metric: a metric of the workload ({', '.join(measured)}); got {_shown(metric)}")
     if contrast.along is not None:
         _check_axis(place, contrast.along, arm, workload, design)
     if contrast.at is not None and design is not None:

@@ -6,7 +6,14 @@ import json
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from qsgd_ray.config._numbers import (
     MOST,
@@ -23,6 +30,7 @@ from qsgd_ray.config._numbers import (
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import LogUniform, Name, Uniform
+from qsgd_ray.config.metric import MetricName
 
 Stage = Literal["search", "confirm", "map"]
 STAGES: tuple[Stage, ...] = ("search", "confirm", "map")
@@ -43,6 +51,9 @@ def _distinct_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), AfterValidator(_distinct)]
 
 
+# Context of a serialisation that keeps the fields that are left out of stored studies while they are not set.
+ALL_FIELDS = {"fields": "all"}
+
 Sampler = Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"]
 Objective = Literal["quality", "step_time", "circuits"]
 
@@ -51,8 +62,8 @@ class Search(Settings):
     """Search of each arm's own settings by Optuna under Ray Tune, all arms with the same budget; halving per arm.
 
     A trial is a point of the arm's space, trained from each of `seeds` side by side (all of its models are in memory)
-    and judged by the interquartile mean of their validation accuracy; a run that failed counts 0. Asynchronous
-    successive halving (ASHA, arXiv 1810.05934) stops trials early.
+    and judged by the interquartile mean of the decision's metric on validation data; a run that failed counts with the
+    worst value (of accuracy 0). Asynchronous successive halving (ASHA, arXiv 1810.05934) stops trials early.
 
     With one trial at a time per arm the search is a pure function of the study. With more, the points and the halving
     depend on which trial reports first, and with `step_time` on the machine; the resolved study records which it was.
@@ -64,8 +75,9 @@ class Search(Settings):
         sampler: Optuna's sampler: `tpe`, `random`, `gp`, `qmc`, `cmaes` or `nsga2`.
         objectives: `quality` first; then what is to be small: `step_time`, seconds a step, and `circuits`, circuits a
             step. With several nothing is halved, since a cheap point would be judged before it has learned.
-        tolerance: with several objectives, a share of accuracy in [0, 1): of the points within it of the best quality
-            the cheapest is confirmed, by the first objective that costs, then by the next.
+        tolerance: with several objectives, >= 0 in the unit of the decision's metric, of a share below 1: of the points
+            within it of the best quality the cheapest is confirmed, by the first objective that costs, then by the
+            next.
         grace_epochs: no trial is stopped before so many epochs, 1 to `epochs`.
         reduction_factor: of so many trials one goes on at each rung of the halving, >= 2.
         trials_at_once_per_arm: trials of an arm that run at the same time, >= 1.
@@ -81,7 +93,7 @@ class Search(Settings):
     seeds: Seeds = (0,)
     sampler: Sampler = "tpe"
     objectives: tuple[Objective, ...] = ("quality",)
-    tolerance: Real = Field(default=0.0, ge=0, lt=1)
+    tolerance: Real = Field(default=0.0, ge=0)
     grace_epochs: Count = 2
     reduction_factor: Whole = Field(default=3, ge=2, le=MOST)
     trials_at_once_per_arm: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
@@ -216,15 +228,31 @@ class Decision(Settings):
     """Rule of the verdict, written before the first trial.
 
     Attributes:
-        margin: the smallest difference that matters, as a share of accuracy, in (0, 1).
+        metric: name of the metric that decides: in the search by its validation value, in the verdict by its test
+            value. None: the first one of the workload (of text and language tasks accuracy; they also measure `loss`).
+        margin: the smallest difference that matters, > 0 in the metric's unit; of a share, such as accuracy, a fraction
+            of one, below 1.
         alpha: chance of calling an arm without an effect better or worse, over all arms (Holm), in (0, 0.5).
         power: chance of finding the smallest detectable difference that the report names, in (0.5, 1).
 
     Example:
         >>> Decision(margin=0.01).alpha
         0.05
+        >>> Decision(metric="loss", margin=0.02).metric
+        'loss'
     """
 
-    margin: Real = Field(gt=0, lt=1)
+    metric: MetricName | None = None
+    margin: Real = Field(gt=0)
     alpha: Real = Field(default=0.05, gt=0, lt=0.5)
     power: Real = Field(default=0.8, gt=0.5, lt=1)
+
+    @model_serializer(mode="wrap")
+    def _without_default_metric(
+        self, as_tree: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Leave out a metric that is not named: a study of earlier versions is then stored as it was."""
+        tree: dict[str, Any] = as_tree(self)
+        if self.metric is None and info.context != ALL_FIELDS:
+            tree.pop("metric", None)
+        return tree

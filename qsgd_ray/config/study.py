@@ -22,6 +22,7 @@ from qsgd_ray.config.base import Name, options
 from qsgd_ray.config.claims import Claim, Rung
 from qsgd_ray.config.errors import StudyError, _shown, validation_message
 from qsgd_ray.config.json_text import _require_usable
+from qsgd_ray.config.metric import Metric, metrics_of
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import (
     Confirm,
@@ -133,11 +134,12 @@ class Study(Settings):
                         f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
+        self._check_decision()
         workers_of = {"search": self.search.workers, "confirm": self.confirm.workers}
         if self.map is not None:
             self._check_map(self.map)
             workers_of["map"] = self.map.workers
-        check_claims(self.claims, self.arms, self.baseline, self.workload, self.map)
+        check_claims(self.claims, self.arms, self.baseline, self.workload, self.map, self.metric)
         check_ladder(self.ladder or (), self.arms, self.baseline)
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
@@ -145,6 +147,20 @@ class Study(Settings):
                     f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
                 )
         return self
+
+    def _check_decision(self) -> None:
+        measured = [metric.name for metric in metrics_of(self.workload)]
+        if self.decision.metric not in (None, *measured):
+            raise refusal(
+                f"decision.metric: a metric of the workload ({', '.join(measured)}); got {self.decision.metric!r}"
+            )
+        if self.metric.kind == "share":
+            for field, value in (
+                ("decision.margin", self.decision.margin),
+                ("search.tolerance", self.search.tolerance),
+            ):
+                if value >= 1:
+                    raise refusal(f"{field}: below 1, as {self.metric.name} is a share; got {value:g}")
 
     def _check_map(self, design: Map) -> None:
         others = [arm.name for arm in self.arms if arm.name != self.baseline]
@@ -171,6 +187,12 @@ class Study(Settings):
                 ) from None
             if workload.batch_size % design.workers:
                 raise refusal(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that decides: the one that the decision names, else the workload's first."""
+        name = self.decision.metric
+        return next(metric for metric in metrics_of(self.workload) if name in (None, metric.name))
 
     def arm(self, name: str) -> Arm:
         """Return the arm of this name; StopIteration where there is none."""

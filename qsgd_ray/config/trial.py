@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from qsgd_ray.config._map_settings import with_setting
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Point
+from qsgd_ray.config.metric import metrics_of
 from qsgd_ray.config.resources import Sharding
 from qsgd_ray.config.stages import Search, Stage, setting_name
 from qsgd_ray.config.study import Study
@@ -213,8 +214,16 @@ def search_key(study: Study, arm: str, budget: int | None) -> str:
             "one_at_a_time": study.search.is_sequential,
             "budget": budget,
             **_arithmetic(study, study.arm(arm), study.search.workers),
+            **_other_metric(study),
         }
     )
+
+
+def _other_metric(study: Study) -> dict[str, Any]:
+    """Return the metric by which a search decides, where it is not the workload's first: keys of before have none."""
+    metric = study.metric
+    first = metrics_of(study.workload)[0]
+    return {} if metric.name == first.name else {"metric": {"name": metric.name, "direction": metric.direction}}
 
 
 def choice_key(study: Study, arm: str) -> str:

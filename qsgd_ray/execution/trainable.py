@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values
 from qsgd_ray.circuits.errors import CircuitsLost
-from qsgd_ray.config import Study
+from qsgd_ray.config import Metric, Study
 from qsgd_ray.config.trial import Trial, search_trials
 from qsgd_ray.execution._one_node_train import release_placement_groups
 from qsgd_ray.execution._stop_channel import StopChannel
@@ -71,7 +71,8 @@ class TunedTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._runs = [_SeedRun(trial, self._context, self._workload_of) for trial in self._named(config)]
+        metric = self._study.metric
+        self._runs = [_SeedRun(trial, self._context, self._workload_of, metric) for trial in self._named(config)]
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return search_trials(self._study, config["arm"], config["number"], config["point"])
@@ -94,7 +95,7 @@ class TunedTrial(tune.Trainable):
             for run in self._runs:
                 run.measurements.clear()
             raise  # no outcome of this trial: the search tries it again
-        values = objective_values([run.result for run in self._runs], self._study.search.objectives)
+        values = objective_values([run.result for run in self._runs], self._study.search.objectives, self._study.metric)
         endings = [run.ending for run in self._runs]
         done = None not in endings
         return {
@@ -152,10 +153,12 @@ def run_in_tune(
 class _SeedRun:
     """One run of a trial, epoch by epoch, as if no other were at work in this process between them."""
 
-    def __init__(self, trial: Trial, context: RunContext, workload_of: Callable[[Trial, str], Workload]) -> None:
+    def __init__(
+        self, trial: Trial, context: RunContext, workload_of: Callable[[Trial, str], Workload], metric: Metric
+    ) -> None:
         self.measurements: list[Measurement] = []
         self.ending: Ending | None = None
-        self._trial, self._context = trial, context
+        self._trial, self._context, self._metric = trial, context, metric
         self._clock = TrialClock()
         self._checkpoints: Checkpoints | None = None
         self._writes_row = False
@@ -186,7 +189,7 @@ class _SeedRun:
     def result(self) -> RunResult:
         """Its last measurement; no result where it diverged or failed."""
         usable = self.ending is None or self.ending in USABLE
-        return RunResult.from_measurement(self.measurements[-1] if self.measurements else None, usable)
+        return RunResult.from_measurement(self.measurements[-1] if self.measurements else None, self._metric, usable)
 
     def step(self) -> None:
         """One epoch, and the end after the last one."""

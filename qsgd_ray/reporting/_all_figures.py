@@ -20,14 +20,14 @@ def captioned_figures(analysis: StudyAnalysis) -> dict[str, CaptionedFigure]:
     """Return every figure of a study's report with its caption and its numbers, by name, in reading order.
 
     The names: paired-differences, final-accuracy, performance-profiles, learning-curves, time-to-target, step-ratio,
-    search, effect-map (where the study has a map) and costs-by-arm.
+    search, effect-map (where the study has a map) and costs-by-arm; no time-to-target for a metric without a target.
     """
     drawn = [
         paired_differences_figure(analysis),
         final_accuracy_figure(analysis),
         profiles_figure(analysis),
         learning_curves_figure(analysis),
-        time_to_target_figure(analysis),
+        *([] if analysis.metric.target is None else [time_to_target_figure(analysis)]),
         step_ratio_figure(analysis),
         search_figure(analysis),
         *([] if analysis.effect_map is None else [effect_map_figure(analysis.effect_map)]),

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
+from qsgd_ray.analysis.metric import factor_of
 from qsgd_ray.analysis.statistics import evenly_spaced
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
-from qsgd_ray.reporting._formatting import counted
+from qsgd_ray.reporting._formatting import better_side, counted, in_unit, of_unit, target_text, value_unit
 from qsgd_ray.reporting._plot_parts import (
     MOST_LINES,
     add_mean_curve,
@@ -20,11 +21,14 @@ from qsgd_ray.reporting.plot_style import GREY, CaptionedFigure, apply_style, lo
 
 
 def learning_curves_figure(analysis: StudyAnalysis) -> CaptionedFigure:
-    """Draw validation accuracy by epoch: mean and band over completed runs, thin lines for single runs."""
+    """Draw the metric of validation data by epoch: mean and band over completed runs, thin lines for single runs."""
     study = analysis.study
     figure, drawn, incomplete, empty, lines = apply_style(go.Figure(), 440), 0, 0, 0, 0
-    target = 100 * study.workload.target_accuracy
-    figure.add_hline(y=target, line={"color": GREY, "dash": "dash", "width": 1.5})
+    metric, label = analysis.metric, analysis.metric_label
+    dashed = ""
+    if metric.target is not None:
+        figure.add_hline(y=factor_of(metric) * metric.target, line={"color": GREY, "dash": "dash", "width": 1.5})
+        dashed = f", the dashed line is the target of {target_text(metric)}"
     most = _most_lines_per_arm(len(study.arms))
     styles = arm_styles(study)
     means: dict[str, dict[float, float]] = {}
@@ -40,19 +44,18 @@ def learning_curves_figure(analysis: StudyAnalysis) -> CaptionedFigure:
                 means[curves.arm] = add_mean_curve(figure, curves.arm, style, curves.mean)
             else:
                 incomplete += len(runs)
-    accuracy = study.workload.accuracy_name
-    name_axes(figure, "epoch", f"validation {accuracy} (%)")
+    name_axes(figure, "epoch", in_unit(f"validation {label}", metric))
     return CaptionedFigure(
         "learning-curves",
         "How training went",
         figure if drawn else None,
-        f"Validation {accuracy} of {counted(drawn, 'confirmation run')}, a thin line each"
+        f"Validation {label} of {counted(drawn, 'confirmation run')}, a thin line each"
         f"{_not_drawn(lines, drawn)}; thick lines are interquartile means of the completed runs with 95 % bootstrap "
-        f"bands, the dashed line is the target of {target:g} %. Not in mean and band: {counted(incomplete)} that did "
+        f"bands{dashed}.{better_side(metric)} Not in mean and band: {counted(incomplete)} that did "
         f"not complete (dotted); left out: {counted(empty)} without a measurement. A click on a name hides its arm.",
         number_table(
-            f"Interquartile mean of validation {accuracy} in percent over the completed runs, at the epochs that "
-            "all have.",
+            f"Interquartile mean of validation {label}{of_unit(value_unit(metric))} over the completed runs, at the "
+            "epochs that all have.",
             "epoch",
             _epochs(means),
             means,

@@ -13,17 +13,22 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis.effect_map import EffectMap, MapCell
+from qsgd_ray.analysis.metric import factor_of, unit_of
+from qsgd_ray.config import Metric
 from qsgd_ray.config.stages import Value
 from qsgd_ray.reporting._formatting import (
     MISSING,
     axis_value,
+    better_side,
     counted,
+    difference,
     digits,
     factor,
+    of_unit,
     p_value,
-    points,
     setting_text,
     span,
+    with_unit,
 )
 from qsgd_ray.reporting._plot_parts import without_legend
 from qsgd_ray.reporting.plot_style import GREY, CaptionedFigure, NumberTable, apply_style
@@ -36,7 +41,7 @@ _ROW_HEIGHT = 62
 def effect_map_figure(effects: EffectMap) -> CaptionedFigure:
     """Draw the effect at every setting at which a pair of runs has ended; the table has all settings."""
     judged = [cell for cell in effects.cells if cell.effect.difference is not None]
-    largest = max((abs(100 * (cell.effect.difference or 0.0)) for cell in judged), default=0.0) or 1.0
+    largest = max((abs(_shown(cell) or 0.0) for cell in judged), default=0.0) or 1.0
     draw = _cells if effects.is_grid else _dots
     return CaptionedFigure(
         "effect-map",
@@ -63,7 +68,7 @@ def _cells(effects: EffectMap, largest: float) -> go.Figure:
             base=[height - 0.5 for height in heights],
             width=1,
             marker={
-                "color": [_percent(cell) for cell in cells],
+                "color": [_shown(cell) for cell in cells],
                 "coloraxis": "coloraxis",
                 "line": {"width": 2, "color": "rgba(0,0,0,0)"},
                 "pattern": {
@@ -74,7 +79,7 @@ def _cells(effects: EffectMap, largest: float) -> go.Figure:
                     "fillmode": "overlay",
                 },
             },
-            text=[points(cell.effect.difference) for cell in cells],
+            text=[difference(cell.effect.difference, effects.metric) for cell in cells],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
@@ -85,7 +90,7 @@ def _cells(effects: EffectMap, largest: float) -> go.Figure:
             visible=number == 0,
             showlegend=False,
         )
-    figure.update_layout(barmode="overlay", bargap=0, coloraxis=_scale(largest))
+    figure.update_layout(barmode="overlay", bargap=0, coloraxis=_scale(largest, effects.metric))
     ticks = {"tickvals": list(range(len(columns))), "ticktext": [axis_value(value) for value in columns]}
     figure.update_xaxes(ticks | {"title": {"text": x.rstrip("_")}, "showgrid": False})
     if y:
@@ -109,7 +114,7 @@ def _dots(effects: EffectMap, largest: float) -> go.Figure:
             y=[cell.setting[y] if y else 0 for cell in cells],
             mode="markers",
             marker={
-                "color": [_percent(cell) for cell in cells],
+                "color": [_shown(cell) for cell in cells],
                 "coloraxis": "coloraxis",
                 "symbol": symbol,
                 "size": 14,
@@ -118,7 +123,7 @@ def _dots(effects: EffectMap, largest: float) -> go.Figure:
             hovertext=[_hover(effects, cell) for cell in cells],
             **(without_legend() | {"hoverinfo": "text"}),
         )
-    figure.update_layout(coloraxis=_scale(largest))
+    figure.update_layout(coloraxis=_scale(largest, effects.metric))
     for path, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
         if path:
             update(title={"text": path.rstrip("_")}, type="log" if _is_wide(effects.values(path)) else None)
@@ -130,9 +135,10 @@ def _is_wide(values: Sequence[Value]) -> bool:
     return len(numbers) == len(values) and min(numbers) > 0 and max(numbers) >= 20 * min(numbers)
 
 
-def _scale(largest: float) -> dict[str, Any]:
-    bar = {"title": {"text": "points", "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0}
-    return {"colorscale": _COLOURS, "cmin": -largest, "cmax": largest, "colorbar": bar}
+def _scale(largest: float, metric: Metric) -> dict[str, Any]:
+    bar = {"title": {"text": unit_of(metric), "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0}
+    turned = {"reversescale": True} if metric.direction == "min" else {}
+    return {"colorscale": _COLOURS, "cmin": -largest, "cmax": largest, **turned, "colorbar": bar}
 
 
 def _menu(names: list[str]) -> dict[str, Any]:
@@ -142,14 +148,16 @@ def _menu(names: list[str]) -> dict[str, Any]:
     return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"color": GREY}}
 
 
-def _percent(cell: MapCell) -> float | None:
-    return None if cell.effect.difference is None else 100 * cell.effect.difference
+def _shown(cell: MapCell) -> float | None:
+    effect = cell.effect
+    return None if effect.difference is None else factor_of(effect.metric) * effect.difference
 
 
 def _hover(effects: EffectMap, cell: MapCell) -> str:
-    effect = cell.effect
+    effect, metric = cell.effect, effects.metric
+    interval = span(effect.interval, sign=True, metric=metric)
     return (
-        f"{setting_text(cell.setting)}<br>{points(effect.difference)} points ({span(effect.interval, sign=True)}), "
+        f"{setting_text(cell.setting)}<br>{with_unit(effect.difference, metric)} ({interval}), "
         f"{effect.verdict}<br>p {p_value(effect.p_difference)}, {counted(effect.n_pairs, 'pair')}, "
         f"{effect.n_lost} lost, {effect.n_pending} to run<br>"
         f"a step takes {factor(cell.overhead)} of {effects.baseline}'s time<br>"
@@ -161,21 +169,25 @@ def _caption(effects: EffectMap, judged: list[MapCell]) -> str:
     shown = sum(cell.significant for cell in judged)
     open_word = "hollow" if not effects.is_grid else "hatched"
     left_out = len(effects.cells) - len(judged)
+    unit = f",{of_unit(_long_unit(effects.metric))}" if _long_unit(effects.metric) else ""
+    name = effects.metric.name.replace("_", " ")
     return (
-        f"Mean paired difference of {effects.arm} to {effects.baseline} in validation accuracy, in percentage points, "
+        f"Mean paired difference of {effects.arm} to {effects.baseline} in validation {name}{unit}, "
         f"at {counted(len(effects.cells), 'setting')}; {open_word}: not beyond chance "
         f"({len(judged) - shown} of {len(judged)}), with Holm's correction over all settings. Without a complete "
         f"pair of runs: {left_out}. {sum(c.effect.n_lost for c in effects.cells)} pairs have a run without a result, "
-        f"{sum(c.effect.n_pending for c in effects.cells)} are still to run. A map explores: it reads validation data."
+        f"{sum(c.effect.n_pending for c in effects.cells)} are still to run."
+        f"{better_side(effects.metric)} A map explores: it reads validation data."
     )
 
 
 def _numbers(effects: EffectMap) -> NumberTable:
+    metric = effects.metric
     rows = [
         [
             setting_text(cell.setting),
-            points(cell.effect.difference),
-            span(cell.effect.interval, sign=True) if cell.effect.interval else MISSING,
+            difference(cell.effect.difference, metric),
+            span(cell.effect.interval, sign=True, metric=metric) if cell.effect.interval else MISSING,
             p_value(cell.effect.p_difference),
             str(cell.effect.verdict),
             f"{cell.effect.n_pairs}",
@@ -185,4 +197,8 @@ def _numbers(effects: EffectMap) -> NumberTable:
         for cell in effects.cells
     ]
     columns = ["setting", "difference", "95 % interval", "p", "verdict", "pairs", "time a step", "|λQ| / |Adam step|"]
-    return NumberTable("A row a setting; differences in percentage points.", columns, rows)
+    return NumberTable(f"A row a setting; differences{of_unit(_long_unit(metric))}.", columns, rows)
+
+
+def _long_unit(metric: Metric) -> str:
+    return "percentage points" if metric.kind == "share" else metric.unit

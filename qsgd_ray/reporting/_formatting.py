@@ -12,10 +12,12 @@ import numpy as np
 
 from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.improvement import Improvement
+from qsgd_ray.analysis.metric import number_text, unit_of
 from qsgd_ray.analysis.statistics import Interval, proportion_interval
 from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget
 from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.config.stages import Setting, Value
 
 MISSING = "–"
@@ -68,14 +70,69 @@ def _signed(value: float) -> str:
     return "0.00" if text.lstrip("+−") == "0.00" else text
 
 
-def span(interval: Interval | None, *, sign: bool = False) -> str:
-    """Format an interval of fractions in percentage points: 1.20 to 3.40.
+def difference(value: float | None, metric: Metric, *, sign: bool = True) -> str:
+    """Format a difference of a metric without its unit: of a share in percentage points, else in four digits.
+
+    Args:
+        value: in the metric's unit; None where it is missing.
+        metric: its metric.
+        sign: a plus before what is above zero.
+    """
+    if value is None or metric.kind == "share":
+        return points(value, sign=sign)
+    return number_text(value, metric, sign=sign) if value else "0"
+
+
+def with_unit(value: float | None, metric: Metric, *, sign: bool = True) -> str:
+    """Format a difference of a metric with its unit, as `difference` does without."""
+    text = difference(value, metric, sign=sign)
+    return text if value is None else f"{text} {unit_of(metric)}".rstrip()
+
+
+def metric_text(value: float | None, metric: Metric) -> str:
+    """Format a value of a metric without its unit: of a share in percent, two decimals, else in four digits."""
+    if value is None or metric.kind == "share":
+        return percent(value)
+    return number_text(value, metric)
+
+
+def target_text(metric: Metric) -> str:
+    """Format the target of a metric with its unit: 90 %, 0.3 nats."""
+    if metric.target is None:
+        return MISSING
+    return f"{100 * metric.target:g} %" if metric.kind == "share" else f"{metric.target:g} {metric.unit}".rstrip()
+
+
+def in_unit(words: str, metric: Metric) -> str:
+    """Return the name of an axis or a column with the unit of its values: test accuracy (%), test loss (nats)."""
+    unit = "%" if metric.kind == "share" else metric.unit
+    return f"{words} ({unit})" if unit else words
+
+
+def of_unit(unit: str) -> str:
+    """Return ` in UNIT` for a sentence; empty where there is no unit."""
+    return f" in {unit}" if unit else ""
+
+
+def value_unit(metric: Metric) -> str:
+    """Return the unit of a metric's values in words: percent of a share."""
+    return "percent" if metric.kind == "share" else metric.unit
+
+
+def better_side(metric: Metric) -> str:
+    """Return a sentence for a metric of which less is better; empty where more is."""
+    return "" if metric.direction == "max" else " Less is better."
+
+
+def span(interval: Interval | None, *, sign: bool = False, metric: Metric = ACCURACY) -> str:
+    """Format an interval of differences, of a share in percentage points: 1.20 to 3.40.
 
     Args:
         interval: None where it is missing.
         sign: a plus before what is above zero.
+        metric: of the differences; default: a share.
     """
-    return MISSING if interval is None else " to ".join(points(edge, sign=sign) for edge in interval)
+    return MISSING if interval is None else " to ".join(difference(edge, metric, sign=sign) for edge in interval)
 
 
 def digits(value: float | None) -> str:
@@ -128,10 +185,17 @@ def p_value(value: float | None) -> str:
     return MISSING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def interquartile_mean(s: ArmSummary) -> str:
-    """Format an arm's accuracy with its interval, and with the number of runs that have no result."""
+def interquartile_mean(s: ArmSummary, metric: Metric) -> str:
+    """Format an arm's interquartile mean with its interval, and with the number of runs that have no result.
+
+    Args:
+        s: the arm's summary.
+        metric: of the study's decision.
+    """
     nulls = f", {s.n_null} null" if s.n_null else ""
-    return f"{percent(s.iqm)}{nulls}{f' ({span(s.iqm_interval)})' if s.iqm_interval else ''}"
+    if s.iqm_interval is None:
+        return f"{metric_text(s.iqm, metric)}{nulls}"
+    return f"{metric_text(s.iqm, metric)}{nulls} ({' to '.join(metric_text(edge, metric) for edge in s.iqm_interval)})"
 
 
 def improvement(value: Improvement | None) -> str:
@@ -256,7 +320,13 @@ def setting_text(setting: Setting) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
     "percent_whole": percent_whole,
-    "points": points,
+    "difference": difference,
+    "with_unit": with_unit,
+    "metric_value": metric_text,
+    "target": target_text,
+    "of_unit": of_unit,
+    "value_unit": value_unit,
+    "better_side": better_side,
     "span": span,
     "digits": digits,
     "iqm": interquartile_mean,

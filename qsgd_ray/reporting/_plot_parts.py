@@ -13,9 +13,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qsgd_ray.analysis.curves import MeanCurve, RunCurve
+from qsgd_ray.analysis.metric import factor_of, number_text
 from qsgd_ray.analysis.profile import Profile
 from qsgd_ray.analysis.statistics import Floats, Interval, evenly_spaced
-from qsgd_ray.config import Study
+from qsgd_ray.config import Metric, Study
 from qsgd_ray.reporting._formatting import counted, table_cell
 from qsgd_ray.reporting.plot_style import COLOURS, GREY, MARKERS, NumberTable, apply_style, transparent
 
@@ -138,10 +139,15 @@ def add_mean_curve(figure: go.Figure, arm: str, style: ArmStyle, curve: MeanCurv
     return dict(zip(epochs, mean, strict=True))
 
 
-def add_profile(figure: go.Figure, arm: str, style: ArmStyle, profile: Profile) -> None:
-    """Add a falling staircase with its band, in percent; a step falls right after the score that fewer runs pass."""
-    x = (100 * profile.thresholds).tolist()
-    edge = {"x": x, "mode": "lines", "hoverinfo": "skip", "line": {"width": 0, "shape": "vh"}, **without_legend(arm)}
+def add_profile(figure: go.Figure, arm: str, style: ArmStyle, profile: Profile, metric: Metric) -> None:
+    """Add a staircase with its band, in percent of the runs.
+
+    It falls right after a score that fewer runs pass; where less is better it rises right at a score that more reach.
+    """
+    x = (factor_of(metric) * profile.thresholds).tolist()
+    shape = "vh" if metric.direction == "max" else "hv"
+    edge = {"x": x, "mode": "lines", "hoverinfo": "skip", "line": {"width": 0, "shape": shape}, **without_legend(arm)}
+    unit = " %" if metric.kind == "share" else f" {metric.unit}".rstrip()
     figure.add_scatter(y=(100 * profile.low).tolist(), **edge)
     figure.add_scatter(
         y=(100 * profile.high).tolist(), fill="tonexty", fillcolor=transparent(style.colour, 0.12), **edge
@@ -150,11 +156,11 @@ def add_profile(figure: go.Figure, arm: str, style: ArmStyle, profile: Profile) 
         x=x,
         y=(100 * profile.share).tolist(),
         mode="lines+markers",
-        line={"color": style.colour, "width": 2.5, "shape": "vh"},
+        line={"color": style.colour, "width": 2.5, "shape": shape},
         marker={"symbol": style.marker, "size": 6, "maxdisplayed": 12},
         name=arm,
         legendgroup=arm,
-        hovertemplate=f"{arm}: %{{y:.0f}} % of {counted(profile.n)} reach %{{x:.4~g}} %<extra></extra>",
+        hovertemplate=f"{arm}: %{{y:.0f}} % of {counted(profile.n)} reach %{{x:.4~g}}{unit}<extra></extra>",
     )
 
 
@@ -205,28 +211,31 @@ def add_whisker(
     figure: go.Figure,
     arm: str,
     style: ArmStyle,
+    metric: Metric,
     lane: float,
     centre: float,
     interval: Interval | None,
     inner: Interval | None = None,
 ) -> None:
-    """Add a large marker with its interval, and a thicker one inside it; fractions of one, drawn as percent."""
+    """Add a large marker with its interval, and a thicker one inside it, in the metric's unit; a share in percent."""
+    factor = factor_of(metric)
     for edges, width in ((interval, 2), (inner, 5)):
         if edges is not None:
             figure.add_scatter(
-                x=[100 * edges.low, 100 * edges.high],
+                x=[factor * edges.low, factor * edges.high],
                 y=[lane, lane],
                 mode="lines",
                 line={"color": style.colour, "width": width},
                 hoverinfo="skip",
                 **without_legend(),
             )
-    span = f" ({100 * interval.low:.2f} to {100 * interval.high:.2f})" if interval else ""
+    span = f" ({' to '.join(number_text(edge, metric) for edge in interval)})" if interval else ""
+    digits = ".2f" if metric.kind == "share" else ".4~g"
     figure.add_scatter(
-        x=[100 * centre],
+        x=[factor * centre],
         y=[lane],
         mode="markers",
         marker={"color": style.colour, "symbol": style.marker, "size": 13, "line": {"color": GREY, "width": 1}},
-        hovertemplate=f"{arm}: %{{x:.2f}}{span}<extra></extra>",
+        hovertemplate=f"{arm}: %{{x:{digits}}}{span}<extra></extra>",
         **without_legend(),
     )

@@ -12,6 +12,6 @@ def figures(analysis: StudyAnalysis) -> dict[str, go.Figure]:
     """Return the plotly figures of a study's report by name, in reading order; those without rows are left out.
 
     The names: paired-differences, final-accuracy, performance-profiles, learning-curves, time-to-target, step-ratio,
-    search, effect-map (where the study has a map) and costs-by-arm.
+    search, effect-map (where the study has a map) and costs-by-arm; no time-to-target for a metric without a target.
     """
     return {name: captioned.figure for name, captioned in captioned_figures(analysis).items() if captioned.figure}

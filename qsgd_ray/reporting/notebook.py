@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from html import escape
 
 from qsgd_ray.analysis.verdict import ArmVerdict
-from qsgd_ray.reporting._formatting import VERDICT_SIGNS, improvement, points, span
+from qsgd_ray.reporting._formatting import VERDICT_SIGNS, difference, improvement, span, with_unit
 
 _COLUMNS = ("arm", "verdict", "difference", "interval", "P(improvement)", "reason")
 
 
 def verdict_text(verdicts: Sequence[ArmVerdict]) -> str:
-    """Return one line for each verdict: the arm, the word, difference and interval in percentage points, the reason."""
+    """Return one line for each verdict: the arm, the word, difference and interval in the metric's unit, the reason."""
     return "\n".join(
-        f"{v.arm}: {v.verdict}, {points(v.difference)} points ({span(v.interval, sign=True)}). {v.reason}"
+        f"{v.arm}: {v.verdict}, {with_unit(v.difference, v.metric)} "
+        f"({span(v.interval, sign=True, metric=v.metric)}). {v.reason}"
         for v in verdicts
     )
 
 
 def verdict_html(verdicts: Sequence[ArmVerdict]) -> str:
-    """Return an HTML table of the verdicts, differences and intervals in percentage points; text is escaped."""
+    """Return an HTML table of the verdicts, differences and intervals in the metric's unit; text is escaped."""
     rows = (
         (
             v.arm,
             f"{VERDICT_SIGNS[v.verdict]} {v.verdict}",
-            points(v.difference),
-            span(v.interval, sign=True),
+            difference(v.difference, v.metric),
+            span(v.interval, sign=True, metric=v.metric),
             improvement(v.improvement),
             v.reason,
         )

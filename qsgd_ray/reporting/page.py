@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS
+from qsgd_ray.analysis.metric import unit_of
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting._formatting import FILTERS, VERDICT_SIGNS
@@ -76,6 +77,10 @@ def _template_values(analysis: StudyAnalysis) -> dict[str, Any]:
     in_sections = {name: figures.pop(name, None) for name in ("search", "effect-map", "costs-by-arm")}
     return {
         "study": study,
+        "metric": analysis.metric,
+        "label": analysis.metric_label,
+        "column": analysis.metric.name.replace("_", " "),
+        "difference_unit": unit_of(analysis.metric),
         "headline": analysis.headline,
         "notes": analysis.notes,
         "missing": analysis.missing,

@@ -13,27 +13,33 @@ from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.comparison import Comparison
 from qsgd_ray.analysis.effect_map import EffectMap
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Ladder
+from qsgd_ray.analysis.metric import unit_of
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.reporting._formatting import (
     MISSING,
     VERDICT_SIGNS,
     axis_name,
+    better_side,
     claim_arm,
     claim_interval,
     claim_sources,
     claim_text,
     claim_value,
+    difference,
     digits,
     gib,
     improvement,
+    in_unit,
     interquartile_mean,
     median_time,
     misses,
+    of_unit,
     overhead,
-    points,
     share,
     span,
+    target_text,
 )
 
 # A list of seeds would push the rest of a table off the screen.
@@ -69,8 +75,8 @@ def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
 
 
 def _verdict_table(analysis: StudyAnalysis) -> RenderableType:
-    """Return the verdicts: word, difference in percentage points, chance to win, and a reason for each."""
-    study, verdicts = analysis.study, analysis.verdicts
+    """Return the verdicts: word, difference, chance to win, and a reason for each."""
+    study, verdicts, metric = analysis.study, analysis.verdicts, analysis.metric
     rule = study.decision
     table = _table(Text(study.question, style="bold"))
     for column in (
@@ -83,36 +89,40 @@ def _verdict_table(analysis: StudyAnalysis) -> RenderableType:
         table.add_column(column, overflow="fold")
     for v in verdicts:
         word = Text(f"{VERDICT_SIGNS[v.verdict]} {v.verdict}", style=_VERDICT_STYLES[v.verdict], no_wrap=True)
-        difference = (points(v.difference), span(v.interval, sign=True))
-        table.add_row(Text(v.arm), word, *difference, improvement(v.improvement))
+        shown = (difference(v.difference, metric), span(v.interval, sign=True, metric=metric))
+        table.add_row(Text(v.arm), word, *shown, improvement(v.improvement))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
-    accuracy = study.workload.accuracy_name
-    scale = f"Differences in points of test {accuracy}; margin {points(rule.margin, sign=False)}, alpha {rule.alpha:g}."
+    scale = (
+        f"Differences{of_unit(unit_of(metric))} of test {analysis.metric_label}; "
+        f"margin {difference(rule.margin, metric, sign=False)}, alpha {rule.alpha:g}.{better_side(metric)}"
+    )
     return Group(table, *reasons, Text(scale, style="dim"))
 
 
 def _summary_table(analysis: StudyAnalysis) -> Table:
-    """Return the confirmation of every arm in numbers; times are medians, misses later than every hit."""
-    target = f"{100 * analysis.study.workload.target_accuracy:g} %"
+    """Return the confirmation of every arm in numbers; times are medians, misses later than every hit, if there is a
+    target.
+    """
+    metric, has_target = analysis.metric, analysis.metric.target is not None
+    target = target_text(metric)
     table = _table("Confirmation")
     table.add_column("arm", overflow="fold")
-    accuracy = analysis.study.workload.accuracy_name.replace(" of ", "\nof ")
-    table.add_column(f"test {accuracy} %", justify="right", no_wrap=True)
-    for column in (
-        f"missed\n{target}",
-        f"epochs\nto {target}",
-        f"seconds\nto {target}",
-        "|λQ| /\n|Adam|",
-        "over-\nhead",
-    ):
+    label = analysis.metric_label.replace(" of ", "\nof ")
+    unit = "%" if metric.kind == "share" else metric.unit
+    table.add_column(f"test {label} {unit}".rstrip(), justify="right", no_wrap=True)
+    times = (f"missed\n{target}", f"epochs\nto {target}", f"seconds\nto {target}") if has_target else ()
+    for column in (*times, "|λQ| /\n|Adam|", "over-\nhead"):
         table.add_column(column, justify="right")
     for s in analysis.summaries:
-        table.add_row(
-            Text(s.arm),
-            interquartile_mean(s).replace(" (", "\n("),
+        clocks = (
             misses(s.epochs_to_target).replace(" of ", "/"),
             median_time(s.epochs_to_target),
             median_time(s.seconds_to_target),
+        )
+        table.add_row(
+            Text(s.arm),
+            interquartile_mean(s, metric).replace(" (", "\n("),
+            *(clocks if has_target else ()),
             digits(s.step_ratio),
             overhead(s).replace(" (", "\n("),
         )
@@ -200,30 +210,39 @@ def differences_table(comparison: Comparison, left: str, right: str) -> Table | 
     table = _table("What differs")
     for column in ("", Text(left), Text(right)):
         table.add_column(column, overflow="fold")
-    for difference in comparison.differences:
-        table.add_row(Text(difference.path), _shortened(difference.left), _shortened(difference.right))
+    for leaf in comparison.differences:
+        table.add_row(Text(leaf.path), _shortened(leaf.left), _shortened(leaf.right))
     return table
 
 
 def arms_table(comparison: Comparison) -> Table:
     """Return the arms that two studies share; differences are DIR2 less DIR1, on the seeds that both have."""
-    table = _table("The same arms: test results in percent, DIR1 and DIR2")
+    left, right = comparison.metrics
+    table = _table(f"The same arms: test results {_results_of(left, right)}, DIR1 and DIR2")
     table.add_column("arm", overflow="fold")
     for column in ("DIR1", "DIR2", "difference\nat same seeds", "same\nbits", "time a step\nDIR2 / DIR1"):
         table.add_column(column, justify="right", no_wrap=True)
     for arm in comparison.arms:
-        interval = f"\n({span(arm.interval, sign=True)})" if arm.interval else ""
+        interval = f"\n({span(arm.interval, sign=True, metric=left)})" if arm.interval else ""
         times = f"\n({' to '.join(map(digits, arm.step_time_interval))})" if arm.step_time_interval else ""
         bits = f"{arm.n_same_bits} of {arm.n_hashed}" if arm.n_hashed else MISSING
         table.add_row(
             Text(arm.arm),
-            interquartile_mean(arm.left).replace(" (", "\n("),
-            interquartile_mean(arm.right).replace(" (", "\n("),
-            f"{points(arm.difference)}{interval}",
+            interquartile_mean(arm.left, left).replace(" (", "\n("),
+            interquartile_mean(arm.right, right).replace(" (", "\n("),
+            f"{difference(arm.difference, left)}{interval}",
             bits,
             digits(arm.step_time_ratio) + times,
         )
     return table
+
+
+def _results_of(left: Metric, right: Metric) -> str:
+    """Return what the results of two studies are: percent of accuracy, or the metrics by their names."""
+    if left.name == right.name == ACCURACY.name:
+        return "in percent"
+    names = [in_unit(metric.name.replace("_", " "), metric) for metric in (left, right)]
+    return f"by {names[0]}" if names[0] == names[1] else f"by {names[0]} and {names[1]}"
 
 
 def _shortened(text: str | None) -> Text:

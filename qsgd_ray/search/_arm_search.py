@@ -50,7 +50,10 @@ def _make_sampler(search: Search, seed: int) -> BaseSampler:
         return makers[search.sampler]()
 
 
-DIRECTIONS = {"quality": "maximize", "step_time": "minimize", "circuits": "minimize"}
+def directions(study: Study) -> list[str]:
+    """Return Optuna's direction of each objective: costs are to be small, quality is as its metric says."""
+    quality = "maximize" if study.metric.direction == "max" else "minimize"
+    return [quality if objective == "quality" else "minimize" for objective in study.search.objectives]
 
 
 class ArmSearch:
@@ -62,7 +65,7 @@ class ArmSearch:
         self._left = [*known, *(number for number in range(budget) if number not in known)]
         self._optuna = optuna.create_study(
             sampler=_make_sampler(study.search, _seed(study, self.arm.name, len(known))),
-            directions=[DIRECTIONS[objective] for objective in study.search.objectives],
+            directions=directions(study),
         )
         for point in known.values():
             self._optuna.enqueue_trial(point)
@@ -86,7 +89,10 @@ class ArmSearch:
         point: Point = {}
         while open_ := [(path, space) for path, space in self.arm.spaces_at(point).items() if path not in point]:
             path, space = open_[0]
-            point[path] = _suggest_value(trial, path, space)
+            with warnings.catch_warnings():
+                # A run without a value counts as infinitely bad, and `gp` takes the worst that it has seen instead.
+                warnings.filterwarnings("ignore", "Clip non-finite values", UserWarning)
+                point[path] = _suggest_value(trial, path, space)
         return number, point
 
     def tell(self, number: int, values: Sequence[float | None] | None) -> None:

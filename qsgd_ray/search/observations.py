@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
-from qsgd_ray.config import Arm, Study
+from qsgd_ray.config import Arm, Metric, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
 from qsgd_ray.outcome import REPEATED, USABLE, Ending
@@ -31,11 +31,13 @@ class _Observation:
         number: counts the arm's trials from 0.
         point: a value for each field that is searched there, by dotted path.
         rows: the rows of its runs by trial_id, in the order of seeds; None where a row is missing.
+        metric: of the study's decision.
     """
 
     number: int
     point: Point
     rows: dict[str, Row | None]
+    metric: Metric
 
     @property
     def complete(self) -> bool:
@@ -52,7 +54,9 @@ class _Observation:
     def results(self) -> list[RunResult]:
         """The results of its runs; a run that did not end like the best of them has none."""
         return [
-            RunResult(None) if row is None else RunResult.from_row(row, usable=row["ending"] == self.ending)
+            RunResult(None)
+            if row is None
+            else RunResult.from_row(row, self.metric, usable=row["ending"] == self.ending)
             for row in self.rows.values()
         ]
 
@@ -94,7 +98,7 @@ def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Obser
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue
-            known = by_arm[arm.name].setdefault(number, _Observation(number, point, dict.fromkeys(ids)))
+            known = by_arm[arm.name].setdefault(number, _Observation(number, point, dict.fromkeys(ids), study.metric))
         known.rows[row["trial_id"]] = row
     return {name: sorted(by_arm[name].values(), key=lambda one: one.number) for name in names}
 
@@ -145,11 +149,17 @@ def best_point(study: Study, arm: Arm, rows: Iterable[Row]) -> Point | None:
 
 
 def _chosen(study: Study, observations: list[_Observation]) -> _Observation:
-    search = study.search
-    least = max(quality(one.results) for one in observations) - search.tolerance
+    search, metric = study.search, study.metric
+
+    def gain(one: _Observation) -> float:
+        return metric.sign * quality(one.results, metric)
+
+    best = max(map(gain, observations))
+    # Where no run has a value, the worst one is infinite, and so is the least.
+    least = best - search.tolerance
 
     def rank(one: _Observation) -> tuple[float, ...]:
-        costs = objective_values(one.results, search.objectives[1:])
-        return (*(np.inf if cost is None else cost for cost in costs), -quality(one.results), one.loss, one.number)
+        costs = objective_values(one.results, search.objectives[1:], metric)
+        return (*(np.inf if cost is None else cost for cost in costs), -gain(one), one.loss, one.number)
 
-    return min((one for one in observations if quality(one.results) >= least), key=rank)
+    return min((one for one in observations if gain(one) >= least), key=rank)

@@ -19,12 +19,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from qsgd_ray.analysis.metric import metric_value
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Study
 from qsgd_ray.config.base import LogUniform, Point, Uniform
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
-from qsgd_ray.search._arm_search import DIRECTIONS
+from qsgd_ray.search._arm_search import directions
 from qsgd_ray.search.observations import _Observation, _observed_points
 from qsgd_ray.storage import replacing
 
@@ -47,10 +48,10 @@ def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
     """
     study = tables.study
     observations = _observed_points(study, tables.trials.to_pylist())
-    curves: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, float | None]] = {}
     for row in tables.measurements.to_pylist():
         if row["stage"] == "search":
-            curves.setdefault(row["trial_id"], {})[row["epoch"]] = row["validation_accuracy"]
+            curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric_value(row, "validation", study.metric)
     with _quiet():
         try:
             view = SearchJournal(study, path)
@@ -91,23 +92,23 @@ class SearchJournal:
         self._taking = False
 
     def _study_id(self, arm: Arm, storage: JournalStorage) -> int:
-        known = {one.study_name: one._study_id for one in storage.get_all_studies()}
+        known = {one.study_name: one for one in storage.get_all_studies()}
         if arm.name in known:
-            return known[arm.name]
-        objectives = self._study.search.objectives
-        directions = [DIRECTIONS[objective] for objective in objectives]
-        made = optuna.create_study(storage=storage, study_name=arm.name, directions=directions)
-        made.set_metric_names(list(objectives))
+            if [str(one.name).lower() for one in known[arm.name].directions] != directions(self._study):
+                raise ValueError(f"{arm.name}: its objectives have other directions")
+            return known[arm.name]._study_id
+        made = optuna.create_study(storage=storage, study_name=arm.name, directions=directions(self._study))
+        made.set_metric_names(list(self._study.search.objectives))
         return made._study_id
 
     def add_rows(
-        self, observations: Mapping[str, Sequence[_Observation]], curves: Mapping[str, Mapping[int, float]]
+        self, observations: Mapping[str, Sequence[_Observation]], curves: Mapping[str, Mapping[int, float | None]]
     ) -> None:
         """Add the trials that have their rows and are missing.
 
         Args:
             observations: observations by arm.
-            curves: validation accuracy by trial_id and epoch.
+            curves: validation value of the metric by trial_id and epoch.
 
         Raises:
             ValueError: a trial that is there contradicts its rows.
@@ -130,7 +131,7 @@ class SearchJournal:
         self._taking = False
 
     def _values(self, one: _Observation) -> list[float | None]:
-        return objective_values(one.results, self._study.search.objectives)
+        return objective_values(one.results, self._study.search.objectives, one.metric)
 
     def _shows(self, trial: FrozenTrial, one: _Observation) -> bool:
         values = self._values(one) if _state(one.ending) is TrialState.COMPLETE else None
@@ -171,7 +172,7 @@ class SearchJournal:
             arm: the trial's.
             number: the trial's.
             epoch: from 1.
-            reached: its quality, a share of one.
+            reached: its quality, in the unit of the metric.
         """
         trial_id = self._running.get((arm.name, number))
         if trial_id is not None and len(self._study.search.objectives) == 1:
@@ -229,11 +230,11 @@ def _state(ending: Ending | None) -> TrialState:
     return _STATES[ending] if ending else TrialState.FAIL
 
 
-def _curve(one: _Observation, curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+def _curve(one: _Observation, curves: Mapping[str, Mapping[int, float | None]]) -> dict[int, float]:
     """Return the quality after each epoch that any of the runs has reached."""
-    of_runs: list[Mapping[int, float]] = [curves.get(trial_id, {}) for trial_id in one.rows]
+    of_runs: list[Mapping[int, float | None]] = [curves.get(trial_id, {}) for trial_id in one.rows]
     epochs = sorted({epoch for curve in of_runs for epoch in curve})
-    return {epoch: quality([RunResult(curve.get(epoch)) for curve in of_runs]) for epoch in epochs}
+    return {epoch: quality([RunResult(curve.get(epoch)) for curve in of_runs], one.metric) for epoch in epochs}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ the search of an arm is a function of the study alone, however fast the others a
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import optuna
@@ -27,6 +28,8 @@ from qsgd_ray.search.optuna_journal import _JOURNAL_ERRORS, FILE, SearchJournal,
 from qsgd_ray.storage import Folder
 
 _log = logging.getLogger(__name__)
+# Further off than any score that a run can have.
+_WORST_SCORE = 1e300
 
 
 def run_search(tables: StudyTables, context: RunContext) -> None:
@@ -68,8 +71,8 @@ class _ArmSearches(Searcher):
     """The arms' searches behind the single searcher that Tune knows; arms are served in turn."""
 
     def __init__(self, tables: StudyTables, view: SearchJournal | None = None) -> None:
-        super().__init__(metric=SCORE, mode="max")
         study = tables.study
+        super().__init__(metric=SCORE, mode=study.metric.direction)
         self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
@@ -140,7 +143,7 @@ class _ArmHalvings(FIFOScheduler):
             arm.name: ASHAScheduler(
                 time_attr=EPOCH,
                 metric=SCORE,
-                mode="max",
+                mode=study.metric.direction,
                 max_t=study.search.epochs,
                 grace_period=study.search.grace_epochs,
                 reduction_factor=study.search.reduction_factor,
@@ -171,7 +174,7 @@ class _ArmHalvings(FIFOScheduler):
         # A trial at its last epoch ends by itself.
         if result[EPOCH] >= self._epochs or not self._halves:
             return TrialScheduler.CONTINUE
-        return self._of(trial).on_trial_result(tune_controller, trial, result)
+        return self._of(trial).on_trial_result(tune_controller, trial, _with_finite_score(result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Give a trial that has ended to the arm's own halving.
@@ -181,7 +184,7 @@ class _ArmHalvings(FIFOScheduler):
             trial: Tune's.
             result: of the trial's last step.
         """
-        self._of(trial).on_trial_complete(tune_controller, trial, result)
+        self._of(trial).on_trial_complete(tune_controller, trial, _with_finite_score(result))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Remove a trial from the arm's own halving.
@@ -191,6 +194,12 @@ class _ArmHalvings(FIFOScheduler):
             trial: Tune's.
         """
         self._of(trial).on_trial_remove(tune_controller, trial)
+
+
+def _with_finite_score(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose score has a place among others: between infinity and a number there is no percentile."""
+    score = result[SCORE]
+    return result if math.isfinite(score) else result | {SCORE: math.copysign(_WORST_SCORE, score)}
 
 
 def _known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:

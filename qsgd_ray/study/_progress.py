@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from qsgd_ray.config import STAGES
+from qsgd_ray.analysis.metric import amount_text, measured_value
+from qsgd_ray.config import STAGES, metric_label
 from qsgd_ray.outcome import REPEATED, Ending, Measurement
 from qsgd_ray.results import StudyTables
 
@@ -47,6 +48,7 @@ class Progress:
     def __init__(self, console: Console, tables: StudyTables) -> None:
         self._console = console
         study = tables.study
+        self._metric, self._label = study.metric, metric_label(study.workload, study.metric)
         planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
         self._tallies: dict[tuple[str, str], _Tally] = {key: _Tally(n) for key, n in planned.items() if n}
         for stage, arm in self._tallies:
@@ -80,9 +82,15 @@ class Progress:
             if not self._console.is_terminal:
                 self._console.print(self._line(event, last), soft_wrap=True, highlight=False, markup=False)
 
+    def _value(self, last: Measurement) -> str:
+        value = measured_value(last, self._metric)
+        if value is None:
+            return "no"
+        return f"{value:.1%}" if self._metric.kind == "share" else amount_text(value, self._metric)
+
     def _line(self, event: Event, last: Measurement | None) -> str:
         tally = self._tallies[event.stage, event.arm]
-        reached = f"{last.validation_accuracy:.1%} validation accuracy after epoch {last.epoch}" if last else ""
+        reached = f"{self._value(last)} validation {self._label} after epoch {last.epoch}" if last else ""
         return (
             f"{time.monotonic() - self._began:6.1f} s  {event.stage:<7}  {event.arm:<12} "
             f"{tally.ended:>2}/{tally.planned}  seed {event.seed:<4} {event.ending or '':<13}  {reached}"
@@ -98,7 +106,7 @@ class Progress:
                 for ending, count in tally.endings.items()
             )
             now = [
-                f"epoch {last.epoch}/{event.epochs} at {last.validation_accuracy:.1%}"
+                f"epoch {last.epoch}/{event.epochs} at {self._value(last)}"
                 for key, (event, last) in self._running.items()
                 if key[:2] == (stage, arm)
             ]

@@ -40,7 +40,8 @@ class Verdicts(tuple[ArmVerdict, ...]):
 class StudyResult:
     """A study as its rows have it, finished or not; what is derived from them is computed once, when it is asked for.
 
-    Differences and intervals are in points of test accuracy where they are printed, fractions of one in the objects.
+    Differences and intervals are in the unit of the decision's metric; of a share, such as accuracy, in points where
+    they are printed, fractions of one in the objects.
 
     Attributes:
         tables: the study, its provenance and its rows at the time of reading.

@@ -9,7 +9,7 @@ from typing import Any
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import REPEATED
 from qsgd_ray.storage import Folder
-from qsgd_ray.tracking._records import parameters
+from qsgd_ray.tracking._records import metric_names, parameters
 
 # This file beside a trial's events holds its ending.
 _ENDED = "ended.txt"
@@ -41,7 +41,7 @@ class TensorBoard:
             left.unlink(missing_ok=True)
         writer = self._writers[trial.trial_id] = SummaryWriter(str(folder), flush_secs=5)
         # Its own add_hparams opens a run of another name for them.
-        experiment, begin, _ = hparams(parameters(trial), {"validation_accuracy": 0.0, "test_accuracy": 0.0})
+        experiment, begin, _ = hparams(parameters(trial), dict.fromkeys(metric_names(trial), 0.0))
         writer.file_writer.add_summary(experiment)
         writer.file_writer.add_summary(begin)
 

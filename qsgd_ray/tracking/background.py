@@ -95,7 +95,7 @@ class Tracking:
                 one.n_logged[trial_id] = 0
             # A group of workers that is started again repeats epochs.
             if event.measurement.epoch > one.n_logged[trial_id]:
-                one.tracker.log_epoch(trial, event.measurement.epoch, numbers(asdict(event.measurement)))
+                one.tracker.log_epoch(trial, event.measurement.epoch, numbers(asdict(event.measurement), trial))
                 one.n_logged[trial_id] = event.measurement.epoch
         if event.ending is not None and event.ending not in REPEATED:
             # The row has more than the event, and events may have been dropped.

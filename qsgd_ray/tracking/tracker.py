@@ -68,5 +68,5 @@ def _record(tracker: Tracker, row: Row, measurements: list[Row], n_logged: int =
         tracker.begin(trial)
     for measurement in sorted(measurements, key=lambda measurement: measurement["epoch"]):
         if measurement["epoch"] > n_logged:
-            tracker.log_epoch(trial, measurement["epoch"], numbers(measurement))
-    tracker.end(trial, row["ending"], numbers(row, _SUMMARY))
+            tracker.log_epoch(trial, measurement["epoch"], numbers(measurement, trial))
+    tracker.end(trial, row["ending"], numbers(row, trial, _SUMMARY))

@@ -108,7 +108,7 @@ def test_every_name_that_the_package_offers_is_there():
 def test_results_by_seed_are_those_of_the_rows():
     tables = made({"adamw": runs(BASE), "sine": [*runs(BASE[:4] + 0.02), lost(), lost()]}).tables()
     adamw, sine = analyse(tables).seeds
-    assert list(adamw.accuracy.values()) == BASE.tolist()
+    assert list(adamw.values.values()) == (100 * BASE).tolist()
     assert set(sine.difference_points) == set(tables.study.confirm.seeds[:4])
     assert list(sine.difference_points.values()) == pytest.approx([2.0] * 4)
     rows = {row["seed"]: row for row in tables.rows("confirm", "sine")}

@@ -51,7 +51,7 @@ def test_a_seed_that_failed_counts_nought_and_is_not_left_out(ending):
     steady = rows_of(1, (ALIVE, 0.5), (ALIVE, 0.5), (ALIVE, 0.5), (ALIVE, 0.5))
     assert best(broken, steady) == 1
     (tried,) = _observed_points(STUDY, broken)["sine"]
-    assert quality(tried.results) == pytest.approx(0.45)
+    assert quality(tried.results, ACCURACY) == pytest.approx(0.45)
 
 
 def test_equal_quality_is_decided_by_the_mean_loss():
@@ -128,9 +128,9 @@ def test_of_several_objectives_the_cheapest_within_the_tolerance_of_the_best_qua
 
 def test_costs_are_a_step_and_means_over_the_runs_that_were_measured():
     runs = [RunResult(0.5, 1.0, 10, 2.0, 40), RunResult(None, None, 5, 2.0, 30), RunResult(None)]
-    assert objective_values(runs, ("quality", "step_time", "circuits")) == [
+    assert objective_values(runs, ("quality", "step_time", "circuits"), ACCURACY) == [
         pytest.approx(trim_mean([0.5, 0, 0], 0.25)),
         pytest.approx((0.2 + 0.4) / 2),
         pytest.approx((4 + 6) / 2),
     ]
-    assert objective_values([RunResult(None)], ("quality", "circuits")) == [0.0, None]
+    assert objective_values([RunResult(None)], ("quality", "circuits"), ACCURACY) == [0.0, None]
