@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from qsgd_ray.analysis._rows import Row
-from qsgd_ray.analysis.metric import metric_column
-from qsgd_ray.config.metric import AccuracyTask
+from qsgd_ray.analysis.metric import _metric_column
 from qsgd_ray.results import StudyTables
 
 _COLUMNS = {
@@ -18,7 +17,7 @@ _COLUMNS = {
 def with_times_to_target(tables: StudyTables, rows: list[Row]) -> list[Row]:
     """Return rows of trials whose times to target are those of the metric that the study decides by.
 
-    Rows bear the times to the target accuracy of text and language tasks. Of any other metric the times are those of
+    Rows bear the times to the target accuracy of tasks that have one. Of any other metric the times are those of
     the first measurement at its target; None where a run missed it, and where the metric has none.
 
     Args:
@@ -26,7 +25,8 @@ def with_times_to_target(tables: StudyTables, rows: list[Row]) -> list[Row]:
         rows: of its table of trials.
     """
     metric = tables.study.metric
-    if metric.name == "accuracy" and isinstance(tables.study.workload, AccuracyTask):
+    target_accuracy = getattr(tables.study.workload, "target_accuracy", None)
+    if metric.name == "accuracy" and metric.target is not None and metric.target == target_accuracy:
         return rows
     return [row | _times(tables, row) for row in rows]
 
@@ -34,6 +34,6 @@ def with_times_to_target(tables: StudyTables, rows: list[Row]) -> list[Row]:
 def _times(tables: StudyTables, row: Row) -> Row:
     metric = tables.study.metric
     measurements = tables.curve(row["trial_id"])
-    values = metric_column(measurements, metric)
+    values = _metric_column(measurements, metric)
     first = next((i for i, value in enumerate(values.tolist()) if metric.reaches_target(value)), None)
     return {name: None if first is None else measurements[column][first].as_py() for name, column in _COLUMNS.items()}

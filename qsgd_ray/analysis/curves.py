@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis._rows import confirm_rows
-from qsgd_ray.analysis.metric import factor_of, metric_column
+from qsgd_ray.analysis.metric import factor_of, _metric_column
 from qsgd_ray.analysis.statistics import Floats
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
@@ -74,7 +74,7 @@ def learning_curves(tables: StudyTables) -> tuple[ArmCurves, ...]:
 
     # In percent from here on: a mean of percents and a hundred times a mean differ in their last bits.
     def shown_values(measurements: pa.Table) -> Floats:
-        return factor_of(metric) * metric_column(measurements, metric)
+        return factor_of(metric) * _metric_column(measurements, metric)
 
     return tuple(
         _arm_curves(tables, arm.name, shown_values, lambda run: run.is_complete, metric.sign)

@@ -51,7 +51,7 @@ def _value_in(text: str, split: Split, name: str, trial_id: str) -> float | None
         ) from None
 
 
-def metric_column(rows: pa.Table, metric: Metric) -> Floats:
+def _metric_column(rows: pa.Table, metric: Metric) -> Floats:
     """Return the validation values of a table of measurements as float64, NaN where there is none.
 
     Args:

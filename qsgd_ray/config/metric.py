@@ -76,7 +76,7 @@ class Metric(Settings):
 ACCURACY = Metric("accuracy", kind="share")
 
 
-class AccuracyTask(Settings):
+class _AccuracyTask(Settings):
     """Base of the tasks that measure accuracy, the default, and loss; the field `target_accuracy` is their target."""
 
     if TYPE_CHECKING:

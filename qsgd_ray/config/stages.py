@@ -52,7 +52,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), 
 
 
 # Context of a serialisation that keeps the fields that are left out of stored studies while they are not set.
-ALL_FIELDS = {"fields": "all"}
+_ALL_FIELDS = {"fields": "all"}
 
 Sampler = Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"]
 Objective = Literal["quality", "step_time", "circuits"]
@@ -253,6 +253,6 @@ class Decision(Settings):
     ) -> dict[str, Any]:
         """Leave out a metric that is not named: a study of earlier versions is then stored as it was."""
         tree: dict[str, Any] = as_tree(self)
-        if self.metric is None and info.context != ALL_FIELDS:
+        if self.metric is None and info.context != _ALL_FIELDS:
             tree.pop("metric", None)
         return tree

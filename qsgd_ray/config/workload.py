@@ -14,7 +14,7 @@ from qsgd_ray.config._problems import TASK_KINDS, refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
 from qsgd_ray.config.errors import _shown
-from qsgd_ray.config.metric import AccuracyTask
+from qsgd_ray.config.metric import _AccuracyTask
 
 LossOn = Literal["answer", "all"]
 Split = Literal["train", "validation", "test"]
@@ -185,7 +185,7 @@ class Transformer(Settings):
         return self
 
 
-class TextTask(AccuracyTask):
+class TextTask(_AccuracyTask):
     """Synthetic sequence classification (workloads/text.py defines the generator of each family).
 
     The defaults are calibrated on Adam alone (docs/findings_history.md, 2026-11-22).
@@ -251,7 +251,7 @@ class TextTask(AccuracyTask):
         return self
 
 
-class LanguageTask(AccuracyTask):
+class LanguageTask(_AccuracyTask):
     """Fine-tuning of a causal language model on word problems (workloads/llm.py).
 
     The order of the data goes on from epoch to epoch: step s of a trial is step s mod n of pass s div n over the

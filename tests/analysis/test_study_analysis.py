@@ -109,8 +109,8 @@ def test_results_by_seed_are_those_of_the_rows():
     tables = made({"adamw": runs(BASE), "sine": [*runs(BASE[:4] + 0.02), lost(), lost()]}).tables()
     adamw, sine = analyse(tables).seeds
     assert list(adamw.values.values()) == (100 * BASE).tolist()
-    assert set(sine.difference_points) == set(tables.study.confirm.seeds[:4])
-    assert list(sine.difference_points.values()) == pytest.approx([2.0] * 4)
+    assert set(sine.differences) == set(tables.study.confirm.seeds[:4])
+    assert list(sine.differences.values()) == pytest.approx([2.0] * 4)
     rows = {row["seed"]: row for row in tables.rows("confirm", "sine")}
     for clock, hit, end in (
         (sine.epochs, "epochs_to_target", "epochs_run"),

@@ -7,7 +7,7 @@ from support.searches import CONDITIONAL, reachable
 from support.small_study import a_study
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
-from qsgd_ray.config import Arm, Perturbation
+from qsgd_ray.config import ACCURACY, Arm, Perturbation
 from qsgd_ray.config.arm import fields_without_effect
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trials
