@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qsgd_ray.analysis.importance import Importance, importances
     from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
     from qsgd_ray.analysis.ladder import CheckedRung, Explanation, Ladder, ladders
+    from qsgd_ray.analysis.metric import metric_value
     from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
     from qsgd_ray.analysis.profile import Profile, StudyProfiles, performance_profile, study_profiles
     from qsgd_ray.analysis.seeds import SeedResults, TargetClock, seed_results
@@ -112,6 +113,7 @@ __all__ = [
     "map_effects",
     "median_throughput",
     "median_time",
+    "metric_value",
     "not_measured",
     "pair_by_seed",
     "paired_differences",
@@ -138,6 +140,7 @@ __all__ = [
 _NAMES = {
     "study_analysis": "analyse StudyAnalysis",
     "verdict": "judge decide MIN_PAIRS Verdict ArmVerdict",
+    "metric": "metric_value",
     "pairs": "pair_by_seed Pairs",
     "summary": "arm_summaries ArmSummary",
     "seeds": "seed_results SeedResults TargetClock",

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from qsgd_ray.analysis import statistics
 from qsgd_ray.analysis._rows import confirm_rows
-from qsgd_ray.analysis.metric import factor_of, _metric_column
+from qsgd_ray.analysis.metric import _metric_column, factor_of
 from qsgd_ray.analysis.statistics import Floats
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from qsgd_ray.config import Metric, StudyError
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.outcome import Measurement
-from qsgd_ray.storage import parse_json
 
 if TYPE_CHECKING:
     from qsgd_ray.analysis.statistics import Floats  # it loads scipy, which a training process does without

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.command_line import command_output, said_by
 from support.outcomes import measured
+from support.own_metrics import ScoreTask
 from support.places import STUDIES
 from support.small_study import a_study
 
@@ -18,7 +19,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.storage import storage_at
 from qsgd_ray.tracking import selection as asked
-from qsgd_ray.tracking._records import numbers, parameters
+from qsgd_ray.tracking._records import metric_names, numbers, parameters
 from qsgd_ray.tracking._tensorboard import TensorBoard
 from qsgd_ray.tracking.background import Tracking
 from qsgd_ray.tracking.selection import TrackerChoice, choose_tracker
@@ -289,6 +290,18 @@ def test_numbers_are_what_is_there():
     row = asdict(CURVE[1]) | {"trial_id": "x", "number": 1, "seed": 2}
     assert numbers(row, SEARCHED)["validation_accuracy"] == 0.75
     assert not {"perturbation_norm", "trial_id", "number", "seed", "epoch"} & numbers(row, SEARCHED).keys()
+
+
+def test_metrics_without_a_column_are_numbers_too():
+    trial = SEARCHED.model_copy(update={"workload": ScoreTask(**SEARCHED.workload.model_dump())})
+    assert metric_names(SEARCHED) == ["validation_accuracy", "test_accuracy", "validation_loss", "test_loss"]
+    assert metric_names(trial) == ["validation_score", "test_score"]
+    text = '{"validation": {"score": 3.5}, "test": {"score": null}}'
+    row = {"trial_id": "x", "epoch": 2, "train_loss": 0.5, "metrics": text}
+    assert numbers(row, trial) == {"train_loss": 0.5, "validation_score": 3.5}
+    assert numbers(row, trial, ("elapsed_s",)) == {}
+    assert numbers(row | {"metrics": '{"test": {"score": 2.0}}'}, trial, ("elapsed_s",)) == {"test_score": 2.0}
+    assert numbers({"epoch": 2, "metrics": {"score": 3.0}}, trial) == {"validation_score": 3.0}
 
 
 def test_rows_that_do_not_tell_their_trial_are_passed_over(tmp_path, results):
