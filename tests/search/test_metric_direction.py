@@ -3,17 +3,20 @@
 import math
 from types import SimpleNamespace
 
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from ray.tune.schedulers import TrialScheduler
 from support.own_metrics import by_penalty, by_score, scored
-from support.synthetic_results import a_study, made, runs
+from support.synthetic_results import Made, Run, a_study, lost, made, outcome_of, runs
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import ACCURACY, Decision, Metric, Search
+from qsgd_ray.config.trial import search_trials
 from qsgd_ray.execution.trainable import EPOCH, SCORE
+from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
 from qsgd_ray.search._arm_search import ArmSearch
 from qsgd_ray.search.observations import _observed_points, best_point
@@ -152,12 +155,29 @@ def test_observations_have_the_decisions_metric(tmp_path):
     assert best_point(study, study.arm("adam"), tables.trials.to_pylist()) == lowest.point
 
 
+def test_an_infinite_quality_is_kept_in_the_journal(tmp_path):
+    study = a_study(
+        ["adam"], 2, search=Search(trials_per_arm=3, epochs=6, seeds=(1, 2)), decision=Decision(metric="loss", margin=1)
+    )
+    ends = (Run(0.8), lost(Ending.FAILED))
+    rows = [
+        (trial, outcome_of(trial, run))
+        for number in range(3)
+        for trial, run in zip(search_trials(study, "adam", number, {"learning_rate": 1e-3}), ends, strict=True)
+    ]
+    for _ in range(2):  # the second time it is as in its rows
+        open_journal(Made(study, rows).tables(), tmp_path / FILE)
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / FILE)))
+        (shown,) = storage.get_all_studies()
+        assert [trial.value for trial in storage.get_all_trials(shown._study_id)] == [math.inf] * 3
+
+
 def test_the_journal_of_another_direction_is_made_anew(tmp_path):
     fields = {"search": Search(trials_per_arm=4, epochs=6)}
     for decision, direction in ((Decision(margin=0.01), "MAXIMIZE"), (Decision(metric="loss", margin=0.1), "MINIMIZE")):
         study = a_study(["adam"], 2, decision=decision, **fields)
         open_journal(made({"adam": runs([0.8, 0.8])}, study=study, searched=True).tables(), tmp_path / FILE)
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / FILE)))
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / FILE)))
         (shown,) = storage.get_all_studies()
         assert [one.name for one in shown.directions] == [direction]
         values = [t.value for t in storage.get_all_trials(shown._study_id) if t.value is not None]

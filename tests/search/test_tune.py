@@ -4,10 +4,14 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from support.outcomes import OUTCOME, measured
 from support.run_contexts import make_context, quiet, timeless
@@ -15,13 +19,13 @@ from support.searches import SAMPLERS, shown
 from support.simulated_search import RATE, THREE, simulated
 from support.small_study import SMALL_TASK, a_study
 
-from qsgd_ray.config import Arm, Choice, Perturbation, Resources, Search
+from qsgd_ray.config import Arm, Choice, Decision, Perturbation, Resources, Search
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import search_trial
 from qsgd_ray.execution.trainable import SCORE, _train_on_workers
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.search.observations import unfinished_points
+from qsgd_ray.search.observations import best_point, unfinished_points
 from qsgd_ray.search.optuna_journal import FILE
 from qsgd_ray.search.tune import _ArmSearches, run_search
 from qsgd_ray.training.loop import run
@@ -133,6 +137,35 @@ def test_a_search_is_shown_as_its_rows_say(searched):
     rows = {row["number"]: row["ending"] for row in rows_of(searched.results) if row["arm"] == "adamw"}
     states = {Ending.COMPLETED: TrialState.COMPLETE, Ending.STOPPED_EARLY: TrialState.PRUNED}
     assert {trial[0]: trial[1] for trial in seen["adamw"]} == {n: states[ending] for n, ending in rows.items()}
+
+
+def test_a_search_by_loss_tries_halves_and_chooses_by_it(cluster, tmp_path):
+    """Runs that diverge have an infinite loss, which neither the halving nor the journal stumbles over."""
+    study = ENDINGS.model_copy(update={"decision": Decision(metric="loss", margin=0.05)})
+    context = make_context(tmp_path / "small", cluster, circuits=Broken(), resources=ALONE)
+    run_search(context.results.tables(study), context)
+    tables = context.results.tables(study)
+    assert not unfinished_points(tables)
+    seen = shown(context.results.path / FILE)
+    assert {arm: {trial[1] for trial in trials} for arm, trials in seen.items() if arm != "adamw"} == {
+        arm: {TrialState.FAIL} for arm in ("far", "broken")
+    }
+    losses: dict[tuple[str, int], list[float]] = {}
+    for row in tables.rows("search", "adamw"):
+        losses.setdefault((row["ending"], row["number"]), []).append(row["validation_loss"])
+    completed = {number: np.mean(values) for (ending, number), values in losses.items() if ending == "completed"}
+    lowest = min(completed, key=completed.get)
+    rate = next(row["learning_rate"] for row in tables.rows("search", "adamw") if row["number"] == lowest)
+    assert best_point(study, study.arm("adamw"), tables.trials.to_pylist()) == {"learning_rate": rate}
+    values = {trial.number: trial.value for trial in journal(context.results.path / FILE, "adamw")}
+    assert values[lowest] == pytest.approx(completed[lowest])
+
+
+def journal(path: Path, arm: str):
+    """The trials of an arm in the journal that have a value."""
+    study = optuna.load_study(study_name=arm, storage=JournalStorage(JournalFileBackend(str(path))))
+    assert study.direction.name == "MINIMIZE"
+    return [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
 
 
 def interrupted(searched, cluster, folder: Path, keep: int, resources: Resources):
