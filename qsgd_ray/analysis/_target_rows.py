@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qsgd_ray.analysis._rows import Row
 from qsgd_ray.analysis.metric import _metric_column
+from qsgd_ray.config import Metric
 from qsgd_ray.results import StudyTables
 
 _COLUMNS = {
@@ -28,11 +29,12 @@ def with_times_to_target(tables: StudyTables, rows: list[Row]) -> list[Row]:
     target_accuracy = getattr(tables.study.workload, "target_accuracy", None)
     if metric.name == "accuracy" and metric.target is not None and metric.target == target_accuracy:
         return rows
-    return [row | _times(tables, row) for row in rows]
+    return [row | _times(tables, row, metric) for row in rows]
 
 
-def _times(tables: StudyTables, row: Row) -> Row:
-    metric = tables.study.metric
+def _times(tables: StudyTables, row: Row, metric: Metric) -> Row:
+    if metric.target is None:
+        return dict.fromkeys(_COLUMNS)
     measurements = tables.curve(row["trial_id"])
     values = _metric_column(measurements, metric)
     first = next((i for i, value in enumerate(values.tolist()) if metric.reaches_target(value)), None)

@@ -84,8 +84,9 @@ def map_effects(tables: StudyTables) -> EffectMap | None:
     baseline = {
         setting_name(setting): rows[study.baseline, setting_name(baseline_setting(setting))] for setting in settings
     }
-    pairs = {name: pair_by_seed(arm[name], baseline[name], study.map.seeds, study.metric, "validation") for name in arm}
-    effects = decide(pairs, study.decision, study.baseline, study.metric)
+    metric = study.metric
+    pairs = {name: pair_by_seed(arm[name], baseline[name], study.map.seeds, metric, "validation") for name in arm}
+    effects = decide(pairs, study.decision, study.baseline, metric)
     return EffectMap(
         study.map.arm,
         study.baseline,
@@ -100,7 +101,7 @@ def map_effects(tables: StudyTables) -> EffectMap | None:
             )
             for setting, effect in zip(settings, effects, strict=True)
         ),
-        study.metric,
+        metric,
     )
 
 

@@ -60,7 +60,9 @@ def _metric_column(rows: pa.Table, metric: Metric) -> Floats:
     """
     if metric.name in _WITH_COLUMNS:
         return np.asarray(rows[f"validation_{metric.name}"].to_numpy(), dtype=np.float64)
-    values = [metric_value(row, "validation", metric) for row in rows.to_pylist()]
+    if "metrics" not in rows.column_names:
+        return np.full(rows.num_rows, np.nan)
+    values = [metric_value(row, "validation", metric) for row in rows.select(["trial_id", "metrics"]).to_pylist()]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 

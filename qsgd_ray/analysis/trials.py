@@ -41,7 +41,7 @@ class EndingCounts:
 
 def ending_counts(tables: StudyTables) -> tuple[EndingCounts, ...]:
     """Return the counts of every stage and arm, search first; the confirmation alone is counted by test data."""
-    counts = []
+    counts, metric = [], tables.study.metric
     for stage in STAGES:
         split: Split = "test" if stage == "confirm" else "validation"
         for arm in tables.study.arms:
@@ -52,7 +52,7 @@ def ending_counts(tables: StudyTables) -> tuple[EndingCounts, ...]:
                     arm=arm.name,
                     endings=dict(Counter(row["ending"] for row in rows)),
                     n_trials=len(rows),
-                    n_null=sum(metric_value(row, split, tables.study.metric) is None for row in rows),
+                    n_null=sum(metric_value(row, split, metric) is None for row in rows),
                     n_planned=tables.study.planned(stage, arm),
                     epochs=sum(row["epochs_run"] or 0 for row in rows),
                 )
@@ -127,6 +127,7 @@ class SearchTrial:
 
 def search_trials(tables: StudyTables) -> dict[str, tuple[SearchTrial, ...]]:
     """Return the search trials of every arm by its name, in the study's order; arms without a search have none."""
+    metric = tables.study.metric
     return {
         arm.name: tuple(
             SearchTrial(
@@ -136,7 +137,7 @@ def search_trials(tables: StudyTables) -> dict[str, tuple[SearchTrial, ...]]:
                 epochs=row["epochs_run"],
                 learning_rate=row["learning_rate"],
                 lambda_=row["lambda_"],
-                value=usable_value(row, tables.study.metric),
+                value=usable_value(row, metric),
             )
             for row in tables.rows("search", arm.name)
         )

@@ -13,6 +13,8 @@ from qsgd_ray.config._settings import Settings
 
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 _Unit = Annotated[str, Field(max_length=20)]
+# What terminals, figures or pages could take for more than text.
+_MARKUP = "<>[]{}&\"'\\"
 
 
 class Metric(Settings):
@@ -21,14 +23,14 @@ class Metric(Settings):
     Attributes:
         name: a letter, then letters, digits, `_` and `-`, 40 at most.
         direction: `max`, where more is better, or `min`, where less is.
-        unit: of its values, such as `nats`; empty for a number without one, and for a share.
+        unit: of its values, such as `nats`, 20 characters at most; empty for a number without one, and for a share.
         kind: `share`, a fraction of one that is shown in percent, its differences in points; `mean` or `sum` of a
             number over the data.
         target: value of the validation data whose first epoch is the time to target; of a share in (0, 1). None: there
             is no time to target.
 
     Raises:
-        InvalidSettings: a share with a unit, or with a target outside of (0, 1).
+        InvalidSettings: a share with a unit, or with a target outside of (0, 1); a unit with markup in it.
 
     Example:
         >>> Metric("loss", direction="min", unit="nats").kind
@@ -48,8 +50,8 @@ class Metric(Settings):
     def _fits_the_kind(self) -> Self:
         if self.kind == "share" and self.unit:
             raise refusal(f"unit: none for a share, which is shown in percent; got {self.unit!r}")
-        if not self.unit.isprintable():
-            raise refusal(f"unit: printable characters; got {self.unit!r}")
+        if not self.unit.isprintable() or set(self.unit) & set(_MARKUP):
+            raise refusal(f"unit: printable characters other than {_MARKUP}; got {self.unit!r}")
         if self.kind == "share" and self.target is not None and not 0 < self.target < 1:
             raise refusal(f"target: in (0, 1) for a share; got {self.target:g}")
         return self

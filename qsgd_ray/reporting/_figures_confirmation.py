@@ -191,7 +191,7 @@ def _of_many(n_seeds: int) -> str:
 
 
 def _reached(metric: Metric) -> str:
-    """Say when a run reaches a value of which less is better; more is what a reader expects."""
+    """Return when a run reaches a value of which less is better; more is what a reader expects."""
     return "" if metric.direction == "max" else ", which a run reaches from above"
 
 

@@ -100,7 +100,9 @@ def target_text(metric: Metric) -> str:
     """Format the target of a metric with its unit: 90 %, 0.3 nats."""
     if metric.target is None:
         return MISSING
-    return f"{100 * metric.target:g} %" if metric.kind == "share" else f"{metric.target:g} {metric.unit}".rstrip()
+    if metric.kind == "share":
+        return f"{100 * metric.target:g} %"
+    return f"{number_text(metric.target, metric)} {metric.unit}".rstrip()
 
 
 def in_unit(words: str, metric: Metric) -> str:

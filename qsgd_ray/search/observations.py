@@ -85,7 +85,7 @@ def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Obser
         rows: of the table `trials`.
     """
     by_arm: dict[str, dict[int, _Observation]] = defaultdict(dict)
-    names = {arm.name for arm in study.arms}
+    names, metric = {arm.name for arm in study.arms}, study.metric
     for row in rows:
         if row["stage"] != "search" or row["arm"] not in names:
             continue
@@ -98,7 +98,7 @@ def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Obser
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:
                 continue
-            known = by_arm[arm.name].setdefault(number, _Observation(number, point, dict.fromkeys(ids), study.metric))
+            known = by_arm[arm.name].setdefault(number, _Observation(number, point, dict.fromkeys(ids), metric))
         known.rows[row["trial_id"]] = row
     return {name: sorted(by_arm[name].values(), key=lambda one: one.number) for name in names}
 

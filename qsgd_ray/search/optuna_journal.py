@@ -46,12 +46,12 @@ def open_journal(tables: StudyTables, path: Path) -> SearchJournal:
         tables: the study and its rows.
         path: the journal's file.
     """
-    study = tables.study
+    study, metric = tables.study, tables.study.metric
     observations = _observed_points(study, tables.trials.to_pylist())
     curves: dict[str, dict[int, float | None]] = {}
     for row in tables.measurements.to_pylist():
         if row["stage"] == "search":
-            curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric_value(row, "validation", study.metric)
+            curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric_value(row, "validation", metric)
     with _quiet():
         try:
             view = SearchJournal(study, path)

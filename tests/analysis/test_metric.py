@@ -10,7 +10,7 @@ from support.synthetic_results import a_study, lost, made, runs
 
 from qsgd_ray.analysis import analyse, compare
 from qsgd_ray.analysis._claims_in_words import _destabilises
-from qsgd_ray.analysis.metric import amount_text, measured_value, metric_value, number_text
+from qsgd_ray.analysis.metric import _metric_column, amount_text, measured_value, metric_value, number_text
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
 from qsgd_ray.analysis.verdict import Verdict, decide
 from qsgd_ray.config import ACCURACY, Decision, Metric, StudyError
@@ -123,6 +123,20 @@ def test_a_smaller_loss_is_better(difference, verdict, words):
     assert judged.interval.low < difference < judged.interval.high
     assert words in judged.reason
     assert "at least the margin of 0.1 nats" in judged.reason
+
+
+def test_an_error_rate_is_told_in_points():
+    error = Metric("error_rate", kind="share", direction="min")
+    gain = Pairs(np.array([-0.031, -0.029, -0.030, -0.032, -0.028, -0.030]))
+    (judged,) = decide({"sine": gain}, Decision(margin=0.01), "adam", error)
+    assert judged.verdict is Verdict.BETTER
+    assert "the error rate of sine is 3.00 points lower than that of adam" in judged.reason
+
+
+def test_measurements_without_the_column_have_no_values():
+    curve = made({"adam": runs([0.8])}).tables().measurements
+    assert np.isnan(_metric_column(curve, ENERGY)).all()
+    assert len(_metric_column(curve, ENERGY)) == curve.num_rows
 
 
 def test_runs_without_a_result_lose_whichever_way_the_metric_goes():

@@ -32,7 +32,12 @@ from qsgd_ray.results._versions import differences
         ({"name": "loss", "direction": "down"}, "Metric.direction: got 'down'; allowed: 'max' or 'min'"),
         ({"name": "f1", "kind": "share", "unit": "%"}, "unit: none for a share, which is shown in percent; got '%'"),
         ({"name": "f1", "kind": "share", "target": 90.0}, "target: in (0, 1) for a share; got 90"),
-        ({"name": "energy", "unit": "a\nb"}, "unit: printable characters; got 'a\\nb'"),
+        ({"name": "energy", "unit": "a\nb"}, "unit: printable characters other than <>[]{}&\"'\\; got 'a\\nb'"),
+        ({"name": "energy", "unit": "[red]"}, "unit: printable characters other than <>[]{}&\"'\\; got '[red]'"),
+        ({"name": "energy", "unit": "<b>"}, "unit: printable characters other than <>[]{}&\"'\\; got '<b>'"),
+        ({"name": "energy", "unit": "m" * 21}, "Metric.unit: got 'mmmm"),
+        ({"name": "energy", "kind": "rate"}, "Metric.kind: got 'rate'; allowed: 'share', 'mean' or 'sum'"),
+        ({"name": "energy", "target": float("nan")}, "Metric.target: got nan; allowed: "),
         ({}, "Metric.name: got nothing; allowed: a value, this field is required"),
     ],
 )
