@@ -34,9 +34,8 @@ def both_sides(tables: StudyTables, contrast: Contrast) -> tuple[list[Row], list
     study = tables.study
     against = study.baseline if contrast.against is None else contrast.against
     if contrast.at is None:
-        return with_times_to_target(tables, confirm_rows(tables, contrast.arm)), with_times_to_target(
-            tables, confirm_rows(tables, against)
-        )
+        left, right = (confirm_rows(tables, name) for name in (contrast.arm, against))
+        return with_times_to_target(tables, left), with_times_to_target(tables, right)
     left = _cell(tables, contrast.arm, contrast.at)
     if contrast.against_at is not None:
         return left, _cell(tables, contrast.arm, contrast.against_at)

@@ -42,9 +42,9 @@ def check_claims(
     for claim in claims:
         place = f"claims.{claim.name}"
         _check(place, claim, claim.contrast, claim.metric, arms, baseline, workload, design)
-        metric = next((one for one in metrics_of(workload) if one.name == claim.metric), decides)
-        if claim.unit == "points" and metric.kind != "share":
-            raise refusal(f"{place}.unit: another than points with the metric {metric.name}; got 'points'")
+        told = next((one for one in metrics_of(workload) if one.name == claim.metric), decides)
+        if claim.unit == "points" and told.kind != "share":
+            raise refusal(f"{place}.unit: another than points with the metric {told.name}; got 'points'")
         for part_number, part in enumerate(claim.parts):
             for number, asked in enumerate(part.expects):
                 inside = f"{place}.parts.{part_number}.expects.{number}" if asked.contrast or asked.metric else place

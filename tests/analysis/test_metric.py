@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from support.synthetic_results import a_study, lost, made, runs
 
 from qsgd_ray.analysis import analyse, compare
-from qsgd_ray.analysis._claims_in_words import _destabilises
+from qsgd_ray.analysis._claims_in_words import _edge
 from qsgd_ray.analysis.metric import _metric_column, amount_text, measured_value, metric_value, number_text
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
 from qsgd_ray.analysis.verdict import Verdict, decide
-from qsgd_ray.config import ACCURACY, Decision, Metric, StudyError
+from qsgd_ray.config import ACCURACY, Claim, Decision, Metric, StudyError
 from qsgd_ray.outcome import Ending
 from qsgd_ray.reporting._all_figures import captioned_figures
 from qsgd_ray.reporting.console import plain_console
@@ -192,9 +192,28 @@ def test_studies_by_different_metrics_are_compared_without_a_difference(by_loss)
     assert [arm.difference for arm in compare(by_loss, by_loss).arms] == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(("metric", "finding"), [(None, "contradicted"), ("loss", "inconclusive")])
-def test_a_margin_of_another_metric_is_no_margin_of_accuracy_in_a_claim(metric, finding):
-    study = a_study(["adam", "large"], 6, decision=Decision(metric=metric, margin=0.3))
-    noisy = [x + d for x, d in zip(BASE, (0.001, -0.001, 0.002, -0.002, 0.0, 0.0), strict=True)]
-    tables = made({"adam": runs(BASE), "large": runs(noisy)}, study=study).tables()
-    assert _destabilises(tables, "large")[0] == finding
+def test_a_margin_of_another_metric_is_no_margin_of_a_claim():
+    by_accuracy = a_study(["adam", "sine"], 6, decision=Decision(margin=0.3))
+    decides_by_loss = a_study(["adam", "sine"], 6, decision=Decision(metric="loss", margin=0.3))
+    assert [_edge("-margin", study, ACCURACY) for study in (by_accuracy, decides_by_loss)] == [-0.3, 0.0]
+    assert [_edge("margin", study, LOSS) for study in (by_accuracy, decides_by_loss)] == [0.0, 0.3]
+
+
+def test_a_claim_without_a_metric_is_about_the_one_that_decides():
+    claims = (
+        Claim(name="A", text="it is better", contrast="sine", measure="difference", claimed=-0.05),
+        Claim(name="B", text="it is right", contrast="sine", measure="difference", metric="accuracy", claimed=0.05),
+        Claim(name="C", text="it is fast", contrast="sine", measure="epochs_to_target_change", claimed=-0.1),
+    )
+    study = a_study(["adam", "sine"], 6, decision=Decision(metric="loss", margin=0.02), claims=claims)
+    tables = made({"adam": runs(BASE), "sine": runs([x + 0.05 for x in BASE])}, study=study).tables()
+    of_loss, of_accuracy, of_time = analyse(tables).claims
+    assert (of_loss.unit, of_loss.measured, of_loss.finding) == ("nats", pytest.approx(-0.05), "supported")
+    assert (of_accuracy.unit, of_accuracy.measured) == ("points", pytest.approx(0.05))
+    assert of_time.finding == "not measured"  # a loss has no target
+
+
+def test_points_are_the_unit_of_a_share_alone():
+    claim = Claim(name="A", text="it is better", contrast="sine", measure="difference", claimed=0.05, unit="points")
+    with pytest.raises(StudyError, match=r"claims\.A\.unit: another than points with the metric loss; got 'points'"):
+        a_study(["adam", "sine"], 6, decision=Decision(metric="loss", margin=0.02), claims=(claim,))
