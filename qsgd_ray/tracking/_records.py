@@ -46,6 +46,7 @@ def _other_metrics(row: Row, trial: Trial, *, test: bool) -> dict[str, float]:
     split: Split = "test" if test else "validation"
     others = row.get("metrics")
     if isinstance(others, dict):  # of a measurement that is not stored yet
-        return {f"{split}_{name}": value for name, value in others.items()}
-    values = {f"{split}_{one.name}": metric_value(row, split, one) for one in metrics_of(trial.workload) if others}
+        values = {f"{split}_{name}": value for name, value in others.items()}
+    else:
+        values = {f"{split}_{one.name}": metric_value(row, split, one) for one in metrics_of(trial.workload) if others}
     return {name: value for name, value in values.items() if value is not None}

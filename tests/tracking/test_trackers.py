@@ -301,7 +301,7 @@ def test_metrics_without_a_column_are_numbers_too():
     assert numbers(row, trial) == {"train_loss": 0.5, "validation_score": 3.5}
     assert numbers(row, trial, ("elapsed_s",)) == {}
     assert numbers(row | {"metrics": '{"test": {"score": 2.0}}'}, trial, ("elapsed_s",)) == {"test_score": 2.0}
-    assert numbers({"epoch": 2, "metrics": {"score": 3.0}}, trial) == {"validation_score": 3.0}
+    assert numbers({"epoch": 2, "metrics": {"score": 3.0, "energy": None}}, trial) == {"validation_score": 3.0}
 
 
 def test_rows_that_do_not_tell_their_trial_are_passed_over(tmp_path, results):
