@@ -188,26 +188,25 @@ class Results:
         except ChoiceError as error:
             raise refused(self.storage.location("chosen.json"), error, "by arm its search and its point") from None
 
-    def tables(self, study: Study | None = None) -> StudyTables:
+    def tables(self, study: Study | None = None, *, measurements: bool = True) -> StudyTables:
         """Return the rows that belong to a study; `qsgd_ray.results.read` does so without an open `Results`.
 
         Args:
             study: the study. None: the study as it is stored now.
+            measurements: False leaves that table empty and unread, which takes a fraction of the time.
 
         Raises:
             StudyError: no study was run into this storage, or a file is broken; one line that names it.
         """
-        tables = self.all_tables()
+        tables = self._stored_tables(measurements)
         study = study or tables.study
         ids = member_ids(study, tables.trials.select(COLUMNS).to_pylist(), self.choices(study))
-        trials, measurements = (
+        trials, epochs = (
             table.filter(pa.compute.is_in(table["trial_id"], pa.array(ids, pa.string())))
             for table in (tables.trials, tables.measurements)
         )
         changes = late_changes(versions(self.storage))
-        return StudyTables(
-            study, tables.provenance, trials, measurements, tables.trials.num_rows - trials.num_rows, changes
-        )
+        return StudyTables(study, tables.provenance, trials, epochs, tables.trials.num_rows - trials.num_rows, changes)
 
     def all_tables(self) -> StudyTables:
         """Return all rows, also those of earlier versions of the study that it would not run now.
@@ -217,6 +216,9 @@ class Results:
         Raises:
             StudyError: no study was run into this storage, or a file is broken; one line that names it.
         """
+        return self._stored_tables(measurements=True)
+
+    def _stored_tables(self, measurements: bool) -> StudyTables:
         tree, provenance = self.read_json("study.json"), self.read_json("provenance.json")
         if tree is None or provenance is None:
             self.storage.check_exists()
@@ -224,13 +226,15 @@ class Results:
         study = self._study(tree)
         check_provenance(provenance, self.storage.location("provenance.json"))
         trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
-        measurements = read_table(self.storage, "measurements")
+        if not measurements:
+            return StudyTables(study, provenance, trials, MEASUREMENTS.empty_table())
+        epochs = read_table(self.storage, "measurements")
         # Sorted by the index of the trial, a number; sorting by three columns would compare text.
-        index = pc.index_in(measurements["trial_id"], trials["trial_id"].combine_chunks())
-        measurements = measurements.append_column("index", index).filter(pc.is_valid(index))
-        trial, epoch = (measurements[name].to_numpy().astype(np.int64) for name in ("index", "epoch"))
+        index = pc.index_in(epochs["trial_id"], trials["trial_id"].combine_chunks())
+        epochs = epochs.append_column("index", index).filter(pc.is_valid(index))
+        trial, epoch = (epochs[name].to_numpy().astype(np.int64) for name in ("index", "epoch"))
         order = np.argsort((trial << 32) + epoch, kind="stable")
-        return StudyTables(study, provenance, trials, measurements.drop_columns("index").take(order))
+        return StudyTables(study, provenance, trials, epochs.drop_columns("index").take(order))
 
     def _study(self, tree: dict[str, Any]) -> Study:
         try:

@@ -70,6 +70,9 @@ class Storage(Protocol):
             suffix: the end that a name must have, such as `.parquet`. Names that begin with a dot are left out.
         """
 
+    def folders(self) -> list[str]:
+        """Return the sorted names of the folders in this storage; those that begin with a dot are left out."""
+
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with everything in it; do nothing where there is none."""
 

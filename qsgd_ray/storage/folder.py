@@ -107,6 +107,11 @@ class Folder:
         names = [name for name in self._listed(folder) if name.endswith(suffix) and not name.startswith(".")]
         return sorted(names)
 
+    def folders(self) -> list[str]:
+        """Return the sorted names of the folders in this one that are not hidden; links are left out."""
+        paths = [self.path / name for name in self._listed("") if not name.startswith(".")]
+        return sorted(path.name for path in paths if path.is_dir() and not path.is_symlink())
+
     def _listed(self, folder: str) -> list[str]:
         path = self._inside(folder)
         try:

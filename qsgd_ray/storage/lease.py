@@ -64,6 +64,50 @@ class _Owner:
         return ProcessId(self.machine, self.pid, self.started).is_dead()
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a storage, as another one sees it.
+
+    Attributes:
+        host: name of its machine.
+        pid: its number there.
+        since: when it took the lease, ISO 8601 in UTC.
+        lives: True or False where that is known; None: it is another machine's, and was silent while it was watched.
+    """
+
+    host: str
+    pid: int
+    since: str
+    lives: bool | None
+
+
+def holder(storage: Storage, watch_s: float = 0.0) -> Holder | None:
+    """Return the process that runs a study into a storage, without writing anything; None where there is none.
+
+    Args:
+        storage: of the study.
+        watch_s: how long a process of another machine is watched for a renewal, which comes every `Lease.beat_s`
+            seconds; 0: it is not watched.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    first = _read_owner(storage)
+    if first is None:
+        return None
+    dead = first.is_dead()
+    lives = None if dead is None else not dead
+    began = time.monotonic()
+    while lives is None and time.monotonic() - began < watch_s:
+        time.sleep(min(1.0, watch_s / 10))
+        now = _read_owner(storage)
+        if now is None:
+            return None
+        if now != first:
+            lives = True
+    return Holder(first.host, first.pid, first.since, lives)
+
+
 @contextmanager
 def held(storage: Storage) -> Iterator[Lease]:
     """Create a storage where there is none, and hold its lease in the block.
@@ -202,22 +246,7 @@ class Lease:
         return False
 
     def _read(self) -> _Owner | None:
-        """Return the holder; None where there is none, or a file that no process of this package has written."""
-        try:
-            tree = parse_json(self._storage.read(_FILE))
-        except FileNotFoundError:
-            return None
-        except StudyError:
-            raise
-        except ValueError:
-            return None
-        kinds = _Owner.__annotations__
-        if not isinstance(tree, dict) or tree.keys() != kinds.keys():
-            return None
-        whole = ("pid", "started", "beat")
-        if any(type(value) is not (int if name in whole else str) for name, value in tree.items()):
-            return None
-        return _Owner(**tree)
+        return _read_owner(self._storage)
 
     def _write(self) -> None:
         self._owner = _Owner(**asdict(self._owner) | {"beat": self._owner.beat + 1})
@@ -245,3 +274,22 @@ class Lease:
         finally:
             if number >= 0:
                 os.close(number)
+
+
+def _read_owner(storage: Storage) -> _Owner | None:
+    """Return the holder; None where there is none, or a file that no process of this package has written."""
+    try:
+        tree = parse_json(storage.read(_FILE))
+    except FileNotFoundError:
+        return None
+    except StudyError:
+        raise
+    except ValueError:
+        return None
+    kinds = _Owner.__annotations__
+    if not isinstance(tree, dict) or tree.keys() != kinds.keys():
+        return None
+    whole = ("pid", "started", "beat")
+    if any(type(value) is not (int if name in whole else str) for name, value in tree.items()):
+        return None
+    return _Owner(**tree)

@@ -133,13 +133,20 @@ class ObjectStore:
             folder: the folder or prefix to list; one that does not exist has no files.
             suffix: the end that a name must have.
         """
+        return [name for name in self._listed(folder, of_files=True) if name.endswith(suffix)]
+
+    def folders(self) -> list[str]:
+        """Return the sorted names of the prefixes right below this one that are not hidden."""
+        return self._listed("", of_files=False)
+
+    def _listed(self, folder: str, of_files: bool) -> list[str]:
         from pyarrow import fs
 
         def listed(files: Any, root: str) -> list[str]:
             inside = fs.FileSelector(str(PurePosixPath(root, folder)), allow_not_found=True)
-            return [file.base_name for file in files.get_file_info(inside) if file.is_file]
+            return [file.base_name for file in files.get_file_info(inside) if file.is_file == of_files]
 
-        return sorted(name for name in self.request(listed) if name.endswith(suffix) and not name.startswith("."))
+        return sorted(name for name in self.request(listed) if not name.startswith("."))
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with everything in it; do nothing where there is none."""

@@ -86,6 +86,20 @@ def test_rows_come_back_as_they_went_in(results):
     assert [m["validation_accuracy"] for m in tables.measurements.to_pylist()] == [0.5, 0.95]
 
 
+def test_trials_are_read_alone_without_a_look_at_the_measurements(results, monkeypatch):
+    results.write(TRIAL, OUTCOME)
+    whole, read_file = results.tables(), results.storage.read
+
+    def trials_alone(name):
+        assert not name.startswith("measurements")
+        return read_file(name)
+
+    monkeypatch.setattr(results.storage, "read", trials_alone)
+    alone = results.tables(measurements=False)
+    assert alone.trials.equals(whole.trials)
+    assert alone.measurements.equals(MEASUREMENTS.empty_table())
+
+
 def test_pandas_and_duckdb_read_the_rows_in_one_line(results):
     results.write(TRIAL, OUTCOME)
     assert pd.read_parquet(results.path / "trials")["arm"].tolist() == ["sine"]

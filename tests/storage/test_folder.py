@@ -100,3 +100,12 @@ def test_a_file_below_a_file_is_missing(folder):
 
 def test_a_folder_can_be_sent(folder):
     assert pickle.loads(pickle.dumps(folder)).read("trials/a") == b"inside"
+
+
+def test_folders_are_listed_without_hidden_ones_files_and_links(folder, tmp_path):
+    (folder.path / ".hidden").mkdir()
+    (folder.path / "b").mkdir()
+    (folder.path / "file").write_text("")
+    (folder.path / "out").symlink_to(tmp_path / "outside")
+    assert folder.folders() == ["b", "trials"]
+    assert Folder(tmp_path / "none").folders() == []

@@ -19,6 +19,7 @@ from support.synthetic_results import made, runs
 from qsgd_ray.config import StudyError
 from qsgd_ray.results import Results
 from qsgd_ray.storage import Folder, Lease, StorageError, held, storage_at
+from qsgd_ray.storage import holder as present_holder
 from qsgd_ray.storage.lease import _FILE
 
 HOLDER = """
@@ -270,3 +271,22 @@ def test_the_report_at_the_end_is_of_the_study_that_was_run_here(tmp_path):
         result = _finished(study.study, results, lease, Tracking([], results), None)
     assert result.study == study.study
     assert study.study.question in result.page.read_text()
+
+
+def test_who_holds_a_storage_is_known_without_writing_to_it(tmp_path):
+    assert present_holder(Folder(tmp_path / "none")) is None
+    with held(Folder(tmp_path)):
+        before = sorted(tmp_path.iterdir()), (tmp_path / _FILE).read_bytes()
+        known = present_holder(Folder(tmp_path))
+        assert (known.pid, known.host, known.lives) == (os.getpid(), socket.gethostname(), True)
+        assert (sorted(tmp_path.iterdir()), (tmp_path / _FILE).read_bytes()) == before
+    assert present_holder(Folder(tmp_path)) is None
+
+
+def test_a_dead_holder_and_a_silent_one_of_another_machine_are_told_apart(tmp_path, quick):
+    folder = Folder(tmp_path)
+    lease_of_another(folder)
+    assert present_holder(folder).lives is None
+    began = time.monotonic()
+    assert present_holder(folder, watch_s=0.3).lives is None
+    assert 0.3 <= time.monotonic() - began < 3

@@ -1,5 +1,6 @@
 """Rows in an object store are those of a folder: whole files only, whoever is killed in between."""
 
+import json
 import os
 import pickle
 import re
@@ -23,7 +24,7 @@ from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import unfinished_points
-from qsgd_ray.storage import ObjectStore
+from qsgd_ray.storage import ObjectStore, storage_at
 from qsgd_ray.study._stages import chosen_points
 from qsgd_ray.study.result import read_results
 
@@ -74,7 +75,7 @@ import os, signal, sys
 from support.small_study import a_study
 from support.outcomes import OUTCOME, TRIAL
 from qsgd_ray.results import Results
-from qsgd_ray.storage import ObjectStore
+from qsgd_ray.storage import ObjectStore, storage_at
 
 put, left = ObjectStore.put, [int(sys.argv[2])]
 
@@ -192,3 +193,16 @@ def test_a_store_that_is_no_bucket_has_its_files_moved_into_place(tmp_path, monk
     assert results.all_tables().trials.num_rows == 1
     assert not list(tmp_path.rglob(".*"))
     results.storage.check_exists()
+
+
+def test_studies_below_a_prefix_are_listed(results, monkeypatch, capsys):
+    results.storage.put("provenance.json", b"{}")
+    above = storage_at(results.path.rpartition("/")[0])
+    name = results.path.rpartition("/")[2]
+    assert name in above.folders()
+    assert (above / name).folders() == ["studies"]
+    told = command_output(monkeypatch, capsys, "list", results.path, "--format", "json")
+    (entry,) = json.loads(told)["studies"]
+    assert (entry["place"], entry["state"], entry["ended"]) == (results.path, "stopped", 0)
+    told = command_output(monkeypatch, capsys, "status", results.path, "--format", "json")
+    assert json.loads(told)["stage"] == "search"
