@@ -1,4 +1,7 @@
-"""The command `qsgd-ray` and its exit codes: 2 and one line for bad input, 1 and one line for a failed store."""
+"""The command `qsgd-ray` and its exit codes.
+
+2 and one line for bad input, 1 and one line for a failed store; 3 for a verdict that `--fail-on` names.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _app.add_typer(bench, name="bench")
-for command in (run, report, compare, plan, replay, track, circuit, dashboard):
+for command in (run, report, compare, replay, track, plan, circuit, dashboard):
     _app.command()(command)
 
 

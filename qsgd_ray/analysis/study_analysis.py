@@ -6,11 +6,11 @@ choose and format numbers, they do not compute them.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from qsgd_ray.analysis._headline import headline
 from qsgd_ray.analysis._rows import Row
 from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.claims import check_claims
@@ -30,7 +30,7 @@ from qsgd_ray.analysis.trials import (
     search_trials,
     trials_with_errors,
 )
-from qsgd_ray.analysis.verdict import ArmVerdict, Verdict, judge
+from qsgd_ray.analysis.verdict import ArmVerdict, judge
 from qsgd_ray.config import Metric, Study, metric_label
 from qsgd_ray.results import StudyTables
 
@@ -110,12 +110,7 @@ class StudyAnalysis:
     @property
     def headline(self) -> str:
         """All verdicts in one sentence."""
-        if not self.verdicts:
-            return "The study has no arm beside its baseline, so there is nothing to compare."
-        counts = Counter(v.verdict for v in self.verdicts)
-        words = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
-        arms = "one arm" if len(self.verdicts) == 1 else f"{len(self.verdicts)} arms"
-        return f"Of {arms} against {self.verdicts[0].baseline}: {', '.join(words)}."
+        return headline(self.verdicts)
 
     @property
     def budget_sentence(self) -> str:

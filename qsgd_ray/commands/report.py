@@ -6,6 +6,13 @@ from typing import Annotated
 
 import typer
 
+from qsgd_ray.commands._machine_options import (
+    FAIL_HELP,
+    FORMAT_HELP,
+    check_machine_options,
+    exit_on_failure,
+    print_text,
+)
 from qsgd_ray.commands._print_result import print_result
 from qsgd_ray.config import StudyError
 from qsgd_ray.reporting.console import plain_console
@@ -24,15 +31,23 @@ def report(
             show_default=False,
         ),
     ] = None,
+    text_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help=FORMAT_HELP, show_default=False)
+    ] = None,
+    fail_on: Annotated[str | None, typer.Option(metavar="VERDICT", help=FAIL_HELP, show_default=False)] = None,
 ) -> None:
-    """Write DIR/report.html and print the verdict."""
+    """Write DIR/report.html and DIR/verdict.json, and print the verdict."""
     from qsgd_ray.limits.rows import LimitsResults, is_limits
 
+    check_machine_options(text_format, fail_on)
     storage = storage_at(where, "DIR")
     try:
         if is_limits(storage):
             from qsgd_ray.limits.page import print_limits
 
+            for option, value in (("--format", text_format), ("--fail-on", fail_on)):
+                if value is not None:
+                    raise StudyError(f"{option}: got {value!r}; allowed: none, as {storage} is a study of limits")
             print_limits(LimitsResults(storage), plain_console())
         else:
             from qsgd_ray.results import Results
@@ -41,7 +56,11 @@ def report(
             Results(storage).pack()
             result = read_results(storage)
             result.report(limits=limits)
-            print_result(result, plain_console())
+            if text_format is None:
+                print_result(result, plain_console())
+            else:
+                print_text(result.format(text_format))
+            exit_on_failure(result.document, fail_on)
     except StorageError as error:
         if error.is_of_disk:
             raise

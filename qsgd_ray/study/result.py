@@ -11,11 +11,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsgd_ray.analysis.status import is_finished
 from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
 from qsgd_ray.analysis.verdict import ArmVerdict
-from qsgd_ray.config import STAGES, Study, StudyError
-from qsgd_ray.outcome import REPEATED
+from qsgd_ray.config import Study, StudyError
 from qsgd_ray.reporting.notebook import verdict_html, verdict_text
+from qsgd_ray.reporting.verdict_document import as_json, study_document
+from qsgd_ray.reporting.verdict_formats import formatted_verdict
 from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
@@ -79,12 +81,7 @@ class StudyResult:
     @property
     def is_finished(self) -> bool:
         """True where every planned trial has ended; one that was lost or lacked something is to be run again."""
-        study = self.study
-        return all(
-            sum(row["ending"] not in REPEATED for row in self.tables.rows(stage, arm.name)) >= study.planned(stage, arm)
-            for stage in STAGES
-            for arm in study.arms
-        )
+        return is_finished(self.tables)
 
     @cached_property
     def analysis(self) -> StudyAnalysis:
@@ -95,6 +92,19 @@ class StudyResult:
     def verdicts(self) -> Verdicts:
         """The verdicts, one for each arm but the baseline, in the study's order."""
         return Verdicts(self.analysis.verdicts)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The verdicts and the rule behind them as a JSON tree, that of verdict.json (docs/results.md)."""
+        return study_document(self.analysis, finished=self.is_finished)
+
+    def format(self, text_format: str) -> str:
+        """Return the verdicts as text for another program or a paper: `json`, `csv`, `markdown` or `latex`.
+
+        Raises:
+            StudyError: there is no such format.
+        """
+        return formatted_verdict(self.document, text_format)
 
     @cached_property
     def figures(self) -> Mapping[str, go.Figure]:
@@ -112,7 +122,7 @@ class StudyResult:
         """Write the report, one page that works offline, and return where it is.
 
         Args:
-            path: a file; None: `report.html` beside the rows.
+            path: a file; None: `report.html` beside the rows, and with it `verdict.json`, the verdicts for machines.
             limits: results of a study of limits for the page's section on scaling; None: the newest one in a folder
                 beside the study's, if there is any.
 
@@ -126,6 +136,7 @@ class StudyResult:
                 self.storage.put(
                     "report.html", render_page(self.analysis, self._scaling(self.storage, limits)).encode()
                 )
+                self.storage.put("verdict.json", as_json(self.document).encode())
                 return self.page
             file = Path(path)
             folder = Folder(file.parent)
