@@ -16,10 +16,12 @@ from qsgd_ray.commands.circuit import circuit
 from qsgd_ray.commands.compare import compare
 from qsgd_ray.commands.dashboard import dashboard
 from qsgd_ray.commands.errors import complain
+from qsgd_ray.commands.list import list_studies
 from qsgd_ray.commands.plan import plan
 from qsgd_ray.commands.replay import replay
 from qsgd_ray.commands.report import report
 from qsgd_ray.commands.run import run
+from qsgd_ray.commands.status import status
 from qsgd_ray.commands.track import track
 from qsgd_ray.config import StudyError
 from qsgd_ray.execution.errors import RayLost
@@ -33,8 +35,9 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _app.add_typer(bench, name="bench")
-for command in (run, report, compare, replay, track, plan, circuit, dashboard):
+for command in (run, status, report, compare, replay, track, plan, circuit, dashboard):
     _app.command()(command)
+_app.command("list")(list_studies)
 
 
 def main() -> None:

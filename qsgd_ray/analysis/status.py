@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,6 +50,10 @@ def is_finished(tables: StudyTables) -> bool:
 
 def last_end(tables: StudyTables) -> datetime | None:
     """Return when the last trial ended, in UTC; None where no row says."""
+    ends = []
     columns = (tables.trials[name].to_pylist() for name in ("started_at", "elapsed_s"))
-    ends = [start + timedelta(seconds=s) for start, s in zip(*columns, strict=True) if start and s is not None]
+    for start, seconds in zip(*columns, strict=True):
+        if start is not None and seconds is not None:
+            with suppress(OverflowError):  # a row of unknown origin
+                ends.append(start + timedelta(seconds=seconds))
     return max(ends, default=None)

@@ -1,0 +1,114 @@
+"""The status of a study as another process sees it: its rows and its lease in, a JSON tree out; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from qsgd_ray.analysis.status import last_end, stage_statuses
+from qsgd_ray.analysis.verdict import judge
+from qsgd_ray.config import StudyError
+from qsgd_ray.limits.rows import LimitsResults, is_limits
+from qsgd_ray.results import Results
+from qsgd_ray.storage import Holder, Lease, Storage, StorageError, holder
+
+STATUS_FORMAT, STATUS_VERSION = "qsgd-ray status", 1
+
+
+def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
+    """Return how far a study is, and which process runs it.
+
+    Args:
+        storage: its results.
+        watch: watch a process of another machine until it renews its lease, for 12 s at most; False: its state stays
+            `unconfirmed`.
+
+    Returns:
+        `study`, `question`, `state`, `holder`, `stage` (the first that is not complete; None: all are), `ended` and
+        `planned` trials, `stages` (a list by stage and arm), `last_end`, `verdicts` by arm, and `notes`. The state is
+        `running`, `finished`, `stopped` (no process runs it, and trials are missing) or `unconfirmed`.
+
+    Raises:
+        StudyError: no study was run into it, or a file is broken; one line.
+        StorageError: the store does not answer.
+    """
+    # The lease first: where the study ends in between, its last rows are read, and it is not called stopped.
+    process = holder(storage, 1.2 * Lease.beat_s if watch else 0.0)
+    tables = Results(storage).tables(measurements=False)
+    stages = stage_statuses(tables)
+    missing = [status.stage for status in stages if status.ended < status.planned]
+    ended_at = last_end(tables)
+    return {
+        "study": tables.study.name,
+        "question": tables.study.question,
+        "state": _state(process, finished=not missing),
+        "holder": None if process is None else asdict(process),
+        "stage": missing[0] if missing else None,
+        "ended": sum(min(status.ended, status.planned) for status in stages),
+        "planned": sum(status.planned for status in stages),
+        "stages": [asdict(status) for status in stages],
+        "last_end": None if ended_at is None else ended_at.isoformat(timespec="seconds"),
+        "verdicts": {verdict.arm: verdict.verdict.value for verdict in judge(tables)},
+        "notes": tables.notes,
+    }
+
+
+def _state(process: Holder | None, finished: bool) -> str:
+    if process is not None and process.lives:
+        return "running"
+    if finished:
+        return "finished"
+    return "stopped" if process is None or process.lives is False else "unconfirmed"
+
+
+def studies_below(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the status of every study right below a storage, or of the one in it, by name.
+
+    A study of limits has the state `limits`, with its question and the number of sizes measured. One that cannot be
+    read has the state `broken`, with the reason as its note, and ends nothing.
+
+    Args:
+        storage: a folder of results, as `--storage` names it, or one study's own.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    if _holds(storage):
+        yield str(storage), _listed(storage)
+        return
+    for name in storage.folders():
+        if _holds(place := storage / name):
+            yield str(place), _listed(place)
+
+
+def _holds(storage: Storage) -> bool:
+    return bool({"study.json", "limits.json"} & {*storage.names("", ".json")})
+
+
+def _listed(storage: Storage) -> dict[str, Any]:
+    name = str(storage.location()).rstrip("/").rpartition("/")[2]
+    try:
+        if is_limits(storage):
+            tables = LimitsResults(storage).read()
+            state, question, ended = "limits", tables.limits.question, tables.sizes.num_rows
+            return _without_rows(tables.limits.name, state, question) | {"ended": ended}
+        return study_status(storage)
+    except (StudyError, StorageError) as error:
+        return _without_rows(name, "broken", None) | {"notes": [str(error)]}
+
+
+def _without_rows(study: str, state: str, question: str | None) -> dict[str, Any]:
+    return {
+        "study": study,
+        "question": question,
+        "state": state,
+        "holder": None,
+        "stage": None,
+        "ended": None,
+        "planned": None,
+        "stages": [],
+        "last_end": None,
+        "verdicts": {},
+        "notes": [],
+    }
