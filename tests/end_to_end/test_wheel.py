@@ -95,6 +95,17 @@ def test_a_script_runs_a_study_from_the_wheel_to_its_verdict_and_its_report(pyth
     assert '"study_file": null' in (kept / "provenance.json").read_text()
 
 
+def test_the_wheel_writes_a_study_of_one_s_own_that_loads(python, tmp_path):
+    script = (
+        "import sys\n"
+        "from qsgd_ray import cli, load_study\n"
+        "sys.argv = ['qsgd-ray', 'new', 'my-study']\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(load_study('my_study.py').name)\n"
+    )
+    assert script_output(python, script, tmp_path).splitlines()[-1] == "my-study"
+
+
 def test_mypy_knows_the_types_of_a_script_and_refuses_what_a_study_refuses(python, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "readme.py").write_text("\n".join(block for block in BLOCKS if "STUDY" in block))
