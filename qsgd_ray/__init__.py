@@ -6,6 +6,7 @@ used for the first time (PEP 562).
 - A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`, `TextTask`
   and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
 - `run` runs it; `read_results` reads one that has run. Both return a `StudyResult`; `analyse` analyses its tables.
+- `judge` gives the verdicts of a study's rule on any table of (arm, seed, score), a `Judgement`.
 - A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
 - Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.
 - A model gets quantum attention from `QuantumAttention` or `add_quantum_attention`.
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from qsgd_ray.models.attention import QuantumAttention
     from qsgd_ray.models.huggingface import add_quantum_attention
     from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW
+    from qsgd_ray.scores.judge import Judgement, judge
     from qsgd_ray.storage import StorageError
     from qsgd_ray.study.result import StudyResult, read_results
     from qsgd_ray.study.run import run
@@ -120,6 +122,8 @@ _MODULES = {
     "add_quantum_attention": "qsgd_ray.models.huggingface",
     "LambdaSchedule": "qsgd_ray.optimizer",
     "SuperpositionalAdamW": "qsgd_ray.optimizer",
+    "Judgement": "qsgd_ray.scores.judge",
+    "judge": "qsgd_ray.scores.judge",
     "StorageError": "qsgd_ray.storage",
     "StudyResult": "qsgd_ray.study.result",
     "read_results": "qsgd_ray.study.result",
@@ -140,6 +144,7 @@ __all__ = [
     "Contrast",
     "Decision",
     "Expectation",
+    "Judgement",
     "LambdaSchedule",
     "LanguageTask",
     "Limits",
@@ -171,6 +176,7 @@ __all__ = [
     "add_quantum_attention",
     "analyse",
     "answer",
+    "judge",
     "load_study",
     "make_backend",
     "read_results",

@@ -16,6 +16,7 @@ from qsgd_ray.commands.circuit import circuit
 from qsgd_ray.commands.compare import compare
 from qsgd_ray.commands.dashboard import dashboard
 from qsgd_ray.commands.errors import complain
+from qsgd_ray.commands.judge import judge
 from qsgd_ray.commands.list import list_studies
 from qsgd_ray.commands.new import new
 from qsgd_ray.commands.plan import plan
@@ -36,7 +37,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _app.add_typer(bench, name="bench")
-for command in (new, run, status, report, compare, replay, track, plan, circuit, dashboard):
+for command in (new, run, status, report, compare, judge, replay, track, plan, circuit, dashboard):
     _app.command()(command)
 _app.command("list")(list_studies)
 

@@ -14,12 +14,13 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULT
 OUTSIDE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    (\S.*)$", OUTSIDE, flags=re.MULTILINE)]
 CI = (ROOT / ".ci" / "run").read_text()
-STUDY, NOTEBOOK, SCRIPT = PYTHON
+STUDY, NOTEBOOK, JUDGE, SCRIPT = PYTHON
 
 
 def test_there_are_the_blocks_that_are_run_here():
     assert "STUDY = Study(" in STUDY
     assert "qsgd_ray.run(STUDY" in NOTEBOOK
+    assert "qsgd_ray.judge(runs" in JUDGE
     assert "SuperpositionalAdamW" in SCRIPT
     assert all(command.startswith(("make ", ".venv/bin/qsgd-ray ")) for command in COMMANDS)
 
@@ -40,8 +41,9 @@ def test_ci_runs_every_command_of_the_study_that_make_has_run(command):
         assert command in CI.splitlines()
 
 
-def test_the_script_runs_from_anywhere(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+@pytest.mark.parametrize("script", [JUDGE, SCRIPT], ids=["judge", "optimizer"])
+def test_a_script_runs_from_anywhere(tmp_path, script):
+    (tmp_path / "script.py").write_text(script)
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, timeout=200)
 
 

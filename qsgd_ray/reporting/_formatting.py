@@ -22,6 +22,12 @@ from qsgd_ray.config.stages import Setting, Value
 
 MISSING = "–"
 VERDICT_SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
+VERDICT_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.EQUIVALENT: "bold blue",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
 # Factor, decimals and suffix of a claim's number, by its unit.
 _CLAIM_UNITS = {"points": (100.0, 2, ""), "share": (100.0, 1, " %"), "nats": (1.0, 4, "")}
 

@@ -15,11 +15,11 @@ from qsgd_ray.analysis.effect_map import EffectMap
 from qsgd_ray.analysis.ladder import RUNG_DESCRIPTIONS, Ladder
 from qsgd_ray.analysis.metric import unit_of
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
-from qsgd_ray.analysis.verdict import Verdict
 from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.reporting._formatting import (
     MISSING,
     VERDICT_SIGNS,
+    VERDICT_STYLES,
     axis_name,
     better_side,
     claim_arm,
@@ -49,12 +49,6 @@ _FINDING_STYLES = {
     Finding.CONTRADICTED: "bold red",
     Finding.INCONCLUSIVE: "bold yellow",
     Finding.NOT_MEASURED: "dim",
-}
-_VERDICT_STYLES = {
-    Verdict.BETTER: "bold green",
-    Verdict.WORSE: "bold red",
-    Verdict.EQUIVALENT: "bold blue",
-    Verdict.INCONCLUSIVE: "bold yellow",
 }
 
 
@@ -88,7 +82,7 @@ def _verdict_table(analysis: StudyAnalysis) -> RenderableType:
     ):
         table.add_column(column, overflow="fold")
     for v in verdicts:
-        word = Text(f"{VERDICT_SIGNS[v.verdict]} {v.verdict}", style=_VERDICT_STYLES[v.verdict], no_wrap=True)
+        word = Text(f"{VERDICT_SIGNS[v.verdict]} {v.verdict}", style=VERDICT_STYLES[v.verdict], no_wrap=True)
         shown = (difference(v.difference, metric), span(v.interval, sign=True, metric=metric))
         table.add_row(Text(v.arm), word, *shown, improvement(v.improvement))
     reasons = [Text.assemble((f"{v.arm}: ", "bold"), v.reason) for v in verdicts]
