@@ -149,3 +149,24 @@ def test_there_are_at_least_200_changes_and_the_folder_itself_is_fine(folder, mo
     assert (code, err) == (0, "")
     assert "Report:" in out
     assert not leads_out(events, folder)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_status_and_list_of_a_hostile_folder_end_in_one_line_or_a_table_and_write_nothing(
+    name, folder, monkeypatch, capsys
+):
+    CHANGES[name](folder)
+    before = outside_of(folder)
+    for words in (("status", folder), ("status", folder, "--format", "json"), ("list", folder.parent)):
+        monkeypatch.setattr(sys, "argv", ["qsgd-ray", *map(str, words)])
+        capsys.readouterr()
+        with watched() as events, pytest.raises(SystemExit) as end:
+            cli.main()
+        told = capsys.readouterr()
+        assert end.value.code in (0, None) or (end.value.code == 2 and words[0] == "status")
+        assert not end.value.code or re.fullmatch(r"qsgd-ray: [^\n]{1,290}\n", told.err), told.err
+        assert (told.out + told.err).replace("\n", "").isprintable()
+        assert SECRET not in told.out + told.err
+        assert not leads_out(events, folder)
+        assert not any(event in ("os.rename", "os.remove", "os.mkdir") for event, _ in events)
+    assert outside_of(folder) == before
