@@ -14,6 +14,7 @@ from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.config import metric_label
 from qsgd_ray.reporting._verdict_tree import document, interval_entry
 
 # Verdicts that end `--fail-on` with an error, by its word: each word takes in those before it.
@@ -37,10 +38,10 @@ def study_document(analysis: StudyAnalysis, *, finished: bool) -> dict[str, Any]
         source=None,
         finished=finished,
         metric={
-            "name": f"test {study.workload.accuracy_name}",
-            "direction": "max",
-            "kind": "share",
-            "unit": "",
+            "name": f"test {metric_label(study.workload, study.metric)}",
+            "direction": study.metric.direction,
+            "kind": study.metric.kind,
+            "unit": study.metric.unit,
         },
         baseline=study.baseline,
         rule=study.decision,

@@ -18,6 +18,7 @@ from qsgd_ray import judge
 from qsgd_ray.analysis.metric_numbers import MetricNumbers
 from qsgd_ray.analysis.study_analysis import analyse
 from qsgd_ray.analysis.verdict import MIN_PAIRS
+from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.reporting.verdict_document import as_json, is_failure, study_document
 from qsgd_ray.reporting.verdict_formats import FORMATS, formatted_verdict
 from qsgd_ray.study.result import read_results
@@ -86,6 +87,13 @@ def rows_below(heading: str) -> set[str]:
     part = text[text.index(f"## {heading}\n") :].split("\n## ", 1)[0]
     cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_a_document_names_the_metric_that_decides():
+    study = with_overrides(a_study(["adamw", "sine"], 6), ["decision.metric=loss", "decision.margin=0.5"])
+    tree = document_of(made({"adamw": runs([0.9] * 6), "sine": runs([0.8] * 6)}, study=study).tables())
+    assert tree["metric"] == {"name": "test loss", "direction": "min", "kind": "mean", "unit": "nats"}
+    assert "nats" in formatted_verdict(tree, "markdown")
 
 
 def test_every_field_is_documented_and_nothing_else_is():
