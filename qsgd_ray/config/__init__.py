@@ -26,6 +26,7 @@ from qsgd_ray.config.metric import ACCURACY as ACCURACY
 from qsgd_ray.config.metric import Metric
 from qsgd_ray.config.metric import metric_label as metric_label
 from qsgd_ray.config.metric import metrics_of as metrics_of
+from qsgd_ray.config.optimizer import Groups, Optimizer
 from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.resources import Sharding as Sharding
@@ -57,6 +58,7 @@ __all__ = [
     "Contrast",
     "Decision",
     "Expectation",
+    "Groups",
     "LanguageTask",
     "Limits",
     "LogUniform",
@@ -64,6 +66,7 @@ __all__ = [
     "Map",
     "Metric",
     "NoiseSettings",
+    "Optimizer",
     "OptimizerCurve",
     "Perturbation",
     "PoolCurve",

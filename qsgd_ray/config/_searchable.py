@@ -33,7 +33,7 @@ def _number(allowed: str, holds: Callable[[float], bool], *, whole: bool = False
         except ValidationError:
             raise refusal(f"{allowed}, or a space of such") from None
         edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
-        numbers = [edge for edge in edges if not isinstance(edge, str)]
+        numbers = [edge for edge in edges if not isinstance(edge, str | bool)]
         if len(numbers) < len(edges):
             raise refusal(f"{allowed}, or a space of such")
         if whole and (isinstance(parsed, LogUniform | Uniform) or any(number != int(number) for number in numbers)):

@@ -1,4 +1,4 @@
-"""One way to train: an optimizer's settings, its perturbation, and which of their fields are searched.
+"""One way to train: an optimizer, its perturbation, and which of their fields are searched.
 
 A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a value. Where the source or the
 scope is searched, a field without effect under the one that is chosen has no space at that point.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from qsgd_ray.config._numbers import Count, Real
 from qsgd_ray.config._problems import refusal
@@ -26,6 +26,7 @@ from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, options
 from qsgd_ray.config.circuit import NoiseSettings, Rotation
 from qsgd_ray.config.errors import StudyError
+from qsgd_ray.config.optimizer import AnyOptimizer
 from qsgd_ray.paths import leaves, set_value
 
 Formula = Literal["adamw", "paper"]
@@ -122,16 +123,24 @@ class Perturbation(Settings):
         return self
 
 
+# Fields of torch.optim.AdamW, which an arm trains by where it names no optimizer.
+_OF_ADAMW = ("learning_rate", "weight_decay", "betas", "eps")
+# Choices of a perturbation that another optimizer than AdamW can have: the others look into Adam's moments.
+_OF_ANY = {"formula": "adamw", "placement": "update", "direction": "gradient"}
+
+
 class Arm(Settings):
-    """One way to train that a study compares. Without a perturbation it is torch.optim.AdamW itself.
+    """One way to train that a study compares. Without optimizer and perturbation it is torch.optim.AdamW itself.
 
     Attributes:
         name: lower-case letters, digits, `-` and `_`, 40 at most.
-        learning_rate: > 0, or a space.
+        learning_rate: of AdamW, > 0, or a space; so are the three that follow.
         weight_decay: decoupled weight decay, >= 0.
         betas: decay rates of the first and the second moment, each in [0, 1).
         eps: added to the root of the second moment, > 0.
-        perturbation: what is added to Adam's step. None: nothing.
+        perturbation: what is added to the optimizer's step. None: nothing.
+        optimizer: an `Optimizer`, or several by `Groups` of parameters, in place of AdamW and its four fields; a
+            perturbation beside it has placement update, direction gradient and formula adamw. None: AdamW.
 
     Example:
         >>> from qsgd_ray.config import LogUniform
@@ -149,6 +158,43 @@ class Arm(Settings):
     betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: Real = Field(default=1e-8, gt=0)
     perturbation: Perturbation | None = None
+    optimizer: AnyOptimizer | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_optimizer(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("optimizer") is not None:
+            for name in _OF_ADAMW:
+                if name in fields:
+                    keyword = "lr" if name == "learning_rate" else name
+                    raise refusal(f"{name}: as {keyword} within optimizer, where there is one; got {fields[name]!r:.60}")
+        return fields
+
+    @model_validator(mode="after")
+    def _perturbation_of_any(self) -> Self:
+        if self.optimizer is not None and self.perturbation is not None:
+            for name, allowed in _OF_ANY.items():
+                if (came := getattr(self.perturbation, name)) != allowed:
+                    raise refusal(f"perturbation.{name}: {allowed} beside an optimizer, whose step is its own; got {came}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the arm does not train by, so that an arm of AdamW is what it was before there were others."""
+        tree: dict[str, Any] = handler(self)
+        for name in ("optimizer",) if self.optimizer is None else _OF_ADAMW:
+            tree.pop(name, None)
+        return tree
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate or its space, of whichever optimizer; of several groups that of the first."""
+        return self.learning_rate if self.optimizer is None else self.optimizer.learning_rate
+
+    @property
+    def decay(self) -> Any:
+        """The weight decay or its space, of whichever optimizer; of several groups that of the first."""
+        return self.weight_decay if self.optimizer is None else self.optimizer.weight_decay
 
     def spaces(self) -> dict[str, Space]:
         """Return the searched fields by dotted path, in the order of their definition."""
@@ -182,8 +228,10 @@ class Arm(Settings):
         if active.keys() ^ point.keys():
             raise StudyError(f"arm {self.name}: a point must set {sorted(active)}, got {sorted(point)}")
         tree = self.model_dump()
+        if self.optimizer is not None:
+            tree["optimizer"] = self.optimizer.model_dump(mode="json")  # lists, into which values are put
         for path in self.spaces():
-            # A field of the arm itself always has an effect, so what the point lacks is of the perturbation.
+            # A field of arm or optimizer always has an effect, so what the point lacks is of the perturbation.
             default = Perturbation.model_fields.get(path.removeprefix(_PERTURBATION))
             set_value(tree, path, point.get(path, default and default.default))
         if _SOURCE in point:  # fields that only other sources may have
@@ -199,5 +247,7 @@ _SOURCE, _SCOPE = f"{_PERTURBATION}source", f"{_PERTURBATION}scope"
 
 
 def _fields(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the fields of a settings object; None for a space, which is a leaf, and for plain values."""
+    """Return the fields of settings, or items of a tuple with spaces; None for a space, which is a leaf, and others."""
+    if isinstance(value, tuple) and any(isinstance(item, SPACES) for item in value):
+        return [(str(index), item) for index, item in enumerate(value)]
     return list(value) if isinstance(value, BaseModel) and not isinstance(value, SPACES) else None

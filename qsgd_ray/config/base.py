@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qsgd_ray.config._numbers import MOST_ITEMS, Number, Real
+from qsgd_ray.config._numbers import MOST_ITEMS, Flag, Number, Real
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 
@@ -61,10 +61,10 @@ class Uniform(_Range):
 
 
 class Choice(Settings):
-    """Space of a few numbers, or of a few words.
+    """Space of a few numbers, of a few words, or of a switch.
 
     Attributes:
-        options: the values, at least one; all numbers or all words.
+        options: the values, at least one; all numbers, all words, or True and False.
 
     Example:
         >>> Choice(options=("sine", "circuit")).options
@@ -72,7 +72,7 @@ class Choice(Settings):
     """
 
     kind: Literal["choice"] = "choice"
-    options: tuple[Number | Real, ...] | tuple[str, ...] = Field(min_length=1, max_length=MOST_ITEMS)
+    options: tuple[Number | Real, ...] | tuple[str, ...] | tuple[Flag, ...] = Field(min_length=1, max_length=MOST_ITEMS)
 
     def edges(self) -> tuple[float, ...] | tuple[str, ...]:
         """Return the values that must be allowed for every value of the space to be: all of them."""

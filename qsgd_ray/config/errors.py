@@ -19,7 +19,7 @@ from qsgd_ray.config._problems import REFUSED, TASK_KINDS, error_details
 _LONGEST_MESSAGE = 300
 _LONGEST_VALUE = 80
 # Words that pydantic puts into the location of a value of a union: its branch.
-_BRANCH = re.compile(r"\[|^(function|constrained)-|^(int|float|bool|str|LogUniform|Uniform|Choice)$")
+_BRANCH = re.compile(r"\[|^(function|constrained)-|^(int|float|bool|str|LogUniform|Uniform|Choice|Optimizer|Groups)$")
 
 
 class StudyError(ValueError):

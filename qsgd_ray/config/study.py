@@ -141,6 +141,13 @@ class Study(Settings):
             workers_of["map"] = self.map.workers
         check_claims(self.claims, self.arms, self.baseline, self.workload, self.map, self.metric)
         check_ladder(self.ladder or (), self.arms, self.baseline)
+        if self.resources.sharding == "fsdp" and max(workers_of.values()) > 1:
+            for arm in self.arms:
+                if arm.optimizer is not None and not arm.optimizer.is_elementwise:
+                    raise refusal(
+                        f"resources.sharding: ddp with the optimizer {arm.optimizer.name} of arm {arm.name}, which looks "
+                        "at whole tensors; got 'fsdp'"
+                    )
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:
                 raise refusal(

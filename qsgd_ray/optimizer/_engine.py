@@ -21,9 +21,10 @@ from qsgd_ray.optimizer._gathered_step import gathered_step
 from qsgd_ray.optimizer._layout import Group, Layout, Model, StepOptions, layout_of
 from qsgd_ray.optimizer._norms import NormMeans, StepNorms, direction_norms
 from qsgd_ray.optimizer._prefetch import Prefetch
+from qsgd_ray.optimizer._reports import means_of, report, report_state, restore_prefetch
 from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm, make_signal
-from qsgd_ray.optimizer.telemetry import GroupNorms, Telemetry
+from qsgd_ray.optimizer.telemetry import Telemetry
 
 # The key, in each parameter group, of the number of steps taken: it names a step's draws, and is saved with the groups.
 STEPS = "perturbation_steps"
@@ -107,33 +108,16 @@ class Engine:
     def telemetry(self) -> Telemetry:
         """Return the report since the last call, and start the next window of the norms."""
         means, self._means = self._means, NormMeans()
-        wait_s, busy_s, n_circuits = self._prefetch.wait_s, self._prefetch.busy_s, self._prefetch.n_circuits
-        if means.n == 0:
-            return Telemetry(None, None, wait_s, busy_s, n_circuits, 0)
-        groups = tuple(GroupNorms(q, step, q / step if step else None) for q, step in means.of_groups())
-        return Telemetry(*means.of_model(), wait_s, busy_s, n_circuits, means.n, groups)
+        return report(means, self._prefetch)
 
     def telemetry_state(self) -> dict[str, Any]:
         """Return the state that `load_telemetry_state` takes."""
-        prefetch = self._prefetch
-        return {
-            "means": self._means.state(),
-            "wait_s": prefetch.wait_s,
-            "busy_s": prefetch.busy_s,
-            "n_circuits": prefetch.n_circuits,
-            "under_way": prefetch.under_way,
-        }
+        return report_state(self._means, self._prefetch)
 
     def load_telemetry_state(self, groups: list[Group], state: dict[str, Any]) -> None:
         """Restore counts and means; submit the next step's circuits again, where they were under way."""
-        prefetch = self._prefetch
-        prefetch.discard()
-        self._means = NormMeans.from_state(state["means"])
-        prefetch.wait_s, prefetch.busy_s = state["wait_s"], state["busy_s"]
-        if state["under_way"]:
-            with torch.no_grad():
-                prefetch.submit_next(self.lay_out(groups), steps_taken(groups))
-        prefetch.n_circuits = state["n_circuits"]  # those submitted again are counted already
+        self._means = means_of(state)
+        restore_prefetch(self._prefetch, state, lambda: self.lay_out(groups), steps_taken(groups))
 
     def reset(self) -> None:
         """Drop what belongs to the parameters and states of before: layout, cached lists and pending circuits."""

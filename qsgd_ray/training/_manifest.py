@@ -143,6 +143,8 @@ class Manifest(_Checked):
         model_flops: floating point operations of the model's mathematics.
         measurements: one for each epoch that has ended.
         groups: numbers of each parameter group.
+        optimizer: state of optimizers of other classes than AdamW (_optimizer_state.py), groups and all, but for its
+            tensors. None: there are none; the field is then left out of the text.
         schedules: state of each schedule.
         scaler: state of the scaler of losses; {}: it is off.
         telemetry: state of the optimizer's telemetry; None: it has none.
@@ -160,6 +162,7 @@ class Manifest(_Checked):
     model_flops: float
     measurements: tuple[Measurement, ...]
     groups: list[dict[str, _Number]]
+    optimizer: JsonValue = None
     schedules: list[dict[str, JsonValue]]
     scaler: dict[str, JsonValue]
     telemetry: _Telemetry | None
@@ -184,6 +187,7 @@ class Manifest(_Checked):
     def _complete(self) -> Manifest:
         if len(self.files) != self.world_size:
             raise ValueError(f"files: got {len(self.files)}; allowed: {self.world_size}, one a process")
+        n_bytes = 0
         for name, tensor in self.tensors.items():
             row = 0
             for shard in tensor.shards:
@@ -196,6 +200,9 @@ class Manifest(_Checked):
                 row = shard.stop
             if row != tensor.n_rows:
                 raise ValueError(f"{name}: got {row} rows; allowed: {tensor.n_rows}")
+            n_bytes += sum(tensor.n_bytes(shard) for shard in tensor.shards)
+        if n_bytes > sum(self.files):
+            raise ValueError(f"tensors: got {n_bytes} bytes; allowed: {sum(self.files)}, as the files have")
         return self
 
 
@@ -228,7 +235,8 @@ def merged_tensors(shares: list[Share]) -> dict[str, StoredTensor]:
 
 def encode(manifest: Manifest) -> bytes:
     """Return a manifest as JSON with its own checksum; the same manifest gives the same bytes."""
-    return _text({"checkpoint": (tree := manifest.model_dump()), "sha256": hashlib.sha256(_text(tree)).hexdigest()})
+    tree = manifest.model_dump(exclude={"optimizer"} if manifest.optimizer is None else None)
+    return _text({"checkpoint": tree, "sha256": hashlib.sha256(_text(tree)).hexdigest()})
 
 
 def _text(tree: dict[str, Any]) -> bytes:

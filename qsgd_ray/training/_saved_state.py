@@ -5,7 +5,7 @@ Frozen weights are no part of it: the workload loads them anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qsgd_ray.optimizer import SuperpositionalAdamW
+from qsgd_ray.optimizer import DrivenOptimizer, SuperpositionalAdamW
 from qsgd_ray.storage import StorageError
-from qsgd_ray.training._manifest import Manifest
+from qsgd_ray.training._manifest import Manifest, StoredTensor
+from qsgd_ray.training._optimizer_state import encode_optimizers, restore_optimizers
 from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.replica import Replica
 
@@ -24,18 +25,29 @@ _OF_A_REPLICA = ("loss_sum", "generator", "cuda_generator")
 _COUNTS = ("step", "wall_s", "evaluation_s", "n_tokens", "model_flops", "measurements")
 
 
-def state_tensors(parts: Parts, known: Iterable[str] | None = None) -> dict[str, Any]:
+def state_tensors(
+    parts: Parts, known: Mapping[str, StoredTensor] | None = None, tree: Any = None
+) -> dict[str, Any]:
     """Return trained parameters, buffers and moments, by name.
 
     Args:
         parts: the training's objects. The tensors are their own, not copies.
-        known: names of the tensors in a checkpoint, so that a new optimizer gets tensors for moments that it does not
-            have yet; None: it has its moments.
+        known: the tensors in a checkpoint, so that a new optimizer gets tensors for moments that it does not have yet;
+            None: it has its moments.
+        tree: all else of the checkpoint's optimizers, where they are of other classes than AdamW; it is put into them.
+
+    Raises:
+        StorageError: the tree is none of these optimizers.
+        UnsavableState: an optimizer keeps something that no checkpoint can have.
     """
-    states, in_checkpoint = parts.optimizer.state, {*(known or ())}
     tensors = {f"model.{name}": parameter.detach() for name, parameter in _trained(parts.model)}
     persistent = parts.model.state_dict()  # without buffers that are not to be saved
     tensors |= {f"model.{name}": buffer for name, buffer in parts.model.named_buffers() if name in persistent}
+    if isinstance(parts.optimizer, DrivenOptimizer):
+        if known is None:
+            return tensors | encode_optimizers(parts.optimizer, _names(parts.model))[1]
+        return tensors | restore_optimizers(parts.optimizer, tree, known, dict(_trained(parts.model)))
+    states, in_checkpoint = parts.optimizer.state, {*(known or ())}
     for name, parameter in _trained(parts.model):
         if f"optimizer.{name}.step" in in_checkpoint:
             states[parameter] = {
@@ -50,6 +62,10 @@ def state_tensors(parts: Parts, known: Iterable[str] | None = None) -> dict[str,
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in _trained(model)}
 
 
 def share_of(tensors: dict[str, Any], replica: Replica) -> dict[str, Any]:
@@ -99,13 +115,19 @@ def restore_generators(tensors: dict[str, Tensor], replica: Replica, device: str
 def numbers_of(parts: Parts, progress: Progress) -> dict[str, Any]:
     """Return all state that is no tensor, as fields of a `Manifest`: floats come back bit for bit."""
     optimizer = parts.optimizer
+    driven = isinstance(optimizer, DrivenOptimizer)
     return {
         **{name: getattr(progress, name) for name in _COUNTS},
-        "groups": [_group_numbers(group) for group in optimizer.param_groups],
+        # Of other classes than AdamW, groups may hold more than numbers: they are in the optimizers' own tree.
+        "groups": [] if driven else [_group_numbers(group) for group in optimizer.param_groups],
+        "optimizer": encode_optimizers(optimizer, _names(parts.model))[0] if driven else None,
         "schedules": [schedule.state_dict() for schedule in parts.schedules],
         "scaler": parts.scaler.state_dict(),
-        "telemetry": optimizer.telemetry_state() if isinstance(optimizer, SuperpositionalAdamW) else None,
+        "telemetry": optimizer.telemetry_state() if isinstance(optimizer, _Reporting) else None,
     }
+
+
+_Reporting = SuperpositionalAdamW | DrivenOptimizer
 
 
 def _group_numbers(group: dict[str, Any]) -> dict[str, bool | int | float]:
@@ -120,13 +142,14 @@ def restore_numbers(parts: Parts, manifest: Manifest) -> None:
         manifest: the checkpoint's, which `check_numbers` has passed.
     """
     optimizer = parts.optimizer
-    for group, values in zip(optimizer.param_groups, manifest.groups, strict=True):
-        group.update(values)
+    if not isinstance(optimizer, DrivenOptimizer):  # which has its groups already, with its tensors
+        for group, values in zip(optimizer.param_groups, manifest.groups, strict=True):
+            group.update(values)
     for schedule, state in zip(parts.schedules, manifest.schedules, strict=True):
         schedule.load_state_dict(state)
     if manifest.scaler:
         parts.scaler.load_state_dict(manifest.scaler)
-    if isinstance(optimizer, SuperpositionalAdamW) and manifest.telemetry is not None:
+    if isinstance(optimizer, _Reporting) and manifest.telemetry is not None:
         optimizer.load_telemetry_state(manifest.telemetry.model_dump())
 
 
@@ -138,6 +161,9 @@ def check_numbers(parts: Parts, manifest: Manifest) -> None:
     now = numbers_of(parts, Progress(torch.zeros(())))
     for field in ("groups", "schedules", "scaler"):
         _check_alike(field, getattr(manifest, field), now[field])
+    if (manifest.optimizer is None) != (now["optimizer"] is None):
+        came = "none" if manifest.optimizer is None else "some"
+        raise StorageError(f"optimizer: got {came}; allowed: the state of the arm's own class of optimizers")
     telemetry = manifest.telemetry
     if (telemetry is None) != (now["telemetry"] is None):
         raise StorageError(f"telemetry: got {'none' if telemetry is None else 'some'}; allowed: as the optimizer has")

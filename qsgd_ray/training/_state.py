@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
+from qsgd_ray.config import Arm, StudyError
+from qsgd_ray.config.optimizer import RateShapeWord
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.optimizer import LambdaSchedule, make_optimizer
+from qsgd_ray.optimizer import DrivenOptimizer, LambdaSchedule, RateSchedule, make_driven_optimizer, make_optimizer
 from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
-from qsgd_ray.optimizer.schedules import CONSTANT_RATE
+from qsgd_ray.optimizer.schedules import CONSTANT_RATE, RateShape
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.random_keys import text_seed
 from qsgd_ray.training._sharding import distribute, full_tensor
@@ -70,7 +72,7 @@ class Parts:
     model: nn.Module
     network: nn.Module
     trained: list[nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | DrivenOptimizer
     schedules: list[Any]
     scaler: torch.amp.GradScaler
 
@@ -89,23 +91,61 @@ def make_parts(trial: Trial, workload: Workload, circuits: CircuitBackend | None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # In every epoch, however short, the perturbation of some step is measured (protocol, rule 13).
     telemetry_every = min(TELEMETRY_EVERY, workload.steps_per_epoch)
-    optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed, telemetry_every)
+    optimizer: torch.optim.Optimizer | DrivenOptimizer
+    if trial.arm.optimizer is None:
+        optimizer = make_optimizer(trial.arm, trained, circuits, trial.seed, telemetry_every)
+    else:
+        optimizer = make_driven_optimizer(trial.arm, model, circuits, trial.seed, telemetry_every)
+        require_scalable(trial.arm, optimizer, workload.scales_loss)
     schedules = _schedules(trial, workload, optimizer)
     scaler = torch.amp.GradScaler(replica.device_type, enabled=workload.scales_loss)
     return Parts(model, network, trained, optimizer, schedules, scaler)
 
 
+def require_scalable(arm: Arm, optimizer: DrivenOptimizer, scales_loss: bool) -> None:
+    """Refuse an optimizer that evaluates the model itself where gradients are scaled, which it would not know of.
+
+    Args:
+        arm: names the field.
+        optimizer: the arm's.
+        scales_loss: True where the workload's loss is scaled (float16).
+
+    Raises:
+        StudyError: it is one.
+    """
+    if scales_loss and optimizer.kind != "plain":
+        raise StudyError(
+            f"arms.{arm.name}.optimizer: got one that evaluates the model itself, with float16, whose gradients are "
+            "scaled; allowed: with bfloat16 or float32"
+        )
+
+
 def _schedules(
-    trial: Trial, workload: Workload, optimizer: torch.optim.Optimizer
-) -> list[LambdaSchedule | LRScheduler]:
-    """Return the schedules of a trial: the learning rate's, alike in all arms, and lambda's, where there is any."""
+    trial: Trial, workload: Workload, optimizer: torch.optim.Optimizer | DrivenOptimizer
+) -> list[LambdaSchedule | LRScheduler | RateSchedule]:
+    """Return the schedules of a trial: of the learning rate, the arm's own or the workload's, and of lambda."""
     total_steps = trial.epochs * workload.steps_per_epoch
-    schedules: list[LambdaSchedule | LRScheduler] = []
-    if workload.rate != CONSTANT_RATE:
+    schedules: list[LambdaSchedule | LRScheduler | RateSchedule] = []
+    if isinstance(optimizer, DrivenOptimizer):
+        shapes = _shapes(trial.arm, workload, optimizer, total_steps)
+        if any(shape != CONSTANT_RATE for shape in shapes):
+            schedules.append(RateSchedule(optimizer.param_groups, shapes, total_steps))
+    elif workload.rate != CONSTANT_RATE:
         schedules.append(LambdaLR(optimizer, lambda step: workload.rate.factor(step, total_steps)))
     if (perturbation := trial.arm.perturbation) is not None:
         schedules.append(LambdaSchedule(optimizer, perturbation.schedule, total_steps))
     return schedules
+
+
+def _shapes(arm: Arm, workload: Workload, optimizer: DrivenOptimizer, total_steps: int) -> list[RateShape]:
+    """Return the shape of each parameter group's learning rate."""
+    assert arm.optimizer is not None
+    shapes: list[RateShape] = []
+    for (_, one), made in zip(arm.optimizer.members, optimizer.optimizers, strict=True):
+        own, warmup = cast(RateShapeWord | None, one.schedule), cast(float, one.warmup)
+        shape = workload.rate if own is None else RateShape(round(warmup * total_steps), own, from_zero=False)
+        shapes += [shape] * len(made.param_groups)
+    return [CONSTANT_RATE if shape[:2] == CONSTANT_RATE[:2] else shape for shape in shapes]
 
 
 def fingerprint(model: nn.Module) -> str:

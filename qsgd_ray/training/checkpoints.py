@@ -25,6 +25,7 @@ import torch.distributed as dist
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.storage import Storage, StorageError
 from qsgd_ray.training._manifest import Manifest, OldFormat, Share, decode, encode, merged_tensors
+from qsgd_ray.training._optimizer_state import UnsavableState
 from qsgd_ray.training._saved_state import (
     check_generators,
     check_names,
@@ -106,14 +107,21 @@ class Checkpoints:
         """
         self.finish()
         name = f"{progress.step:08d}"
+        try:
+            numbers, tensors = numbers_of(parts, progress), state_tensors(parts)
+        except UnsavableState as error:  # on all replicas, which have the same optimizers
+            if not self.n_failed:
+                _log.warning("%s: no checkpoints of this optimizer: %s", self._folder, error)
+            self.n_failed += 1
+            return
         unfinished = Manifest(
-            **numbers_of(parts, progress),
+            **numbers,
             world_size=self._replica.world_size,
             started_at=self.started_at.isoformat(),
             files=(0,) * self._replica.world_size,
             tensors={},
         )
-        tensors = share_of(state_tensors(parts), self._replica) | replica_tensors(self._replica, progress.loss_sum)
+        tensors = share_of(tensors, self._replica) | replica_tensors(self._replica, progress.loss_sum)
         rows = {name: copy_of(tensor) for name, tensor in tensors.items()}
         self._writing = Future()
         threading.Thread(
@@ -241,7 +249,7 @@ class Checkpoints:
         if manifest.step != int(name):
             raise StorageError(f"step: got {manifest.step}; allowed: {int(name)}, as the file is named")
         check_numbers(parts, manifest)
-        targets = state_tensors(parts, manifest.tensors)
+        targets = state_tensors(parts, manifest.tensors, manifest.optimizer)
         check_names(manifest, targets)
         own, ranks = {}, [self._replica.rank]
         if manifest.world_size == self._replica.world_size:

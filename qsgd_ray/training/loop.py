@@ -18,16 +18,17 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.config.trial import Trial
-from qsgd_ray.optimizer import SuperpositionalAdamW, Telemetry
+from qsgd_ray.optimizer import DrivenOptimizer, Telemetry
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
 from qsgd_ray.random_keys import text_seed
+from qsgd_ray.training._evaluations import Evaluations
 from qsgd_ray.training._sharding import full_weights
 from qsgd_ray.training._state import Progress, fingerprint, make_parts
 from qsgd_ray.training.hardware import _peak_memory_bytes, matmul_flops_per_s
@@ -141,6 +142,8 @@ class _Loop:
         workload, replica, progress = self.workload, self.replica, self.progress
         first_step = (epoch - 1) * workload.steps_per_epoch
         self._start_clock()
+        if isinstance(self.parts.optimizer, DrivenOptimizer):
+            self.parts.optimizer.train()
         for batch in workload.batches(
             self.trial.seed, epoch, replica.rank, replica.world_size, progress.step - first_step
         ):
@@ -155,19 +158,34 @@ class _Loop:
     def _step(self, batch: Any) -> None:
         """Take one optimizer step on this replica's part of a batch."""
         workload, parts, progress, world_size = self.workload, self.parts, self.progress, self.replica.world_size
-        parts.optimizer.zero_grad()
-        progress.loss_sum += workload.backward(parts.network, batch, world_size, self._backward)
-        if workload.clip_norm is not None:
-            parts.scaler.unscale_(parts.optimizer)
-            nn.utils.clip_grad_norm_(parts.trained, workload.clip_norm)
-        parts.scaler.step(parts.optimizer)
-        parts.scaler.update()
+        n_passes = 1
+        if isinstance(parts.optimizer, DrivenOptimizer) and parts.optimizer.kind != "plain":
+            evaluations = Evaluations(lambda: self._gradients(batch), self.replica)
+            parts.optimizer.step(evaluations)
+            evaluations.finish()
+            assert evaluations.first_loss is not None
+            progress.loss_sum += evaluations.first_loss
+            n_passes = evaluations.n
+        else:
+            progress.loss_sum += self._gradients(batch)
+            parts.scaler.step(cast(torch.optim.Optimizer, parts.optimizer))
+            parts.scaler.update()
         for schedule in parts.schedules:
             schedule.step()
         work = workload.work(batch, world_size)
         progress.step += 1
-        progress.n_tokens += work.n_tokens
-        progress.model_flops += work.model_flops
+        progress.n_tokens += work.n_tokens * n_passes
+        progress.model_flops += work.model_flops * n_passes
+
+    def _gradients(self, batch: Any) -> Tensor:
+        """Compute the gradients of this replica's part of a batch, clipped; return its loss, nats."""
+        workload, parts = self.workload, self.parts
+        parts.optimizer.zero_grad()
+        loss = workload.backward(parts.network, batch, self.replica.world_size, self._backward)
+        if workload.clip_norm is not None:
+            parts.scaler.unscale_(cast(torch.optim.Optimizer, parts.optimizer))
+            nn.utils.clip_grad_norm_(parts.trained, workload.clip_norm)
+        return loss
 
     def _backward(self, loss: Tensor) -> None:
         self.parts.scaler.scale(loss).backward()
@@ -196,7 +214,7 @@ class _Loop:
             return None
         peak_bytes = _peak_memory_bytes(replica.device)
         optimizer = self.parts.optimizer
-        telemetry = optimizer.telemetry() if isinstance(optimizer, SuperpositionalAdamW) else _UNPERTURBED
+        telemetry = optimizer.telemetry() if hasattr(optimizer, "telemetry") else _UNPERTURBED
         measurement = Measurement(
             epoch=epoch,
             step=progress.step,
@@ -251,6 +269,8 @@ class _Loop:
     def _evaluate(self, split: Literal["validation", "test"]) -> tuple[float, float]:
         """Return mean loss (nats) and accuracy over a split, each replica evaluating its share."""
         replica = self.replica
+        if isinstance(self.parts.optimizer, DrivenOptimizer):
+            self.parts.optimizer.eval()
         share = self.workload.evaluate(self.parts.model, split, replica.rank, replica.world_size)
         loss_sum, n_correct, n = replica.all_reduce_sum(share.loss_sum, share.n_correct, share.n)
         return loss_sum / n, n_correct / n
