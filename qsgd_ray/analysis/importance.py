@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis._rows import usable_value
+from qsgd_ray.analysis.trials import _has_column, searched_value
 from qsgd_ray.config import Arm, Choice, LogUniform, Metric
 from qsgd_ray.config.base import Space
 from qsgd_ray.results import StudyTables
@@ -47,7 +48,7 @@ def importances(tables: StudyTables) -> tuple[Importance, ...]:
 
 def _importance(tables: StudyTables, arm: Arm) -> Importance:
     rows, metric = tables.rows("search", arm.name), tables.study.metric
-    spaces = {path: space for path, space in arm.spaces().items() if _column_of(path) in tables.trials.column_names}
+    spaces = {path: space for path, space in arm.spaces().items() if _has_column(tables.trials.column_names, path)}
     usable = [row for row in rows if usable_value(row, metric) is not None and _inside(row, spaces)]
     n, n_null = len(usable), len(rows) - len(usable)
 
@@ -69,14 +70,14 @@ def _importance(tables: StudyTables, arm: Arm) -> Importance:
 def _inside(row: dict[str, Any], spaces: dict[str, Space]) -> bool:
     """Tell the rows whose settings all lie in the spaces of today; those of an older version of the study may not."""
     for path, space in spaces.items():
-        value, edges = row[_column_of(path)], space.edges()
+        value, edges = searched_value(row, path), space.edges()
         if value is None or not (value in edges if isinstance(space, Choice) else edges[0] <= value <= edges[1]):
             return False
     return True
 
 
 def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric) -> dict[str, float] | None:
-    if all(len({row[_column_of(path)] for row in rows}) == 1 for path in spaces):
+    if all(len({searched_value(row, path) for row in rows}) == 1 for path in spaces):
         return None
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -89,7 +90,7 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric
         study.add_trials(
             [
                 optuna.trial.create_trial(
-                    params={path: row[_column_of(path)] for path in spaces},
+                    params={path: searched_value(row, path) for path in spaces},
                     distributions=distributions,
                     value=metric.sign * (usable_value(row, metric) or 0.0),
                 )
@@ -109,11 +110,6 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric
     if not np.isfinite(total) or total <= 0:
         return None
     return {path: scores.get(path, 0.0) / total for path in spaces}
-
-
-def _column_of(path: str) -> str:
-    """Return the column of the table of trials that holds a setting."""
-    return path.rpartition(".")[2]
 
 
 def _distribution(space: Space) -> Any:

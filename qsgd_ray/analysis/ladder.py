@@ -161,7 +161,8 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     a, b = arm.perturbation, other.perturbation
     assert a is not None
     assert b is not None
-    alike = all(getattr(a, name) == getattr(b, name) for name in ("scope", "formula", "placement", "direction"))
+    alike = other.optimizer_names == arm.optimizer_names
+    alike &= all(getattr(a, name) == getattr(b, name) for name in ("scope", "formula", "placement", "direction"))
     searched = isinstance(a.lambda_, SPACES) and isinstance(b.lambda_, SPACES)
     return alike and (b.source == "zero" or searched or a.lambda_ == b.lambda_)
 

@@ -21,7 +21,9 @@ from qsgd_ray.analysis.throughput import Throughput, median_throughput
 from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget, median_time, time_saved
 from qsgd_ray.config import Metric
 from qsgd_ray.outcome import Ending, environment_error
+from qsgd_ray.paths import leaves
 from qsgd_ray.results import StudyTables
+from qsgd_ray.storage import parse_json
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class ArmSummary:
         answers_right: those with the right final number.
         answers_without_number: those without any number.
         throughput: tokens, FLOP and memory of its runs.
+        optimizer: name of the class that it trains by; None: AdamW by the arm's own fields.
+        optimizer_settings: its settings at that point, by their path; None where there is no name.
     """
 
     arm: str
@@ -85,6 +89,8 @@ class ArmSummary:
     answers_right: int | None
     answers_without_number: int | None
     throughput: Throughput
+    optimizer: str | None = None
+    optimizer_settings: tuple[tuple[str, Any], ...] | None = None
 
 
 def arm_summaries(tables: StudyTables) -> tuple[ArmSummary, ...]:
@@ -159,7 +165,17 @@ def _summary(arm: str, rows: list[Row], metric: Metric) -> ArmSummary:
         answers_right=_total(rows, "answers_right"),
         answers_without_number=_total(rows, "answers_without_number"),
         throughput=median_throughput(rows),
+        optimizer=chosen.get("optimizer"),
+        optimizer_settings=_settings(chosen.get("optimizer_settings")),
     )
+
+
+def _settings(text: str | None) -> tuple[tuple[str, Any], ...] | None:
+    """Return the settings of an optimizer by their path, without its names and those that are off."""
+    if text is None:
+        return None
+    values = ((path, value) for path, value in leaves(parse_json(text)) if value is not None)
+    return tuple((path, value) for path, value in values if path.rpartition(".")[2] != "name")
 
 
 def _column(rows: list[Row], name: str) -> list[Any]:

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from qsgd_ray.analysis._rows import Row, has_ended, usable_value
 from qsgd_ray.analysis.metric import Split, metric_value
 from qsgd_ray.config import STAGES
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.outcome import Ending, environment_error, error_lines
+from qsgd_ray.paths import PathError, value_at
 from qsgd_ray.results import StudyTables
+from qsgd_ray.storage import parse_json
 
 _LONGEST_ERROR = 200
+# Paths of settings that stand together in the column `optimizer_settings`; of others each has a column of its own.
+_OF_OPTIMIZER = "optimizer."
+
+
+def _has_column(names: Collection[str], path: str) -> bool:
+    """Return True where the trials' table tells the values of a setting.
+
+    Args:
+        names: of the table's columns.
+        path: of a setting of an arm.
+    """
+    return path.startswith(_OF_OPTIMIZER) or path.rpartition(".")[2] in names
+
+
+def searched_value(row: Row, path: str) -> Any:
+    """Return the value of an arm's setting in a trial's row; None where it has no effect there, or is not told.
+
+    Args:
+        row: of the table `trials`.
+        path: of the setting: `learning_rate`, `perturbation.lambda_` and `optimizer.lr` are some.
+
+    Example:
+        >>> searched_value({"optimizer_settings": '{"name": "sgd", "lr": 0.1}'}, "optimizer.lr")
+        0.1
+    """
+    if not path.startswith(_OF_OPTIMIZER):
+        return row[path.rpartition(".")[2]]
+    try:
+        return value_at(parse_json(row["optimizer_settings"] or "{}"), path.removeprefix(_OF_OPTIMIZER))
+    except (PathError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

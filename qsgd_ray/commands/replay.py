@@ -25,6 +25,10 @@ def replay(
     trial: Annotated[
         str, typer.Argument(metavar="TRIAL", help="A trial's id, or a beginning of it that no other has.")
     ],
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="A package of your own whose optimizer the trial may name and import."),
+    ] = None,
 ) -> None:
     """Run one trial of a study again, on this machine, and compare it bit for bit with its row."""
     place = storage_at(where, "DIR")
@@ -43,7 +47,7 @@ def replay(
     console.print(about, style="bold", soft_wrap=True, highlight=False)
     if others := environment_differences(stored.made_with, provenance(stored.study, None, [], None)):
         console.print(f"Made elsewhere: {'; '.join(others)}.", soft_wrap=True, highlight=False, markup=False)
-    result = run_again(stored)
+    result = run_again(stored, trust or ())
     if result.differences:
         console.print(_difference_table(result))
         raise SystemExit(1)

@@ -26,7 +26,7 @@ from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, options
 from qsgd_ray.config.circuit import NoiseSettings, Rotation
 from qsgd_ray.config.errors import StudyError
-from qsgd_ray.config.optimizer import AnyOptimizer
+from qsgd_ray.config.optimizer import _AnyOptimizer, _every_name
 from qsgd_ray.paths import leaves, set_value
 
 Formula = Literal["adamw", "paper"]
@@ -158,7 +158,7 @@ class Arm(Settings):
     betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: Real = Field(default=1e-8, gt=0)
     perturbation: Perturbation | None = None
-    optimizer: AnyOptimizer | None = None
+    optimizer: _AnyOptimizer | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -167,7 +167,9 @@ class Arm(Settings):
             for name in _OF_ADAMW:
                 if name in fields:
                     keyword = "lr" if name == "learning_rate" else name
-                    raise refusal(f"{name}: as {keyword} within optimizer, where there is one; got {fields[name]!r:.60}")
+                    raise refusal(
+                        f"{name}: as {keyword} within optimizer, where there is one; got {fields[name]!r:.60}"
+                    )
         return fields
 
     @model_validator(mode="after")
@@ -175,7 +177,9 @@ class Arm(Settings):
         if self.optimizer is not None and self.perturbation is not None:
             for name, allowed in _OF_ANY.items():
                 if (came := getattr(self.perturbation, name)) != allowed:
-                    raise refusal(f"perturbation.{name}: {allowed} beside an optimizer, whose step is its own; got {came}")
+                    raise refusal(
+                        f"perturbation.{name}: {allowed} beside an optimizer, whose step is its own; got {came}"
+                    )
         return self
 
     @model_serializer(mode="wrap")
@@ -195,6 +199,11 @@ class Arm(Settings):
     def decay(self) -> Any:
         """The weight decay or its space, of whichever optimizer; of several groups that of the first."""
         return self.weight_decay if self.optimizer is None else self.optimizer.weight_decay
+
+    @property
+    def optimizer_names(self) -> tuple[str, ...]:
+        """The classes that the arm trains by, by name; none where it is AdamW by its own fields."""
+        return () if self.optimizer is None else tuple(_every_name(self.optimizer))
 
     def spaces(self) -> dict[str, Space]:
         """Return the searched fields by dotted path, in the order of their definition."""

@@ -10,15 +10,24 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from qsgd_ray.config._numbers import Real
-from qsgd_ray.config._optimizer_class import dotted_name, keyword_problem, optimizer_class, with_defaults
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._searchable import _number, _word
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.base import SPACES, Choice, Space
 from qsgd_ray.config.errors import InvalidSettings, StudyError, validation_message
+from qsgd_ray.config.optimizer_class import _dotted_name, _optimizer_class, _with_defaults, keyword_problem
 
 RateShapeWord = Literal["constant", "linear", "cosine"]
 _SHAPES: tuple[RateShapeWord, ...] = ("constant", "linear", "cosine")
@@ -27,7 +36,9 @@ _ELEMENTWISE = {
     f"torch.optim.{name}"
     for name in ("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 }
-_A_KEYWORD = "a number, a word, True, False, None, a list of such, a space (LogUniform, Uniform, Choice) or an Optimizer"
+_A_KEYWORD = (
+    "a number, a word, True, False, None, a list of such, a space (LogUniform, Uniform, Choice) or an Optimizer"
+)
 _MOST_VALUES = 64
 _SPACE: TypeAdapter[Space] = TypeAdapter(Space)
 
@@ -49,7 +60,7 @@ def _keyword_value(value: Any) -> Any:
         try:
             return Optimizer.model_validate(value)
         except ValidationError as error:
-            raise refusal(validation_message(error).partition("allowed: ")[2] or _A_KEYWORD) from None
+            raise refusal(validation_message(error).rpartition("allowed: ")[2]) from None
     raise refusal(_A_KEYWORD)
 
 
@@ -64,7 +75,7 @@ class _Named(type(Settings)):  # type: ignore[misc]
         keywords = {key: value for key, value in fields.items() if key not in cls.model_fields}
         try:
             problem = keyword_problem(fields["name"], keywords)
-            written_out = with_defaults(fields["name"], keywords)
+            written_out = _with_defaults(fields["name"], keywords)
         except StudyError as error:
             raise _refused("name", fields["name"], str(error).partition("allowed: ")[2] or str(error)) from None
         if problem is not None:
@@ -108,7 +119,7 @@ class Optimizer(Settings, metaclass=_Named):
 
         def __init__(self, name: str, /, **settings: Any) -> None: ...
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,199}$")]
     schedule: Annotated[RateShapeWord | Choice, _word(_SHAPES)] | None = None
@@ -120,10 +131,10 @@ class Optimizer(Settings, metaclass=_Named):
     def _consistent(self) -> Self:
         if self.warmup != 0 and self.schedule is None:
             raise refusal("warmup: with a schedule, constant, linear or cosine")
-        inner = [value for value in self.settings.values() if isinstance(value, Optimizer)]
-        if any(one.schedule is not None or one.parameters is not None for one in inner):
+        members: list[Optimizer] = [self, *self._inner]
+        if any(one.schedule is not None or one.parameters is not None for one in self._inner):
             raise refusal(f"{self.name}: a schedule and parameters of the outer optimizer, none of the inner")
-        rates = [one.settings["lr"] for one in (self, *inner) if "lr" in one.settings]
+        rates = [one.settings["lr"] for one in members if "lr" in one.settings]
         if len(rates) != 1:
             raise refusal(f"lr: a learning rate, once; got {len(rates)} of {self.name}")
         (rate,) = rates
@@ -149,13 +160,18 @@ class Optimizer(Settings, metaclass=_Named):
         return 0.0 if value is None else value
 
     def _written(self, keyword: str) -> Any:
-        inner = [value for value in self.settings.values() if isinstance(value, Optimizer)]
-        return next((one.settings[keyword] for one in (self, *inner) if keyword in one.settings), None)
+        members: list[Optimizer] = [self, *self._inner]
+        return next((one.settings[keyword] for one in members if keyword in one.settings), None)
+
+    @property
+    def _inner(self) -> list[Optimizer]:
+        """The optimizers that the class takes as keywords."""
+        return [value for value in self.settings.values() if isinstance(value, Optimizer)]
 
     @property
     def is_elementwise(self) -> bool:
         """True where a step on shards is known to be that of the whole model."""
-        return dotted_name(self.name) in _ELEMENTWISE
+        return _dotted_name(self.name) in _ELEMENTWISE
 
     @property
     def members(self) -> tuple[tuple[str, Optimizer], ...]:
@@ -189,7 +205,7 @@ class Groups(Settings):
         ['matrices', 'rest']
     """
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
     embeddings: Optimizer | None = None
     matrices: Optimizer | None = None
@@ -203,7 +219,9 @@ class Groups(Settings):
             raise refusal("groups: rest and at least one other, such as matrices; one alone is an Optimizer")
         for name, optimizer in self.members:
             if (name in WORDS) != (optimizer.parameters is None):
-                allowed = "no patterns, as its name says what it has" if name in WORDS else 'patterns, such as ("head.*",)'
+                allowed = (
+                    "no patterns, as its name says what it has" if name in WORDS else 'patterns, such as ("head.*",)'
+                )
                 raise refusal(f"{name}.parameters: {allowed}; got {optimizer.parameters}")
         return self
 
@@ -246,22 +264,20 @@ def _settings_of_either(value: Any) -> Any:
     return value
 
 
-AnyOptimizer = Annotated[
+_AnyOptimizer = Annotated[
     Annotated[Optimizer, Tag("Optimizer")] | Annotated[Groups, Tag("Groups")],
     Discriminator(_branch),
     BeforeValidator(_settings_of_either),
 ]
 
 
-def class_of(optimizer: Optimizer) -> type[Any]:
+def class_of(optimizer: Optimizer) -> Any:
     """Return the class of an optimizer, whose module is imported; StudyError in one line where it cannot be."""
-    return optimizer_class(optimizer.name)
+    return _optimizer_class(optimizer.name)
 
 
-def every_name(optimizer: Optimizer | Groups) -> Iterator[str]:
+def _every_name(optimizer: Optimizer | Groups) -> Iterator[str]:
     """Yield the names of all classes: those of the groups, and of optimizers inside others."""
     for _, one in optimizer.members:
         yield one.name
-        for value in one.settings.values():
-            if isinstance(value, Optimizer):
-                yield value.name
+        yield from (inner.name for inner in one._inner)

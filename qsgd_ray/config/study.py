@@ -145,8 +145,8 @@ class Study(Settings):
             for arm in self.arms:
                 if arm.optimizer is not None and not arm.optimizer.is_elementwise:
                     raise refusal(
-                        f"resources.sharding: ddp with the optimizer {arm.optimizer.name} of arm {arm.name}, which looks "
-                        "at whole tensors; got 'fsdp'"
+                        f"resources.sharding: ddp with the optimizer {arm.optimizer.name} of arm {arm.name}, which "
+                        "looks at whole tensors; got 'fsdp'"
                     )
         for stage, workers in workers_of.items():
             if self.workload.batch_size % workers:

@@ -19,6 +19,7 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
+from qsgd_ray.execution._optimizer_checks import require_optimizers
 from qsgd_ray.execution.requirements import _require_modules_here
 from qsgd_ray.workloads import make_workload
 
@@ -113,11 +114,12 @@ def _check_gpus(study: Study) -> None:
 
 
 def _check_workload(study: Study) -> None:
-    """Refuse a study whose model, data or their packages are not here."""
+    """Refuse a study whose model, data or their packages are not here, or whose optimizers cannot train the model."""
     try:
-        make_workload(study.workload)
+        workload = make_workload(study.workload)
     except StudyError as error:
         raise StudyError(f"workload: {error}") from None
+    require_optimizers(study, workload)
 
 
 def needs_circuits(study: Study) -> bool:

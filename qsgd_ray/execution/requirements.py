@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.base import options
+from qsgd_ray.config.optimizer_class import PACKAGES, module_of
 
 # A worker process trains; a circuit actor simulates. Without actors the workers do both.
 Role = Literal["worker", "circuits"]
@@ -20,9 +21,10 @@ _PACKAGES = {
     "qiskit_aer": "qiskit-aer",
     "transformers": "transformers",
     "peft": "peft",
+    **PACKAGES,
 }
 # Versions on which the bits of a trial may depend.
-_COMPARED = ("python", "torch", "ray", "qsgd-ray", "qiskit", "qiskit-aer")
+_COMPARED = ("python", "torch", "ray", "qsgd-ray", "qiskit", "qiskit-aer", "schedulefree", "pytorch-optimizer")
 # A node that is busy may start no process for the question; what it lacks then shows in its trials.
 _ANSWER_S = 60.0
 _MOST_NODES = 64
@@ -60,6 +62,9 @@ def _needed_modules(study: Study, role: Role) -> dict[str, str]:
             needed.setdefault("qiskit_aer", "resources.circuit_engine")
         if simulates and "noisy" in options(perturbation.source):
             needed.setdefault("qiskit_aer", f"arms.{name}.perturbation.source")
+    for arm in study.arms if role == "worker" else ():
+        for name in arm.optimizer_names:
+            needed.setdefault(module_of(name), f"arms.{arm.name}.optimizer")
     if role == "worker" and study.workload.kind == "llm":
         needed["transformers"] = "workload.model"
         if study.workload.lora is not None:
@@ -89,7 +94,7 @@ def require_modules_there(study: Study, reports: Iterable[NodeReport]) -> None:
 
 
 def _lacking(where: str, module: str, field: str) -> StudyError:
-    package = _PACKAGES[module]
+    package = _PACKAGES.get(module, module)
     return StudyError(
         f"{field}: got a study that needs {package}, which {where} lacks; allowed: with it (pip install {package})"
     )

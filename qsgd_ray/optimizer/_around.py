@@ -30,7 +30,7 @@ from qsgd_ray.optimizer.telemetry import Telemetry
 
 
 class _Taken(NamedTuple):
-    """What a step needs of the time before it.
+    """State before a step that is needed after it.
 
     Attributes:
         q: Q of all perturbed parts, end to end; None where nothing is perturbed.

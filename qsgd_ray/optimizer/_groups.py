@@ -32,13 +32,17 @@ def parameters_of(optimizer: Optimizer | Groups, model: nn.Module, field: str) -
     for name, parameter in trained.items():
         matching = [group for group, patterns in own.items() if any(fnmatchcase(name, each) for each in patterns)]
         if len(matching) > 1:
-            raise StudyError(f"{field}: got {name} in {' and '.join(matching)}; allowed: patterns that share no parameter")
+            raise StudyError(
+                f"{field}: got {name} in {' and '.join(matching)}; allowed: patterns that share no parameter"
+            )
         word = _word(parameter, id(parameter) in embeddings)
         groups[matching[0] if matching else word if word in groups else "rest"].append(parameter)
     for group, parameters in groups.items():
         if not parameters:
             names = ", ".join(list(trained)[:4])
-            raise StudyError(f"{field}.{group}: got a group without parameters; allowed: one that has some of {names}, ...")
+            raise StudyError(
+                f"{field}.{group}: got a group without parameters; allowed: one that has some of {names}, ..."
+            )
     return groups
 
 

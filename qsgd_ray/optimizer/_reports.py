@@ -1,4 +1,4 @@
-"""Reports of a perturbation: means of norms and the cost of circuits in; telemetry, or a state as plain numbers, out."""
+"""Reports of a perturbation: means of norms and the cost of circuits in; telemetry, or plain numbers, out."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Optimizers of any class behind one interface: what the training loop calls, however a step is taken.
 
-    kind         a step is                                                        such as
-    -----------  ---------------------------------------------------------------  -----------------------------
-    plain        one gradient, then `step()`                                      SGD, Muon, Lion, schedule-free
-    closure      `step(closure)`, which asks for gradients as often as it likes   L-BFGS
-    two_passes   one gradient, then `step(closure)`, which asks for another one   SAM
+kind         a step is                                                        such as
+-----------  ---------------------------------------------------------------  -----------------------------
+plain        one gradient, then `step()`                                      SGD, Muon, Lion, schedule-free
+closure      `step(closure)`, which asks for gradients as often as it likes   L-BFGS
+two_passes   one gradient, then `step(closure)`, which asks for another one   SAM
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from qsgd_ray.optimizer._around import Around
 from qsgd_ray.optimizer.telemetry import Telemetry
 from qsgd_ray.random_keys import named_seed
 
-StepKind = Literal["plain", "closure", "two_passes"]
+_StepKind = Literal["plain", "closure", "two_passes"]
 
 
-def step_kind(cls: type[Any]) -> StepKind:
+def _step_kind(cls: type[Any]) -> _StepKind:
     """Return how a class takes its steps.
 
     Args:
@@ -34,7 +34,7 @@ def step_kind(cls: type[Any]) -> StepKind:
 
     Example:
         >>> import torch
-        >>> step_kind(torch.optim.LBFGS)
+        >>> _step_kind(torch.optim.LBFGS)
         'closure'
     """
     if callable(getattr(cls, "first_step", None)) and callable(getattr(cls, "second_step", None)):
@@ -65,9 +65,9 @@ class DrivenOptimizer:
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer], seed: int, around: Around | None = None) -> None:
         self.optimizers = tuple(optimizers)
-        kinds = {step_kind(type(optimizer)) for optimizer in optimizers}
+        kinds = {_step_kind(type(optimizer)) for optimizer in optimizers}
         if len(optimizers) > 1 and kinds != {"plain"}:
-            name = next(type(one).__name__ for one in optimizers if step_kind(type(one)) != "plain")
+            name = next(type(one).__name__ for one in optimizers if _step_kind(type(one)) != "plain")
             raise ValueError(f"groups: got {name}, which evaluates the model itself; allowed: as the only optimizer")
         (self.kind,) = kinds
         self.n_steps = 0
@@ -120,7 +120,7 @@ class DrivenOptimizer:
                 if self._around is not None:
                     self._around.take()
                 for optimizer in self.optimizers:
-                    optimizer.step(*([evaluate] if self.kind == "two_passes" else []))  # type: ignore[arg-type,list-item]
+                    optimizer.step(*([evaluate] if self.kind == "two_passes" else []))  # type: ignore[arg-type]
         if self._around is not None:
             self._around.add()
         self.n_steps += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -62,7 +62,9 @@ def make_optimizer(
     """
     _require_resolved(arm)
     if arm.optimizer is not None:
-        raise config.StudyError(f"arm {arm.name}: got the optimizer {arm.optimizer.name}; allowed: make_driven_optimizer")
+        raise config.StudyError(
+            f"arm {arm.name}: got the optimizer {arm.optimizer.name}; allowed: make_driven_optimizer"
+        )
     settings: dict[str, Any] = {
         "lr": arm.learning_rate,
         "betas": arm.betas,
@@ -127,20 +129,38 @@ def make_driven_optimizer(
     return DrivenOptimizer(optimizers, seed, around)
 
 
+def require_scalable(arm: config.Arm, optimizer: DrivenOptimizer, scales_loss: bool) -> None:
+    """Refuse an optimizer that evaluates the model itself where gradients are scaled, which it would not know of.
+
+    Args:
+        arm: names the field.
+        optimizer: the arm's.
+        scales_loss: True where the workload's loss is scaled (float16).
+
+    Raises:
+        StudyError: it is one.
+    """
+    if scales_loss and optimizer.kind != "plain":
+        raise config.StudyError(
+            f"arms.{arm.name}.optimizer: got one that evaluates the model itself, with float16, whose gradients are "
+            "scaled; allowed: with bfloat16 or float32"
+        )
+
+
 def _constructed(optimizer: config.Optimizer, parameters: list[torch.Tensor], field: str) -> torch.optim.Optimizer:
     """Return the optimizer over these parameters; StudyError with the words of the class where it refuses."""
     keywords = {
         name: partial(class_of(value), **value.settings) if isinstance(value, config.Optimizer) else value
         for name, value in optimizer.settings.items()
     }
+    make: Any = class_of(optimizer)
     try:
-        made: torch.optim.Optimizer = class_of(optimizer)(parameters, **keywords)
+        return cast(torch.optim.Optimizer, make(parameters, **keywords))
     except config.StudyError:
         raise
     except Exception as error:  # the class is another's: whatever it raises is what it thinks of its arguments
         hint = _ONLY_MATRICES if "2D" in str(error) else ""
         raise config.StudyError(f"{field}: {optimizer.name} refuses: {one_line(error, limit=150)}{hint}") from None
-    return made
 
 
 # A class for matrices alone, such as torch's Muon, says so in this way.

@@ -337,6 +337,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "better_side": better_side,
     "span": span,
     "digits": digits,
+    "setting": lambda value: axis_value(float(f"{value:.4g}") if isinstance(value, float) else value),
     "iqm": interquartile_mean,
     "improvement": improvement,
     "median": median_time,

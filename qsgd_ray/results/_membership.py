@@ -138,9 +138,7 @@ def _chosen_point(arm: Arm, choice: Any, key: str) -> Point | None:
     if not isinstance(choice, dict) or not isinstance(choice.get("search"), str):
         raise ChoiceError(f"whose {arm.name} is {choice!r}")
     point = choice.get("point")
-    if not isinstance(point, dict) or any(
-        isinstance(v, bool) or not isinstance(v, int | float | str) for v in point.values()
-    ):
+    if not isinstance(point, dict) or not all(isinstance(value, int | float | str) for value in point.values()):
         raise ChoiceError(f"whose {arm.name}.point is {point!r}")
     if choice["search"] != key:
         return None

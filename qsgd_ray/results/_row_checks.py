@@ -74,6 +74,7 @@ def check_rows(
         for column, problem_of, allowed in (
             ("trial", _problem_of_trial, "a trial's settings as JSON"),
             ("setting", _problem_of_setting, "values by the path of a field, as JSON"),
+            ("optimizer_settings", _problem_of_setting, "an optimizer's settings as JSON"),
         ):
             for row, text in enumerate(rows[column].to_pylist()):
                 if text is not None and (why := problem_of(text)):
@@ -146,7 +147,7 @@ def _problem_of_trial(text: str) -> str | None:
 
 
 def _problem_of_setting(text: str) -> str | None:
-    """Return what is wrong with a map's setting in a row, None where it is one."""
+    """Return what is wrong with the settings of a map or an optimizer in a row, None where they are such."""
     try:
         tree = parse_json(text)
     except ValueError as error:

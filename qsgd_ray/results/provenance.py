@@ -30,6 +30,8 @@ _PACKAGES = (
     "tokenizers",
     "peft",
     "reasoning-gym",
+    "schedulefree",
+    "pytorch-optimizer",
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "7"
+SCHEMA_VERSION = "8"
 # The columns in which two runs of the same study may differ.
 TIME_COLUMNS = (
     "elapsed_s",
@@ -52,6 +52,8 @@ TRIALS = _schema(
         "steps": pa.int64(),
         "learning_rate": pa.float64(),
         "weight_decay": pa.float64(),
+        "optimizer": pa.string(),
+        "optimizer_settings": pa.string(),
         "source": pa.string(),
         "lambda_": pa.float64(),
         "n_qubits": pa.int32(),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
+from qsgd_ray.analysis.trials import searched_value
 from qsgd_ray.config import Arm, Metric, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
@@ -70,10 +71,10 @@ def _point_of(arm: Arm, row: Row) -> Point:
     """Return the point of an arm's space that a row was trained at.
 
     Args:
-        arm: its spaces name the fields; a column bears the last word of a field's path.
+        arm: its spaces name the fields.
         row: of the table `trials`; null where a field has no effect at that point.
     """
-    values = {path: row[path.rpartition(".")[2]] for path in arm.spaces()}
+    values = {path: searched_value(row, path) for path in arm.spaces()}
     return {path: value for path, value in values.items() if value is not None}
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 import traceback
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Resources, Study, StudyError
+from qsgd_ray.config.optimizer_class import is_known, module_of
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.execution.preflight import require_runnable
@@ -148,16 +150,27 @@ def _record_of(row: Row, provenance: dict[str, Any]) -> dict[str, Any]:
     return before[-1] if before else provenance
 
 
-def replay(stored: StoredTrial) -> Replay:
+def replay(stored: StoredTrial, trusted: Collection[str] = ()) -> Replay:
     """Run a trial again, with one worker in this process, with several on a private Ray, and compare it with its row.
 
+    Args:
+        stored: the trial.
+        trusted: names of packages whose optimizers the row may name, beside torch, schedulefree, pytorch_optimizer and
+            heavyball: a results folder may come from anywhere, and to make an optimizer imports its package.
+
     Raises:
-        StudyError: this machine cannot run it.
+        StudyError: this machine cannot run it, or its optimizer is of a package that is not trusted.
 
     Example:
         >>> replay(stored_trial(Results("results/quick"), "confirm-adamw-s101")).differences  # doctest: +SKIP
         ()
     """
+    for name in stored.trial.arm.optimizer_names:
+        if not is_known(name) and module_of(name) not in trusted:
+            raise StudyError(
+                f"TRIAL: got {stored.trial.trial_id!r}, whose row names the optimizer {name}; allowed: one of torch, "
+                f"schedulefree, pytorch_optimizer or heavyball, or with --trust {module_of(name)}, which imports it"
+            )
     study = _study_then(stored)
     require_runnable(study, "local")
     stop = _StopAt(stored.row["epochs_run"] if stored.row["ending"] == Ending.STOPPED_EARLY else None)

@@ -3,9 +3,10 @@
     {"steps": 12, "optimizers": [{"groups": [...], "state": {NAME: ...}, "other": [...], "attributes": {...},
                                   "inside": {...}}]}
 
-A value is itself where it is None, a switch, a finite number, a text or a list; others are a dict of one key that says
-what they are: {"tensor": "cpu"}, {"tuple": [...]}, {"deque": [...]}, {"dict": [[key, value], ...]}, {"float": "inf"},
-{"dtype": "float32"}. A tensor lies in the checkpoint under the path to it. What is read is data, as with all else.
+A value is itself where it is None, a switch, a finite number, a text or a list; others are a dict that says what they
+are: {"tensor": "cpu"}, with "order" where its memory is not row by row, {"tuple": [...]}, {"deque": [...]},
+{"dict": [[key, value], ...]}, {"float": "inf"}, {"dtype": "float32"}. A tensor lies in the checkpoint under the path to
+it. What is read is data, as with all else.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class _Save:
             return value if math.isfinite(value) else {"float": repr(value)}
         if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
             self.tensors[path] = value.detach()
-            return {"tensor": "cpu" if value.device.type == "cpu" else "device"}
+            place = {"tensor": "cpu" if value.device.type == "cpu" else "device"}
+            return place if (order := _order(value)) is None else {**place, "order": order}
         if isinstance(value, torch.dtype):
             return {"dtype": str(value).removeprefix("torch.")}
         if type(value) in (list, tuple, deque):
@@ -61,7 +63,9 @@ class _Save:
             return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
             return {"dict": [[key, self.encode(item, f"{path}.{key}")] for key, item in value.items()]}
-        raise UnsavableState(f"{path}: got a {type(value).__name__}; allowed: tensors, numbers, texts and lists of such")
+        raise UnsavableState(
+            f"{path}: got a {type(value).__name__}; allowed: tensors, numbers, texts and lists of such"
+        )
 
 
 def encode_optimizers(driven: DrivenOptimizer, names: Mapping[int, str]) -> tuple[Tree, dict[str, Tensor]]:
@@ -132,8 +136,8 @@ class _Load:
         if isinstance(tree, list):
             return [self.decode(item, f"{path}.{index}", like, level + 1) for index, item in enumerate(tree)]
         match tree:
-            case {"tensor": "cpu" | "device" as place}:
-                return self._tensor(path, place, like)
+            case {"tensor": "cpu" | "device" as place, **rest} if rest.keys() <= {"order"}:
+                return self._tensor(path, place, like, rest.get("order"))
             case {"tuple": list(items)}:
                 return tuple(self.decode(items, path, like, level))
             case {"deque": list(items), "maxlen": int() | None as most}:
@@ -146,17 +150,37 @@ class _Load:
                 return {key: self.decode(value, f"{path}.{key}", like, level + 1) for key, value in pairs}
         raise StorageError(f"{path}: got {tree!r:.40}; allowed: a value of an optimizer's state")
 
-    def _tensor(self, path: str, place: str, like: Tensor | None) -> Any:
+    def _tensor(self, path: str, place: str, like: Tensor | None, order: Any) -> Any:
         stored = self._stored.get(path)
         if stored is None:
             raise StorageError(f"{path}: got no tensor of this name; allowed: all tensors of the training")
         dtype = getattr(torch, DTYPES[stored.dtype][0])
-        if like is not None and stored.shape == tuple(like.shape) and (place == "device" or like.device.type == "cpu"):
+        if order is not None:
+            if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(stored.shape)))):
+                raise StorageError(f"{path}: got the order {order!r:.40}; allowed: each dimension once")
+            device = "cpu" if place == "cpu" else self._device
+            memory = torch.zeros([stored.shape[dim] for dim in order], dtype=dtype, device=device)
+            tensor = memory.permute([order.index(dim) for dim in range(len(order))])
+        elif (
+            like is not None and stored.shape == tuple(like.shape) and (place == "device" or like.device.type == "cpu")
+        ):
             tensor = torch.zeros_like(like, dtype=dtype, requires_grad=False)
         else:
             tensor = torch.zeros(stored.shape, dtype=dtype, device="cpu" if place == "cpu" else self._device)
         self.tensors[path] = tensor
         return tensor
+
+
+def _order(tensor: Tensor) -> list[int] | None:
+    """Return the dimensions by falling stride; None where that is their own order, or where memory has gaps.
+
+    The bits of a product of matrices may depend on it: QR gives its factors column by column.
+    """
+    if tensor.is_contiguous() or hasattr(tensor, "to_local"):
+        return None
+    strides = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda dim: (-strides[dim], dim))
+    return order if tensor.permute(order).is_contiguous() else None
 
 
 def _is_pair(pair: Any) -> bool:
@@ -223,7 +247,7 @@ def _restore(
 
 def _decoded_values(load: _Load, values: Any, path: str, forbidden: set[str]) -> dict[str, Any]:
     if not isinstance(values, dict) or forbidden & values.keys():
-        raise StorageError(f"{path}: got {values!r:.40}; allowed: values by name, without {', '.join(sorted(forbidden))}")
+        raise StorageError(
+            f"{path}: got {values!r:.40}; allowed: values by name, without {', '.join(sorted(forbidden))}"
+        )
     return {name: load.decode(value, f"{path}.{name}") for name, value in values.items()}
-
-

@@ -25,9 +25,7 @@ _OF_A_REPLICA = ("loss_sum", "generator", "cuda_generator")
 _COUNTS = ("step", "wall_s", "evaluation_s", "n_tokens", "model_flops", "measurements")
 
 
-def state_tensors(
-    parts: Parts, known: Mapping[str, StoredTensor] | None = None, tree: Any = None
-) -> dict[str, Any]:
+def state_tensors(parts: Parts, known: Mapping[str, StoredTensor] | None = None, tree: Any = None) -> dict[str, Any]:
     """Return trained parameters, buffers and moments, by name.
 
     Args:
@@ -115,12 +113,12 @@ def restore_generators(tensors: dict[str, Tensor], replica: Replica, device: str
 def numbers_of(parts: Parts, progress: Progress) -> dict[str, Any]:
     """Return all state that is no tensor, as fields of a `Manifest`: floats come back bit for bit."""
     optimizer = parts.optimizer
-    driven = isinstance(optimizer, DrivenOptimizer)
+    tree = encode_optimizers(optimizer, _names(parts.model))[0] if isinstance(optimizer, DrivenOptimizer) else None
     return {
         **{name: getattr(progress, name) for name in _COUNTS},
         # Of other classes than AdamW, groups may hold more than numbers: they are in the optimizers' own tree.
-        "groups": [] if driven else [_group_numbers(group) for group in optimizer.param_groups],
-        "optimizer": encode_optimizers(optimizer, _names(parts.model))[0] if driven else None,
+        "groups": [] if tree is not None else [_group_numbers(group) for group in optimizer.param_groups],
+        "optimizer": tree,
         "schedules": [schedule.state_dict() for schedule in parts.schedules],
         "scaler": parts.scaler.state_dict(),
         "telemetry": optimizer.telemetry_state() if isinstance(optimizer, _Reporting) else None,

@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
-from qsgd_ray.config import Arm, StudyError
+from qsgd_ray.config import Arm
 from qsgd_ray.config.optimizer import RateShapeWord
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.optimizer import DrivenOptimizer, LambdaSchedule, RateSchedule, make_driven_optimizer, make_optimizer
-from qsgd_ray.optimizer.factory import TELEMETRY_EVERY
+from qsgd_ray.optimizer.factory import TELEMETRY_EVERY, require_scalable
 from qsgd_ray.optimizer.schedules import CONSTANT_RATE, RateShape
 from qsgd_ray.outcome import Measurement
 from qsgd_ray.random_keys import text_seed
@@ -100,24 +100,6 @@ def make_parts(trial: Trial, workload: Workload, circuits: CircuitBackend | None
     schedules = _schedules(trial, workload, optimizer)
     scaler = torch.amp.GradScaler(replica.device_type, enabled=workload.scales_loss)
     return Parts(model, network, trained, optimizer, schedules, scaler)
-
-
-def require_scalable(arm: Arm, optimizer: DrivenOptimizer, scales_loss: bool) -> None:
-    """Refuse an optimizer that evaluates the model itself where gradients are scaled, which it would not know of.
-
-    Args:
-        arm: names the field.
-        optimizer: the arm's.
-        scales_loss: True where the workload's loss is scaled (float16).
-
-    Raises:
-        StudyError: it is one.
-    """
-    if scales_loss and optimizer.kind != "plain":
-        raise StudyError(
-            f"arms.{arm.name}.optimizer: got one that evaluates the model itself, with float16, whose gradients are "
-            "scaled; allowed: with bfloat16 or float32"
-        )
 
 
 def _schedules(

@@ -18,7 +18,7 @@ from typing import Any
 from qsgd_ray.config.errors import StudyError, one_line
 
 # Short names, by the dotted name that they stand for.
-SHORT_NAMES = {
+_SHORT_NAMES = {
     "adadelta": "torch.optim.Adadelta",
     "adafactor": "torch.optim.Adafactor",
     "adagrad": "torch.optim.Adagrad",
@@ -45,24 +45,24 @@ SHORT_NAMES = {
 # What is installed to have a module, where the two names differ.
 PACKAGES = {"pytorch_optimizer": "pytorch-optimizer"}
 # Modules that the extra `optimizers` installs.
-EXTRA = ("schedulefree", "pytorch_optimizer")
+_EXTRA = ("schedulefree", "pytorch_optimizer")
 # Modules of which a results folder may name a class that is then trained.
-_KNOWN_MODULES = ("torch", *EXTRA, "heavyball")
+_KNOWN_MODULES = ("torch", *_EXTRA, "heavyball")
 
 
-def dotted_name(name: str) -> str:
+def _dotted_name(name: str) -> str:
     """Return the dotted name of a class: what a short name stands for, or the name itself.
 
     Example:
-        >>> dotted_name("adamw")
+        >>> _dotted_name("adamw")
         'torch.optim.AdamW'
     """
-    return SHORT_NAMES.get(name, name)
+    return _SHORT_NAMES.get(name, name)
 
 
 def module_of(name: str) -> str:
     """Return the package that has the class of this name: the first word of its dotted name."""
-    return dotted_name(name).partition(".")[0]
+    return _dotted_name(name).partition(".")[0]
 
 
 def is_known(name: str) -> bool:
@@ -71,18 +71,20 @@ def is_known(name: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def optimizer_class(name: str) -> type[Any]:
+def _optimizer_class(name: str) -> type[Any]:
     """Return the class of this name; its module is imported.
 
     Args:
-        name: a short name (`SHORT_NAMES`), or a dotted one, such as "torch.optim.Muon".
+        name: a short name (`_SHORT_NAMES`), or a dotted one, such as "torch.optim.Muon".
 
     Raises:
         StudyError: there is no such class, or it is no subclass of torch.optim.Optimizer; one line without the field.
     """
-    module, dot, attribute = dotted_name(name).rpartition(".")
+    module, dot, attribute = _dotted_name(name).rpartition(".")
     if not dot:
-        raise StudyError(f"got {name!r}; allowed: a dotted name such as 'torch.optim.Muon', or {', '.join(SHORT_NAMES)}")
+        raise StudyError(
+            f"got {name!r}; allowed: a dotted name such as 'torch.optim.Muon', or {', '.join(_SHORT_NAMES)}"
+        )
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except Exception as error:  # a module that is imported runs its own code
@@ -101,7 +103,7 @@ def optimizer_class(name: str) -> type[Any]:
 
 def _installation(name: str) -> str:
     module = module_of(name)
-    return f"pip install {'qsgd-ray[optimizers]' if module in EXTRA else PACKAGES.get(module, module)}"
+    return f"pip install {'qsgd-ray[optimizers]' if module in _EXTRA else PACKAGES.get(module, module)}"
 
 
 def _like(names: list[str]) -> str:
@@ -112,10 +114,10 @@ def keyword_problem(name: str, keywords: Collection[str]) -> tuple[str, str] | N
     """Return the first keyword that the class does not take or lacks, and what is allowed; None where all are right.
 
     Args:
-        name: of the class, as `optimizer_class` takes it.
+        name: of the class, as `_optimizer_class` takes it.
         keywords: the keywords that it will be called with, beside the parameters.
     """
-    cls = optimizer_class(name)
+    cls = _optimizer_class(name)
     parameters = inspect.signature(cls).parameters
     named = [each for each, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     if "params" not in named:
@@ -126,7 +128,7 @@ def keyword_problem(name: str, keywords: Collection[str]) -> tuple[str, str] | N
     open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     for keyword in keywords:
         # Many classes take any keyword and look a few of them up by name: a misspelt one would do nothing.
-        if keyword not in named and not (open_ended and keyword in _words_of(cls)):
+        if keyword not in named and not (open_ended and keyword in _words_of(name)):
             near = get_close_matches(keyword, named, n=1)
             return keyword, f"a keyword of {name}: {', '.join([*near, *(each for each in named if each not in near)])}"
     for keyword in named:
@@ -136,10 +138,10 @@ def keyword_problem(name: str, keywords: Collection[str]) -> tuple[str, str] | N
 
 
 @lru_cache(maxsize=256)
-def _words_of(cls: type[Any]) -> frozenset[str]:
+def _words_of(name: str) -> frozenset[str]:
     """Return the words that stand as text in the source of a class and of those that it inherits from."""
     words: set[str] = set()
-    for part in cls.__mro__:
+    for part in inspect.getmro(_optimizer_class(name)):
         if part.__module__.partition(".")[0] in ("builtins", "torch", "abc"):
             continue
         try:
@@ -154,9 +156,14 @@ def _words_of(cls: type[Any]) -> frozenset[str]:
 _WRITTEN_OUT = ("lr", "weight_decay")
 
 
-def with_defaults(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with the class's own learning rate and weight decay, where they leave them to the class."""
-    parameters = inspect.signature(optimizer_class(name)).parameters
+def _with_defaults(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the class's own learning rate and weight decay, where they leave them to the class.
+
+    Args:
+        name: of the class, as `_optimizer_class` takes it.
+        settings: the keywords that are set.
+    """
+    parameters = inspect.signature(_optimizer_class(name)).parameters
     defaults = {
         keyword: parameters[keyword].default
         for keyword in _WRITTEN_OUT
