@@ -10,7 +10,7 @@ from support.outcomes import OUTCOME
 from support.small_study import a_study
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
-from qsgd_ray.config import Arm, Perturbation, StudyError
+from qsgd_ray.config import Arm, Optimizer, Perturbation, StudyError
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
@@ -205,3 +205,26 @@ def test_many_differences_are_cut_short():
     told = console.export_text()
     assert f"99 values differ, the first {_SHOWN}:" in told
     assert told.count("train_loss") == _SHOWN
+
+
+def test_an_optimizer_of_another_package_is_imported_where_it_is_trusted(tmp_path, one_thread):
+    study = a_study(
+        arms=(
+            Arm(name="adamw"),
+            Arm(name="own", optimizer=Optimizer("support.own_optimizers.Descent", lr=0.1)),
+            Arm(name="sgd", optimizer=Optimizer("sgd", lr=0.1)),
+        ),
+    )
+    study = with_overrides(study, ["confirm.workers=1"])
+    results = Results(tmp_path / "small")
+    results.open(study, {})
+    for arm in ("own", "sgd"):
+        trial = confirm_trials(study, arm, {})[0]
+        training = train(trial, make_workload(trial.workload), TorchBackend())
+        results.write(trial, run(training, lambda _: False), started_at=datetime.now(UTC))
+    assert replay(stored_trial(results, "confirm-sgd")).differences == ()
+    stored = stored_trial(results, "confirm-own")
+    line = r"TRIAL: got 'confirm-own-.*', whose row names the optimizer support.own_optimizers.Descent; .*--trust"
+    with pytest.raises(StudyError, match=line):
+        replay(stored)
+    assert replay(stored, trusted=["support"]).differences == ()
