@@ -42,7 +42,10 @@ def test_the_examples_of_docstrings_run_as_they_are_printed(path, tmp_path, monk
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
-@pytest.mark.parametrize("name", ["studies", "claims", "optimizers", "optimizer", "circuits", "language_models", "judge"])
+PAGES = ["studies", "claims", "optimizers", "optimizer", "circuits", "language_models", "judge"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_the_code_of_a_page_runs(name, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{name}.md").read_text(), flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "page.py").write_text("\n".join(blocks))

@@ -20,10 +20,10 @@ from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.throughput import Throughput, median_throughput
 from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget, median_time, time_saved
 from qsgd_ray.config import Metric
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import StudyTables
-from qsgd_ray.storage import parse_json
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from qsgd_ray.analysis._rows import Row, has_ended, usable_value
 from qsgd_ray.analysis.metric import Split, metric_value
 from qsgd_ray.config import STAGES
 from qsgd_ray.config.errors import one_line
+from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.outcome import Ending, environment_error, error_lines
 from qsgd_ray.paths import PathError, value_at
 from qsgd_ray.results import StudyTables
-from qsgd_ray.storage import parse_json
 
 _LONGEST_ERROR = 200
 # Paths of settings that stand together in the column `optimizer_settings`; of others each has a column of its own.

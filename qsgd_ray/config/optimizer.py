@@ -32,9 +32,14 @@ from qsgd_ray.config.optimizer_class import _dotted_name, _optimizer_class, _wit
 RateShapeWord = Literal["constant", "linear", "cosine"]
 _SHAPES: tuple[RateShapeWord, ...] = ("constant", "linear", "cosine")
 # Classes whose arithmetic is that of each coordinate by itself: on shards it is that of the whole model.
+# Rprop's is too, but its code writes into shards in a way that DTensor refuses (torch 2.13).
 _ELEMENTWISE = {
-    f"torch.optim.{name}"
-    for name in ("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+    "schedulefree.AdamWScheduleFree",
+    "schedulefree.SGDScheduleFree",
+    *(
+        f"torch.optim.{name}"
+        for name in ("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
+    ),
 }
 _A_KEYWORD = (
     "a number, a word, True, False, None, a list of such, a space (LogUniform, Uniform, Choice) or an Optimizer"

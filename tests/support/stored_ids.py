@@ -10,28 +10,25 @@ from qsgd_ray.config import Arm, Choice, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import confirm_trials, map_trials, search_key, search_trial
 
-# By study: digests of the search's keys and first trials, of the confirmation's first trials, of the map, of the study.
+# By study: digests of the search's keys and first trials, of the confirmation's first trials, of the map.
 IDS = {
     "quick": (
         "c66e9fae3c7445ee",
         "0fcf986664b9425b",
         "93b59d211b63eb68",
         "4f53cda18c2baa0c",
-        "31dae197c336dbd4",
     ),
     "paper_text": (
         "b16f06aaf13b3485",
         "a5003b4961af967a",
         "3cd2006f57f098cc",
         "30d11d4258b08865",
-        "4a7a03d4c8ff2446",
     ),
     "paper_llm": (
         "4f53cda18c2baa0c",
         "4f53cda18c2baa0c",
         "4b22309e5eb59f6c",
         "4f53cda18c2baa0c",
-        "99b32bd5056f1eff",
     ),
 }
 
@@ -45,7 +42,6 @@ def ids_of(study: Study) -> tuple[str, ...]:
         _digest([search_trial(study, name, 0, points[name]).trial_id for name in searched]),
         _digest([confirm_trials(study, arm.name, points[arm.name])[0].trial_id for arm in study.arms]),
         _digest([trial.trial_id for trial in map_trials(study, points)]),
-        _digest(study.model_dump(mode="json"), sort_keys=True),
     )
 
 
@@ -57,5 +53,5 @@ def _middle(arm: Arm) -> Point:
     return point
 
 
-def _digest(content: Any, **options: Any) -> str:
-    return hashlib.sha256(json.dumps(content, **options).encode()).hexdigest()[:16]
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

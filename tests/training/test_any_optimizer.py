@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from support.trainings import small_trial, without_times
 
 from qsgd_ray.circuits.select.auto import make_backend
 from qsgd_ray.config import Arm, Groups, Optimizer, Perturbation, StudyError
+from qsgd_ray.config.optimizer import _ELEMENTWISE
 from qsgd_ray.config.optimizer_class import module_of
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.storage import StorageError, storage_at
@@ -315,7 +317,11 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
     plain = SMALL_TASK.model_copy(update={"model": SMALL_TASK.model.model_copy(update={"dropout": 0.0})})
     trials = {name: trial_of(CLASSES[name], CIRCUIT, plain) for name in ("sgd", "muon", "lbfgs", "two passes")}
     runs = [Run(f"ddp-{name}", trial, (5, 2), "ddp", every=1) for name, trial in trials.items()]
-    runs += [Run(f"fsdp-{name}", trials[name], (5, 2), "fsdp", every=1) for name in ("sgd",)]
+    runs += [
+        Run(f"fsdp-{name}", trial_of(Optimizer(name, lr=1e-3), CIRCUIT, plain), (5, 2), "fsdp", every=1)
+        for name in sorted(_ELEMENTWISE)
+        if find_spec(module_of(name)) is not None
+    ]
     torch.multiprocessing.spawn(work, (2, str(tmp_path), runs), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     for one in runs:
