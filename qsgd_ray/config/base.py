@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from qsgd_ray.config._numbers import MOST_ITEMS, Flag, Number, Real
 from qsgd_ray.config._problems import refusal
@@ -60,6 +60,18 @@ class Uniform(_Range):
     kind: Literal["uniform"] = "uniform"
 
 
+def _switch_or(options: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Return True and False as they are, never as 1 and 0."""
+    if isinstance(options, list | tuple) and options and all(type(option) is bool for option in options[:MOST_ITEMS]):
+        return tuple(dict.fromkeys(options))
+    return handler(options)
+
+
+def _as_they_are(options: tuple[Any, ...]) -> Any:
+    """Return the options; pydantic's own writes True as 1 where it takes the first type of several that fits."""
+    return options
+
+
 class Choice(Settings):
     """Space of a few numbers, of a few words, or of a switch.
 
@@ -72,7 +84,12 @@ class Choice(Settings):
     """
 
     kind: Literal["choice"] = "choice"
-    options: tuple[Number | Real, ...] | tuple[str, ...] | tuple[Flag, ...] = Field(min_length=1, max_length=MOST_ITEMS)
+    options: Annotated[
+        tuple[Number | Real, ...] | tuple[str, ...] | tuple[Flag, ...],
+        Field(min_length=1, max_length=MOST_ITEMS),
+        WrapValidator(_switch_or),
+        PlainSerializer(_as_they_are),
+    ]
 
     def edges(self) -> tuple[float, ...] | tuple[str, ...]:
         """Return the values that must be allowed for every value of the space to be: all of them."""

@@ -7,6 +7,7 @@ typographic one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -324,6 +325,13 @@ def setting_text(setting: Setting) -> str:
     return ", ".join(f"{axis_name(path)} {axis_value(value)}" for path, value in setting.items())
 
 
+def _setting(value: Any) -> str:
+    """Format one value of an optimizer's settings, four digits; a list in brackets."""
+    if isinstance(value, list):
+        return f"({', '.join(map(_setting, value))})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 # The formats by the names that the templates use.
 FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
@@ -337,7 +345,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "better_side": better_side,
     "span": span,
     "digits": digits,
-    "setting": lambda value: axis_value(float(f"{value:.4g}") if isinstance(value, float) else value),
+    "setting": _setting,
     "iqm": interquartile_mean,
     "improvement": improvement,
     "median": median_time,

@@ -197,7 +197,9 @@ OPTIMIZERS = st.builds(
 def test_optimizers_are_equal_to_themselves_through_json_and_pickle(first, second, grouped):
     optimizer = Groups(matrices=first, rest=second) if grouped else first
     study = a_study(arms=(Arm(name="adamw"), Arm(name="own", optimizer=optimizer)))
-    assert study_from_tree(json.loads(study.model_dump_json())) == study
+    again = study_from_tree(json.loads(study.model_dump_json()))
+    assert again == study
+    assert repr(again.arm("own")) == repr(study.arm("own"))  # in which True is no 1
     assert pickle.loads(pickle.dumps(study)) == study
 
 
@@ -292,3 +294,14 @@ def test_reading_a_study_imports_no_class_that_it_names():
         "assert 'torch' not in sys.modules and 'support.own_optimizers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], input=study.model_dump_json(), text=True, check=True)
+
+
+def test_a_switch_is_no_number():
+    switch = Choice(options=(True, False))
+    arm = Arm(name="own", optimizer=Optimizer("sgd", lr=0.1, nesterov=switch))
+    again = Arm.model_validate_json(arm.model_dump_json())
+    assert repr(again) == repr(arm)
+    assert again.spaces()["optimizer.nesterov"].options == (True, False)
+    assert all(type(option) is bool for option in again.spaces()["optimizer.nesterov"].options)
+    assert Choice(options=(1, 0)).options == (1, 0)
+    assert all(type(option) is int for option in Choice.model_validate({"options": [1, 0]}).options)

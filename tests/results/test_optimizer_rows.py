@@ -108,6 +108,8 @@ def test_the_page_shows_what_arms_train_by(results):
     page = render_page(analysis)
     assert "torch.optim.Muon + adamw" in page
     assert "matrices.lr 0.25" in page
+    assert "matrices.nesterov False" in page
+    assert "rest.betas (0.9, 0.95)" in page
 
 
 def test_settings_that_are_no_json_are_refused_in_one_line(results):
