@@ -13,7 +13,8 @@ from qsgd_ray.analysis.metric import factor_of, unit_of
 from qsgd_ray.analysis.statistics import evenly_spaced
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.config import Metric
-from qsgd_ray.reporting._formatting import better_side, counted, in_unit, of_unit, target_text, value_unit
+from qsgd_ray.reporting._formatting import counted, target_text
+from qsgd_ray.reporting._metric_words import better_side, in_unit, of_unit, value_unit
 from qsgd_ray.reporting._plot_parts import (
     FAINT,
     LEAST_VIOLIN,

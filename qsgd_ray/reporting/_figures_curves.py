@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from qsgd_ray.analysis.metric import factor_of
 from qsgd_ray.analysis.statistics import evenly_spaced
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
-from qsgd_ray.reporting._formatting import better_side, counted, in_unit, of_unit, target_text, value_unit
+from qsgd_ray.reporting._formatting import counted, target_text
+from qsgd_ray.reporting._metric_words import better_side, in_unit, of_unit, value_unit
 from qsgd_ray.reporting._plot_parts import (
     MOST_LINES,
     add_mean_curve,

@@ -19,17 +19,16 @@ from qsgd_ray.config.stages import Value
 from qsgd_ray.reporting._formatting import (
     MISSING,
     axis_value,
-    better_side,
     counted,
     difference,
     digits,
     factor,
-    of_unit,
     p_value,
     setting_text,
     span,
     with_unit,
 )
+from qsgd_ray.reporting._metric_words import better_side, of_unit
 from qsgd_ray.reporting._plot_parts import without_legend
 from qsgd_ray.reporting.plot_style import GREY, CaptionedFigure, NumberTable, apply_style
 

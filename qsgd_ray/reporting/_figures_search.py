@@ -12,7 +12,8 @@ from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.trials import SearchTrial
 from qsgd_ray.config import Metric
 from qsgd_ray.outcome import Ending
-from qsgd_ray.reporting._formatting import MISSING, better_side, counted, metric_text
+from qsgd_ray.reporting._formatting import MISSING, counted, metric_text
+from qsgd_ray.reporting._metric_words import better_side
 from qsgd_ray.reporting._plot_parts import MOST_ROWS, ArmStyle, arm_styles, lane_axis, without_legend
 from qsgd_ray.reporting.plot_style import GREY, CaptionedFigure, NumberTable, apply_style, log_axis
 

@@ -20,6 +20,7 @@ from qsgd_ray.analysis.time_to_target import TimeSaved, TimeToTarget
 from qsgd_ray.analysis.verdict import Verdict
 from qsgd_ray.config import ACCURACY, Metric
 from qsgd_ray.config.stages import Setting, Value
+from qsgd_ray.reporting._metric_words import better_side, of_unit, value_unit
 
 MISSING = "–"
 VERDICT_SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
@@ -110,27 +111,6 @@ def target_text(metric: Metric) -> str:
     if metric.kind == "share":
         return f"{100 * metric.target:g} %"
     return f"{number_text(metric.target, metric)} {metric.unit}".rstrip()
-
-
-def in_unit(words: str, metric: Metric) -> str:
-    """Return the name of an axis or a column with the unit of its values: test accuracy (%), test loss (nats)."""
-    unit = "%" if metric.kind == "share" else metric.unit
-    return f"{words} ({unit})" if unit else words
-
-
-def of_unit(unit: str) -> str:
-    """Return ` in UNIT` for a sentence; empty where there is no unit."""
-    return f" in {unit}" if unit else ""
-
-
-def value_unit(metric: Metric) -> str:
-    """Return the unit of a metric's values in words: percent of a share."""
-    return "percent" if metric.kind == "share" else metric.unit
-
-
-def better_side(metric: Metric) -> str:
-    """Return a sentence for a metric of which less is better; empty where more is."""
-    return "" if metric.direction == "max" else " Less is better."
 
 
 def span(interval: Interval | None, *, sign: bool = False, metric: Metric = ACCURACY) -> str:

@@ -21,7 +21,6 @@ from qsgd_ray.reporting._formatting import (
     VERDICT_SIGNS,
     VERDICT_STYLES,
     axis_name,
-    better_side,
     claim_arm,
     claim_interval,
     claim_sources,
@@ -31,16 +30,15 @@ from qsgd_ray.reporting._formatting import (
     digits,
     gib,
     improvement,
-    in_unit,
     interquartile_mean,
     median_time,
     misses,
-    of_unit,
     overhead,
     share,
     span,
     target_text,
 )
+from qsgd_ray.reporting._metric_words import better_side, in_unit, of_unit
 
 # A list of seeds would push the rest of a table off the screen.
 _LONGEST = 40
