@@ -139,7 +139,11 @@ def test_an_arm_that_lacks_a_package_everywhere_is_left_out_and_the_others_go_on
         stages._search(results.tables(a_study()), Place(results))
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.py")), ids=lambda path: path.name)
+# paper_claims.py is what two studies share.
+SHIPPED = [path for path in sorted(STUDIES.glob("*.py")) if "STUDY" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_study_of_this_project_loads(path):
     assert load_study(path).name == path.stem
 
