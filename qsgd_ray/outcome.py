@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 
 class Ending(StrEnum):
@@ -29,6 +32,8 @@ REPEATED = (Ending.LOST, Ending.UNAVAILABLE)
 
 # The last line of a traceback: the error's class, with its module, and its message.
 _ERROR_LINE = re.compile(r"^(?P<name>[A-Za-z_][\w.]*(?:Error|Exception|Exit)\b)(?P<message>.*)$", re.MULTILINE)
+# Before the user's line in the note of an exception (workloads/_user_code.py).
+RAISED_IN = "Raised in "
 _RANK = re.compile(r"^rank \d+: ", re.MULTILINE)
 # Errors of what surrounds a trial. StudyError: what was checked when the study was made is missing where it runs, such
 # as a data set.
@@ -62,6 +67,26 @@ def error_lines(error: str) -> list[str]:
             name = found[-1]["name"].rpartition(".")[2]
             lines.append(f"{name}{found[-1]['message']}".strip())
     return lines
+
+
+def user_line(error: str) -> str | None:
+    """Return the last line of the user's own files that an error passed through; None where it passed through none.
+
+    Args:
+        error: a traceback, or one a rank, in which `RAISED_IN` and the line stand as a note of the exception.
+
+    Example:
+        >>> user_line(f"ValueError: no\\n{RAISED_IN}mine.py, line 31, in loss")
+        'mine.py, line 31, in loss'
+    """
+    notes = [line for line in error.splitlines() if line.startswith(RAISED_IN)]
+    return notes[-1].removeprefix(RAISED_IN) if notes else None
+
+
+def user_error(error: str | None) -> str | None:
+    """Return the user's line that an error passed through and what it says; None where it passed through none."""
+    place, lines = user_line(error or ""), error_lines(error or "")
+    return f"{place}: {lines[0]}" if place and lines else place
 
 
 def environment_error(error: str | None) -> str | None:
@@ -105,7 +130,7 @@ class Measurement:
         n_circuits: circuits run so far.
         train_loss: mean loss over the epoch, nats.
         validation_loss: mean loss over the validation split, nats.
-        validation_accuracy: share of right predictions on the validation split, 0 to 1.
+        validation_accuracy: share of right predictions on the validation split, 0 to 1; None: the task measures none.
         perturbation_norm: mean over the epoch's sampled steps of |lambda Q|, Euclidean over the whole model; None:
             nothing is perturbed.
         adam_step_norm: the same mean of |m_hat / (sqrt(v_hat) + eps)|.
@@ -116,6 +141,8 @@ class Measurement:
             not counted.
         peak_flops_per_s: most operations a second of one worker, measured (training/hardware.py).
         peak_memory_bytes: peak memory of the worker that has the largest.
+        metrics: the task's other metrics on the validation split by name, None where one has no finite value; None:
+            the task has no others.
     """
 
     epoch: int
@@ -125,7 +152,7 @@ class Measurement:
     n_circuits: int
     train_loss: float
     validation_loss: float
-    validation_accuracy: float
+    validation_accuracy: float | None
     perturbation_norm: float | None = None
     adam_step_norm: float | None = None
     circuit_s: float | None = None
@@ -134,6 +161,14 @@ class Measurement:
     model_flops: float | None = None
     peak_flops_per_s: float | None = None
     peak_memory_bytes: int | None = None
+    metrics: dict[str, float | None] | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Measurement:
+        """Return the measurement of a row of `MEASUREMENTS` (results/schema.py)."""
+        values = {one.name: row[one.name] for one in fields(cls)}
+        further = json.loads(values["metrics"]) if values["metrics"] else {}
+        return cls(**values | {"metrics": further.get("validation")})
 
 
 @dataclass(frozen=True)
@@ -155,13 +190,15 @@ class Evaluation:
 
     Attributes:
         loss_sum: sum of losses in nats, in float64.
-        n_correct: right predictions.
+        n_correct: right predictions; None: accuracy, if there is any, is among `sums`.
         n: sequences or tokens that were predicted.
+        sums: sum and count of each further metric by name; the count of one that is a plain sum is None.
     """
 
     loss_sum: float
-    n_correct: int
+    n_correct: int | None
     n: int
+    sums: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +224,8 @@ class Outcome:
         ending: the way in which it ended.
         measurements: one for each epoch that was measured.
         test_loss: mean loss over the test split, nats; None: the trial does not read it.
-        test_accuracy: share of right predictions on the test split, 0 to 1.
+        test_accuracy: share of right predictions on the test split, 0 to 1; None: the task measures none.
+        test_metrics: the task's other metrics on the test split, as in `Measurement`.
         answers: counts of generated answers to test problems; None: there are none.
         test_s: seconds that all test data took.
         parameters_sha256: SHA-256 over the bytes of the final parameters, which names them bit for bit.
@@ -200,6 +238,7 @@ class Outcome:
     measurements: tuple[Measurement, ...] = ()
     test_loss: float | None = None
     test_accuracy: float | None = None
+    test_metrics: dict[str, float | None] | None = None
     answers: AnswerCounts | None = None
     test_s: float | None = None
     parameters_sha256: str | None = None
@@ -209,4 +248,4 @@ class Outcome:
 
     def first_reaching(self, target_accuracy: float) -> Measurement | None:
         """Return the first measurement whose validation accuracy reaches the target; None: none does."""
-        return next((m for m in self.measurements if m.validation_accuracy >= target_accuracy), None)
+        return next((m for m in self.measurements if (m.validation_accuracy or 0.0) >= target_accuracy), None)

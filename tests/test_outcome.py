@@ -1,8 +1,20 @@
 """An error tells of the trial, or of the machine that it ran on."""
 
+from dataclasses import asdict
+
 import pytest
 
-from qsgd_ray.outcome import Ending, environment_error, error_lines, failure_ending
+from qsgd_ray.outcome import (
+    RAISED_IN,
+    Ending,
+    Measurement,
+    environment_error,
+    error_lines,
+    failure_ending,
+    user_error,
+    user_line,
+)
+from qsgd_ray.results._rows import metrics_text
 
 TRACE = 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    raise_it()\n'
 CHAIN = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -53,3 +65,21 @@ def test_a_bug_of_a_trial_stays_its_own(text):
 def test_the_last_line_of_each_rank_says_why():
     text = f"rank 0: {TRACE}a.b.OneError: first\nrank 1: {TRACE}TwoError: second\n"
     assert error_lines(text) == ["OneError: first", "TwoError: second"]
+
+
+def test_the_last_line_of_the_user_s_files_is_told():
+    text = f"{TRACE}RuntimeError: shapes differ\n{RAISED_IN}mine.py, line 31, in loss\n"
+    assert user_line(text) == "mine.py, line 31, in loss"
+    assert user_error(text) == "mine.py, line 31, in loss: RuntimeError: shapes differ"
+    assert error_lines(text) == ["RuntimeError: shapes differ"]
+    assert user_error(f"rank 0: {text}rank 1: {text}") == user_error(text)
+    assert user_error(None) is None
+    assert user_error(f"{TRACE}RuntimeError: no") is None
+
+
+def test_a_measurement_is_that_of_its_row():
+    measurement = Measurement(1, 2, 0.5, 0.0, 0, 1.0, 2.0, None, metrics={"mse": 0.5, "odd": None})
+    row = asdict(measurement) | {"metrics": metrics_text(measurement.metrics), "trial_id": "x"}
+    assert Measurement.from_row(row) == measurement
+    plain = Measurement(1, 2, 0.5, 0.0, 0, 1.0, 2.0, 0.5)
+    assert Measurement.from_row(asdict(plain)) == plain

@@ -14,12 +14,13 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULT
 OUTSIDE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    (\S.*)$", OUTSIDE, flags=re.MULTILINE)]
 CI = (ROOT / ".ci" / "run").read_text()
-STUDY, NOTEBOOK, JUDGE, SCRIPT = PYTHON
+STUDY, NOTEBOOK, JUDGE, OWN, SCRIPT = PYTHON
 
 
 def test_there_are_the_blocks_that_are_run_here():
     assert "STUDY = Study(" in STUDY
     assert "qsgd_ray.run(STUDY" in NOTEBOOK
+    assert "(SupervisedTask)" in OWN  # tests/workloads/test_own_pages.py runs it
     assert "qsgd_ray.judge(runs" in JUDGE
     assert "SuperpositionalAdamW" in SCRIPT
     assert all(command.startswith(("make ", ".venv/bin/qsgd-ray ")) for command in COMMANDS)

@@ -12,7 +12,7 @@ from qsgd_ray.analysis.metric import Split, metric_value
 from qsgd_ray.config import STAGES
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.json_text import parse_json
-from qsgd_ray.outcome import Ending, environment_error, error_lines
+from qsgd_ray.outcome import Ending, environment_error, error_lines, user_error
 from qsgd_ray.paths import PathError, value_at
 from qsgd_ray.results import StudyTables
 
@@ -118,6 +118,8 @@ def _missing_results(tables: StudyTables) -> tuple[str, ...]:
             sentence = f"{runs} of {arm.name} ended in the same error, so nothing is known of this arm: {line}."
         elif unavailable := sum(not has_ended(row) for row in rows if row["error"]):
             sentence = f"{unavailable} of {len(rows)} runs of {arm.name} have no result: {line}."
+        elif any(user_error(row["error"]) for row in rows):
+            sentence = f"{errors.total()} of {len(rows)} runs of {arm.name} failed: {line}."
         else:
             continue
         if any(environment_error(row["error"]) for row in rows):
@@ -133,7 +135,7 @@ def _error_line(row: Row) -> str | None:
     if not row["error"]:
         return None
     lines = error_lines(row["error"]) or [one_line(row["error"], part="last")]
-    return one_line(environment_error(row["error"]) or lines[0], limit=_LONGEST_ERROR)
+    return one_line(user_error(row["error"]) or environment_error(row["error"]) or lines[0], limit=_LONGEST_ERROR)
 
 
 @dataclass(frozen=True)

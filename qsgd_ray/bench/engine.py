@@ -90,9 +90,9 @@ def _go_on(trial: Trial, measurement: Measurement) -> bool:  # noqa: ARG001
     return False
 
 
-def _require_completed(trial: Trial, ending: Ending) -> None:
+def _require_completed(trial: Trial, ending: Ending, error: str | None) -> None:
     if ending is not Ending.COMPLETED:
-        raise RuntimeError(f"{trial.trial_id}: {ending}")
+        raise RuntimeError(f"{trial.trial_id}: {ending}") from (RuntimeError(error) if error else None)
 
 
 def _search_seconds(study: Study, cluster: Cluster, folder: Path) -> tuple[float, float]:

@@ -234,9 +234,9 @@ class _Turns:
         return [[float(word) for word in line.split()] for line in lines]
 
 
-def _require_completed(trial: Trial, ending: Ending) -> None:
+def _require_completed(trial: Trial, ending: Ending, error: str | None) -> None:
     if ending is not Ending.COMPLETED:
-        raise RuntimeError(f"{trial.trial_id}: {ending}")
+        raise RuntimeError(f"{trial.trial_id}: {ending}") from (RuntimeError(error) if error else None)
 
 
 def _trial(task: LanguageTask) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from qsgd_ray.config.loading import load_study
 from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import storage_at
 
@@ -25,6 +27,14 @@ def replay(
     trial: Annotated[
         str, typer.Argument(metavar="TRIAL", help="A trial's id, or a beginning of it that no other has.")
     ],
+    study_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--study",
+            metavar="STUDY.py",
+            help="The study file, for a workload of one's own; nothing is imported from DIR.",
+        ),
+    ] = None,
     trust: Annotated[
         list[str] | None,
         typer.Option(metavar="PACKAGE", help="A package of your own whose optimizer the trial may name and import."),
@@ -40,6 +50,8 @@ def replay(
     from qsgd_ray.study.replay import environment_differences, stored_trial
     from qsgd_ray.study.replay import replay as run_again
 
+    if study_file is not None:
+        load_study(study_file)  # its classes are known from here on
     console = plain_console()
     stored = stored_trial(Results(place), trial)
     workers = "one worker" if stored.trial.workers == 1 else f"{stored.trial.workers} workers"

@@ -20,22 +20,30 @@ from qsgd_ray.config.claims import Measure as Measure
 from qsgd_ray.config.errors import InvalidSettings as InvalidSettings
 from qsgd_ray.config.errors import StudyError as StudyError
 from qsgd_ray.config.errors import validation_message as validation_message
+from qsgd_ray.config.installed_tasks import workload_class as workload_class
 from qsgd_ray.config.limits import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.config.limits import Curve as Curve
 from qsgd_ray.config.metric import ACCURACY as ACCURACY
 from qsgd_ray.config.metric import Metric
 from qsgd_ray.config.metric import metric_label as metric_label
 from qsgd_ray.config.metric import metrics_of as metrics_of
+from qsgd_ray.config.objective import ObjectiveTask
 from qsgd_ray.config.optimizer import Groups, Optimizer
+from qsgd_ray.config.own_task import OwnTask as OwnTask
+from qsgd_ray.config.own_task import Splits
 from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.resources import Sharding as Sharding
+from qsgd_ray.config.sequence import GenerativeTask, SequenceTask
 from qsgd_ray.config.stages import STAGES as STAGES
 from qsgd_ray.config.stages import Confirm, Decision, Map, Search
 from qsgd_ray.config.stages import Stage as Stage
 from qsgd_ray.config.study import Study
 from qsgd_ray.config.study import settings_from_tree as settings_from_tree
 from qsgd_ray.config.study import study_from_tree as study_from_tree
+from qsgd_ray.config.supervised import SupervisedTask
+from qsgd_ray.config.task import StoredTask as StoredTask
+from qsgd_ray.config.task import Task as Task
 from qsgd_ray.config.workload import (
     ChatFormat,
     LanguageTask,
@@ -45,7 +53,6 @@ from qsgd_ray.config.workload import (
     Transformer,
     WordProblems,
 )
-from qsgd_ray.config.workload import Task as Task
 
 __all__ = [
     "Arm",
@@ -58,6 +65,7 @@ __all__ = [
     "Contrast",
     "Decision",
     "Expectation",
+    "GenerativeTask",
     "Groups",
     "LanguageTask",
     "Limits",
@@ -66,6 +74,7 @@ __all__ = [
     "Map",
     "Metric",
     "NoiseSettings",
+    "ObjectiveTask",
     "Optimizer",
     "OptimizerCurve",
     "Perturbation",
@@ -74,8 +83,11 @@ __all__ = [
     "Resources",
     "Rung",
     "Search",
+    "SequenceTask",
     "SignalCurve",
+    "Splits",
     "Study",
+    "SupervisedTask",
     "TextTask",
     "TrainingCurve",
     "Transformer",

@@ -13,7 +13,7 @@ from qsgd_ray.config.claims import Claim, Contrast, Rung, same_setting
 from qsgd_ray.config.errors import _shown
 from qsgd_ray.config.metric import Metric, metrics_of
 from qsgd_ray.config.stages import Map
-from qsgd_ray.config.workload import Task
+from qsgd_ray.config.task import Task
 from qsgd_ray.paths import PathError, value_at
 
 

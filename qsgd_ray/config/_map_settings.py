@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import LogUniform, Uniform
 from qsgd_ray.config.stages import Map, Setting, Value, Values
-from qsgd_ray.config.workload import Task
+from qsgd_ray.config.task import Task
 from qsgd_ray.paths import set_value
 
 # Axes whose path begins so are fields of the workload; the others are fields of the arm.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import SPACES
 from qsgd_ray.config.claims import Claim, ClaimPart, Contrast, Expectation, Measure
-from qsgd_ray.config.workload import Task
+from qsgd_ray.config.task import Task
 
 _SOURCE = "arXiv 2511.01918"
 _QUBITS = "perturbation.n_qubits"

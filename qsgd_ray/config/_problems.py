@@ -9,8 +9,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # The type of the problems that this package finds itself; all others are pydantic's.
 REFUSED = "allowed"
-# The kinds of tasks. pydantic puts the kind into the location of a task's fields, from where it is taken out again.
-TASK_KINDS = ("text", "llm")
+# The kinds of shipped tasks, and the tag of all others. pydantic puts them into the location of a task's fields, from
+# where they are taken out again.
+OWN = "own"
+TASK_KINDS = ("text", "llm", OWN)
 
 
 def refusal(allowed: str) -> PydanticCustomError:

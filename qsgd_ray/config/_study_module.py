@@ -1,22 +1,59 @@
-"""Run a study file with the modules beside it in reach: its path in; the names that it defines out."""
+"""Run a study file as the module that its classes are imported from: its path in; its names out.
+
+Python runs a script so that modules beside it can be imported, and so does this. The module bears the name of the file,
+since a class that it defines is imported by that name where trials train.
+"""
 
 from __future__ import annotations
 
-import runpy
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+# A study file of such a name defines no class that another process could import.
+_NAMELESS = "<study>"
 
 
 def run_study_file(path: Path) -> dict[str, Any]:
-    """Run a file as Python runs a script, which can import what lies beside it, and return the names that it defines.
+    """Run a file and return the names that it defines; whatever it raises is left alone.
 
     Args:
-        path: a Python file. Whatever it raises is left alone.
+        path: a Python file.
     """
     folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    source = path.read_bytes()
+    module = ModuleType(_module_name(path))
+    module.__file__ = str(path)
+    before = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module  # before it runs: its classes look their annotations up there
     try:
-        return runpy.run_path(str(path))
-    finally:
-        sys.path.remove(folder)
+        exec(compile(source, str(path), "exec"), module.__dict__)  # nosec B102 # a study file is the user's program
+    except BaseException:
+        sys.modules.pop(module.__name__)
+        if before is not None:
+            sys.modules[module.__name__] = before
+        raise
+    return module.__dict__
+
+
+def _module_name(path: Path) -> str:
+    """Return the file's name where no other module has it, so that nobody's import finds the study in its place."""
+    name = path.stem
+    if not name.isidentifier() or name in sys.stdlib_module_names:
+        return _NAMELESS
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return name if _is_same_file(getattr(loaded, "__file__", None), path) else _NAMELESS
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return _NAMELESS
+    return name if found is None or _is_same_file(found.origin, path) else _NAMELESS
+
+
+def _is_same_file(file: str | None, path: Path) -> bool:
+    return file is not None and Path(file).exists() and path.samefile(file)

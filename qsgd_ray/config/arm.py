@@ -23,6 +23,7 @@ from qsgd_ray.config._searchable import (
     Source,
 )
 from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._workload_fields import WorkloadFields
 from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, options
 from qsgd_ray.config.circuit import NoiseSettings, Rotation
 from qsgd_ray.config.errors import StudyError
@@ -141,6 +142,8 @@ class Arm(Settings):
         perturbation: what is added to the optimizer's step. None: nothing.
         optimizer: an `Optimizer`, or several by `Groups` of parameters, in place of AdamW and its four fields; a
             perturbation beside it has placement update, direction gradient and formula adamw. None: AdamW.
+        workload: fields of the study's workload that this arm has otherwise, values or spaces by their path, such as
+            `{"width": 128}` or `{"model.d_model": Choice(options=(32, 64))}`.
 
     Example:
         >>> from qsgd_ray.config import LogUniform
@@ -159,6 +162,7 @@ class Arm(Settings):
     eps: Real = Field(default=1e-8, gt=0)
     perturbation: Perturbation | None = None
     optimizer: _AnyOptimizer | None = None
+    workload: WorkloadFields = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +192,8 @@ class Arm(Settings):
         tree: dict[str, Any] = handler(self)
         for name in ("optimizer",) if self.optimizer is None else _OF_ADAMW:
             tree.pop(name, None)
+        if not self.workload:
+            tree.pop("workload", None)
         return tree
 
     @property
@@ -256,7 +262,9 @@ _SOURCE, _SCOPE = f"{_PERTURBATION}source", f"{_PERTURBATION}scope"
 
 
 def _fields(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the fields of settings, or items of a tuple with spaces; None for a space, which is a leaf, and others."""
+    """Return the fields of settings or of a dict, or items of a tuple with spaces; None for a space and for others."""
+    if isinstance(value, dict):
+        return list(value.items())
     if isinstance(value, tuple) and any(isinstance(item, SPACES) for item in value):
         return [(str(index), item) for index, item in enumerate(value)]
     return list(value) if isinstance(value, BaseModel) and not isinstance(value, SPACES) else None

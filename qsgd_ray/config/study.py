@@ -17,6 +17,7 @@ from qsgd_ray.config._numbers import MOST_ITEMS, Seed
 from qsgd_ray.config._old_claims import NUMBERS, claims_by_number
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._workload_fields import examples, with_fields
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Name, options
 from qsgd_ray.config.claims import Claim, Rung
@@ -34,7 +35,7 @@ from qsgd_ray.config.stages import (
     baseline_setting,
     setting_name,
 )
-from qsgd_ray.config.workload import Task
+from qsgd_ray.config.task import Task
 
 S = TypeVar("S", bound=Settings)
 
@@ -51,7 +52,7 @@ class Study(Settings):
     Attributes:
         name: lower-case letters, digits, `-` and `_`, 40 at most; the folder of its results.
         question: the question in words.
-        workload: the training task, a `TextTask` or a `LanguageTask`.
+        workload: the training task, a `TextTask`, a `LanguageTask` or a task of one's own (`SupervisedTask`).
         arms: the ways to train that are compared, at least one, each name once.
         baseline: name of the arm that the others are compared with.
         search: how each arm's settings are searched.
@@ -134,6 +135,7 @@ class Study(Settings):
                         f"resources.circuit_engine: auto with the source {drawing[0]} of arm {arm.name}; "
                         f"got {self.resources.circuit_engine!r}"
                     )
+        tasks = [self.workload, *(task for arm in self.arms for task in self.tasks_of(arm))]
         self._check_decision()
         workers_of = {"search": self.search.workers, "confirm": self.confirm.workers}
         if self.map is not None:
@@ -149,11 +151,27 @@ class Study(Settings):
                         "looks at whole tensors; got 'fsdp'"
                     )
         for stage, workers in workers_of.items():
-            if self.workload.batch_size % workers:
-                raise refusal(
-                    f"{stage}.workers: a divisor of workload.batch_size ({self.workload.batch_size}); got {workers}"
-                )
+            if odd := [task.batch_size for task in tasks if task.batch_size % workers]:
+                raise refusal(f"{stage}.workers: a divisor of workload.batch_size ({odd[0]}); got {workers}")
         return self
+
+    def tasks_of(self, arm: Arm) -> list[Task]:
+        """Return the tasks of an arm with its own fields, at the edges of what is searched of them; none without.
+
+        Args:
+            arm: an arm of this study.
+        """
+        if not arm.workload:
+            return []
+        try:
+            return [with_fields(self.workload, fields) for fields in examples(arm.workload)]
+        except KeyError as error:
+            known = [name for name in self.workload.model_dump() if name not in ("kind", "code", "measured")]
+            allowed = f"fields of the workload ({', '.join(known)})"
+            raise refusal(f"arms.{arm.name}.workload: {allowed}; got {_shown(error.args[0])}") from None
+        except ValidationError as error:
+            problem = validation_message(error).partition(".")[2] or validation_message(error)
+            raise refusal(f"arms.{arm.name}.workload: values that a task can have; {problem}") from None
 
     def _check_decision(self) -> None:
         measured = [metric.name for metric in metrics_of(self.workload)]
@@ -194,6 +212,14 @@ class Study(Settings):
                 ) from None
             if workload.batch_size % design.workers:
                 raise refusal(f"map.workers: a divisor of every batch size; got {design.workers} for {setting}")
+
+    def workload_of(self, arm: Arm) -> Task:
+        """Return the task that an arm trains on: the study's, with the fields that the arm has otherwise.
+
+        Args:
+            arm: an arm without spaces in its workload.
+        """
+        return with_fields(self.workload, arm.workload)
 
     @property
     def metric(self) -> Metric:

@@ -18,7 +18,7 @@ from qsgd_ray.config.metric import metrics_of
 from qsgd_ray.config.resources import Sharding
 from qsgd_ray.config.stages import Search, Stage, setting_name
 from qsgd_ray.config.study import Study
-from qsgd_ray.config.workload import Task
+from qsgd_ray.config.task import Task
 
 
 class Trial(BaseModel):
@@ -94,12 +94,13 @@ def search_trial(
         key: the arm's `search_key`, where it is known. None: it is computed.
         seed_index: index into the search's seeds.
     """
+    searched = study.arm(arm).at(point)
     return Trial(
         study=study.name,
         stage="search",
         number=number,
-        arm=study.arm(arm).at(point),
-        workload=study.workload,
+        arm=searched,
+        workload=study.workload_of(searched),
         seed=study.search.seeds[seed_index],
         epochs=study.search.epochs,
         workers=study.search.workers,
@@ -124,7 +125,7 @@ def confirm_trials(study: Study, arm: str, point: Point) -> list[Trial]:
             stage="confirm",
             number=number,
             arm=confirmed,
-            workload=study.workload,
+            workload=study.workload_of(confirmed),
             seed=seed,
             epochs=study.confirm.epochs,
             workers=study.confirm.workers,
@@ -151,7 +152,7 @@ def map_trials(study: Study, points: dict[str, Point]) -> list[Trial]:
         for name in (study.baseline, design.arm):
             confirmed = study.arm(name).at(points[name])
             for index, setting in enumerate(study.map_settings(name)):
-                arm, workload = with_setting(confirmed, study.workload, setting)
+                arm, workload = with_setting(confirmed, study.workload_of(confirmed), setting)
                 trials.append(
                     Trial(
                         study=study.name,

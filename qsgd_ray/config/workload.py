@@ -1,19 +1,15 @@
-"""Workloads: a model, data and everything that goes with them.
-
-`Task` is any of them, told apart by `kind`; a task without a kind is a text task.
-"""
+"""Shipped workloads: a model, data and everything that goes with them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qsgd_ray.config._numbers import MOST, Flag, Real, Seed, Whole
-from qsgd_ray.config._problems import TASK_KINDS, refusal
+from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
 from qsgd_ray.config.circuit import Entangle, Rotation, entangle_by_name
-from qsgd_ray.config.errors import _shown
 from qsgd_ray.config.metric import _AccuracyTask
 
 LossOn = Literal["answer", "all"]
@@ -320,23 +316,3 @@ class LanguageTask(_AccuracyTask):
         if self.autocast is not None and self.dtype != "float32":
             raise refusal(f"autocast with dtype float32 only; got {self.autocast} and {self.dtype}")
         return self
-
-
-def _kind(task: Any) -> Any:
-    return task.get("kind", "text") if isinstance(task, dict) else getattr(task, "kind", None)
-
-
-def _known(task: Any) -> Any:
-    """Refuse what is no task; pydantic's own message would name neither the field nor the value."""
-    if not isinstance(task, dict | BaseModel):
-        raise refusal("a TextTask or a LanguageTask")
-    if _kind(task) not in TASK_KINDS:
-        raise refusal(f"kind 'text' or 'llm'; got {_shown(_kind(task))}")
-    return task
-
-
-Task = Annotated[
-    Annotated[TextTask, Tag("text")] | Annotated[LanguageTask, Tag("llm")],
-    Discriminator(_kind),
-    BeforeValidator(_known),
-]

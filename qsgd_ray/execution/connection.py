@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.errors import printable
@@ -32,6 +32,7 @@ from qsgd_ray.execution._session_processes import (
 )
 from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
+from qsgd_ray.execution.user_modules import runtime_env_of
 from qsgd_ray.storage import Storage
 
 # Ray asks for at least 78,643,200 bytes. Only angles and the circuits' answers travel through the object store.
@@ -92,22 +93,27 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
             f"address: got {address!r} in a process that is connected to Ray already; allowed: after ray.shutdown()"
         )
     address = _resolve_address(address)
-    if address:
-        with _existing(address, results_path) as cluster:
-            yield cluster
-    else:
+    with runtime_env_of(study) as runtime_env:
+        if address:
+            with _existing(address, results_path, runtime_env) as cluster:
+                yield cluster
+            return
         nodes = [*study.resources.worker_node_resources(), *study.resources.circuit_node_resources()]
         line = (
             "qsgd-ray: the study's process has ended without a word: it was killed, or Ray has ended it. What is "
             f"finished is kept in {printable(str(results_path))}; the same command goes on from there"
         )
-        with private_ray(_logical_cpus(study, os.cpu_count() or 1), dict.fromkeys(nodes, 1), line) as cluster:
+        n_cpus = _logical_cpus(study, os.cpu_count() or 1)
+        with private_ray(n_cpus, dict.fromkeys(nodes, 1), line, runtime_env) as cluster:
             yield cluster
 
 
 @contextmanager
 def private_ray(
-    n_cpus: int, resources: dict[str, float] | None = None, last_words: str | None = None
+    n_cpus: int,
+    resources: dict[str, float] | None = None,
+    last_words: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
 ) -> Iterator[Cluster]:
     """Start a Ray for this process alone, on loopback only, and end all of its processes when the block is left.
 
@@ -117,6 +123,7 @@ def private_ray(
         n_cpus: CPUs that the node announces, at least 1; may be more than the machine has.
         resources: what the node announces besides, by name. None: nothing.
         last_words: a line that is printed on standard error where this process ends all at once. None: none.
+        runtime_env: what Ray brings to its workers. None: nothing.
 
     Returns:
         A context manager that yields the cluster.
@@ -145,6 +152,7 @@ def private_ray(
             address="local",
             num_cpus=n_cpus,
             resources=resources,
+            runtime_env=runtime_env,
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
@@ -210,12 +218,12 @@ def _did_not_start(error: Exception) -> RayLost:
 
 
 @contextmanager
-def _existing(address: str, results_path: Path | Storage) -> Iterator[Cluster]:
+def _existing(address: str, results_path: Path | Storage, runtime_env: dict[str, Any] | None) -> Iterator[Cluster]:
     set_ray_environment()
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(address, str(error).strip().partition("\n")[0] or type(error).__name__) from None
     try:

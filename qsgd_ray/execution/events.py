@@ -25,11 +25,13 @@ class Event:
         trial: the trial.
         measurement: the new measurement; None where it has ended.
         ending: how it has ended; None while it runs.
+        reason: one line where the user's code raised: where, and what.
     """
 
     trial: Trial
     measurement: Measurement | None = None
     ending: Ending | None = None
+    reason: str | None = None
 
     @property
     def stage(self) -> Stage:

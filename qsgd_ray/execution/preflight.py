@@ -16,12 +16,13 @@ from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import require_memory, total_bytes
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.config import SHARE_OF_NODE, Study, StudyError
+from qsgd_ray.config import SHARE_OF_NODE, OwnTask, Study, StudyError, Task
 from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
 from qsgd_ray.execution._optimizer_checks import require_optimizers
 from qsgd_ray.execution.requirements import _require_modules_here
 from qsgd_ray.workloads import make_workload
+from qsgd_ray.workloads.determinism import explained, require_repeatable
 
 # Ray itself tries a dead address for minutes.
 _REACH_TIMEOUT_S = 5
@@ -115,11 +116,30 @@ def _check_gpus(study: Study) -> None:
 
 def _check_workload(study: Study) -> None:
     """Refuse a study whose model, data or their packages are not here, or whose optimizers cannot train the model."""
-    try:
-        workload = make_workload(study.workload)
-    except StudyError as error:
-        raise StudyError(f"workload: {error}") from None
-    require_optimizers(study, workload)
+    for task in _tasks_of(study):
+        try:
+            workload = make_workload(task)
+        except StudyError as error:
+            raise StudyError(f"workload: {str(error).removeprefix('workload: ')}") from None
+        except Exception as error:  # the user's code, of a task of their own
+            if not isinstance(task, OwnTask):
+                raise
+            raise explained(task, error) from None
+        require_optimizers(study, workload)
+
+
+def _tasks_of(study: Study) -> list[Task]:
+    """Return the tasks that a study's arms train on, each once; of what is searched in them, the edges."""
+    tasks: list[Task] = [] if all(arm.workload for arm in study.arms) else [study.workload]
+    for arm in study.arms:
+        tasks += [task for task in study.tasks_of(arm) if task not in tasks]
+    return tasks
+
+
+def require_repeatable_tasks(study: Study) -> None:
+    """Refuse a study with a task of the user's own that does not repeat itself; others have been tested."""
+    tasks = [task for task in _tasks_of(study) if isinstance(task, OwnTask)]
+    require_repeatable(tasks, max(1, int(study.resources.cpus_per_worker)))
 
 
 def needs_circuits(study: Study) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from qsgd_ray.config import Study, StudyError
+from qsgd_ray.config import LanguageTask, Study, StudyError
 from qsgd_ray.config.base import options
 from qsgd_ray.config.optimizer_class import PACKAGES, module_of
 
@@ -65,7 +65,7 @@ def _needed_modules(study: Study, role: Role) -> dict[str, str]:
     for arm in study.arms if role == "worker" else ():
         for name in arm.optimizer_names:
             needed.setdefault(module_of(name), f"arms.{arm.name}.optimizer")
-    if role == "worker" and study.workload.kind == "llm":
+    if role == "worker" and isinstance(study.workload, LanguageTask):
         needed["transformers"] = "workload.model"
         if study.workload.lora is not None:
             needed["peft"] = "workload.lora"

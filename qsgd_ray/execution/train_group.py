@@ -54,15 +54,16 @@ ATTEMPTS = 3
 _DEATH_REPORT_S = 10.0
 # How often the controller of a fit asks its workers how they are. A fit of seconds ends sooner where it asks often; a
 # step of a second is disturbed by every question (docs/findings.md, 2026-11-24), so there Ray's own interval does.
-_POLL_S = {"text": 0.2, "llm": 2.0}
+_POLL_S = {"llm": 2.0}
+_SHORT_POLL_S = 0.2
 _POLLS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 # Beyond the longest wait for circuits.
 _PROCESS_GROUP_TIMEOUT_S = 300
 
 # Called with each measurement of each trial, on rank 0; returns True to stop that trial. Is pickled.
 Report = Callable[[Trial, Measurement], bool]
-# Called when a trial has ended, on rank 0 or on the driver. Is pickled.
-Ended = Callable[[Trial, Ending], None]
+# Called when a trial has ended, on rank 0 or on the driver, with its error. Is pickled.
+Ended = Callable[[Trial, Ending, str | None], None]
 
 
 class _TrialError(RuntimeError):
@@ -95,7 +96,7 @@ class RunContext:
         circuits: simulates circuits. None: no arm needs any, or every worker simulates for itself.
         results: where rows and checkpoints go.
         report: called with each measurement; returns True to stop the trial.
-        ended: called with each ending.
+        ended: called with each ending, and with the error where there is one.
     """
 
     cluster: Cluster
@@ -172,7 +173,7 @@ def _fit(trials: list[Trial], context: RunContext) -> None:
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
     )
-    with _polled_every(_POLL_S[trials[0].workload.kind]):
+    with _polled_every(_POLL_S.get(trials[0].workload.kind, _SHORT_POLL_S)):
         trainer.fit()
 
 
@@ -217,7 +218,7 @@ def _work(config: dict[str, Any]) -> None:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
             lost = isinstance(error, CircuitsLost | StorageError)
             if replica.world_size > 1 and not lost:
-                time.sleep(_DEATH_REPORT_S + _POLL_S[trial.workload.kind])
+                time.sleep(_DEATH_REPORT_S + _POLL_S.get(trial.workload.kind, _SHORT_POLL_S))
             began = clock.started_at(checkpoints.started_at if checkpoints else None)
             raise _TrialError(traceback.format_exc(), lost, tuple(measurements), began) from None
         _require_equal_replicas(outcome, replica)
@@ -274,7 +275,7 @@ def _require_equal_replicas(outcome: Outcome, replica: Replica) -> None:
 
 def _conclude(trial: Trial, outcome: Outcome, context: RunContext, started_at: datetime) -> None:
     context.results.write(trial, outcome, started_at=started_at, host=socket.gethostname())
-    context.ended(trial, outcome.ending)
+    context.ended(trial, outcome.ending, outcome.error)
 
 
 def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:

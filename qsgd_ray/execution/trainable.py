@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -241,7 +241,7 @@ class _SeedRun:
         self._context.results.write(self._trial, outcome, started_at=started_at, host=socket.gethostname())
         if self._checkpoints is not None:
             self._checkpoints.remove()
-        self._context.ended(self._trial, outcome.ending)
+        self._context.ended(self._trial, outcome.ending, outcome.error)
 
 
 def _train_here(
@@ -262,8 +262,7 @@ def _replay_rows(trial: Trial, results: Results) -> Training:
         trial: has its row in `results`.
         results: the study's.
     """
-    names = [field.name for field in fields(Measurement)]
-    measurements = [Measurement(**{name: row[name] for name in names}) for row in results.trajectory(trial.trial_id)]
+    measurements = [Measurement.from_row(row) for row in results.trajectory(trial.trial_id)]
     for measurement in measurements:
         if (yield measurement):
             break

@@ -29,6 +29,8 @@ _LEAST = {"number": 0, "epoch": 1, "step": 0, "steps": 0, "epochs_run": 0, "epoc
 _FINITE = ("learning_rate", "weight_decay", "lambda_", "target_accuracy", "wall_s", "circuit_wait_s", "elapsed_s")
 # Known where the target was reached, and null where it was missed.
 _AT_TARGET = ("steps_to_target", "seconds_to_target", "circuit_wait_s_to_target")
+# A trial of a task of one's own, which need not measure accuracy.
+_OWN_KIND = r'"kind": ?"[A-Za-z0-9_.]+:[A-Za-z0-9_]+"'
 # The years 1970 to 2199, which every calendar has.
 _FIRST_S, _LAST_S = 0, 7_258_118_400
 
@@ -70,15 +72,15 @@ def check_rows(
             refuse(row, problem if came is None else f"whose {problem} is {came!r}", allowed)
     if (doubled := _doubled(table, rows, ids)) is not None:
         refuse(doubled, f"with {ids[doubled].as_py()} twice", "each trial once, and each of its epochs")
+    texts = {"metrics": (_problem_of_metrics, "numbers by split and name, as JSON")}
     if table == "trials":
-        for column, problem_of, allowed in (
-            ("trial", _problem_of_trial, "a trial's settings as JSON"),
-            ("setting", _problem_of_setting, "values by the path of a field, as JSON"),
-            ("optimizer_settings", _problem_of_setting, "an optimizer's settings as JSON"),
-        ):
-            for row, text in enumerate(rows[column].to_pylist()):
-                if text is not None and (why := problem_of(text)):
-                    refuse(row, f"whose {column} is {why}", allowed)
+        texts["trial"] = (_problem_of_trial, "a trial's settings as JSON")
+        texts["setting"] = (_problem_of_setting, "values by the path of a field, as JSON")
+        texts["optimizer_settings"] = (_problem_of_setting, "an optimizer's settings as JSON")
+    for column, (problem_of, allowed) in texts.items():
+        for row, text in enumerate(rows[column].to_pylist()):
+            if text is not None and (why := problem_of(text)):
+                refuse(row, f"whose {column} is {why}", allowed)
 
 
 def is_pack(file: str) -> bool:
@@ -101,9 +103,12 @@ def _wrong_values(table: str, rows: pa.Table) -> Iterator[_Problem]:
         if column in rows.column_names:
             yield pc.fill_null(pc.invert(pc.is_finite(rows[column])), False), column, "a finite number"
     if table == "trials":
+        measured = pc.greater(rows["epochs_run"], 0)
+        own = pc.fill_null(pc.match_substring_regex(rows["trial"], _OWN_KIND), False)
+        bare = pc.and_(pc.and_(measured, pc.is_null(rows["validation_accuracy"])), pc.invert(own))
+        yield bare, "whose validation_accuracy is null after an epoch", "a value once there is a measurement"
         yield _outside(rows["ending"], [*map(str, Ending)]), "ending", ", ".join(Ending)
         yield pc.less_equal(rows["learning_rate"], 0), "learning_rate", "more than 0"
-        measured = pc.greater(rows["epochs_run"], 0)
         for column in _MEASURED:
             null = pc.and_(measured, pc.is_null(rows[column]))
             yield null, f"whose {column} is null after an epoch", "a value once there is a measurement"
@@ -153,3 +158,16 @@ def _problem_of_setting(text: str) -> str | None:
     except ValueError as error:
         return f"no JSON that can be read ({error})"
     return None if isinstance(tree, dict) else "JSON of something else"
+
+
+def _problem_of_metrics(text: str) -> str | None:
+    """Return what is wrong with the further metrics in a row, None where they are some."""
+    try:
+        tree = parse_json(text)
+    except ValueError as error:
+        return f"no JSON that can be read ({error})"
+    if not isinstance(tree, dict) or not tree.keys() <= {"validation", "test"}:
+        return "JSON of something else"
+    values = [value for of_split in tree.values() if isinstance(of_split, dict) for value in of_split.values()]
+    numbers = all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
+    return None if numbers and all(isinstance(one, dict) for one in tree.values()) else "JSON of something else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
@@ -56,6 +57,7 @@ def trial_row(
         **perturbed,
         "test_loss": outcome.test_loss,
         "test_accuracy": outcome.test_accuracy,
+        "metrics": metrics_text(last.metrics if last else None, outcome.test_metrics),
         "answers": outcome.answers and outcome.answers.n,
         "answers_right": outcome.answers and outcome.answers.n_right,
         "answers_without_number": outcome.answers and outcome.answers.n_without_number,
@@ -123,7 +125,16 @@ def measurement_rows(trial: Trial, outcome: Outcome) -> list[dict[str, Any]]:
         "number": trial.number,
         "seed": trial.seed,
     }
-    return [named | asdict(measurement) for measurement in outcome.measurements]
+    return [
+        named | asdict(measurement) | {"metrics": metrics_text(measurement.metrics)}
+        for measurement in outcome.measurements
+    ]
+
+
+def metrics_text(validation: dict[str, float | None] | None, test: dict[str, float | None] | None = None) -> str | None:
+    """Return a task's further metrics as JSON, by split and name; None where there are none."""
+    by_split = {"validation": validation, "test": test}
+    return json.dumps({split: values for split, values in by_split.items() if values}) if validation or test else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

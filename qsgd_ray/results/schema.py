@@ -73,6 +73,7 @@ TRIALS = _schema(
         "validation_accuracy": pa.float64(),
         "test_loss": pa.float64(),
         "test_accuracy": pa.float64(),
+        "metrics": pa.string(),  # further ones, as JSON
         "answers": pa.int64(),
         "answers_right": pa.int64(),
         "answers_without_number": pa.int64(),
@@ -118,6 +119,7 @@ MEASUREMENTS = _schema(
         "train_loss": pa.float64(),
         "validation_loss": pa.float64(),
         "validation_accuracy": pa.float64(),
+        "metrics": pa.string(),
         "perturbation_norm": pa.float64(),
         "adam_step_norm": pa.float64(),
         "n_tokens": pa.int64(),
@@ -156,7 +158,6 @@ _NEVER_NULL = {
         "n_circuits",
         "train_loss",
         "validation_loss",
-        "validation_accuracy",
     ),
 }
 # Columns of a trial that have a value as soon as it has a measurement, of every version.
@@ -164,7 +165,6 @@ _MEASURED = (
     "steps",
     "train_loss",
     "validation_loss",
-    "validation_accuracy",
     "wall_s",
     "circuit_wait_s",
     "n_circuits",

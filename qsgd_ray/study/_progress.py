@@ -79,7 +79,7 @@ class Progress:
         if event.ending is not None:
             self._count(event.stage, event.arm, event.ending)
             _, last = self._running.pop(key, (event, None))
-            if not self._console.is_terminal:
+            if not self._console.is_terminal or event.reason is not None:
                 self._console.print(self._line(event, last), soft_wrap=True, highlight=False, markup=False)
 
     def _value(self, last: Measurement) -> str:
@@ -90,7 +90,8 @@ class Progress:
 
     def _line(self, event: Event, last: Measurement | None) -> str:
         tally = self._tallies[event.stage, event.arm]
-        reached = f"{self._value(last)} validation {self._label} after epoch {last.epoch}" if last else ""
+        value = f"{self._value(last)} validation {self._label} after epoch {last.epoch}" if last else ""
+        reached = event.reason or value
         return (
             f"{time.monotonic() - self._began:6.1f} s  {event.stage:<7}  {event.arm:<12} "
             f"{tally.ended:>2}/{tally.planned}  seed {event.seed:<4} {event.ending or '':<13}  {reached}"

@@ -20,7 +20,7 @@ from qsgd_ray.execution.events import Event, EventQueue
 from qsgd_ray.execution.fixed_trials import run_fixed_trials
 from qsgd_ray.execution.preflight import needs_circuits
 from qsgd_ray.execution.train_group import ATTEMPTS, RunContext
-from qsgd_ray.outcome import Ending, Measurement
+from qsgd_ray.outcome import Ending, Measurement, user_error
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results, StudyTables
 from qsgd_ray.search.observations import best_point, unavailable_arms, unfinished_points
@@ -61,9 +61,9 @@ def run_stages(
             events.post(Event(trial, measurement=measurement))
         return False
 
-    def ended(trial: Trial, ending: Ending) -> None:
+    def ended(trial: Trial, ending: Ending, error: str | None = None) -> None:
         if events is not None:
-            events.post(Event(trial, ending=ending))
+            events.post(Event(trial, ending=ending, reason=user_error(error)))
 
     with _circuits(study) as circuits:
         context = RunContext(cluster, study.resources, circuits, results, report, ended)

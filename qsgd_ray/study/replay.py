@@ -25,6 +25,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.execution.preflight import require_runnable
 from qsgd_ray.execution.train_group import RunContext, run_trials
+from qsgd_ray.execution.user_modules import runtime_env_of
 from qsgd_ray.outcome import REPEATED, Ending, Measurement, Outcome
 from qsgd_ray.paths import leaves
 from qsgd_ray.results import Results
@@ -243,7 +244,7 @@ def _outcome(trial: Trial, training: Training, stop: _StopAt) -> Outcome:
 def _on_workers(trial: Trial, study: Study, results: Results, stop: _StopAt) -> None:
     circuits = make_backend(study.resources.circuit_engine, memory_bytes=total_bytes())
     cpus = max(os.cpu_count() or 1, math.ceil(trial.workers * study.resources.cpus_per_worker))
-    with private_ray(cpus) as cluster:
+    with runtime_env_of(study) as runtime_env, private_ray(cpus, runtime_env=runtime_env) as cluster:
         run_trials([trial], RunContext(cluster, study.resources, circuits, results, stop, _ignore))
 
 

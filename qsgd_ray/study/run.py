@@ -101,7 +101,7 @@ def run(
     _check_arguments(address, track, progress)
     from qsgd_ray.execution.connection import connect, set_ray_environment
     from qsgd_ray.execution.errors import RayLost
-    from qsgd_ray.execution.preflight import require_runnable, shortage
+    from qsgd_ray.execution.preflight import require_repeatable_tasks, require_runnable, shortage
     from qsgd_ray.execution.requirements import ask_nodes, report_here, require_modules_there, version_differences
 
     set_ray_environment()
@@ -130,6 +130,8 @@ def run(
             place.put("study.py", path.read_bytes())
         tracking = Tracking(trackers, results)
         tables = results.tables(study)
+        if not tables.trials.num_rows:
+            require_repeatable_tasks(study)
         stages = _Stages(study, results, tables, lease)
         try:
             with (

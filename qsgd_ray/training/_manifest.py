@@ -236,6 +236,9 @@ def merged_tensors(shares: list[Share]) -> dict[str, StoredTensor]:
 def encode(manifest: Manifest) -> bytes:
     """Return a manifest as JSON with its own checksum; the same manifest gives the same bytes."""
     tree = manifest.model_dump(exclude={"optimizer"} if manifest.optimizer is None else None)
+    for measurement in tree["measurements"]:  # those of a task without further metrics have no such field
+        if measurement["metrics"] is None:
+            del measurement["metrics"]
     return _text({"checkpoint": tree, "sha256": hashlib.sha256(_text(tree)).hexdigest()})
 
 

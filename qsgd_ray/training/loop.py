@@ -208,7 +208,7 @@ class _Loop:
         """Measure the model after an epoch and append it to the progress; None: a loss is not finite."""
         progress, replica = self.progress, self.replica
         start_s = time.perf_counter()
-        validation_loss, validation_accuracy = self._evaluate("validation")
+        validation_loss, validation_accuracy, metrics = self._evaluate("validation")
         progress.evaluation_s += time.perf_counter() - start_s
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             return None
@@ -234,6 +234,7 @@ class _Loop:
             if progress.model_flops
             else None,
             peak_memory_bytes=int(replica.all_reduce_max(peak_bytes)[0]),
+            metrics=metrics,
         )
         progress.measurements = (*progress.measurements, measurement)
         progress.loss_sum = self._zero()
@@ -244,13 +245,14 @@ class _Loop:
         if not self.trial.reads_test:
             return self.end(Ending.COMPLETED)
         start_s = time.perf_counter()
-        test_loss, test_accuracy = self._evaluate("test")
+        test_loss, test_accuracy, test_metrics = self._evaluate("test")
         answers = self._answers()
         test_s = time.perf_counter() - start_s
         return replace(
             self.end(Ending.COMPLETED),
             test_loss=test_loss,
             test_accuracy=test_accuracy,
+            test_metrics=test_metrics,
             answers=answers,
             test_s=test_s,
         )
@@ -266,14 +268,20 @@ class _Loop:
             workers=self.replica.world_size,
         )
 
-    def _evaluate(self, split: Literal["validation", "test"]) -> tuple[float, float]:
-        """Return mean loss (nats) and accuracy over a split, each replica evaluating its share."""
+    def _evaluate(
+        self, split: Literal["validation", "test"]
+    ) -> tuple[float, float | None, dict[str, float | None] | None]:
+        """Return mean loss (nats), accuracy and other metrics over a split, each replica evaluating its share."""
         replica = self.replica
         if isinstance(self.parts.optimizer, DrivenOptimizer):
             self.parts.optimizer.eval()
         share = self.workload.evaluate(self.parts.model, split, replica.rank, replica.world_size)
-        loss_sum, n_correct, n = replica.all_reduce_sum(share.loss_sum, share.n_correct, share.n)
-        return loss_sum / n, n_correct / n
+        counts = [number for total, count in share.sums.values() for number in (total, count or 0.0)]
+        loss_sum, n_correct, n, *totals = replica.all_reduce_sum(share.loss_sum, share.n_correct or 0, share.n, *counts)
+        pairs = zip(share.sums.items(), zip(totals[::2], totals[1::2], strict=True), strict=True)
+        values = {name: _finite(total, total_n, as_sum=count is None) for (name, (_, count)), (total, total_n) in pairs}
+        accuracy = values.pop("accuracy", None) if share.n_correct is None else n_correct / n
+        return loss_sum / n, accuracy, values or None
 
     def _answers(self) -> AnswerCounts | None:
         """Count right answers to test problems, each replica generating its share; None: the workload has none."""
@@ -286,3 +294,9 @@ class _Loop:
 
     def _zero(self) -> Tensor:
         return torch.zeros((), dtype=torch.float64, device=self.replica.device)
+
+
+def _finite(total: float, count: float, *, as_sum: bool) -> float | None:
+    """Return the value of a metric; None where it has none: nothing was counted, or it is not finite."""
+    value = total if as_sum else total / count if count else math.nan
+    return value if math.isfinite(value) else None

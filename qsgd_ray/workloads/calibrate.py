@@ -58,7 +58,7 @@ def _learning_curve(workload: Workload, seed: int, epochs: int) -> tuple[list[fl
         trained_s = perf_counter()
         result = workload.evaluate(model, "validation", rank=0, world_size=1)
         train_s, validation_s = train_s + trained_s - start_s, validation_s + perf_counter() - trained_s
-        accuracies.append(result.n_correct / result.n)
+        accuracies.append((result.n_correct or 0) / result.n)
     return accuracies, train_s / epochs, validation_s / epochs
 
 
