@@ -16,7 +16,7 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-# A hundred seeded faults against small studies, whose rows must come out as if none had struck; about 40 minutes.
+# A hundred seeded faults against small studies, whose rows must come out as if none had struck; about 20 minutes.
 chaos: $(READY)
 	$(BIN)/python tools/chaos --faults 100 --seed 1
 
