@@ -20,6 +20,7 @@ import psutil
 # The main thread gets so long to leave by itself; Ray's own end of a start that is interrupted takes seconds.
 PATIENCE_S = 15.0
 _POLL_S = 0.5
+_GCS = "gcs_server"  # the program's name
 
 
 class ExitGuard:
@@ -117,6 +118,6 @@ def _gcs() -> int | None:
     with suppress(psutil.Error):
         for process in psutil.Process().children():
             with suppress(psutil.Error):
-                if process.name() == "gcs_server" and process.status() != psutil.STATUS_ZOMBIE:
+                if process.name() == _GCS and process.status() != psutil.STATUS_ZOMBIE:
                     return process.pid
     return None

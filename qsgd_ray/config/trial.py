@@ -56,6 +56,10 @@ class Trial(BaseModel):
     sharding: Sharding | None = None
     circuit_engine: Literal["auto", "torch", "chain", "aer"] | None = None
 
+    def __hash__(self) -> int:
+        """Return a hash that equal trials share; settings that hold a dict have none of their own."""
+        return hash((self.study, self.trial_id))
+
     @property
     def trial_id(self) -> str:
         """Name of the trial, `search-ARM-NUMBER-HASH` or `STAGE-ARM-sSEED-HASH`.

@@ -26,7 +26,9 @@ TRIAL_ID = re.compile(_TRIAL_ID)
 _AN_ID = "search-, confirm- or map-, then a-z, 0-9, - and _"
 # Columns with a least value; what is shown and summed must also be finite.
 _LEAST = {"number": 0, "epoch": 1, "step": 0, "steps": 0, "epochs_run": 0, "epochs_planned": 0, "workers": 0}
-_FINITE = ("learning_rate", "weight_decay", "lambda_", "target_accuracy", "wall_s", "circuit_wait_s", "elapsed_s")
+_LEAST |= {"epochs_to_target": 1, "steps_to_target": 0}
+_FINITE: tuple[str, ...] = ("learning_rate", "weight_decay", "lambda_", "target_accuracy", "wall_s", "circuit_wait_s")
+_FINITE += ("elapsed_s", "seconds_to_target", "circuit_wait_s_to_target")
 # Known where the target was reached, and null where it was missed.
 _AT_TARGET = ("steps_to_target", "seconds_to_target", "circuit_wait_s_to_target")
 # A trial of a task of one's own, which need not measure accuracy.
@@ -116,6 +118,10 @@ def _wrong_values(table: str, rows: pa.Table) -> Iterator[_Problem]:
         for column in _AT_TARGET:
             unequal = pc.not_equal(pc.is_valid(rows[column]), hit)
             yield unequal, f"whose {column} and epochs_to_target disagree", "both or neither, as the target was reached"
+        late = pc.fill_null(pc.greater(rows["epochs_to_target"], rows["epochs_planned"]), False)
+        yield late, "epochs_to_target", "at most epochs_planned"
+        unequal = pc.not_equal(pc.is_valid(rows["optimizer"]), pc.is_valid(rows["optimizer_settings"]))
+        yield unequal, "whose optimizer and optimizer_settings disagree", "both or neither"
         mapped = pc.and_(pc.equal(rows["stage"], "map"), pc.is_null(rows["setting"]))
         yield mapped, "whose setting is null in a map", "values by the path of a field, as JSON"
         seconds = pc.divide(rows["started_at"].cast(pa.int64()), 1_000_000)

@@ -17,7 +17,7 @@ def test_a_search_and_what_of_it_is_no_training_are_timed_beside_empty_trials(cl
 def test_a_trial_that_did_not_complete_is_no_measurement():
     trial = search_trial(engine._study_of(1), "adamw", 0, {"learning_rate": 0.01})
     with pytest.raises(RuntimeError, match=r"^search-adamw-000-\w+: diverged$"):
-        engine._require_completed(trial, Ending.DIVERGED)
+        engine._require_completed(trial, Ending.DIVERGED, None)
 
 
 class Failing(engine._Empty):

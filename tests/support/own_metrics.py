@@ -66,4 +66,5 @@ def _with_metrics(rows: pa.Table, study: Study, splits) -> pa.Table:
             value = None if accuracy is None else 4 * accuracy * study.metric.sign
             by_split[split] = {study.metric.name: value}
         values.append(json.dumps(by_split))
-    return rows.append_column("metrics", pa.array(values, pa.string()))
+    index = rows.column_names.index("metrics")
+    return rows.set_column(index, "metrics", pa.array(values, pa.string()))
