@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from qsgd_ray.analysis.metric_numbers import MetricNumbers
-from qsgd_ray.config import Decision
+from qsgd_ray.config import Decision, Metric
 
 # The margin of scores that are no shares is scaled to about this.
 _SCALED_MARGIN = 2**-7
@@ -38,6 +38,11 @@ class ScoreRule:
     kind: str = "mean"
     unit: str = ""
     missing: str = "pending"
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the scores; its name is the source's own, which need not be one of a study's metrics."""
+        return Metric.model_construct(name=self.score, direction=self.direction, unit=self.unit, kind=self.kind)
 
     @property
     def numbers(self) -> MetricNumbers:

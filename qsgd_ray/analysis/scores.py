@@ -172,6 +172,7 @@ def _restored(verdict: ArmVerdict, scores: Scores, rule: ScoreRule) -> ArmVerdic
     return replace(
         verdict,
         margin=rule.margin,
+        metric=rule.metric,
         # Zero is added since a difference of zero has no sign.
         difference=None if verdict.difference is None else verdict.difference / rule.factor + 0.0,
         interval=turned(verdict.interval),

@@ -56,6 +56,8 @@ def test_a_study_s_rows_have_the_study_s_verdicts_number_for_number():
     confirmed = study.trials.filter(pc.equal(study.trials["stage"], "confirm"))
     judged = judge(confirmed, baseline="adamw", margin=0.01, score="test_accuracy", kind="share")
     for ours, theirs in zip(judged, judge_study(study), strict=True):
+        mine = ours.metric
+        assert (mine.name, mine.direction, mine.kind, mine.unit) == ("test_accuracy", "max", "share", "")
         words = {"reason": "", "metric": None}  # a study's metric has a target too
         assert vars(ours) | words == vars(theirs) | words
 
