@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from qsgd_ray.config import StudyError
 
 FORMAT_HELP = "Print json, csv, markdown or latex in place of the tables."
 FAIL_HELP = "Exit code 3 where an arm is worse; inconclusive: where one is worse or inconclusive."
 _FAILED = 3
+# The option of commands that print a table or its JSON.
+JsonFormat = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="Print json in place of the table.", show_default=False)
+]
 
 
 def check_choice(option: str, value: str | None, allowed: Sequence[str]) -> None:

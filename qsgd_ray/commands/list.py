@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qsgd_ray.commands._machine_options import check_choice, print_text
+from qsgd_ray.commands._machine_options import JsonFormat, check_choice, print_text
 from qsgd_ray.config import StudyError
 from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import StorageError, storage_at
@@ -17,10 +17,7 @@ def list_studies(
     where: Annotated[
         str, typer.Argument(metavar="DIR", help="Where studies were run to: a folder or e.g. s3://BUCKET/PREFIX.")
     ] = "results",
-    text_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="Print json in place of the table.", show_default=False),
-    ] = None,
+    text_format: JsonFormat = None,
 ) -> None:
     """List the studies in DIR, how far each is and its verdicts; nothing is written."""
     check_choice("--format", text_format, ("json",))

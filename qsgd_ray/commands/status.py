@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qsgd_ray.commands._machine_options import check_choice, print_text
+from qsgd_ray.commands._machine_options import JsonFormat, check_choice, print_text
 from qsgd_ray.config import StudyError
 from qsgd_ray.reporting.console import plain_console
 from qsgd_ray.storage import StorageError, storage_at
@@ -17,10 +17,7 @@ def status(
     where: Annotated[
         str, typer.Argument(metavar="DIR", help="A study's results: a folder or e.g. s3://BUCKET/PREFIX.")
     ],
-    text_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="Print json in place of the table.", show_default=False),
-    ] = None,
+    text_format: JsonFormat = None,
 ) -> None:
     """Show how far a study is, also while it runs; rows and lease are read, nothing is written."""
     check_choice("--format", text_format, ("json",))

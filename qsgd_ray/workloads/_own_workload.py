@@ -93,9 +93,7 @@ class OwnWorkload:
         Raises:
             StudyError: a rank that does not exist, or more ranks than items in a batch.
         """
-        check_rank(rank, world_size)
-        if world_size > (size := self.settings.batch_size):
-            raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({size})")
+        check_rank(rank, world_size, self.settings.batch_size)
         return self._batches(seed, epoch, rank, world_size, start)
 
     def _batches(self, seed: int, epoch: int, rank: int, world_size: int, start: int) -> Iterator[OwnBatch]:

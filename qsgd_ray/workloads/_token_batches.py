@@ -100,9 +100,7 @@ class TokenBatches:
         Raises:
             StudyError: no such rank or step.
         """
-        check_rank(rank, world_size)
-        if world_size > self.batch_size:
-            raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({self.batch_size})")
+        check_rank(rank, world_size, self.batch_size)
         if not 0 <= start <= self.steps_per_epoch:
             raise StudyError(f"start: got {start}; allowed: 0 to {self.steps_per_epoch}, the steps of an epoch")
         return self._steps(seed, epoch, rank, world_size, start)

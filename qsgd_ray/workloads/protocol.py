@@ -154,15 +154,18 @@ class Workload(Protocol):
         ...
 
 
-def check_rank(rank: int, world_size: int) -> None:
-    """Refuse a rank that does not exist.
+def check_rank(rank: int, world_size: int, batch_size: int | None = None) -> None:
+    """Refuse a rank that does not exist, and one that a batch has no item for.
 
     Args:
         rank: a rank, from 0.
         world_size: number of ranks.
+        batch_size: items of a batch that the ranks share. None: they share no batch.
 
     Raises:
-        StudyError: not 0 <= rank < world_size.
+        StudyError: not 0 <= rank < world_size, or more ranks than items.
     """
     if not 0 <= rank < world_size:
         raise StudyError(f"rank: got {rank} of world_size {world_size}; allowed: 0 <= rank < world_size")
+    if batch_size is not None and world_size > batch_size:
+        raise StudyError(f"world_size: got {world_size}; allowed: at most batch_size ({batch_size})")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from support.command_line import command_output, said_by
-from support.pages import whole_study
+from support.pages import files_in, whole_study
 from support.scores import EFFECTS, RULE, score_rows
 from support.synthetic_limits import made as made_limits
 from support.synthetic_results import Run, made, runs
@@ -18,14 +18,6 @@ from qsgd_ray.study.result import read_results
 @pytest.fixture
 def folder(tmp_path):
     return whole_study().write(tmp_path / "results" / "made", {"commit": None})
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_report_prints_a_format_and_nothing_else(monkeypatch, capsys, folder):
@@ -59,9 +51,9 @@ def test_report_fails_on_a_verdict_with_code_3_and_prints_it_nevertheless(monkey
     ],
 )
 def test_a_wrong_option_of_report_is_one_line(monkeypatch, capsys, folder, words, said):
-    before = files(folder)
+    before = files_in(folder)
     assert said_by(monkeypatch, capsys, "report", folder, *words) == (2, f"qsgd-ray: {said}\n")
-    assert files(folder) == before
+    assert files_in(folder) == before
 
 
 def test_a_study_of_limits_has_no_verdict_to_print_or_to_fail_on(monkeypatch, capsys, tmp_path):

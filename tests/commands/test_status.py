@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 from support.command_line import command_output, said_by
-from support.pages import whole_study
+from support.pages import files_in, whole_study
 from support.synthetic_limits import made as made_limits
 from support.synthetic_results import Run, a_study, lost, made, runs
 
@@ -26,20 +26,12 @@ def folder(tmp_path):
     return whole_study().write(tmp_path / "results" / "made", {"commit": None})
 
 
-def files(folder):
-    return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def status_of(monkeypatch, capsys, folder):
     return json.loads(command_output(monkeypatch, capsys, "status", folder, "--format", "json"))
 
 
 def test_status_tells_stages_endings_and_verdicts_and_writes_nothing(monkeypatch, capsys, folder):
-    before = files(folder)
+    before = files_in(folder)
     tree = status_of(monkeypatch, capsys, folder)
     assert (tree["format"], tree["version"], tree["study"]) == ("qsgd-ray status", 1, "made")
     assert (tree["state"], tree["holder"], tree["stage"]) == ("stopped", None, "confirm")
@@ -52,7 +44,7 @@ def test_status_tells_stages_endings_and_verdicts_and_writes_nothing(monkeypatch
     assert "Stopped: no process runs it, and trials are missing" in told
     assert "31 of 32 trials ended; the stage is confirm." in told
     assert "Verdicts so far: same equivalent, gain better, wild inconclusive." in told
-    assert files(folder) == before
+    assert files_in(folder) == before
 
 
 @pytest.mark.parametrize("stage", ["search", "confirm", "map", None])
@@ -123,7 +115,7 @@ def test_list_has_a_line_a_study_also_of_limits_and_of_a_broken_one(monkeypatch,
     (results / "torn" / "study.json").write_text("{")
     (results / "notes").mkdir()
     (results / "out").symlink_to(folder)
-    before = files(results)
+    before = files_in(results)
     told = command_output(monkeypatch, capsys, "list", results, columns=400)
     lines = [line.split() for line in told.splitlines() if line.strip() and "─" not in line]
     assert lines[0] == ["study", "state", "trials", "verdicts", "last", "trial", "ended"]
@@ -136,7 +128,7 @@ def test_list_has_a_line_a_study_also_of_limits_and_of_a_broken_one(monkeypatch,
     assert {entry["place"].rpartition("/")[2] for entry in tree["studies"]} == {*by_name}
     alone = json.loads(command_output(monkeypatch, capsys, "list", folder, "--format", "json"))
     assert [entry["place"] for entry in alone["studies"]] == [str(folder)]
-    assert files(results) == before
+    assert files_in(results) == before
 
 
 def test_a_folder_without_a_study_is_one_line_and_an_empty_list(monkeypatch, capsys, tmp_path):

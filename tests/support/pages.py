@@ -22,6 +22,15 @@ FIGURES = (
 )
 
 
+def files_in(folder):
+    """Return the time and the content of every file of a folder, by its path below it."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def whole_study(**fields):
     """Return a study of four arms, one better than the baseline, one with lost runs; `fields`: of the study."""
     return made(
