@@ -122,7 +122,8 @@ class NativeSlices:
         self._kernels.put(*self._arguments, values.data_ptr())
 
     def add_(self, values: Tensor, scales: Sequence[Scale]) -> None:
-        self._kernels.add(*self._arguments, values.data_ptr(), address(self._factors(scales)))
+        factors = self._factors(scales)  # its name keeps its memory until the kernel has read it
+        self._kernels.add(*self._arguments, values.data_ptr(), address(factors))
 
     def add_product(self, values: Tensor, others: NativeSlices, scales: Sequence[Scale]) -> None:
         """Add the product of values and other slices, times its factor.

@@ -63,9 +63,9 @@ class StepOptions(NamedTuple):
         return cls(
             cast(Scope, perturbation.scope),
             cast(int, perturbation.n_qubits),
-            perturbation.formula,
-            perturbation.placement,
-            perturbation.direction,
+            cast(Formula, perturbation.formula),
+            cast(Placement, perturbation.placement),
+            cast(Direction, perturbation.direction),
             silent=perturbation.source == "zero",
             chunked=closed and perturbation.scope == "all",
             pointwise=isinstance(signal, ClosedForm) and signal.pointwise,

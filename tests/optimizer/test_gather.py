@@ -1,5 +1,6 @@
 """Coordinates here and there: the C++ loop does what torch's operations do, bit for bit."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -116,3 +117,50 @@ def test_a_large_model_s_steps_are_a_small_one_s_bit_for_bit(monkeypatch, placem
             optimizer.step()
         results.append(torch.cat([parameter.detach() for parameter in parameters]))
     assert torch.equal(*results)
+
+
+class Reusing:
+    """Kernels that are called once freed memory of the tables' size has been taken and filled by somebody else."""
+
+    def __init__(self, size):
+        self._kernels, self._size = gather_kernels(), size
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            held = [np.full(self._size, np.nan, dtype=np.float32) for _ in range(64)]
+            result = getattr(self._kernels, name)(*arguments)
+            del held
+            return result
+
+        return call
+
+
+# NumPy itself keeps freed arrays of up to 1,024 bytes, and hands them out again as they were.
+@NEEDS_COMPILER
+@pytest.mark.parametrize("n_tensors", [20, 300, 5000])
+def test_no_kernel_reads_memory_that_was_given_back(n_tensors):
+    tensors = [torch.full((3,), float(index)) for index in range(n_tensors)]
+    parts = [Part(index, 1, 3, 2 * index) for index in range(n_tensors)]
+    by = [torch.ones(3) for _ in tensors]
+    ours, others = (NativeSlices(Reusing(n_tensors), SliceTable.of(parts), of) for of in (tensors, by))
+    values, scales = torch.ones(2 * n_tensors), [Scale(range(n_tensors), 0.5)]
+    ours.add_(values, scales)
+    ours.add_product(values.double(), others, scales)
+    assert all(tensor.tolist() == [index, index + 1, index + 1] for index, tensor in enumerate(tensors))
+    ours.scatter_(ours.gather())
+    assert ours.equal(torch.arange(n_tensors).repeat_interleave(2) + 1.0)
+
+
+@NEEDS_COMPILER
+def test_steps_that_are_sampled_have_the_bits_of_those_that_are_not():
+    def trained(telemetry_every):
+        generator = torch.Generator().manual_seed(3)
+        model = [torch.nn.Parameter(torch.randn(5, generator=generator)) for _ in range(300)]
+        optimizer = SuperpositionalAdamW(model, lr=1e-3, lambda_=0.5, telemetry_every=telemetry_every, fused=True)
+        for _ in range(6):
+            for parameter in model:
+                parameter.grad = torch.randn(5, generator=generator)
+            optimizer.step()
+        return torch.cat([parameter.detach() for parameter in model])
+
+    assert torch.equal(trained(1), trained(None))
