@@ -1,8 +1,9 @@
-"""The harness of `make chaos`: some faults of its first seed change no row and leave nothing."""
+"""The harness of `make chaos`: faults of its first seed change no row and leave nothing, wherever they strike."""
 
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from support.places import ROOT
@@ -14,21 +15,40 @@ pytestmark = [
     pytest.mark.xdist_group("killed"),
     pytest.mark.timeout(1800),
 ]
-N_FAULTS = 4
+KILLS = (
+    "kill driver",
+    "kill raylet",
+    "kill GCS",
+    "kill writer in mid-write",
+    "kill train worker",
+    "kill circuit actor",
+)
+N_KILLS = 11  # so many strike each kind at least once
 
 
-def test_faults_change_no_row_and_leave_nothing(tmp_path):
-    words = [sys.executable, str(ROOT / "tools" / "chaos"), "--faults", str(N_FAULTS), "--keep", str(tmp_path)]
+def campaign(folder, n_faults, *options):
+    words = [sys.executable, str(ROOT / "tools" / "chaos"), "--faults", str(n_faults), "--keep", str(folder), *options]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1700, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    faults = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
-    assert len(faults) == N_FAULTS
-    assert f"{N_FAULTS} faults in" in done.stdout
+    assert f"{n_faults} faults in" in done.stdout
+    return [json.loads(line) for line in (folder / "faults.jsonl").read_text().splitlines()]
 
 
-def test_a_folder_that_holds_something_is_refused_in_one_line(tmp_path):
-    (tmp_path / "mine").touch()
-    words = [sys.executable, str(ROOT / "tools" / "chaos"), "--keep", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+def test_kills_change_no_row_and_leave_nothing(tmp_path):
+    struck = Counter(each["fault"] for each in campaign(tmp_path, N_KILLS, "--only", *KILLS))
+    assert struck.total() == N_KILLS
+    assert {*struck} == {*KILLS}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--only", "kill nobody"], "--only: got kill nobody; allowed: the beginning of one of kill driver, "),
+        (["--keep", "."], "--keep: got .; allowed: an empty or a new folder"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(options, line):
+    words = [sys.executable, str(ROOT / "tools" / "chaos"), *options]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert done.returncode == 2
-    assert f"--keep: got {tmp_path}; allowed: an empty or a new folder" in done.stderr
+    assert line in done.stderr

@@ -1,14 +1,13 @@
 """kill -9 of the driver amid the search and amid the confirmation: the same command ends with every row once.
 
-With one trial at a time, and checkpoints, they are the rows of an undisturbed study without. Of a killed driver nothing
-is left.
+Of a killed driver nothing is left, and what was finished stays as it was. Trials run several at once here; with one at
+a time the rows are those of an undisturbed study, which is the law of test_chaos.py.
 """
 
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ import psutil
 import pytest
 from support.command_line import command
 from support.processes import lives, wait_until
-from support.run_contexts import timeless
 
 from qsgd_ray.execution._scratch import PREFIX
 from qsgd_ray.results import read
@@ -36,12 +34,11 @@ from support.small_study import a_study
 from qsgd_ray.config import Confirm, Search
 
 STUDY = a_study(
-    search=Search(trials_per_arm=4, epochs=60, grace_epochs=20, reduction_factor=2),
+    search=Search(trials_per_arm=4, epochs=60, grace_epochs=20, reduction_factor=2, trials_at_once_per_arm=2),
     confirm=Confirm(seeds=(11, 12, 13, 14), epochs=170, workers=1),
 )
 """
-CHECKPOINTED = ("--set", "resources.checkpoint_steps=50")
-SEVERAL = ("--set", "search.trials_at_once_per_arm=2")
+KILLS = ("search", "confirm")
 
 
 @dataclass
@@ -62,15 +59,15 @@ def started(words: dict) -> Iterator[subprocess.Popen]:
             running.kill()
 
 
-def run(study_file: Path, storage: Path, kills: tuple[str, ...] = (), overrides: tuple[str, ...] = ()) -> Run:
-    """Start the command, kill it in each of these stages and start it again; in the end let it finish."""
+def run(study_file: Path, storage: Path) -> Run:
+    """Start the command, kill it in each of the stages and start it again; in the end let it finish."""
     done = Run(storage / "small")
     trials = done.results / "trials"
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="k-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
-        words = command("run", study_file, "--storage", storage, *overrides)
+        words = command("run", study_file, "--storage", storage)
         words["env"] |= {"TMPDIR": temporary}
-        for stage in kills:
+        for stage in KILLS:
             with started(words) as running:
 
                 def has_begun(stage=stage, running=running):
@@ -92,23 +89,11 @@ def run(study_file: Path, storage: Path, kills: tuple[str, ...] = (), overrides:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Iterator[dict[str, Future[Run]]]:
-    """One at a time: beside other tests, two would not begin a stage in the time that one does."""
+def killed(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("killed")
     study_file = folder / "small.py"
     study_file.write_text(STUDY)
-    kills = ("search", "confirm")
-    with ThreadPoolExecutor(1) as pool:
-        yield {
-            "one": pool.submit(run, study_file, folder / "one", kills, CHECKPOINTED),
-            "several": pool.submit(run, study_file, folder / "several", kills, SEVERAL),
-            "undisturbed": pool.submit(run, study_file, folder / "undisturbed"),
-        }
-
-
-@pytest.fixture(params=["one", "several"])
-def killed(runs, request) -> Run:
-    return runs[request.param].result()
+    return run(study_file, folder)
 
 
 def test_each_kill_comes_amid_its_stage_and_what_was_finished_stays_as_it_was(killed):
@@ -127,16 +112,8 @@ def test_of_each_killed_driver_one_folder_is_left_and_only_until_the_next_begins
     assert first != second
 
 
-def test_with_one_trial_at_a_time_the_rows_are_those_of_an_undisturbed_study(runs):
-    there, here = read(runs["undisturbed"].result().results), read(runs["one"].result().results)
-    for table in ("trials", "measurements"):
-        rows = [timeless(row) for row in getattr(here, table).to_pylist()]
-        assert rows
-        assert rows == [timeless(row) for row in getattr(there, table).to_pylist()]
-
-
-def test_with_several_at_once_every_planned_trial_has_its_rows_once_and_no_other_has(runs):
-    tables = read(runs["several"].result().results)
+def test_every_planned_trial_has_its_rows_once_and_no_other_has(killed):
+    tables = read(killed.results)
     trials = tables.trials.to_pylist()
     planned = [("search", arm, number, 0) for arm in ("adamw", "sine") for number in range(4)]
     planned += [("confirm", arm, n, seed) for arm in ("adamw", "sine") for n, seed in enumerate((11, 12, 13, 14))]

@@ -2,10 +2,11 @@
 
     python tools/chaos --faults 100 --seed 1        # or: make chaos
 
-Faults: SIGKILL of the driver, of each of Ray's processes, of workers, trials and circuit actors; SIGINT, SIGTERM and
-SIGHUP; a full and a read-only disk; a second driver; a clock that jumps; connections to the pool cut, its actor
-stopped. After each, the command must have ended with one line and left no process, or go on; in the end the rows are
-those of the undisturbed study, each once. Exit status 1 where anything is otherwise.
+Faults: SIGKILL of the driver, of each of Ray's processes, of workers, trials and circuit actors, and of whoever writes
+in mid-write; SIGINT, SIGTERM and SIGHUP; a full and a read-only disk; a second driver; a clock that jumps; connections
+to the pool cut, its actor stopped. Every second study goes on from checkpoints. After each fault the command must have
+ended with one line and left no process, or go on; in the end the rows are those of the undisturbed study without
+checkpoints, each once. Exit status 1 where anything is otherwise.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from faults import all_faults
 from rounds import FAULTS_A_ROUND, Round, run_round
 
 
@@ -28,10 +30,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faults", type=int, default=100, help="how many faults (100)")
     parser.add_argument("--seed", type=int, default=1, help="decides kinds and times of the faults (1)")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="KIND", help='kinds of faults, e.g. "kill driver" (all)'
+    )
     parser.add_argument("--keep", type=Path, help="folder for outputs and faults.jsonl; default: a temporary one")
     wanted = parser.parse_args()
     if wanted.keep and wanted.keep.exists() and any(wanted.keep.iterdir()):
         parser.error(f"--keep: got {wanted.keep}; allowed: an empty or a new folder")
+    names = [fault.name for fault in all_faults(has_disk=True)]
+    if odd := [kind for kind in wanted.only if not any(name.startswith(kind) for name in names)]:
+        parser.error(f"--only: got {odd[0]}; allowed: the beginning of one of {', '.join(names)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
@@ -40,9 +48,11 @@ def main() -> int:
         expected = run_round(0, wanted.seed, 0, folder / "undisturbed")
         _print(expected)
         rounds: list[Round] = []
+        struck: Counter[str] = Counter()
         while not expected.problems and (left := wanted.faults - sum(len(each.applied) for each in rounds)) > 0:
             number = len(rounds) + 1
-            rounds.append(run_round(number, wanted.seed, min(left, FAULTS_A_ROUND), folder / f"{number}", expected))
+            n_faults, place = min(left, FAULTS_A_ROUND), folder / f"{number}"
+            rounds.append(run_round(number, wanted.seed, n_faults, place, expected, wanted.only, struck))
             _print(rounds[-1])
         with (folder / "faults.jsonl").open("w") as file:
             for each in rounds:

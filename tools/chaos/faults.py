@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+# So long one waits for somebody to write.
+_WRITE_WITHIN_S = 3.0
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Scene:
         driver: the process of the command.
         storage: the folder of results, a small disk of its own where the system lets it be one.
         clock: the file that holds by how many seconds the study's clock is wrong.
+        writer: the file at whose sight the next process that writes dies (site/sitecustomize.py).
         study: the study file.
         output: what the command has printed.
         rng: draws of this campaign.
@@ -34,6 +39,7 @@ class Scene:
     driver: subprocess.Popen[bytes]
     storage: Path
     clock: Path
+    writer: Path
     study: Path
     output: Path
     rng: random.Random
@@ -80,6 +86,22 @@ class Kill(Fault):
             scene.rng.choice(sorted(victims, key=lambda each: each.pid)).kill()
             return True
         return False
+
+
+class KillWriter(Fault):
+    """SIGKILL of whoever writes among the results, between the whole partial file and its place."""
+
+    name = "kill writer in mid-write"
+
+    def apply(self, scene: Scene) -> bool:
+        done = scene.writer.with_name(f"{scene.writer.name}.done")
+        done.unlink(missing_ok=True)
+        scene.writer.touch()
+        until = time.monotonic() + _WRITE_WITHIN_S
+        while not done.exists() and time.monotonic() < until and scene.driver.poll() is None:
+            time.sleep(0.02)
+        scene.writer.unlink(missing_ok=True)
+        return done.exists()
 
 
 class Signal(Fault):
@@ -198,11 +220,12 @@ class Hang(Fault):
                 process.resume()
 
 
-def all_faults(has_disk: bool) -> list[Fault]:
+def all_faults(has_disk: bool, kinds: Sequence[str] = ()) -> list[Fault]:
     """Return one of every kind that this machine allows.
 
     Args:
         has_disk: whether the results lie on a file system of their own.
+        kinds: the names of those that are wanted, or their beginnings. Empty: all.
     """
     faults: list[Fault] = [
         Kill("driver"),
@@ -215,6 +238,7 @@ def all_faults(has_disk: bool) -> list[Fault]:
         Kill("event queue", "_Queue"),
         Kill("agent", "DashboardAgent", "RuntimeEnvAgent"),
         Kill("watchdog", "_session_processes"),
+        KillWriter(),
         *map(Signal, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
         SecondDriver(),
         ClockJump(),
@@ -223,7 +247,27 @@ def all_faults(has_disk: bool) -> list[Fault]:
         ReadOnly(),
         *([Cut()] if can_cut() else []),
     ]
-    return [fault for fault in faults if has_disk or not fault.needs_disk]
+    return [
+        fault
+        for fault in faults
+        if (has_disk or not fault.needs_disk) and (not kinds or fault.name.startswith(tuple(kinds)))
+    ]
+
+
+def drawn(faults: list[Fault], struck: Mapping[str, int], rng: random.Random) -> list[Fault]:
+    """Return faults in the order in which they are to be tried.
+
+    Those that have struck seldom come into question, so that every kind does in a long campaign: of kinds that have
+    struck at most once more than the rarest, all in random order.
+
+    Args:
+        faults: those of this machine.
+        struck: how often each has struck in the campaign, by name.
+        rng: draws the order.
+    """
+    rarest = min(struck.get(fault.name, 0) for fault in faults)
+    seldom = [fault for fault in faults if struck.get(fault.name, 0) <= rarest + 1]
+    return rng.sample(seldom, len(seldom))
 
 
 def can_cut() -> bool:

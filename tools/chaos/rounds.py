@@ -10,13 +10,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from faults import Fault, Scene, all_faults, is_alive
+from faults import Fault, Scene, all_faults, drawn, is_alive
 
 from qsgd_ray.results import read
 from qsgd_ray.results.schema import TIME_COLUMNS
@@ -34,6 +34,11 @@ LASTS_S = (1.0, 6.0)
 # With faults for ever a study never ends.
 FAULTS_A_ROUND = 12
 DISK_BYTES = 24_000_000
+# What Ray and Python print of themselves; where a core process was killed and nothing else, the last line says so.
+FOREIGN_WORDS = ("Traceback", "state-dump", "The program will terminate")
+CORE_KILLS = (["kill raylet"], ["kill GCS"])
+# Of studies with checkpoints: a trial has 18 or 40 steps.
+CHECKPOINT_STEPS = 7
 MAX_STARTS = 3 * FAULTS_A_ROUND
 # SIGKILL, one line, bad input (a disk that is full at the start), and the codes of signals.
 EXIT_CODES = {0, -signal.SIGKILL, 1, 2, 130, 143, 129}
@@ -93,8 +98,16 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Round | None = None) -> Round:
-    """Run one study to its end.
+def run_round(
+    number: int,
+    seed: int,
+    n_faults: int,
+    folder: Path,
+    expected: Round | None = None,
+    kinds: Sequence[str] = (),
+    struck: Counter[str] | None = None,
+) -> Round:
+    """Run one study to its end; one with an odd number saves checkpoints and goes on from them.
 
     Args:
         number: the number of the round; with `seed` it decides the faults and their times.
@@ -102,22 +115,32 @@ def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Rou
         n_faults: faults to apply; 0: an undisturbed study.
         folder: a new folder for results and outputs.
         expected: the undisturbed study, whose rows these must be. None: nothing to compare with.
+        kinds: the names of the faults, or their beginnings. Empty: all.
+        struck: how often each kind has struck in the campaign; counts on.
 
     Returns:
         The round.
     """
     began, done, rng = time.monotonic(), Round(number), random.Random(f"{seed}/{number}")
-    storage, clock = folder / "results", folder / "clock"
+    storage, clock, writer = folder / "results", folder / "clock", folder / "writer"
+    struck = Counter() if struck is None else struck
     # The path of a socket must be short.
     with (
         tempfile.TemporaryDirectory(prefix="c-", dir="/tmp", ignore_cleanup_errors=True) as temporary,
         small_disk(storage) as has_disk,
     ):
         path = os.pathsep.join([str(HERE / "site"), os.environ.get("PYTHONPATH", "")])
-        env = os.environ | {"TMPDIR": temporary, "PYTHONPATH": path, "QSGD_CHAOS_CLOCK": str(clock)}
+        env = os.environ | {
+            "TMPDIR": temporary,
+            "PYTHONPATH": path,
+            "QSGD_CHAOS_CLOCK": str(clock),
+            "QSGD_CHAOS_WRITER": str(writer),
+            "QSGD_CHAOS_RESULTS": str(storage.resolve()),
+        }
         env.pop("RAY_ADDRESS", None)
         words = [sys.executable, "-m", "qsgd_ray.cli", "run", str(STUDY), "--storage", str(storage)]
-        faults, code = all_faults(has_disk), None
+        words += ["--set", f"resources.checkpoint_steps={CHECKPOINT_STEPS}"] if number % 2 else []
+        faults, code = all_faults(has_disk, kinds), None
         while code != 0 and not done.problems:
             done.starts += 1
             output = folder / f"output-{done.starts}.txt"
@@ -130,9 +153,9 @@ def run_round(number: int, seed: int, n_faults: int, folder: Path, expected: Rou
                     start_new_session=True,
                     preexec_fn=_with_signals,
                 )
-            scene = Scene(driver, storage, clock, STUDY, output, rng, env)
+            scene = Scene(driver, storage, clock, writer, STUDY, output, rng, env)
             try:
-                code = _watch(scene, done, faults, n_faults)
+                code = _watch(scene, done, faults, n_faults, struck)
             finally:
                 driver.kill()
             _check_end(done, code, output.read_text(errors="replace"))
@@ -151,7 +174,7 @@ def _with_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _watch(scene: Scene, done: Round, faults: list[Fault], n_faults: int) -> int | None:
+def _watch(scene: Scene, done: Round, faults: list[Fault], n_faults: int, struck: Counter[str]) -> int | None:
     """Apply faults until the driver has ended, and return its exit code; None where it did not end."""
     began, lasting = time.monotonic(), []
     at_s, seen = scene.rng.uniform(0, FIRST_S), {}
@@ -163,15 +186,17 @@ def _watch(scene: Scene, done: Round, faults: list[Fault], n_faults: int) -> int
             lasting.remove((until_s, fault))
             fault.undo(scene)
         if now_s >= at_s and len(done.applied) < min(n_faults, FAULTS_A_ROUND):
-            fault = scene.rng.choice(faults)
             others = [each for _, each in lasting]
-            # One fault of the disk at a time: what a full one holds cannot be taken away while it is read-only.
-            is_free = fault not in others and not (fault.needs_disk and any(each.needs_disk for each in others))
-            if is_free and fault.apply(scene):
-                mine.append(Applied(fault.name, round(now_s, 2), done.starts))
-                done.applied.append(mine[-1])
-                lasting.append((now_s + scene.rng.uniform(*LASTS_S), fault))
-                at_s = now_s + scene.rng.uniform(0, NEXT_S)
+            for fault in drawn(faults, struck, scene.rng):
+                # One fault of the disk at a time: what a full one holds cannot be taken away while it is read-only.
+                is_free = fault not in others and not (fault.needs_disk and any(each.needs_disk for each in others))
+                if is_free and fault.apply(scene):
+                    mine.append(Applied(fault.name, round(now_s, 2), done.starts))
+                    done.applied.append(mine[-1])
+                    struck[fault.name] += 1
+                    lasting.append((time.monotonic() - began + scene.rng.uniform(*LASTS_S), fault))
+                    break
+            at_s = now_s + scene.rng.uniform(0, NEXT_S)
         if now_s > START_TIMEOUT_S:
             done.problems.append(f"start {done.starts} hangs after {mine}")
             scene.driver.kill()
@@ -206,10 +231,15 @@ def _check_end(done: Round, code: int | None, output: str) -> None:
     # A signal that comes after the last line, while Python ends, has its own way.
     if code not in EXIT_CODES and not (said and code in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)):
         done.problems.append(f"{where} ended with {code}: {tail}")
-    if "Traceback" in output:
-        done.problems.append(f"{where} printed a traceback: {output[-6000:]}")
-    if code in (1, 2) and not output.rstrip().rpartition("\n")[2].startswith("qsgd-ray: "):
+    if odd := [word for word in FOREIGN_WORDS if word in output]:
+        done.problems.append(f"{where} printed {odd[0]!r}: {output[-6000:]}")
+    last = output.rstrip().rpartition("\n")[2]
+    if code in (1, 2) and not last.startswith("qsgd-ray: "):
         done.problems.append(f"{where} ended with {code} and without a line: {tail}")
+    of_this = [each.fault for each in done.applied if each.start == done.starts]
+    # Where Ray's core ends the driver at once, the watchdog has the last word.
+    if code == 1 and of_this in CORE_KILLS and not ("Ray" in last and "the same command" in last):
+        done.problems.append(f"{where} does not say that Ray has ended, or how to go on: {tail}")
 
 
 def _check_rows(done: Round, results: Path, expected: Round | None) -> None:
