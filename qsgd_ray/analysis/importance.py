@@ -1,7 +1,8 @@
 """The importance of searched settings: the search's rows in, a share of one for each setting of an arm out.
 
 PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; optuna's) measures how far the best tenth of the trials lies, in one
-setting, from all of them. A setting that does not matter has its best trials where all trials are.
+setting, from all of them. A setting that does not matter has its best trials where all trials are. A setting that only
+some trials have counts by those, and by how many of the best have it (condPED-ANOVA, arXiv:2601.20800).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis._rows import usable_value
-from qsgd_ray.analysis.trials import _has_column, searched_value
-from qsgd_ray.config import Arm, Choice, LogUniform, Metric
-from qsgd_ray.config.base import Space
+from qsgd_ray.analysis.trials import _has_column, searched_values
+from qsgd_ray.config import Arm, Choice, LogUniform
+from qsgd_ray.config.base import Point, Space, value_in
 from qsgd_ray.results import StudyTables
 
 # Below that the best tenth is a single trial, and what it shows is chance.
@@ -49,7 +50,8 @@ def importances(tables: StudyTables) -> tuple[Importance, ...]:
 def _importance(tables: StudyTables, arm: Arm) -> Importance:
     rows, metric = tables.rows("search", arm.name), tables.study.metric
     spaces = {path: space for path, space in arm.spaces().items() if _has_column(tables.trials.column_names, path)}
-    usable = [row for row in rows if usable_value(row, metric) is not None and _inside(row, spaces)]
+    read = [(_point_within(row, arm, spaces), usable_value(row, metric)) for row in rows]
+    usable = [(point, metric.sign * value) for point, value in read if point is not None and value is not None]
     n, n_null = len(usable), len(rows) - len(usable)
 
     def nothing(why: str) -> Importance:
@@ -61,23 +63,23 @@ def _importance(tables: StudyTables, arm: Arm) -> Importance:
         return nothing(f"{next(iter(spaces))} alone is searched")
     if n < _MIN_TRIALS:
         return nothing(f"{n} of the {_MIN_TRIALS} trials that it takes")
-    shares = _shares(usable, spaces, metric)
+    shares = _shares(usable, spaces)
     if shares is None:
         return nothing("all trials are alike")
     return Importance(arm.name, n, n_null, shares, None)
 
 
-def _inside(row: dict[str, Any], spaces: dict[str, Space]) -> bool:
-    """Tell the rows whose settings all lie in the spaces of today; those of an older version of the study may not."""
-    for path, space in spaces.items():
-        value, edges = searched_value(row, path), space.edges()
-        if value is None or not (value in edges if isinstance(space, Choice) else edges[0] <= value <= edges[1]):
-            return False
-    return True
+def _point_within(row: dict[str, Any], arm: Arm, spaces: dict[str, Space]) -> Point | None:
+    """Return the point of a row; None outside of the spaces of today, where those of an older version of it may lie."""
+    values = searched_values(row, arm)
+    point = arm.point_by(lambda path, _: values.get(path, ""))
+    point = {path: value for path, value in point.items() if path in spaces}
+    return point if all(value_in(spaces[path], value) is not None for path, value in point.items()) else None
 
 
-def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric) -> dict[str, float] | None:
-    if all(len({searched_value(row, path) for row in rows}) == 1 for path in spaces):
+def _shares(trials: list[tuple[Point, float]], spaces: dict[str, Space]) -> dict[str, float] | None:
+    """Return the share of each setting, of points and their gains; None where nothing can be said."""
+    if all(len({point.get(path) for point, _ in trials}) == 1 for path in spaces):
         return None
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -90,11 +92,9 @@ def _shares(rows: list[dict[str, Any]], spaces: dict[str, Space], metric: Metric
         study.add_trials(
             [
                 optuna.trial.create_trial(
-                    params={path: searched_value(row, path) for path in spaces},
-                    distributions=distributions,
-                    value=metric.sign * (usable_value(row, metric) or 0.0),
+                    params=point, distributions={path: distributions[path] for path in point}, value=gain
                 )
-                for row in rows
+                for point, gain in trials
             ]
         )
         # The best tenth of all, against all: compared within the best alone, a setting that decides would vanish.

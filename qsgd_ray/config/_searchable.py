@@ -17,6 +17,10 @@ from qsgd_ray.config.circuit import Entangle, entangle_by_name
 
 Source = Literal["sine", "circuit", "sampled", "noisy", "zero", "gradient", "random_sign", "shuffled"]
 Scope = Literal["model", "tensor", "all"]
+Formula = Literal["adamw", "paper"]
+Placement = Literal["update", "moments"]
+Direction = Literal["gradient", "preconditioned"]
+LambdaShape = Literal["constant", "linear", "cosine"]
 
 
 def _number(allowed: str, holds: Callable[[float], bool], *, whole: bool = False) -> WrapValidator:
@@ -32,7 +36,7 @@ def _number(allowed: str, holds: Callable[[float], bool], *, whole: bool = False
             parsed = handler(value)
         except ValidationError:
             raise refusal(f"{allowed}, or a space of such") from None
-        edges = parsed.edges() if isinstance(parsed, SPACES) else (parsed,)
+        edges = parsed.values_to_check() if isinstance(parsed, SPACES) else (parsed,)
         numbers = [edge for edge in edges if not isinstance(edge, str | bool)]
         if len(numbers) < len(edges):
             raise refusal(f"{allowed}, or a space of such")
@@ -54,7 +58,7 @@ def _word(words: tuple[str, ...]) -> WrapValidator:
             parsed = handler(value)
         except ValidationError:
             parsed = None
-        chosen = parsed.options if isinstance(parsed, Choice) else (parsed,)
+        chosen = parsed.values_to_check() if isinstance(parsed, Choice) else (parsed,)
         if any(word not in words for word in chosen):
             raise refusal(f"{', '.join(others)} or {last}, or a Choice of such")
         return parsed
@@ -63,6 +67,7 @@ def _word(words: tuple[str, ...]) -> WrapValidator:
 
 
 LearningRate = Annotated[Real | Space, _number("a number > 0", lambda x: x > 0)]
+Share = Annotated[Real | Space, _number("a number in [0, 1)", lambda x: 0 <= x < 1)]
 NonNegative = Annotated[Real | Space, _number("a number >= 0", lambda x: x >= 0)]
 # What one machine can hold is checked where circuits run (execution/preflight.py): 30 qubits are a 16 GiB state, but
 # shallow chains of thousands are none (circuits/chain/expectations.py).
@@ -73,4 +78,8 @@ QubitCount = Annotated[
 Depth = Annotated[Whole | Space, _number("a whole number from 1 to 64", lambda n: 1 <= n <= 64, whole=True)]
 SearchedSource = Annotated[Source | Choice, _word(get_args(Source))]
 SearchedScope = Annotated[Scope | Choice, _word(get_args(Scope))]
+SearchedFormula = Annotated[Formula | Choice, _word(get_args(Formula))]
+SearchedPlacement = Annotated[Placement | Choice, _word(get_args(Placement))]
+SearchedDirection = Annotated[Direction | Choice, _word(get_args(Direction))]
+SearchedShape = Annotated[LambdaShape | Choice, _word(get_args(LambdaShape))]
 SearchedEntangle = Annotated[Entangle | Choice, _word(get_args(Entangle)), BeforeValidator(entangle_by_name)]

@@ -21,15 +21,14 @@ from qsgd_ray.config._numbers import (
     MOST_PROCESSES,
     MOST_SETTINGS,
     Count,
-    Flag,
-    Number,
     Real,
     Seed,
     Whole,
 )
 from qsgd_ray.config._problems import refusal
-from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._settings import ALL_FIELDS, Settings
 from qsgd_ray.config.base import LogUniform, Name, Uniform
+from qsgd_ray.config.base import Value as Value
 from qsgd_ray.config.metric import MetricName
 
 Stage = Literal["search", "confirm", "map"]
@@ -51,11 +50,15 @@ def _distinct_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), AfterValidator(_distinct)]
 
 
-# Context of a serialisation that keeps the fields that are left out of stored studies while they are not set.
-_ALL_FIELDS = {"fields": "all"}
-
 Sampler = Literal["tpe", "random", "gp", "qmc", "cmaes", "nsga2"]
 Objective = Literal["quality", "step_time", "circuits"]
+Scheduler = Literal["asha", "hyperband", "bohb", "none"]
+# Samplers that learn from trials which they have not proposed.
+_LEARNING: tuple[Sampler, ...] = ("tpe", "gp")
+_LATE_DEFAULTS: dict[str, Any] = {"scheduler": "asha", "known_points": {}, "warm_start": None}
+_LONGEST_PLACE = 1000
+KnownPoint = Annotated[dict[str, Value], Field(min_length=1, max_length=MOST_ITEMS)]
+KnownPoints = dict[Name, Annotated[tuple[KnownPoint, ...], Field(min_length=1, max_length=MOST_ITEMS)]]
 
 
 class Search(Settings):
@@ -63,7 +66,7 @@ class Search(Settings):
 
     A trial is a point of the arm's space, trained from each of `seeds` side by side (all of its models are in memory)
     and judged by the interquartile mean of the decision's metric on validation data; a run that failed counts with the
-    worst value (of accuracy 0). Asynchronous successive halving (ASHA, arXiv 1810.05934) stops trials early.
+    worst value (of accuracy 0). The scheduler stops trials early.
 
     With one trial at a time per arm the search is a pure function of the study. With more, the points and the halving
     depend on which trial reports first, and with `step_time` on the machine; the resolved study records which it was.
@@ -78,10 +81,20 @@ class Search(Settings):
         tolerance: with several objectives, >= 0 in the unit of the decision's metric, of a share below 1: of the points
             within it of the best quality the cheapest is confirmed, by the first objective that costs, then by the
             next.
+        scheduler: `asha`, asynchronous successive halving (arXiv 1810.05934); `hyperband`, several such halvings that
+            begin at different epochs (arXiv 1603.06560), one of them stopping nothing, which share an arm's trials by
+            their numbers; `bohb`, the same with a sampler `tpe` that ranks a stopped trial by how far it came (after
+            arXiv 1807.01774); `none`, every trial runs to its end. With several objectives `asha` or `none`.
         grace_epochs: no trial is stopped before so many epochs, 1 to `epochs`.
         reduction_factor: of so many trials one goes on at each rung of the halving, >= 2.
         trials_at_once_per_arm: trials of an arm that run at the same time, >= 1.
         workers: training processes of a trial, >= 1; 1 with several seeds. A divisor of the batch size.
+        known_points: points that an arm tries first, by its name; each names searched fields by dotted path, as
+            `{"adamw": ({"learning_rate": 1e-3},)}`. The sampler draws fields that are left out. They count among
+            `trials_per_arm`.
+        warm_start: folder or URI of another study's results, whose search trials `tpe` and `gp` learn from: those of
+            the arms of the same name with the same searched fields. They are copied into this study's results when it
+            begins, and are not counted among `trials_per_arm`. None: the sampler knows nothing.
 
     Example:
         >>> Search(trials_per_arm=8, epochs=8).deterministic
@@ -98,6 +111,9 @@ class Search(Settings):
     reduction_factor: Whole = Field(default=3, ge=2, le=MOST)
     trials_at_once_per_arm: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
     workers: Whole = Field(default=1, ge=1, le=MOST_PROCESSES)
+    scheduler: Scheduler = "asha"
+    known_points: KnownPoints = Field(default_factory=dict)
+    warm_start: Annotated[str, Field(min_length=1, max_length=_LONGEST_PLACE)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +133,29 @@ class Search(Settings):
             raise refusal(f"tolerance: 0 with quality as the only objective; got {self.tolerance:g}")
         if len(self.seeds) > 1 and self.workers > 1:
             raise refusal(f"workers: 1 with several seeds, which are trained side by side; got {self.workers}")
+        if len(self.objectives) > 1 and self.scheduler not in ("asha", "none"):
+            raise refusal(
+                f"scheduler: asha or none with several objectives, of which nothing is halved; got {self.scheduler!r}"
+            )
+        if self.scheduler == "bohb" and self.sampler != "tpe":
+            raise refusal(f"sampler: tpe with the scheduler bohb, which is both; got {self.sampler!r}")
+        if self.warm_start is not None and self.sampler not in _LEARNING:
+            allowed = " or ".join(_LEARNING)
+            raise refusal(
+                f"sampler: {allowed} with a warm start, from which the others learn nothing; got {self.sampler!r}"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_late(
+        self, as_tree: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Leave out what is not set of the fields that came later: a study without them is stored as it was."""
+        tree: dict[str, Any] = as_tree(self)
+        for name, default in _LATE_DEFAULTS.items():
+            if getattr(self, name) == default and info.context != ALL_FIELDS:
+                tree.pop(name, None)
+        return tree
 
     @property
     def startup_trials(self) -> int:
@@ -161,7 +199,6 @@ class Confirm(Settings):
     trials_per_fit: Count | None = None
 
 
-Value = Flag | Number | Real | str
 Values = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_SETTINGS), AfterValidator(_distinct_values)]
 _MOST_AXES = 64
 # A value for every axis of a map, by dotted path.
@@ -208,6 +245,9 @@ class Map(Settings):
         ranges = [path for path, axis in self.axes.items() if not isinstance(axis, tuple)]
         if ranges and self.n_points is None:
             raise refusal(f"axes.{ranges[0]}: a list of values, or a range together with n_points")
+        for path, axis in self.axes.items():
+            if not isinstance(axis, tuple) and axis.active_when is not None:
+                raise refusal(f"axes.{path}: a range without active_when; a map trains every setting")
         n_settings = math.prod(len(axis) for axis in self.axes.values() if isinstance(axis, tuple))
         if self.n_points is None and n_settings > MOST_SETTINGS:
             raise refusal(f"axes: up to {MOST_SETTINGS} combinations of values; got {n_settings}")
@@ -232,6 +272,7 @@ class Decision(Settings):
             value. None: the first one of the workload (of text and language tasks accuracy; they also measure `loss`).
         margin: the smallest difference that matters, > 0 in the metric's unit; of a share, such as accuracy, a fraction
             of one, below 1.
+        margins: of a study with `workloads` the margins of those that have another one, by the workload's name.
         alpha: chance of calling an arm without an effect better or worse, over all arms (Holm), in (0, 0.5).
         power: chance of finding the smallest detectable difference that the report names, in (0.5, 1).
 
@@ -244,6 +285,7 @@ class Decision(Settings):
 
     metric: MetricName | None = None
     margin: Real = Field(gt=0)
+    margins: dict[Name, Annotated[Real, Field(gt=0)]] = Field(default={}, max_length=MOST_ITEMS)
     alpha: Real = Field(default=0.05, gt=0, lt=0.5)
     power: Real = Field(default=0.8, gt=0.5, lt=1)
 
@@ -251,8 +293,10 @@ class Decision(Settings):
     def _without_default_metric(
         self, as_tree: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
-        """Leave out a metric that is not named: a study of earlier versions is then stored as it was."""
+        """Leave out a metric and margins that are not named: a study of earlier versions is then stored as it was."""
         tree: dict[str, Any] = as_tree(self)
-        if self.metric is None and info.context != _ALL_FIELDS:
-            tree.pop("metric", None)
+        unused = ("metric", self.metric is None), ("margins", not self.margins)
+        for name, is_unused in unused:
+            if is_unused and info.context != ALL_FIELDS:
+                tree.pop(name, None)
         return tree

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
-from qsgd_ray.analysis.trials import searched_value
+from qsgd_ray.analysis.trials import searched_values
 from qsgd_ray.config import Arm, Metric, Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.trial import search_trials
@@ -67,17 +67,6 @@ class _Observation:
         return float(np.mean([np.inf if run.loss is None else run.loss for run in self.results]))
 
 
-def _point_of(arm: Arm, row: Row) -> Point:
-    """Return the point of an arm's space that a row was trained at.
-
-    Args:
-        arm: its spaces name the fields.
-        row: of the table `trials`; null where a field has no effect at that point.
-    """
-    values = {path: searched_value(row, path) for path in arm.spaces()}
-    return {path: value for path, value in values.items() if value is not None}
-
-
 def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Observation]]:
     """Return the observations of each arm's search by number, incomplete ones included.
 
@@ -91,10 +80,10 @@ def _observed_points(study: Study, rows: Iterable[Row]) -> dict[str, list[_Obser
         if row["stage"] != "search" or row["arm"] not in names:
             continue
         arm, number = study.arm(row["arm"]), row["number"]
-        point = _point_of(arm, row)
+        point = arm.point_in(searched_values(row, arm))
         known = by_arm[arm.name].get(number)
         if known is None or row["trial_id"] not in known.rows:
-            if point.keys() != arm.spaces_at(point).keys():
+            if point is None:
                 continue
             ids = [trial.trial_id for trial in search_trials(study, arm.name, number, point)]
             if row["trial_id"] not in ids:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from qsgd_ray.analysis.metric import metric_value
 from qsgd_ray.analysis.objectives import RunResult, objective_values, quality
 from qsgd_ray.config import Arm, Study
-from qsgd_ray.config.base import LogUniform, Point, Uniform
+from qsgd_ray.config.base import Point
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
-from qsgd_ray.search._arm_search import directions
+from qsgd_ray.search._arm_search import directions, distributions
 from qsgd_ray.search.observations import _Observation, _observed_points
 from qsgd_ray.storage import replacing
 
@@ -157,7 +157,7 @@ class SearchJournal:
             if before and not before.state.is_finished():
                 storage.set_trial_user_attr(before._trial_id, "given_up", True)
                 storage.set_trial_state_values(before._trial_id, TrialState.FAIL)
-            spaces = _distributions(arm, point)
+            spaces = distributions(arm, point)
             template = create_trial(
                 state=TrialState.RUNNING, params=point, distributions=spaces, user_attrs={"number": number}
             )
@@ -206,24 +206,11 @@ class SearchJournal:
             self._storage = None
 
 
-def _distributions(arm: Arm, point: Point) -> dict[str, BaseDistribution]:
-    """Return Optuna's distributions of the fields that `point` sets."""
-    by_path: dict[str, BaseDistribution] = {}
-    spaces = arm.spaces()
-    for path in point:
-        space = spaces[path]
-        if isinstance(space, LogUniform | Uniform):
-            by_path[path] = FloatDistribution(space.low, space.high, log=isinstance(space, LogUniform))
-        else:
-            by_path[path] = CategoricalDistribution(space.options)
-    return by_path
-
-
 def _lies_in(arm: Arm, point: Point) -> bool:
     def there(path: str, one: BaseDistribution) -> bool:
         return point[path] in one.choices if isinstance(one, CategoricalDistribution) else one._contains(point[path])
 
-    return all(there(path, one) for path, one in _distributions(arm, point).items())
+    return all(there(path, one) for path, one in distributions(arm, point).items())
 
 
 def _state(ending: Ending | None) -> TrialState:

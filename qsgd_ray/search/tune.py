@@ -8,28 +8,26 @@ the search of an arm is a function of the study alone, however fast the others a
 from __future__ import annotations
 
 import logging
-import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from qsgd_ray.config import Study
 from qsgd_ray.config.base import Point
 from qsgd_ray.execution.train_group import RunContext
 from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, run_in_tune
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
+from qsgd_ray.search._halving import _ArmHalvings
 from qsgd_ray.search.observations import _observed_points
 from qsgd_ray.search.optuna_journal import _JOURNAL_ERRORS, FILE, SearchJournal, open_journal
+from qsgd_ray.search.warm_start import EarlierTrial, read_warm_start
 from qsgd_ray.storage import Folder
 
 _log = logging.getLogger(__name__)
-# Further off than any score that a run can have.
-_WORST_SCORE = 1e300
 
 
 def run_search(tables: StudyTables, context: RunContext) -> None:
@@ -40,17 +38,21 @@ def run_search(tables: StudyTables, context: RunContext) -> None:
         context: the cluster, the circuits and the results of the study.
     """
     study = tables.study
+    earlier = read_warm_start(study, context.results)
+    if earlier is not None:
+        earlier.copy_into(context.results)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run_in_tune(
         tune.with_parameters(TunedTrial, study=study, context=context),
         context,
         f"{study.name}-search",
         tune.TuneConfig(
-            search_alg=_ArmSearches(tables, _view(tables, context)),
+            search_alg=_ArmSearches(tables, _view(tables, context), earlier.trials if earlier else None),
             scheduler=_ArmHalvings(study),
             num_samples=sum(study.points(arm) for arm in study.arms),
             reuse_actors=True,
         ),
+        arm_of=lambda config: str(config["arm"]),
         alone=study.search.workers == 1,
     )
 
@@ -70,15 +72,20 @@ def _view(tables: StudyTables, context: RunContext) -> SearchJournal | None:
 class _ArmSearches(Searcher):
     """The arms' searches behind the single searcher that Tune knows; arms are served in turn."""
 
-    def __init__(self, tables: StudyTables, view: SearchJournal | None = None) -> None:
-        study = tables.study
+    def __init__(
+        self,
+        tables: StudyTables,
+        view: SearchJournal | None = None,
+        earlier: Mapping[str, Sequence[EarlierTrial]] | None = None,
+    ) -> None:
+        study, earlier = tables.study, earlier or {}
         super().__init__(metric=SCORE, mode=study.metric.direction)
         self._view = view
         self._objectives = study.search.objectives
         self._at_once = study.search.trials_at_once_per_arm
-        known = {} if study.search.is_sequential else _known_points(tables)
+        tried = {} if study.search.is_sequential else _tried_points(tables)
         self._searches = {
-            arm.name: ArmSearch(study, index, known.get(arm.name, {}))
+            arm.name: ArmSearch(study, index, tried.get(arm.name, {}), earlier.get(arm.name, ()))
             for index, arm in enumerate(study.arms)
             if arm.spaces()
         }
@@ -120,10 +127,11 @@ class _ArmSearches(Searcher):
         """
         search, number = self._running.pop(trial_id)
         values = None if error or result is None else [result[name] for name in self._objectives]
-        search.tell(number, values)
-        if self._view and result and values:
-            # A trial without an ending of its own was stopped by Tune.
-            self._view.end(search.arm, number, result.get(ENDING, Ending.STOPPED_EARLY), values)
+        # A trial without an ending of its own was stopped by Tune.
+        ending = result.get(ENDING, Ending.STOPPED_EARLY) if result else None
+        search.tell(number, values, result.get(EPOCH) if result and ending == Ending.STOPPED_EARLY else None)
+        if self._view and values:
+            self._view.end(search.arm, number, ending, values)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: an interrupted search goes on from the study's rows, never from a pickle."""
@@ -132,77 +140,7 @@ class _ArmSearches(Searcher):
         """Do nothing, as `save`."""
 
 
-class _ArmHalvings(FIFOScheduler):
-    """One asynchronous successive halving an arm (ASHA, arXiv 1810.05934), on epochs."""
-
-    def __init__(self, study: Study) -> None:
-        super().__init__()
-        self._epochs = study.search.epochs
-        self._halves = len(study.search.objectives) == 1
-        self._halvings = {
-            arm.name: ASHAScheduler(
-                time_attr=EPOCH,
-                metric=SCORE,
-                mode=study.metric.direction,
-                max_t=study.search.epochs,
-                grace_period=study.search.grace_epochs,
-                reduction_factor=study.search.reduction_factor,
-            )
-            for arm in study.arms
-        }
-
-    def _of(self, trial: Any) -> ASHAScheduler:
-        return self._halvings[trial.config["arm"]]
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Give a new trial to the arm's own halving.
-
-        Args:
-            tune_controller: Tune's.
-            trial: Tune's.
-        """
-        self._of(trial).on_trial_add(tune_controller, trial)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return CONTINUE or STOP, as the arm's own halving decides.
-
-        Args:
-            tune_controller: Tune's.
-            trial: Tune's.
-            result: of the trial's last step.
-        """
-        # A trial at its last epoch ends by itself.
-        if result[EPOCH] >= self._epochs or not self._halves:
-            return TrialScheduler.CONTINUE
-        return self._of(trial).on_trial_result(tune_controller, trial, _with_finite_score(result))
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Give a trial that has ended to the arm's own halving.
-
-        Args:
-            tune_controller: Tune's.
-            trial: Tune's.
-            result: of the trial's last step.
-        """
-        self._of(trial).on_trial_complete(tune_controller, trial, _with_finite_score(result))
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Remove a trial from the arm's own halving.
-
-        Args:
-            tune_controller: Tune's.
-            trial: Tune's.
-        """
-        self._of(trial).on_trial_remove(tune_controller, trial)
-
-
-def _with_finite_score(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result whose score has a place among others: between infinity and a number there is no percentile."""
-    score = result[SCORE]
-    return result if math.isfinite(score) else result | {SCORE: math.copysign(_WORST_SCORE, score)}
-
-
-def _known_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
+def _tried_points(tables: StudyTables) -> dict[str, dict[int, Point]]:
     """Per arm and number, the points of search trials that have a row already."""
     observations = _observed_points(tables.study, tables.trials.to_pylist())
     return {arm: {one.number: one.point for one in of_arm} for arm, of_arm in observations.items()}
