@@ -53,6 +53,10 @@ _SAID_OF_ENVIRONMENT = re.compile(
     r"needs qiskit-aer|can't allocate memory|out of memory|No CUDA GPUs are available|no NVIDIA driver"
     r"|not compiled with CUDA|invalid device ordinal|no kernel image is available|No space left on device"
 )
+# Before the error of a trial that ran out of memory in every way that its study names (execution/out_of_memory.py).
+OUT_OF_MEMORY_AT_LAST = "Out of memory in every attempt"
+_MEMORY_ERRORS = {"MemoryError", "_ArrayMemoryError", "OutOfMemoryError", "CircuitMemoryError"}
+_SAID_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")
 
 
 def error_lines(error: str) -> list[str]:
@@ -92,7 +96,8 @@ def user_error(error: str | None) -> str | None:
 def environment_error(error: str | None) -> str | None:
     """Return the line of an error that tells of a machine and not of a trial; None where there is none.
 
-    A package, a device, memory or data that is missing where a trial ran says nothing of its arm.
+    A package, a device, memory or data that is missing where a trial ran says nothing of its arm. Memory that every
+    attempt lacked which the study names is the trial's own failure.
 
     Args:
         error: of a row: a traceback, or one a rank. None: there is none.
@@ -103,10 +108,26 @@ def environment_error(error: str | None) -> str | None:
         >>> environment_error("Traceback ...\\nValueError: no such shape") is None
         True
     """
+    if (error or "").startswith(OUT_OF_MEMORY_AT_LAST):
+        return None
     for line in error_lines(error or ""):
         if line.partition(":")[0] in _OF_ENVIRONMENT or _SAID_OF_ENVIRONMENT.search(line):
             return line
     return None
+
+
+def ran_out_of_memory(error: str | None) -> bool:
+    """Return True where the error of a row tells of memory that was missing where its trial ran.
+
+    Args:
+        error: a traceback, or one a rank. None: there is none.
+
+    Example:
+        >>> ran_out_of_memory("Traceback ...\\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
+        True
+    """
+    line = environment_error(error) or ""
+    return line.partition(":")[0] in _MEMORY_ERRORS or _SAID_OF_MEMORY.search(line) is not None
 
 
 def failure_ending(error: str) -> Ending:

@@ -5,7 +5,7 @@ of the arms' searches, out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,8 @@ class Cost:
         n_trials: trials with a row.
         sums: by column, seconds or counts, nulls left out; None where all are null.
         n_null: by column, the trials without the number.
+        money: their share of what the study's nodes cost, by the trials' own time, with all that was idle between them;
+            None without a price, or where no trial has told its time.
     """
 
     stage: str | None
@@ -35,6 +37,7 @@ class Cost:
     n_trials: int
     sums: dict[str, float | None]
     n_null: dict[str, int]
+    money: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,16 @@ def ledger(tables: StudyTables) -> tuple[Cost, ...]:
             rows = _rows_of(tables.trials, stage, arm.name)
             if rows.num_rows:
                 lines.append(_cost(stage, arm.name, rows))
-    return (*lines, _cost(None, None, tables.trials))
+    total = _cost(None, None, tables.trials)
+    budget, all_s = tables.study.budget, total.sums["elapsed_s"]
+    money = None if budget is None else budget.money(tables.spending.node_seconds)
+    if money is None or not all_s:
+        return (*lines, replace(total, money=money))
+    shares = [(line.sums["elapsed_s"] or 0.0) / all_s for line in lines]
+    return (
+        *(replace(line, money=share * money) for line, share in zip(lines, shares, strict=True)),
+        replace(total, money=money),
+    )
 
 
 def budgets(tables: StudyTables) -> tuple[Budget, ...]:

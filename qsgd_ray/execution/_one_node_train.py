@@ -14,6 +14,7 @@ import ray.train
 import torch.distributed as dist
 from ray._raylet import PlacementGroupID
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
@@ -24,7 +25,7 @@ class PrivateTrainer(TorchTrainer):
     Ray's own cleaner of placement groups asks the dashboard's state API. Where there is none it cleans nothing and
     holds up the end of every fit for 12 s (measured 2026-11-22 with Ray 2.60; the leak itself is ray issue 54305).
     A private cluster ends with its driver; where a search may leave a group behind, `release_placement_groups` cleans.
-    The callback for datasets starts an actor, which takes 0.6 s a fit.
+    The callback for datasets starts an actor, which takes 0.6 s a fit, and so does the client of the autoscaler.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -33,6 +34,21 @@ class PrivateTrainer(TorchTrainer):
 
         unwanted = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        if type(parts["scaling_policy"]) is FixedScalingPolicy:
+            parts["scaling_policy"] = _FixedSize(self.scaling_config)
+        return super()._initialize_and_run_controller(**parts)
+
+
+class _FixedSize(FixedScalingPolicy):
+    """So many workers, and no request to the autoscaler, of which a single node has none."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ask for nothing."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Ask for nothing."""
 
 
 @contextmanager

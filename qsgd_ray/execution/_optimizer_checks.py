@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qsgd_ray.config import Arm, Study, StudyError
-from qsgd_ray.config.base import Choice, Point, Space
+from qsgd_ray.config.base import Point
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.optimizer_class import keyword_problem
 from qsgd_ray.optimizer import DrivenOptimizer, make_driven_optimizer
@@ -59,16 +59,7 @@ def _points(arm: Arm) -> Iterator[Point]:
     """Yield points that have both ends of every range and every option of a choice of the arm among them."""
     n_points = max((len(space.edges()) for space in arm.spaces().values()), default=1)
     for number in range(n_points):
-        point: Point = {}
-        while left := [(path, space) for path, space in arm.spaces_at(point).items() if path not in point]:
-            path, space = left[0]
-            point[path] = _value(space, number)
-        yield point
-
-
-def _value(space: Space, number: int) -> int | float | str:
-    edges = space.options if isinstance(space, Choice) else space.edges()
-    return edges[number % len(edges)]
+        yield arm.point_at_edges(number)
 
 
 def _take_steps(arm: Arm) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.errors import printable
 from qsgd_ray.execution import _session_processes
@@ -33,6 +34,7 @@ from qsgd_ray.execution._session_processes import (
 from qsgd_ray.execution.errors import RayLost
 from qsgd_ray.execution.preflight import _logical_cpus, _resolve_address, _unreachable
 from qsgd_ray.execution.user_modules import runtime_env_of
+from qsgd_ray.execution.worker_requests import _every_resources
 from qsgd_ray.storage import Storage
 
 # Ray asks for at least 78,643,200 bytes. Only angles and the circuits' answers travel through the object store.
@@ -98,13 +100,16 @@ def connect(study: Study, address: str | None, results_path: Path | Storage) -> 
             with _existing(address, results_path, runtime_env) as cluster:
                 yield cluster
             return
-        nodes = [*study.resources.worker_node_resources(), *study.resources.circuit_node_resources()]
+        workers = _every_resources(study)
+        nodes = [kind for one in workers for kind in one.worker_node_resources()]
+        nodes += study.resources.circuit_node_resources()
+        memory = total_bytes() if any(one.memory_bytes_per_worker for one in workers) else None
         line = (
             "qsgd-ray: the study's process has ended without a word: it was killed, or Ray has ended it. What is "
             f"finished is kept in {printable(str(results_path))}; the same command goes on from there"
         )
         n_cpus = _logical_cpus(study, os.cpu_count() or 1)
-        with private_ray(n_cpus, dict.fromkeys(nodes, 1), line, runtime_env) as cluster:
+        with private_ray(n_cpus, dict.fromkeys(nodes, 1), line, runtime_env, memory) as cluster:
             yield cluster
 
 
@@ -114,6 +119,7 @@ def private_ray(
     resources: dict[str, float] | None = None,
     last_words: str | None = None,
     runtime_env: dict[str, Any] | None = None,
+    memory_bytes: int | None = None,
 ) -> Iterator[Cluster]:
     """Start a Ray for this process alone, on loopback only, and end all of its processes when the block is left.
 
@@ -124,6 +130,7 @@ def private_ray(
         resources: what the node announces besides, by name. None: nothing.
         last_words: a line that is printed on standard error where this process ends all at once. None: none.
         runtime_env: what Ray brings to its workers. None: nothing.
+        memory_bytes: memory that the node announces. None: as Ray reckons it.
 
     Returns:
         A context manager that yields the cluster.
@@ -141,12 +148,20 @@ def private_ray(
     # Ray binds to loopback alone if the node's address is 127.0.0.1, and takes that address only where it believes
     # that no other machine can join (by default macOS and Windows).
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # One more process for each group of workers, to hear of nodes that are about to be taken away: here is one alone.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     set_ray_environment()
     import ray
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # for the case that ray was imported before the variable was set
-    with private_token(), scratch_folder() as scratch, watchdog(session := str(scratch), last_words):
+    # Ray prints of itself also while it starts.
+    with (
+        first_lines_only(),
+        private_token(),
+        scratch_folder() as scratch,
+        watchdog(session := str(scratch), last_words),
+    ):
         start = partial(
             ray.init,
             address="local",
@@ -154,6 +169,7 @@ def private_ray(
             resources=resources,
             runtime_env=runtime_env,
             object_store_memory=_OBJECT_STORE_BYTES,
+            **({} if memory_bytes is None else {"_memory": memory_bytes}),
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
@@ -169,8 +185,7 @@ def private_ray(
             for name in CORE:
                 if name not in [process.name for process in core]:  # it has ended since the start
                     raise RayLost.ended(name)
-            with first_lines_only():
-                yield Cluster(private=True, scratch=session, core=core)
+            yield Cluster(private=True, scratch=session, core=core)
         finally:
             with suppress(Exception):  # of a Ray that was interrupted while it started, or has died
                 ray.shutdown()

@@ -21,6 +21,7 @@ from qsgd_ray.config.arm import CIRCUITS
 from qsgd_ray.config.base import SPACES, options
 from qsgd_ray.execution._optimizer_checks import require_optimizers
 from qsgd_ray.execution.requirements import _require_modules_here
+from qsgd_ray.execution.worker_requests import _every_resources, resources_by_arm
 from qsgd_ray.workloads import make_workload
 from qsgd_ray.workloads.determinism import explained, require_repeatable
 
@@ -42,6 +43,7 @@ def require_runnable(study: Study, address: str | None) -> None:
     address = _resolve_address(address)
     if address is None:
         _check_memory(study, total_bytes())
+        _check_worker_memory(study, total_bytes())
         _check_gpus(study)
         _require_modules_here(study)
         _check_workload(study)
@@ -99,19 +101,46 @@ def _check_memory(study: Study, available_bytes: int) -> None:
 
 
 def _largest(value: Any) -> int:
-    return int(max(value.edges())) if isinstance(value, SPACES) else value
+    return int(max(value.values_to_check())) if isinstance(value, SPACES) else value
 
 
 def _check_gpus(study: Study) -> None:
     """Refuse a study that asks for GPUs on a machine without."""
-    if study.resources.gpus_per_worker > 0:
-        import torch
+    for resources in _every_resources(study):
+        if resources.gpus_per_worker > 0:
+            import torch
 
-        if not torch.cuda.is_available():
+            if not torch.cuda.is_available():
+                raise StudyError(
+                    f"{_asking(study, 'gpus_per_worker')}: got {resources.gpus_per_worker:g}; allowed: 0, "
+                    "torch sees no CUDA device on this machine"
+                )
+
+
+def _check_worker_memory(study: Study, available_bytes: int) -> None:
+    """Refuse a study whose largest group of workers asks for more memory than this machine has.
+
+    Args:
+        study: every arm, and every second attempt, is checked.
+        available_bytes: memory of the machine.
+    """
+    for resources in _every_resources(study):
+        if resources.memory_bytes_per_worker * _most_workers(study) > available_bytes:
             raise StudyError(
-                f"resources.gpus_per_worker: got {study.resources.gpus_per_worker:g}; allowed: 0, "
-                "torch sees no CUDA device on this machine"
+                f"{_asking(study, 'memory_gb_per_worker')}: got {resources.memory_gb_per_worker:g} for each of "
+                f"{_most_workers(study)}; allowed: {available_bytes / 1e9:.3g} in all on this machine"
             )
+
+
+def _asking(study: Study, field: str) -> str:
+    """Return the path of the first field of this name that asks for something."""
+    paths = [("resources", study.resources), *((f"arms.{arm.name}.resources", arm.resources) for arm in study.arms)]
+    return next((f"{path}.{field}" for path, one in paths if getattr(one, field, None)), "resources.on_out_of_memory")
+
+
+def _most_workers(study: Study) -> int:
+    """Return the most training workers of any stage's trial."""
+    return max(study.search.workers, study.confirm.workers, study.map.workers if study.map is not None else 1)
 
 
 def _check_workload(study: Study) -> None:
@@ -155,10 +184,10 @@ def _logical_cpus(study: Study, cores: int) -> int:
         cores: what the machine has, at least 1.
     """
     resources = study.resources
+    cpus_per_worker = max(one.cpus_per_worker for one in _every_resources(study))
     # Beside a trial's group of workers stands the actor that Tune has for it, with a hundredth of a CPU.
-    searching = study.search.workers * resources.cpus_per_worker + (study.search.workers > 1)
-    later = max(study.confirm.workers, study.map.workers if study.map is not None else 1)
-    training = max(searching, later * resources.cpus_per_worker)
+    searching = study.search.workers * cpus_per_worker + (study.search.workers > 1)
+    training = max(searching, _most_workers(study) * cpus_per_worker)
     # Not for actors that may be added later: trials would take their CPUs until then.
     simulating = (resources.circuit_actors or 0) * resources.cpus_per_circuit_actor if needs_circuits(study) else 0
     return int(max(cores, -(-training // 1)) + -(-simulating // 1))
@@ -172,12 +201,13 @@ def shortage(study: Study) -> str | None:
     import ray
 
     present = ray.cluster_resources()
-    workers = max(study.search.workers, study.confirm.workers, study.map.workers if study.map is not None else 1)
+    workers, of_arms = _most_workers(study), [study.resources, *resources_by_arm(study).values()]
     needed = {
-        "CPU": workers * study.resources.cpus_per_worker
+        "CPU": workers * max(one.cpus_per_worker for one in of_arms)
         + (study.resources.circuit_actors or 0) * study.resources.cpus_per_circuit_actor * needs_circuits(study),
-        "GPU": workers * study.resources.gpus_per_worker,
-        **study.resources.worker_node_resources(),
+        "GPU": workers * max(one.gpus_per_worker for one in of_arms),
+        "memory": workers * max(one.memory_bytes_per_worker for one in of_arms),
+        **{kind: share for one in of_arms for kind, share in one.worker_node_resources().items()},
         **(study.resources.circuit_node_resources() if needs_circuits(study) else {}),
     }
     missing = [_lacking(kind, n, present.get(kind, 0)) for kind, n in needed.items() if present.get(kind, 0) < n]
@@ -185,4 +215,6 @@ def shortage(study: Study) -> str | None:
 
 
 def _lacking(kind: str, needed: float, present: float) -> str:
+    if kind == "memory":
+        return f"{needed / 1e9:g} GB of memory (has {present / 1e9:.3g})"
     return f"a node of the kind {kind}" if needed == SHARE_OF_NODE else f"{needed:g} {kind} (has {present:g})"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from qsgd_ray.config import LanguageTask, Study, StudyError
+from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.base import options
 from qsgd_ray.config.optimizer_class import PACKAGES, module_of
+from qsgd_ray.execution.worker_requests import _every_resources
 
 # A worker process trains; a circuit actor simulates. Without actors the workers do both.
 Role = Literal["worker", "circuits"]
@@ -65,10 +66,9 @@ def _needed_modules(study: Study, role: Role) -> dict[str, str]:
     for arm in study.arms if role == "worker" else ():
         for name in arm.optimizer_names:
             needed.setdefault(module_of(name), f"arms.{arm.name}.optimizer")
-    if role == "worker" and isinstance(study.workload, LanguageTask):
-        needed["transformers"] = "workload.model"
-        if study.workload.lora is not None:
-            needed["peft"] = "workload.lora"
+    if role == "worker":
+        for task in (study.workload, *(task for arm in study.arms for task in study.tasks_of(arm))):
+            needed |= task.required_modules
     return needed
 
 
@@ -142,11 +142,11 @@ def ask_nodes(study: Study) -> list[NodeReport]:
     asked = ray.remote(num_cpus=0, max_retries=0)(_portable_look())
     questions: dict[Any, tuple[str, Role]] = {}
     for role in _roles(study):
-        kinds = (
-            study.resources.worker_node_resources() if role == "worker" else study.resources.circuit_node_resources()
-        )
+        of_worker = {tuple(one.worker_node_resources().items()): None for one in _every_resources(study)}
+        kinds = [*map(dict, of_worker)] if role == "worker" else [study.resources.circuit_node_resources()]
         modules = tuple(_needed_modules(study, role))
-        for node in _hosts(ray.nodes(), kinds)[:_MOST_NODES]:
+        hosts = {node["NodeID"]: node for one in kinds for node in _hosts(ray.nodes(), one)}
+        for node in [*hosts.values()][:_MOST_NODES]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             question = asked.options(scheduling_strategy=strategy).remote(modules, _COMPARED)
             questions[question] = node["NodeManagerHostname"] or node["NodeManagerAddress"], role

@@ -12,17 +12,18 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
@@ -35,6 +36,7 @@ from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution._one_node_train import OneNodeTorchConfig, PrivateTrainer
 from qsgd_ray.execution._trial_clock import TrialClock
 from qsgd_ray.execution.connection import Cluster
+from qsgd_ray.execution.start_gate import StartGate
 from qsgd_ray.outcome import REPEATED, Ending, Measurement, Outcome, failure_ending
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results
@@ -54,8 +56,7 @@ ATTEMPTS = 3
 _DEATH_REPORT_S = 10.0
 # How often the controller of a fit asks its workers how they are. A fit of seconds ends sooner where it asks often; a
 # step of a second is disturbed by every question (docs/findings.md, 2026-11-24), so there Ray's own interval does.
-_POLL_S = {"llm": 2.0}
-_SHORT_POLL_S = 0.2
+_LONG_POLL_S, _SHORT_POLL_S = 2.0, 0.2
 _POLLS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 # Beyond the longest wait for circuits.
 _PROCESS_GROUP_TIMEOUT_S = 300
@@ -97,6 +98,8 @@ class RunContext:
         results: where rows and checkpoints go.
         report: called with each measurement; returns True to stop the trial.
         ended: called with each ending, and with the error where there is one.
+        by_arm: the resources of the arms that have others.
+        gate: closed once the study's budget is spent. None: it has no budget.
     """
 
     cluster: Cluster
@@ -105,13 +108,24 @@ class RunContext:
     results: Results
     report: Report
     ended: Ended
+    by_arm: Mapping[str, Resources] = field(default_factory=dict)
+    gate: StartGate | None = None
+
+    def for_arm(self, name: str) -> RunContext:
+        """Return the surroundings of an arm's trials: these, with the arm's resources."""
+        return replace(self, resources=self.by_arm[name], by_arm={}) if name in self.by_arm else self
+
+    def may_start(self) -> bool:
+        """Return True where a trial may start."""
+        return self.gate is None or self.gate.is_open()
 
 
 def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | None = None) -> None:
     """Give every trial its row. Those that have one are left alone.
 
     A trial whose code raised is `failed`, and the others go on. One whose processes or circuits were lost is repeated,
-    `ATTEMPTS` times at most without a new checkpoint, then it is `lost`.
+    `ATTEMPTS` times at most without a new checkpoint, then it is `lost`. Once the gate is closed no trial starts, and
+    those that have not are left without a row.
 
     Args:
         trials: all use the same number of workers.
@@ -122,9 +136,11 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
     deaths: Counter[str] = Counter()
     steps: dict[str, int] = {}
     while waiting := [t for t in trials if t.trial_id not in given_up and not context.results.has(t.trial_id)]:
+        if not context.may_start():
+            return
         clock = TrialClock()
         try:
-            _fit(waiting[:trials_per_fit], context)
+            _fit(_with_equal_resources(waiting, context)[:trials_per_fit], context.for_arm(waiting[0].arm.name))
         except TrainingFailedError as error:
             culprit = next((t for t in waiting if not context.results.has(t.trial_id)), None)
             if culprit is None:
@@ -139,6 +155,12 @@ def run_trials(trials: list[Trial], context: RunContext, trials_per_fit: int | N
             _conclude(culprit, outcome, context, started_at or clock.started_at())
             if outcome.ending not in REPEATED:
                 remove_checkpoints(context.results.storage, culprit.trial_id)
+
+
+def _with_equal_resources(trials: list[Trial], context: RunContext) -> list[Trial]:
+    """Return the first trials, up to one whose arm has other resources: a group of workers has one kind."""
+    first = context.for_arm(trials[0].arm.name).resources
+    return [*takewhile(lambda trial: context.for_arm(trial.arm.name).resources == first, trials)]
 
 
 def _group_timeout_s(resources: Resources) -> int:
@@ -162,9 +184,7 @@ def _fit(trials: list[Trial], context: RunContext) -> None:
         scaling_config=ScalingConfig(
             num_workers=workers if least is None or least >= workers else (least, workers),
             use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.cpus_per_worker}
-            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {})
-            | resources.worker_node_resources(),
+            resources_per_worker=resources.worker_request(),
         ),
         # Whole trials are repeated here, where it is known which one was under way.
         run_config=RunConfig(
@@ -173,8 +193,12 @@ def _fit(trials: list[Trial], context: RunContext) -> None:
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=ATTEMPTS, max_preemption_failures=0),
         ),
     )
-    with _polled_every(_POLL_S.get(trials[0].workload.kind, _SHORT_POLL_S)):
+    with _polled_every(_poll_s(trials[0])):
         trainer.fit()
+
+
+def _poll_s(trial: Trial) -> float:
+    return _LONG_POLL_S if trial.workload.has_long_steps else _SHORT_POLL_S
 
 
 @contextmanager
@@ -204,6 +228,8 @@ def _work(config: dict[str, Any]) -> None:
         # A group that Ray made larger or smaller begins its list again.
         if replica.broadcast(replica.rank == 0 and context.results.has(trial.trial_id)):
             continue
+        if context.gate is not None and replica.broadcast(replica.rank == 0 and not context.gate.is_open()):
+            return
         if trial.workload != workload.settings:
             workload = make_workload(trial.workload, device=replica.device)
         clock = TrialClock()
@@ -218,7 +244,7 @@ def _work(config: dict[str, Any]) -> None:
             # The others of the group wait for this one, so it ends them all; what it says here is what the row keeps.
             lost = isinstance(error, CircuitsLost | StorageError)
             if replica.world_size > 1 and not lost:
-                time.sleep(_DEATH_REPORT_S + _POLL_S.get(trial.workload.kind, _SHORT_POLL_S))
+                time.sleep(_DEATH_REPORT_S + _poll_s(trial))
             began = clock.started_at(checkpoints.started_at if checkpoints else None)
             raise _TrialError(traceback.format_exc(), lost, tuple(measurements), began) from None
         _require_equal_replicas(outcome, replica)
@@ -291,9 +317,13 @@ def _ended_by(error: TrainingFailedError) -> tuple[Outcome, datetime | None]:
         isinstance(getattr(f, "health_check_failure", f), RayActorError | WorkerHealthCheckTimeoutError)
         for f in failures.values()
     )
+    starved = [f for f in failures.values() if isinstance(getattr(f, "health_check_failure", f), OutOfMemoryError)]
     unwritten = any(isinstance(failure, StorageError) for failure in failures.values())
     lost = died or unwritten or not failures or any(failure.lost for failure in raised)
     text = "\n".join(f"rank {rank}: {failure}" for rank, failure in sorted(failures.items())) or str(error)
+    if starved and not died:  # Ray ended a worker whose node ran out of memory; the others raise for the connection
+        text += f"\nOutOfMemoryError: {starved[0]}".rstrip()
+        lost = False
     fullest = max(raised, key=lambda failure: len(failure.measurements), default=None)
     outcome = Outcome(
         Ending.LOST if lost else failure_ending(text), fullest.measurements if fullest else (), error=text

@@ -59,7 +59,6 @@ class TunedTrial(tune.Trainable):
             study: the study.
             context: what its trials share.
         """
-        torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
         self._study, self._context = study, context
         self._workload: Workload | None = None
         self._begin(config)
@@ -71,8 +70,11 @@ class TunedTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        metric = self._study.metric
-        self._runs = [_SeedRun(trial, self._context, self._workload_of, metric) for trial in self._named(config)]
+        trials, metric = self._named(config), self._study.metric
+        context = self._context.for_arm(trials[0].arm.name)
+        torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
+        self._runs = [_SeedRun(trial, context, self._workload_of, metric) for trial in trials]
+        self._is_new = True
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return search_trials(self._study, config["arm"], config["number"], config["point"])
@@ -84,6 +86,9 @@ class TunedTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One epoch of every run that is under way."""
+        if self._is_new and not self._may_start():
+            return self._not_started()
+        self._is_new = False
         try:
             for run in self._runs:
                 run.step()
@@ -105,6 +110,14 @@ class TunedTrial(tune.Trainable):
             "done": done,
         }
 
+    def _may_start(self) -> bool:
+        """Return True where a trial may still start, or this one's rows are all there."""
+        return self._context.may_start() or all(self._context.results.has(run.trial_id) for run in self._runs)
+
+    def _not_started(self) -> dict[str, Any]:
+        """Leave the trial without a row: the arm's search rests, as where a trial is lost."""
+        raise _TrialLost(f"{self._runs[0].trial_id}: the budget is spent")
+
     def _require_available(self) -> None:
         """Raise where a run lacked something: the sampler learns nothing of it, and the arm's search rests."""
         if any(run.ending is Ending.UNAVAILABLE for run in self._runs):
@@ -117,7 +130,14 @@ class TunedTrial(tune.Trainable):
 
 
 def run_in_tune(
-    trainable: Any, context: RunContext, name: str, settings: tune.TuneConfig, *, alone: bool = True, space: Any = None
+    trainable: Any,
+    context: RunContext,
+    name: str,
+    settings: tune.TuneConfig,
+    *,
+    arm_of: Callable[[dict[str, Any]], str],
+    alone: bool = True,
+    space: Any = None,
 ) -> None:
     """Run trials under Ray Tune until all have ended.
 
@@ -126,21 +146,22 @@ def run_in_tune(
         context: what the trials share.
         name: of Tune's run, for its own notes.
         settings: the searcher and the scheduler.
+        arm_of: returns the name of the arm of a trial's configuration.
         alone: True where a trial trains in its actor; False where a group of workers does and the actor only waits.
         space: the points to run. None: the searcher suggests them.
     """
     # Tune prints the traceback of an actor that was lost; what becomes of its trial is told elsewhere.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    resources = context.resources
-    gpus = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     # Tune wants a positive share for an actor that only waits, too.
-    request = {"cpu": resources.cpus_per_worker} | gpus | resources.worker_node_resources() if alone else {"cpu": 0.01}
+    request: Any = context.resources.worker_request() if alone else {"cpu": 0.01}
+    if alone and context.by_arm:
+        request = partial(_request_of_arm, context=context, arm_of=arm_of)
     tuner = tune.Tuner(
         tune.with_resources(trainable, request),
         param_space=space,
         tune_config=settings,
         run_config=tune.RunConfig(
-            name=name,
+            name=name.replace("/", "-"),  # that of a part of a study is STUDY/WORKLOAD
             storage_path=context.cluster.scratch,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
@@ -148,6 +169,13 @@ def run_in_tune(
     )
     with release_placement_groups() if context.cluster.private and not alone else nullcontext():
         tuner.fit()
+
+
+def _request_of_arm(
+    config: dict[str, Any], context: RunContext, arm_of: Callable[[dict[str, Any]], str]
+) -> tune.PlacementGroupFactory:
+    """Return what a trial of this configuration asks of Ray, by its arm."""
+    return tune.PlacementGroupFactory([context.for_arm(arm_of(config)).resources.worker_request()])
 
 
 class _SeedRun:
@@ -286,7 +314,8 @@ def _train_on_workers(trial: Trial, context: RunContext) -> Training:
 
     def fit() -> None:
         try:
-            run_trials([trial], replace(context, report=report))
+            # It has started: what is spent meanwhile does not hold it back.
+            run_trials([trial], replace(context, report=report, gate=None))
         except BaseException as error:
             failure.append(error)
         finally:

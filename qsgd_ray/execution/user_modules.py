@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from qsgd_ray.config import OwnTask, Study
+from qsgd_ray.config.optimizer_class import module_of
+from qsgd_ray.config.optimizer_version import own_code
 from qsgd_ray.config.own_task import code
 
 # Ray tells a submitted job its runtime environment by the first, and takes ours beside it where the second is "1"
@@ -26,7 +28,7 @@ def runtime_env_of(study: Study) -> Iterator[dict[str, Any] | None]:
     """Yield the runtime environment with which this process connects; None where no module has to travel.
 
     Args:
-        study: a task of the user's own brings its module, and those beside it that it imports.
+        study: a task and optimizers of the user's own bring their modules, and those beside them that they import.
     """
     modules = _modules(study)
     if not modules:
@@ -46,8 +48,14 @@ def runtime_env_of(study: Study) -> Iterator[dict[str, Any] | None]:
 
 
 def _modules(study: Study) -> list[str]:
-    """Return the files and the folders of packages that the task's class is imported from."""
-    if not isinstance(study.workload, OwnTask):
-        return []
-    found = code(type(study.workload))
-    return sorted({str(found.root / file.relative_to(found.root).parts[0]) for file in found.files})
+    """Return the files and the folders of packages that the study's own classes are imported from."""
+    found = [own_code(name) for arm in study.arms for name in arm.optimizer_names if module_of(name) != "torch"]
+    found += [code(type(task)) for task in study.all_workloads if isinstance(task, OwnTask)]
+    return sorted(
+        {
+            str(each.root / file.relative_to(each.root).parts[0])
+            for each in found
+            if each is not None
+            for file in each.files
+        }
+    )

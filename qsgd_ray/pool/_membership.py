@@ -1,7 +1,8 @@
 """The list of a pool's members: the autoscaler writes it, every process that sends circuits reads it.
 
-The list lies on a Ray actor that takes no CPU. A reader refreshes its copy in the background, and waits for a newer one
-only after an actor was lost.
+The list lies on a Ray actor that takes no CPU, as a reference to it: whoever unpickles the handles in it imports what
+circuit actors need, and a reader that knows the reference has nothing to do. A reader refreshes its copy in the
+background, and waits for a newer one only after an actor was lost.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ _Members = dict[int, Any]  # an actor's number, and its handle
 
 
 class _MemberList:
-    """The plain class behind the actor that holds the list."""
+    """The plain class behind the actor that holds the list: a reference, in a tuple, as Ray would follow a bare one."""
 
-    def __init__(self, members: _Members) -> None:
-        self._members = members
+    def __init__(self, where: tuple[ray.ObjectRef]) -> None:
+        self._where = where
 
-    def write(self, members: _Members) -> None:
-        self._members = members
+    def write(self, where: tuple[ray.ObjectRef]) -> None:
+        self._where = where
 
-    def read(self) -> _Members:
-        return self._members
+    def read(self) -> tuple[ray.ObjectRef]:
+        return self._where
 
 
 class Membership:
@@ -40,18 +41,20 @@ class Membership:
 
     def __init__(self, members: _Members) -> None:
         self.members = members
+        self._where = ray.put(members)
         # On the writer's node, with which it ends: Ray places an actor without CPUs anywhere, on a spot node as well.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._list: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_MemberList).remote(members)
+        self._list: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_MemberList).remote((self._where,))
 
     def publish(self, members: _Members) -> None:
         """Replace the list."""
         self.members = members
-        self._list.write.remote(members)
+        self._where = ray.put(members)
+        self._list.write.remote((self._where,))
 
     def reader(self) -> MembershipReader:
         """Return the side of one reader, which starts from today's list."""
-        return MembershipReader(self._list, self.members)
+        return MembershipReader(self._list, self._where, self.members)
 
     def close(self) -> None:
         """End the actor that holds the list."""
@@ -61,8 +64,9 @@ class Membership:
 class MembershipReader:
     """A reader's copy of the list: for one thread; it can be sent to other processes."""
 
-    def __init__(self, member_list: Any, members: _Members) -> None:
+    def __init__(self, member_list: Any, where: ray.ObjectRef, members: _Members) -> None:
         self._list = member_list
+        self._where: ray.ObjectRef | None = where  # what is known lies there
         self._members = members
         self._read: ray.ObjectRef | None = None  # under way
         self._read_at = time.monotonic()
@@ -89,8 +93,11 @@ class MembershipReader:
             return
         # The pool may be closed, or the writer's node gone: the remaining actors still answer.
         with suppress(RayError):
-            self._members = ray.get(self._read)
+            (where,) = ray.get(self._read)
+            if where != self._where:
+                self._members, self._where = ray.get(where, timeout=_READ_TIMEOUT_S), where
         self._read = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_read": None, "_read_at": 0.0}  # clocks differ from machine to machine
+        # Clocks differ from machine to machine, and a reference alone would keep an old list.
+        return {**self.__dict__, "_read": None, "_read_at": 0.0, "_where": None}
