@@ -23,6 +23,11 @@ from pathlib import Path
 _OWN = "qsgd_ray"
 # Ray's folder of py_modules on a worker (ray/_private/runtime_env/py_modules.py, 2.60).
 _BROUGHT = "py_modules_files"
+_IN_A_FILE = (
+    "a class in a file that can be imported (in a notebook: %%writefile tasks.py as the first line of its cell, then "
+    "from tasks import it)"
+)
+_OWN_NAME = "a class in a file of a name that no other module has, such as my_study.py"
 # Code that looks names up by text may reach any statement.
 _LOOKUPS = {"globals", "eval", "exec", "__import__", "import_module"}
 
@@ -48,34 +53,54 @@ class Code:
     packages: tuple[tuple[str, str | None], ...]
 
 
-def code_of(kind: type) -> Code:
+def is_shipped(kind: type) -> bool:
+    """Return True for a class of this package."""
+    return kind.__module__.partition(".")[0] == _OWN
+
+
+def code_of_shipped(kind: type, packages: Iterable[str]) -> Code:
+    """Return the code of a class of this package: its name, which says what it does, and versions of packages.
+
+    Args:
+        kind: the class.
+        packages: those on which the bits of its trials depend.
+    """
+    versions = tuple((name, _version(name)) for name in sorted(packages))
+    digest = hashlib.sha256(json.dumps([kind.__name__, versions]).encode()).hexdigest()[:10]
+    return Code(digest, Path(__file__).resolve().parents[2], (), versions)
+
+
+def code_of(kind: type, packages: Iterable[str] = ()) -> Code:
     """Return the code of a class.
 
     Args:
         kind: a class at the top of a module that has a file.
+        packages: those whose versions count whether or not its module names them.
 
     Raises:
         CodeError: it is defined elsewhere, or a file cannot be read.
     """
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
-    if kind.__module__ == "__main__" or file is None or not file.endswith(".py"):
-        raise CodeError(f"a class in a file that can be imported; got {kind.__name__} of {kind.__module__}")
+    if file is None or not file.endswith(".py"):
+        raise CodeError(f"{_IN_A_FILE}; got {kind.__name__} of {kind.__module__}")
+    if kind.__module__ == "__main__":  # a script whose name is a module's already, or no name
+        raise CodeError(f"{_OWN_NAME}; got {file}")
     if not all(word.isidentifier() for word in kind.__module__.split(".")):
-        raise CodeError(f"a class in a file of a name that no other module has, such as my_study.py; got {file}")
+        raise CodeError(f"{_OWN_NAME}; got {file}")
     if kind.__qualname__ != kind.__name__:
         raise CodeError(f"a class at the top of its module; got {kind.__qualname__}")
     path = Path(file).resolve()
     root = _root_of(kind.__module__, path)
     names = _Names(root, kind.__module__)
     trees = _with_imported(names, path, _reachable(_parsed(path), kind.__name__, path))
-    packages = tuple((name, _version(name)) for name in sorted(names.packages))
+    versions = tuple((name, _version(name)) for name in sorted({*names.packages, *packages}))
     texts = {names.relative(at): [ast.unparse(one) for one in trees[at]] for at in sorted(trees)}
-    content = json.dumps([kind.__name__, texts, packages], sort_keys=True)
+    content = json.dumps([kind.__name__, texts, versions], sort_keys=True)
     files: Iterable[Path] = ()
-    if not _is_installed(path):  # importing the module runs all of it
+    if not is_installed(path):  # importing the module runs all of it
         files = sorted(_with_imported(_Names(root, kind.__module__), path, _parsed(path).body))
-    return Code(hashlib.sha256(content.encode()).hexdigest()[:10], root, tuple(files), packages)
+    return Code(hashlib.sha256(content.encode()).hexdigest()[:10], root, tuple(files), versions)
 
 
 def _with_imported(names: _Names, path: Path, statements: list[ast.stmt]) -> dict[Path, list[ast.stmt]]:
@@ -113,7 +138,7 @@ def _root_of(module: str, path: Path) -> Path:
     return path.parent
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Return True for a file of an installed package or of Python itself."""
     places = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
     return any(path.is_relative_to(Path(place).resolve()) for place in places if place) or bool(
@@ -132,7 +157,7 @@ class _Names:
         self.packages: set[str] = set()
         self._module, self._top = module, module.partition(".")[0]
         # Beside an installed module lie all others that are installed; of them only its own package is its code.
-        self._only_own = _is_installed(root / "any")
+        self._only_own = is_installed(root / "any")
 
     def relative(self, path: Path) -> str:
         """Return a file's path below its root, which is the same on every machine."""

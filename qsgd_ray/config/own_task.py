@@ -8,25 +8,30 @@ can be read, compared and reported, and nothing is imported for them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic.errors import PydanticUserError
 
-from qsgd_ray.config._code import Code, CodeError, code_of
+from qsgd_ray.config._code import Code, CodeError, code_of, code_of_shipped, is_shipped
 from qsgd_ray.config._numbers import Real, Seed, Whole
 from qsgd_ray.config._problems import refusal
-from qsgd_ray.config._settings import Settings, _Refusing
+from qsgd_ray.config._settings import _Refusing
+from qsgd_ray.config._study_module import module_of_script
+from qsgd_ray.config._task_parts import _TaskParts
 from qsgd_ray.config.errors import StudyError, _shown, one_line
 from qsgd_ray.config.metric import Metric
 
+# Set in the environment of a process that imports the user's module and runs no study.
+IMPORTS_ONLY = "QSGD_RAY_IMPORTS_ONLY"
 _MOST_ITEMS = 2**31 - 1
 # What a task of one's own says of itself in JSON, beside its fields.
 _SAID = ("kind", "code", "measured")
-_RESERVED = {*_SAID, "accuracy_name", "data", "model", "loss", "metrics", "objective", "instances"}
+_PARTS = ("packages", "workload", "required_modules", "has_long_steps", "is_language_model")
+_RESERVED = {*_SAID, *_PARTS, "accuracy_name", "data", "model", "loss", "metrics", "objective", "instances"}
 _CLASSES: dict[str, type[OwnTask]] = {}
 
 
@@ -52,8 +57,11 @@ class _OneLine(_Refusing):
     """Class of the classes that users define: what is wrong with one is a StudyError of one line."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        if namespace.get("__module__") == "__main__" and (module := module_of_script()) is not None:
+            namespace["__module__"] = module
         fields = namespace.get("__annotations__", {})
-        if taken := [field for field in fields if field in _RESERVED and namespace.get("__module__") != __name__]:
+        is_ours = str(namespace.get("__module__")).partition(".")[0] == "qsgd_ray"
+        if taken := [field for field in fields if field in _RESERVED and not is_ours]:
             raise StudyError(
                 f"{name}.{taken[0]}: got a field of this name; allowed: another, as every task has its own"
             )
@@ -68,7 +76,7 @@ class _OneLine(_Refusing):
             raise StudyError(f"{name}: got a field that cannot be checked ({reason}); allowed: plain types") from None
 
 
-class _CommonFields(Settings):
+class _CommonFields(_TaskParts):
     """Fields of every such task; a class that states one of them anew keeps its limits."""
 
     batch_size: Whole = Field(default=32, ge=1, le=_MOST_ITEMS)
@@ -95,6 +103,9 @@ class OwnTask(_Definable):
         clip_norm: the largest norm that the gradient of a step keeps, > 0. None: it is not clipped.
     """
 
+    # Their versions are part of the code of every class derived from this one, beside those that its module names.
+    packages: ClassVar[tuple[str, ...]] = ()
+
     # Of the process that made the settings: where they are sent, the class there has to have the same.
     _code: str = PrivateAttr("")
 
@@ -119,10 +130,24 @@ class OwnTask(_Definable):
         """Name of the share of right answers, for reports."""
         return "accuracy"
 
+    @property
+    def required_modules(self) -> Mapping[str, str]:
+        """Modules that training needs: those of the packages that the class's code names, where they are here."""
+        return {name: "workload" for name, version in code(type(self)).packages if version is not None}
+
+    def workload(self, device: Any) -> Any:
+        """Return an object with the whole protocol (workloads/protocol.py), for what no base fits.
+
+        A class that states it needs nothing else; the other bases have theirs.
+
+        Args:
+            device: a torch device, where batches are made.
+        """
+        raise NotImplementedError
+
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        if cls.__module__.partition(".")[0] != "qsgd_ray":
-            _CLASSES[_kind_of(cls)] = cls
+        _CLASSES[_kind_of(cls)] = cls
 
     @model_validator(mode="before")
     @classmethod
@@ -176,8 +201,8 @@ def _checked_metrics(task: OwnTask) -> tuple[Metric, ...]:
 
 
 def _kind_of(kind: type) -> str:
-    """Return the name of a class in settings: `module:Class`."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    """Return the name of a class in settings: `module:Class`; of a shipped one its public name, `qsgd_ray:Class`."""
+    return f"qsgd_ray:{kind.__name__}" if is_shipped(kind) else f"{kind.__module__}:{kind.__qualname__}"
 
 
 @lru_cache(maxsize=256)
@@ -187,7 +212,8 @@ def code(kind: type) -> Code:
     Raises:
         CodeError: the class is defined where no other process could import it.
     """
-    return code_of(kind)
+    packages = getattr(kind, "packages", ())
+    return code_of_shipped(kind, packages) if is_shipped(kind) else code_of(kind, packages)
 
 
 def _known_class(kind: Any, digest: Any) -> type[OwnTask] | None:

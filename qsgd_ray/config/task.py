@@ -22,7 +22,7 @@ from pydantic import (
 
 from qsgd_ray.config._numbers import MOST_ITEMS, Real, Whole
 from qsgd_ray.config._problems import OWN, TASK_KINDS, refusal
-from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._task_parts import _TaskParts
 from qsgd_ray.config.errors import _shown
 from qsgd_ray.config.metric import Metric
 from qsgd_ray.config.own_task import OwnTask, _known_class
@@ -32,7 +32,7 @@ from qsgd_ray.config.workload import LanguageTask, TextTask
 _KIND = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
 
 
-class StoredTask(Settings):
+class StoredTask(_TaskParts):
     """Settings of a task whose class, with that code, is not known here; they can be read and reported, not trained.
 
     Attributes:

@@ -9,14 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.models._presence import SUBMODULE
+from qsgd_ray.random_keys import named_seed
 
+
+class Head(NamedTuple):
+    """A model's head, and where its weights come from.
+
+    Attributes:
+        n_classes: classes of a sequence. None: a causal language model's, which predicts tokens.
+        fresh: True: no weights are read, all are drawn.
+    """
+
+    n_classes: int | None = None
+    fresh: bool = False
+
+
+CAUSAL = Head()
 _DATA_ALONE = {"trust_remote_code": False}
 _ALLOWED = "what save_pretrained writes: config.json, *.safetensors and tokenizer.json, without code"
 
@@ -43,31 +58,38 @@ def read_tokenizer(name: str, source: Path | str, **where: Any) -> Any:
         raise _refusal(name, error) from error
 
 
-def read_model(name: str, source: Path | str, dtype: torch.dtype, **where: Any) -> Any:
-    """Return a causal language model on the CPU.
+def read_model(
+    name: str, source: Path | str, dtype: torch.dtype, head: Head = CAUSAL, seed: int = 0, **where: Any
+) -> Any:
+    """Return a model on the CPU.
 
     Args:
         name: the model's name, for errors.
         source: a folder or an id of the hub.
         dtype: type of its weights.
+        head: a causal language model's, or one that classifies sequences; what the files lack of the latter is drawn.
+        seed: of what is drawn.
         where: `revision` and `local_files_only`, as transformers has them.
 
     Raises:
         StudyError: one line: the files are broken, lack weights, want code to be run, or have angles.
         OSError: the hub does not give them.
     """
-    from transformers import AutoModelForCausalLM, PreTrainedConfig
+    from transformers import PreTrainedConfig
 
+    kind, options = _kind_of(head)
     try:
         config, _ = PreTrainedConfig.get_config_dict(source, **where)
         for key, value in _named_implementations(config):
             raise ValueError(f"{key} names code, {value!r:.60}")
-        model, info = AutoModelForCausalLM.from_pretrained(  # nosec B615 # the study names the revision
+        if head.fresh:
+            return _drawn(kind, source, dtype, seed, options, where)
+        model, info = kind.from_pretrained(  # nosec B615 # the study names the revision
             source,
             output_loading_info=True,
             dtype=dtype,
-            attn_implementation="sdpa",
             use_safetensors=True,
+            **options,
             **where,
             **_DATA_ALONE,
         )
@@ -80,13 +102,54 @@ def read_model(name: str, source: Path | str, dtype: torch.dtype, **where: Any) 
             f"model: got {name!r}, whose file has angles of quantum attention, which no study starts from; "
             "allowed: a model without them"
         )
-    if missing := sorted(info["missing_keys"]):
+    missing = sorted(info["missing_keys"])
+    if head.n_classes is not None:
+        prefix = f"{model.base_model_prefix}."
+        _draw_head(model, [key for key in missing if not key.startswith(prefix)], seed)
+        missing = [key for key in missing if key.startswith(prefix)]
+    if missing:
         # transformers would draw them at random.
         raise StudyError(
             f"model: got {name!r}, whose files lack {len(missing)} weights, {missing[0]} among them; "
             "allowed: all of the model's"
         )
     return model
+
+
+def _kind_of(head: Head) -> tuple[Any, dict[str, Any]]:
+    """Return the class of transformers that makes models with a head, and its options."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if head.n_classes is None:
+        return AutoModelForCausalLM, {"attn_implementation": "sdpa"}
+    return AutoModelForSequenceClassification, {"num_labels": head.n_classes}
+
+
+def _drawn(
+    kind: Any, source: Path | str, dtype: torch.dtype, seed: int, options: dict[str, Any], where: dict[str, Any]
+) -> Any:
+    """Return a model of a configuration whose weights depend on the seed alone; no global generator moves."""
+    from transformers import AutoConfig
+
+    own = {key: value for key, value in options.items() if key != "attn_implementation"}
+    config = AutoConfig.from_pretrained(source, **own, **where, **_DATA_ALONE)  # nosec B615 # the study names the revision
+    made = {key: value for key, value in options.items() if key == "attn_implementation"}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(named_seed("weights of a fresh model", seed))
+        return kind.from_config(config, dtype=dtype, **made, **_DATA_ALONE)
+
+
+def _draw_head(model: Any, keys: list[str], seed: int) -> None:
+    """Draw the weights of a head, each by its name: normal ones as the model's own, biases zero, other vectors one."""
+    std = getattr(model.config, "initializer_range", 0.02)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for key in keys:
+            weight = parameters[key]
+            if weight.ndim > 1:
+                weight.normal_(0.0, std, generator=torch.Generator().manual_seed(named_seed("head", key, seed)))
+            else:
+                weight.fill_(0.0 if key.endswith("bias") else 1.0)
 
 
 def _named_implementations(config: Any) -> Iterator[tuple[str, str]]:

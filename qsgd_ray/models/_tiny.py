@@ -41,9 +41,15 @@ def tiny_tokenizer() -> Any:
     )
 
 
-def tiny_model(tokenizer: Any, seed: int) -> Any:
-    """Make a LlamaForCausalLM with tied embeddings, float32, on the CPU; its weights depend on the seed alone."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def tiny_model(tokenizer: Any, seed: int, n_classes: int | None = None) -> Any:
+    """Make a Llama with tied embeddings, float32, on the CPU; its weights depend on the seed alone.
+
+    Args:
+        tokenizer: its vocabulary decides the size of the embeddings.
+        seed: of the weights.
+        n_classes: of a head that classifies sequences. None: a causal language model.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -60,4 +66,7 @@ def tiny_model(tokenizer: Any, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(named_seed("weights of the tiny language model", seed))
-        return LlamaForCausalLM(config)
+        if n_classes is None:
+            return LlamaForCausalLM(config)
+        config.num_labels = n_classes
+        return LlamaForSequenceClassification(config)

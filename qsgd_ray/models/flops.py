@@ -45,13 +45,20 @@ class StepFlops:
 
 
 def step_flops(model: Any) -> StepFlops:
-    """Count the weights of a transformers causal language model, perhaps with adapters (peft)."""
+    """Count the weights of a transformers model, perhaps with adapters (peft).
+
+    Args:
+        model: a causal language model, or a classifier, whose small head counts as a layer of every token.
+
+    Raises:
+        AttributeError: its configuration names its sizes otherwise.
+    """
     counts = {True: 0, False: 0}
     head = model.get_output_embeddings()
     for part in model.modules():
         if isinstance(part, nn.Linear) and part is not head:
             counts[part.weight.requires_grad] += part.weight.numel()
-    head_flops = (6 if head.weight.requires_grad else 4) * head.weight.numel()
+    head_flops = 0 if head is None else (6 if head.weight.requires_grad else 4) * head.weight.numel()
     config = model.config
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return StepFlops(

@@ -21,7 +21,7 @@ import torch
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config import QuantumAttention, StudyError
 from qsgd_ray.config.workload import Dtype, Lora
-from qsgd_ray.models._model_files import read_model, read_tokenizer
+from qsgd_ray.models._model_files import CAUSAL, Head, read_model, read_tokenizer
 from qsgd_ray.models._presence import SUBMODULE
 from qsgd_ray.models._tiny import tiny_model, tiny_tokenizer
 from qsgd_ray.models.hub import load_from_hub
@@ -34,10 +34,11 @@ TINY = "tiny"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ALLOWED = f"'{TINY}', '{SMOLLM2}', a folder, or a hub id like meta-llama/Llama-3.2-1B-Instruct"
 TORCH_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_WEIGHTS = "model.safetensors"
 # A folder must hold each of these; any file that matches one of the patterns will do.
 _FILES = {
     "config.json": ("config.json",),
-    "model.safetensors": ("*.safetensors",),
+    _WEIGHTS: ("*.safetensors",),
     "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
 }
 # A padding token that Llama 3 has and does not name as such.
@@ -63,6 +64,8 @@ def load_pretrained(
     gradient_checkpointing: bool = False,
     lora: Lora | None = None,
     attention: QuantumAttention | None = None,
+    n_classes: int | None = None,
+    fresh: bool = False,
     seed: int = 0,
 ) -> Pretrained:
     """Load a model and its tokenizer by name.
@@ -78,6 +81,9 @@ def load_pretrained(
         lora: low-rank adapters (arXiv 2106.09685); None: all weights train.
         attention: quantum attention in every layer; None: torch's scaled_dot_product_attention. Both take the masks of
             packed sequences.
+        n_classes: of a head that classifies sequences, and that is drawn where the files have none; it trains beside
+            adapters too. None: a causal language model.
+        fresh: True: the weights are drawn; of the model's files config.json and the tokenizer are read alone.
         seed: seed of all draws, >= 0.
 
     Returns:
@@ -92,57 +98,70 @@ def load_pretrained(
         >>> tokenizer.decode(tokenizer("2 + 2")["input_ids"])
         '2 + 2'
     """
-    tokenizer, model = _load(name, weights_seed=seed, dtype=TORCH_DTYPES[dtype])
+    tokenizer, model = _load(name, seed, TORCH_DTYPES[dtype], Head(n_classes, fresh))
+    if n_classes is not None:  # a causal model's head looks for the last token before the padding
+        model.config.pad_token_id = tokenizer.pad_token_id
     if gradient_checkpointing:
         model.config.use_cache = False
         model.activation_checkpointing_enable({"use_reentrant": False})
     with torch.random.fork_rng(devices=[]):
         if lora is not None:
             torch.default_generator.manual_seed(named_seed("adapters", seed))
-            model = _with_adapters(model, lora)
+            model = _with_adapters(model, lora, "CAUSAL_LM" if n_classes is None else "SEQ_CLS")
         if attention is not None:
             torch.default_generator.manual_seed(named_seed("angles", seed))
             _add_attention(model, attention)
     return Pretrained(model.train(), tokenizer)
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, fresh: bool = False) -> Any:
     """Load the tokenizer of a model without its weights.
+
+    Args:
+        name: as in `load_pretrained`.
+        fresh: True: a folder needs no weights.
 
     Raises:
         StudyError: as `load_pretrained`.
     """
-    return _load(name)[0]
+    return _load(name, head=Head(fresh=fresh))[0]
 
 
-def _load(name: str, weights_seed: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+def _load(
+    name: str, weights_seed: int | None = None, dtype: torch.dtype = torch.float32, head: Head = CAUSAL
+) -> tuple[Any, Any]:
     """Return the tokenizer, and the model if a seed is given."""
     _require_package("model", name, "transformers")
     if name == TINY:
         tokenizer = tiny_tokenizer()
-        return tokenizer, tiny_model(tokenizer, weights_seed).to(dtype) if weights_seed is not None else None
-    source, revision = _locate(name)
+        model = None if weights_seed is None else tiny_model(tokenizer, weights_seed, head.n_classes).to(dtype)
+        return tokenizer, model
+    source, revision = _locate(name, needs_weights=not head.fresh)
 
     def load(local_files_only: bool) -> tuple[Any, Any]:
         where = {"revision": revision, "local_files_only": local_files_only}
         tokenizer = read_tokenizer(name, source, **where)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = _LLAMA_3_PAD if _LLAMA_3_PAD in tokenizer.get_vocab() else tokenizer.eos_token
-        return tokenizer, None if weights_seed is None else read_model(name, source, dtype, **where)
+        if weights_seed is None:
+            return tokenizer, None
+        return tokenizer, read_model(name, source, dtype, head, weights_seed, **where)
 
     if isinstance(source, Path):
         return load(True)
     return load_from_hub("model", name, load, alternative=_ALLOWED)
 
 
-def _locate(name: str) -> tuple[Path | str, str]:
+def _locate(name: str, *, needs_weights: bool = True) -> tuple[Path | str, str]:
     """Return the folder or the hub id that a name stands for, and the revision of the latter."""
     if name == SMOLLM2:
         return _smollm2_folder(), "main"
     folder = Path(name).expanduser()
     if folder.is_dir():
         missing = [
-            file for file, patterns in _FILES.items() if not any(any(folder.glob(pattern)) for pattern in patterns)
+            file
+            for file, patterns in _FILES.items()
+            if (needs_weights or file != _WEIGHTS) and not any(any(folder.glob(pattern)) for pattern in patterns)
         ]
         if missing:
             raise StudyError(
@@ -161,13 +180,13 @@ def _require_package(field: str, value: object, package: str) -> None:
         raise StudyError(f"{field}: got {value!r}, which needs the package {package}: pip install 'qsgd-ray[llm]'")
 
 
-def _with_adapters(model: Any, lora: Lora) -> Any:
+def _with_adapters(model: Any, lora: Lora, task: str) -> Any:
     _require_package("lora", lora, "peft")
 
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

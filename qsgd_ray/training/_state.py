@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
-from qsgd_ray.config import Arm
+from qsgd_ray.config import Arm, LambdaShape
 from qsgd_ray.config.optimizer import RateShapeWord
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.optimizer import DrivenOptimizer, LambdaSchedule, RateSchedule, make_driven_optimizer, make_optimizer
@@ -115,7 +115,7 @@ def _schedules(
     elif workload.rate != CONSTANT_RATE:
         schedules.append(LambdaLR(optimizer, lambda step: workload.rate.factor(step, total_steps)))
     if (perturbation := trial.arm.perturbation) is not None:
-        schedules.append(LambdaSchedule(optimizer, perturbation.schedule, total_steps))
+        schedules.append(LambdaSchedule(optimizer, cast(LambdaShape, perturbation.schedule), total_steps))
     return schedules
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
+from qsgd_ray.config import metrics_of
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.optimizer import DrivenOptimizer, Telemetry
 from qsgd_ray.outcome import AnswerCounts, Ending, Measurement, Outcome
@@ -280,6 +281,9 @@ class _Loop:
         loss_sum, n_correct, n, *totals = replica.all_reduce_sum(share.loss_sum, share.n_correct or 0, share.n, *counts)
         pairs = zip(share.sums.items(), zip(totals[::2], totals[1::2], strict=True), strict=True)
         values = {name: _finite(total, total_n, as_sum=count is None) for (name, (_, count)), (total, total_n) in pairs}
+        for metric in metrics_of(self.workload.settings) if values else ():
+            if metric.kind == "geometric" and metric.name in values:
+                values[metric.name] = _exponential(values[metric.name])
         accuracy = values.pop("accuracy", None) if share.n_correct is None else n_correct / n
         return loss_sum / n, accuracy, values or None
 
@@ -300,3 +304,11 @@ def _finite(total: float, count: float, *, as_sum: bool) -> float | None:
     """Return the value of a metric; None where it has none: nothing was counted, or it is not finite."""
     value = total if as_sum else total / count if count else math.nan
     return value if math.isfinite(value) else None
+
+
+def _exponential(value: float | None) -> float | None:
+    """Return e to the value; None where there is none, or it is too large for a number."""
+    try:
+        return None if value is None else math.exp(value)
+    except OverflowError:
+        return None

@@ -29,10 +29,12 @@ class OwnBatch(NamedTuple):
     Attributes:
         items: of tensors a tuple of their rows, of a data set what torch's `default_collate` makes of its items.
         n: number of items.
+        lengths: tokens of each item of the batch, over the parts of all ranks; empty: they are not known.
     """
 
     items: Any
     n: int
+    lengths: tuple[int, ...] = ()
 
 
 class OwnWorkload:
@@ -69,7 +71,7 @@ class OwnWorkload:
         Draws are named by their kind, shape and number, so that layers which two arms share start alike.
         """
         with named_draws("initial weights", seed) as generator, user_code(self.settings):
-            model = self.settings.model(generator)
+            model = self._model(generator)
         if not isinstance(model, nn.Module):
             raise ValueError(f"model: got a {type(model).__name__}; allowed: a torch.nn.Module")
         parameters = dict(model.named_parameters())
@@ -79,6 +81,9 @@ class OwnWorkload:
             if parameter.device.type != "cpu":
                 raise ValueError(f"model: got {name} on {parameter.device}; allowed: the CPU, workers move the model")
         return model
+
+    def _model(self, generator: torch.Generator) -> nn.Module:
+        return self.settings.model(generator)
 
     def batches(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[OwnBatch]:
         """Yield this rank's items of each batch of the epoch; items that fill no whole batch are left out.
@@ -182,8 +187,7 @@ class OwnWorkload:
                     with user_code(self.settings):  # of a data set
                         items = part.take(chosen if counted else torch.zeros(1, dtype=torch.int64))
                     batch = OwnBatch(items, len(chosen))
-                    loss = self._loss(model, batch).item()
-                    sums = self._sums(model, batch)
+                    loss, sums = self._measured(model, batch)
                     if counted:
                         loss_sum += loss * batch.n
                         totals = {name: _added(totals[name], sums[name]) for name in totals}
@@ -192,6 +196,10 @@ class OwnWorkload:
         as_sums = {name for name, metric in self._metrics.items() if metric.kind == "sum"}
         sums_out = {name: (total, None if name in as_sums else n) for name, (total, n) in totals.items()}
         return Evaluation(loss_sum, None, len(share), sums_out)
+
+    def _measured(self, model: Any, batch: OwnBatch) -> tuple[float, dict[str, tuple[float, float]]]:
+        """Return the mean loss of a batch, and sum and count of each metric."""
+        return self._loss(model, batch).item(), self._sums(model, batch)
 
     def _sums(self, model: nn.Module, batch: OwnBatch) -> dict[str, tuple[float, float]]:
         """Return sum and count of each metric over a batch, as the class returns them."""

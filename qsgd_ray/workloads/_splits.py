@@ -18,9 +18,14 @@ class Part:
     """One split, ready for batches; tensors lie on the device, items of a data set are moved there batch by batch.
 
     Args:
-        source: a torch `Dataset` with a length, a tensor or an array, or a tuple of such with one first axis.
+        source: a torch `Dataset` with a length, a tensor or an array, or a tuple of such with one first axis. A data
+            set with a method `collate_items(items)` puts its batches together itself.
         name: the split's.
         device: where batches are.
+
+    Attributes:
+        source: as it came.
+        n: number of items.
 
     Raises:
         ValueError: anything else, or no items; one line.
@@ -29,6 +34,7 @@ class Part:
     def __init__(self, source: Any, name: SplitName, device: torch.device) -> None:
         self._device, self._name = device, name
         self._tensors: tuple[Tensor, ...] | None = None
+        self.source = source
         self._is_one = isinstance(source, Tensor | np.ndarray)
         if isinstance(source, TensorDataset):
             source = source.tensors
@@ -42,7 +48,7 @@ class Part:
         elif (
             hasattr(source, "__len__") and hasattr(source, "__getitem__") and not isinstance(source, str | bytes | dict)
         ):
-            self._source, self.n = source, len(source)
+            self.n = len(source)
         else:
             kind = type(source).__name__
             raise ValueError(f"data: got a {kind} as {name}; allowed: a Dataset with a length, or a tuple of tensors")
@@ -55,7 +61,8 @@ class Part:
             rows = indices.to(self._device)
             batch = tuple(column[rows] for column in self._tensors)
             return batch[0] if self._is_one else batch
-        return _moved(default_collate([self._source[index] for index in indices.tolist()]), self._device)
+        collate = getattr(self.source, "collate_items", default_collate)
+        return _moved(collate([self.source[index] for index in indices.tolist()]), self._device)
 
 
 def parts_of(splits: Any, device: torch.device) -> dict[str, Part]:

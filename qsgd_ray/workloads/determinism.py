@@ -24,7 +24,7 @@ from torch import Tensor
 
 from qsgd_ray.config import OwnTask, StudyError
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.config.own_task import code
+from qsgd_ray.config.own_task import IMPORTS_ONLY, code
 from qsgd_ray.outcome import user_line
 from qsgd_ray.workloads import Workload, make_workload
 
@@ -158,6 +158,7 @@ def _answer(file: Path) -> None:
     """Read tasks from a file, take the first step of each, and write the digests into the file."""
     words = json.loads(file.read_text())
     sys.path[:0] = [place for place in words["path"] if place not in sys.path]
+    os.environ[IMPORTS_ONLY] = "1"  # a script that calls `run` as it is imported is told so, and starts no study
     kind = getattr(importlib.import_module(words["module"]), words["class"])
     try:
         digests = [_first_step(kind.model_validate(fields), words["n_threads"]) for fields in words["fields"]]

@@ -7,7 +7,7 @@ single process (_token_loss.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Literal
 
@@ -21,6 +21,7 @@ from qsgd_ray.optimizer.schedules import RateShape
 from qsgd_ray.outcome import AnswerCounts, Evaluation, Work
 from qsgd_ray.workloads._chat import encode
 from qsgd_ray.workloads._generation import generate_answers
+from qsgd_ray.workloads._precision import precision
 from qsgd_ray.workloads._token_batches import TokenBatches, TokenStep
 from qsgd_ray.workloads._token_loss import backward_step, evaluate_tokens
 from qsgd_ray.workloads._word_problems import load_word_problems
@@ -140,10 +141,7 @@ class LanguageWorkload:
         return Work(sum(batch.lengths), flops)
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Return the context of mixed precision, or one that does nothing."""
-        if (half := self.settings.autocast) is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, TORCH_DTYPES[half])
+        return precision(self.device, self.settings.autocast)
 
     def evaluate(
         self, model: nn.Module, split: Literal["validation", "test"], rank: int = 0, world_size: int = 1

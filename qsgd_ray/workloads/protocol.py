@@ -7,7 +7,7 @@ The loop (training/loop.py) knows nothing else of what it trains. A new workload
    a trial's rows.
 2. A class with the members of `Workload`, made from (settings, device). It need not inherit from `Workload`.
    workloads/text.py is the shorter of the two there are; tests/workloads/test_protocol.py has one of thirty lines.
-3. A case in `make_workload` (workloads/__init__.py).
+3. A line in the table `_WORKLOADS` (workloads/__init__.py); a user's class has a method `workload` instead.
 
 Two laws keep results comparable, and the tests of a workload should hold it to them:
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from qsgd_ray.config import SupervisedTask
+from qsgd_ray.config import Splits, SupervisedTask
 from qsgd_ray.random_keys import named_seed
 from qsgd_ray.workloads._own_workload import OwnBatch, OwnWorkload
 from qsgd_ray.workloads._splits import parts_of
@@ -30,7 +31,7 @@ class SupervisedWorkload(OwnWorkload):
             torch.default_generator.manual_seed(named_seed("data", seed))
             generator = torch.Generator().manual_seed(named_seed("data", "generator", seed))
             with user_code(settings):
-                splits = settings.data(generator)
+                splits = self._splits(settings, generator)
             parts = parts_of(splits, device)
         size, self._train = settings.batch_size, parts.pop("train")
         if size > self._train.n:
@@ -41,7 +42,16 @@ class SupervisedWorkload(OwnWorkload):
         n_steps, size = self.steps_per_epoch, self.settings.batch_size
         generator = torch.Generator().manual_seed(named_seed("order of training", seed, epoch))
         order = torch.randperm(self._train.n, generator=generator)
-        for chosen in order[: n_steps * size].view(n_steps, size)[start:, rank::world_size]:
-            with user_code(self.settings):  # of a data set
-                items = self._train.take(chosen)
-            yield OwnBatch(items, len(chosen))
+        for whole in order[: n_steps * size].view(n_steps, size)[start:]:
+            yield self._batch(whole, whole[rank::world_size])
+
+    def _splits(self, settings: Any, generator: torch.Generator) -> Splits:
+        """Return the data as the class states them."""
+        splits: Splits = settings.data(generator)
+        return splits
+
+    def _batch(self, whole: torch.Tensor, chosen: torch.Tensor) -> OwnBatch:  # noqa: ARG002
+        """Return the batch of the chosen items; `whole` are those of all ranks."""
+        with user_code(self.settings):  # of a data set
+            items = self._train.take(chosen)
+        return OwnBatch(items, len(chosen))

@@ -118,6 +118,7 @@ def replica_of_two(rank, meet):
     """What one of two replicas ends with: one epoch with quantum attention, under DistributedDataParallel."""
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     outcome = run(train(a_trial(workers=2), with_attention(), None, Replica(rank, 2)), lambda _: False)
+    dist.barrier()  # a replica whose peer has left while its threads still end may abort
     dist.destroy_process_group()
     return outcome
 
