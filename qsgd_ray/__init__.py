@@ -5,7 +5,8 @@ used for the first time (PEP 562).
 
 - A study is stated with `Study`, `Arm`, `Perturbation`, `Search`, `Confirm`, `Decision`, `Map`, `Resources`, `TextTask`
   and the other settings of `qsgd_ray.config`; a wrong one is a `StudyError` of one line.
-- `run` runs it; `read_results` reads one that has run. Both return a `StudyResult`; `analyse` analyses its tables.
+- `run` runs it; `read_results` reads one that has run. Both return a `StudyResult`, of a study of several workloads a
+  `WorkloadsResult` with one for each; `analyse` analyses a result's tables.
 - `judge` gives the verdicts of a study's rule on any table of (arm, seed, score), a `Judgement`.
 - A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
 - Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from qsgd_ray.circuits.spec import CircuitSpec
     from qsgd_ray.config import (
         Arm,
+        Budget,
         ChatFormat,
         Choice,
         CircuitCurve,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Expectation,
         GenerativeTask,
         Groups,
+        HuggingFaceTask,
         LanguageTask,
         Limits,
         LogUniform,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
         ObjectiveTask,
         Optimizer,
         OptimizerCurve,
+        OwnTask,
         Perturbation,
         PoolCurve,
         Resources,
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
         Transformer,
         Uniform,
         WordProblems,
+        WorkerResources,
         workload_class,
     )
     from qsgd_ray.config.loading import load_study
@@ -79,8 +84,10 @@ if TYPE_CHECKING:
     from qsgd_ray.optimizer import LambdaSchedule, SuperpositionalAdamW
     from qsgd_ray.scores.judge import Judgement, judge
     from qsgd_ray.storage import StorageError
-    from qsgd_ray.study.result import StudyResult, read_results
+    from qsgd_ray.study.reading import read_results
+    from qsgd_ray.study.result import StudyResult
     from qsgd_ray.study.run import run
+    from qsgd_ray.study.workloads_result import WorkloadsResult
 
 __version__ = "0.1.0"
 
@@ -95,6 +102,7 @@ _MODULES = {
     "make_backend": "qsgd_ray.circuits.select.auto",
     "CircuitSpec": "qsgd_ray.circuits.spec",
     "Arm": "qsgd_ray.config",
+    "Budget": "qsgd_ray.config",
     "ChatFormat": "qsgd_ray.config",
     "Choice": "qsgd_ray.config",
     "CircuitCurve": "qsgd_ray.config",
@@ -106,6 +114,7 @@ _MODULES = {
     "Expectation": "qsgd_ray.config",
     "GenerativeTask": "qsgd_ray.config",
     "Groups": "qsgd_ray.config",
+    "HuggingFaceTask": "qsgd_ray.config",
     "LanguageTask": "qsgd_ray.config",
     "Limits": "qsgd_ray.config",
     "LogUniform": "qsgd_ray.config",
@@ -116,6 +125,7 @@ _MODULES = {
     "ObjectiveTask": "qsgd_ray.config",
     "Optimizer": "qsgd_ray.config",
     "OptimizerCurve": "qsgd_ray.config",
+    "OwnTask": "qsgd_ray.config",
     "Perturbation": "qsgd_ray.config",
     "PoolCurve": "qsgd_ray.config",
     "Resources": "qsgd_ray.config",
@@ -132,6 +142,7 @@ _MODULES = {
     "Transformer": "qsgd_ray.config",
     "Uniform": "qsgd_ray.config",
     "WordProblems": "qsgd_ray.config",
+    "WorkerResources": "qsgd_ray.config",
     "workload_class": "qsgd_ray.config",
     "load_study": "qsgd_ray.config.loading",
     "QuantumAttention": "qsgd_ray.models.attention",
@@ -141,14 +152,16 @@ _MODULES = {
     "Judgement": "qsgd_ray.scores.judge",
     "judge": "qsgd_ray.scores.judge",
     "StorageError": "qsgd_ray.storage",
+    "read_results": "qsgd_ray.study.reading",
     "StudyResult": "qsgd_ray.study.result",
-    "read_results": "qsgd_ray.study.result",
     "run": "qsgd_ray.study.run",
+    "WorkloadsResult": "qsgd_ray.study.workloads_result",
 }
 
 __all__ = [
     "Arm",
     "ArmVerdict",
+    "Budget",
     "ChatFormat",
     "Choice",
     "CircuitCurve",
@@ -162,6 +175,7 @@ __all__ = [
     "Expectation",
     "GenerativeTask",
     "Groups",
+    "HuggingFaceTask",
     "Judgement",
     "LambdaSchedule",
     "LanguageTask",
@@ -174,6 +188,7 @@ __all__ = [
     "ObjectiveTask",
     "Optimizer",
     "OptimizerCurve",
+    "OwnTask",
     "Perturbation",
     "PoolCurve",
     "QuantumAttention",
@@ -196,6 +211,8 @@ __all__ = [
     "Uniform",
     "Verdict",
     "WordProblems",
+    "WorkerResources",
+    "WorkloadsResult",
     "add_quantum_attention",
     "analyse",
     "answer",

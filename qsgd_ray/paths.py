@@ -100,6 +100,23 @@ def set_value(tree: Any, path: str, value: Any) -> None:
     branch[key] = value
 
 
+def remove_value(tree: Any, path: str) -> None:
+    """Remove the value at a path that exists, in place; `PathError` where it does not.
+
+    Args:
+        tree: nested dicts and lists, which are changed.
+        path: words between dots; an item of a list by its name or its index.
+
+    Example:
+        >>> tree = {"arms": [{"name": "sine", "lr": 1}]}
+        >>> remove_value(tree, "arms.sine.lr")
+        >>> tree
+        {'arms': [{'name': 'sine'}]}
+    """
+    branch, key = _branch_and_key(tree, path)
+    del branch[key]
+
+
 def _branch_and_key(tree: Any, path: str) -> tuple[Any, str | int]:
     branch, parent = tree, ""
     *parents, last = path.split(".")

@@ -14,7 +14,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULT
 OUTSIDE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    (\S.*)$", OUTSIDE, flags=re.MULTILINE)]
 CI = (ROOT / ".ci" / "run").read_text()
-STUDY, NOTEBOOK, JUDGE, OWN, SCRIPT = PYTHON
+STUDY, NOTEBOOK, OWN, JUDGE, SCRIPT = PYTHON
 
 
 def test_there_are_the_blocks_that_are_run_here():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from qsgd_ray.analysis._pair_tests import MIN_PAIRS, complete_pairs_decide
 from qsgd_ray.analysis._sentences import p_text
 from qsgd_ray.analysis.pairs import Pairs
 from qsgd_ray.analysis.score_rule import ScoreRule
-from qsgd_ray.analysis.verdict import MIN_PAIRS, ArmVerdict, Verdict, _complete_pairs_decide
+from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
 
 _MOST_SEEDS = 5
 
@@ -51,7 +52,7 @@ def _with_losses(v: ArmVerdict, p: Pairs, rule: ScoreRule) -> str:
         if n_lost == p.n + p.n_lost
     ]
     opening = f"No run of {' and none of '.join(nothing)} got a result. " if nothing else ""
-    complete = _complete_pairs_decide(p, rule.scaled)
+    complete = complete_pairs_decide(p, rule.scaled)
     wins, ties, losses = p.signs(0.0 if complete else rule.scaled.margin)
     score = (
         f"{v.n_lost} of {v.n_pairs + v.n_lost} pairs have a run without a result "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class Pairs:
         return wins, self.n + self.n_lost - wins - losses, losses
 
 
+_Lack = Literal["arm_lost", "baseline_lost", "both_lost", "pending"]
+# Results of the arm's and the baseline's run at a seed, None of a run without one. None: a run has yet to end.
+_SeedRuns = tuple[float | None, float | None] | None
+
+
 def pair_by_seed(
     arm: Sequence[Row],
     baseline: Sequence[Row],
@@ -82,24 +88,57 @@ def pair_by_seed(
         metric: what is compared; default: accuracy.
         split: the data that it was measured on; default: test data.
     """
+    return _pairs_of_runs(_runs_by_seed(arm, baseline, seeds, metric, split), metric)
+
+
+def _runs_by_seed(
+    arm: Sequence[Row],
+    baseline: Sequence[Row],
+    seeds: Sequence[int],
+    metric: Metric = ACCURACY,
+    split: Split = "test",
+) -> dict[int, _SeedRuns]:
+    """Return the results of two arms by seed, every planned seed once.
+
+    Args:
+        arm: rows of trials, at most one a seed.
+        baseline: rows of trials, at most one a seed.
+        seeds: all that the study plans.
+        metric: what is compared; default: accuracy.
+        split: the data that it was measured on; default: test data.
+    """
     left, right = ({row["seed"]: row for row in rows} for rows in (arm, baseline))
-    results: list[tuple[float, float]] = []
-    counts: Counter[str] = Counter()
+    runs: dict[int, _SeedRuns] = {}
     for seed in seeds:
         rows = (left.get(seed), right.get(seed))
         ended = [row for row in rows if row is not None and has_ended(row)]
-        if len(ended) < 2:
-            counts["pending"] += 1
-            continue
-        a, b = final_value(ended[0], metric, split), final_value(ended[1], metric, split)
-        if a is not None and b is not None:
-            results.append((a, b))
-        else:
-            counts["both_lost" if a is None and b is None else "arm_lost" if a is None else "baseline_lost"] += 1
-    values = np.array(results, dtype=np.float64).reshape(-1, 2)
+        runs[seed] = None
+        if len(ended) == 2:
+            runs[seed] = final_value(ended[0], metric, split), final_value(ended[1], metric, split)
+    return runs
+
+
+def _pairs_of_runs(runs: Mapping[int, _SeedRuns], metric: Metric) -> Pairs:
+    """Return results by seed as pairs.
+
+    Args:
+        runs: the arm's and the baseline's results by seed; the differences stand in the order of the complete ones.
+        metric: of the results.
+    """
+    complete = [pair for pair in runs.values() if _lack_of(pair) is None]
+    values = np.array(complete, dtype=np.float64).reshape(-1, 2)
     decimals = _decimals(values, metric)
     differences = statistics.paired_differences(values[:, 0], values[:, 1], decimals)
+    counts: Counter[str] = Counter(lack for pair in runs.values() if (lack := _lack_of(pair)) is not None)
     return Pairs(differences, **counts, decimals=decimals)
+
+
+def _lack_of(pair: _SeedRuns) -> _Lack | None:
+    """Return the field of `Pairs` that counts such a pair of results; None where both are there."""
+    if pair is None:
+        return "pending"
+    a, b = (result is None for result in pair)
+    return "both_lost" if a and b else "arm_lost" if a else "baseline_lost" if b else None
 
 
 def _decimals(values: Floats, metric: Metric) -> int:

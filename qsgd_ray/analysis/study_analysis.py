@@ -12,6 +12,7 @@ from typing import Any
 
 from qsgd_ray.analysis._headline import headline
 from qsgd_ray.analysis._rows import Row
+from qsgd_ray.analysis.budget import BudgetStatus, budget_status
 from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.claims import check_claims
 from qsgd_ray.analysis.costs import Budget, Cost, budget_sentence, budgets, ledger
@@ -56,6 +57,7 @@ class StudyAnalysis:
         errors: rows of the trials that report an error.
         missing: a sentence for each arm whose runs all ended in one error, or of which some lacked something where they
             ran; what a reader has to know first.
+        spent: hours and money of all runs, and what is expected to the end; None where nobody asked.
 
     Example:
         >>> import qsgd_ray.results
@@ -76,6 +78,7 @@ class StudyAnalysis:
     endings: tuple[EndingCounts, ...]
     errors: tuple[Row, ...]
     missing: tuple[str, ...] = ()
+    spent: BudgetStatus | None = None
 
     @property
     def study(self) -> Study:
@@ -184,4 +187,5 @@ def analyse(tables: StudyTables) -> StudyAnalysis:
         endings=ending_counts(tables),
         errors=trials_with_errors(tables),
         missing=_missing_results(tables),
+        spent=budget_status(tables),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from qsgd_ray.analysis._rows import Row, has_ended, usable_value
 from qsgd_ray.analysis.metric import Split, metric_value
-from qsgd_ray.config import STAGES
+from qsgd_ray.config import STAGES, Arm
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.json_text import parse_json
 from qsgd_ray.outcome import Ending, environment_error, error_lines, user_error
@@ -17,8 +17,10 @@ from qsgd_ray.paths import PathError, value_at
 from qsgd_ray.results import StudyTables
 
 _LONGEST_ERROR = 200
-# Paths of settings that stand together in the column `optimizer_settings`; of others each has a column of its own.
+# Paths of settings that stand together in the column `optimizer_settings`, and of those that only the whole trial has;
+# of others each has a column of its own.
 _OF_OPTIMIZER = "optimizer."
+_OF_WORKLOAD = "workload."
 
 
 def _has_column(names: Collection[str], path: str) -> bool:
@@ -28,26 +30,39 @@ def _has_column(names: Collection[str], path: str) -> bool:
         names: of the table's columns.
         path: of a setting of an arm.
     """
-    return path.startswith(_OF_OPTIMIZER) or path.rpartition(".")[2] in names
+    return path.startswith(_OF_OPTIMIZER) or "trial" in names or path.rpartition(".")[2] in names
 
 
-def searched_value(row: Row, path: str) -> Any:
+def _searched_value(row: Row, path: str) -> Any:
     """Return the value of an arm's setting in a trial's row; None where it has no effect there, or is not told.
 
     Args:
         row: of the table `trials`.
-        path: of the setting: `learning_rate`, `perturbation.lambda_` and `optimizer.lr` are some.
+        path: of the setting: `learning_rate`, `perturbation.lambda_`, `optimizer.lr` and `workload.width` are some.
 
     Example:
-        >>> searched_value({"optimizer_settings": '{"name": "sgd", "lr": 0.1}'}, "optimizer.lr")
+        >>> _searched_value({"optimizer_settings": '{"name": "sgd", "lr": 0.1}'}, "optimizer.lr")
         0.1
     """
-    if not path.startswith(_OF_OPTIMIZER):
-        return row[path.rpartition(".")[2]]
     try:
-        return value_at(parse_json(row["optimizer_settings"] or "{}"), path.removeprefix(_OF_OPTIMIZER))
+        if path.startswith(_OF_OPTIMIZER):
+            return value_at(parse_json(row["optimizer_settings"] or "{}"), path.removeprefix(_OF_OPTIMIZER))
+        if path.startswith(_OF_WORKLOAD) or path.rpartition(".")[2] not in row:
+            return value_at(parse_json(row["trial"] or "{}"), f"arm.{path}")
     except (PathError, ValueError):
         return None
+    return row[path.rpartition(".")[2]]
+
+
+def searched_values(row: Row, arm: Arm) -> dict[str, Any]:
+    """Return the values that a trial's row has of an arm's searched settings, by dotted path.
+
+    Args:
+        row: of the table `trials`.
+        arm: its spaces name the settings. One that the row has no value of is left out.
+    """
+    values = {path: _searched_value(row, path) for path in arm.spaces()}
+    return {path: value for path, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

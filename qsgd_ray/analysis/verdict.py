@@ -6,6 +6,8 @@ Of a metric whose direction is `min` a difference below zero is a gain. The rule
 - Arms are paired by seed. A run without a test value (diverged, failed, lost) keeps its row: its pair is lost, not
   left out. A pair is pending until both rows are there; a `lost` row is tried again, so it leaves its pair pending.
 - The seeds are the stopping rule. While a pair is pending, or with fewer than `MIN_PAIRS` pairs, nothing is decided.
+  Where the study's budget is spent, that rule ended it, which looks at no result: the pairs that are there are judged,
+  and the reason says how many are missing.
 - Without lost pairs: better or worse needs a significant two-sided paired t test and a mean difference of at least the
   margin. Equivalent needs two significant one-sided tests within the margin, and goes first: a real difference
   below the margin is equivalent. A significant difference below the margin that is not shown to stay there is
@@ -26,14 +28,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-
-import numpy as np
 
 from qsgd_ray.analysis import significance, statistics
+from qsgd_ray.analysis._arm_verdict import ArmVerdict as ArmVerdict
+from qsgd_ray.analysis._arm_verdict import Verdict as Verdict
+from qsgd_ray.analysis._pair_tests import MIN_PAIRS as MIN_PAIRS
+from qsgd_ray.analysis._pair_tests import complete_pairs_decide, corrected, mean_of, p_difference, p_equivalence
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended
 from qsgd_ray.analysis._sentences import p_text
-from qsgd_ray.analysis.improvement import Improvement, paired_improvement, unpaired_improvement
+from qsgd_ray.analysis.budget import _is_spent
+from qsgd_ray.analysis.improvement import paired_improvement, unpaired_improvement
 from qsgd_ray.analysis.metric import amount_text
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
 from qsgd_ray.analysis.statistics import Interval
@@ -41,78 +45,79 @@ from qsgd_ray.config import ACCURACY, Decision, Metric
 from qsgd_ray.outcome import Ending, environment_error
 from qsgd_ray.results import StudyTables
 
-# Protocol 5: five seeds explore. Below that a t interval is wider than any margin worth the name.
-MIN_PAIRS = 5
-
-
-class Verdict(StrEnum):
-    """The outcome of an arm against the baseline."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    EQUIVALENT = "equivalent"
-    INCONCLUSIVE = "inconclusive"
-
 
 @dataclass(frozen=True)
-class ArmVerdict:
-    """The verdict on one arm, with the numbers that it rests on; None where a number cannot be computed.
+class _Question:
+    """Arms against one baseline, by one metric.
 
     Attributes:
-        arm: its name.
-        baseline: the name of the arm that it is compared with.
-        verdict: the outcome.
-        reason: one or two sentences on why.
-        margin: the smallest difference that matters, > 0 in the metric's unit.
-        n_pairs: complete pairs of runs.
-        n_lost: pairs that ended with a run without a result.
-        n_pending: pairs of which a run has yet to end.
-        difference: mean of arm - baseline over the complete pairs, in the metric's unit.
-        interval: Student's interval of the difference at 1 - alpha (95 % by default), over the complete pairs.
-        equivalence_interval: the same at 1 - 2 alpha (90 %), that of the two one-sided tests.
-        p_difference: of the test that decides better and worse, corrected for the number of arms.
-        p_equivalence: of the test of equivalence, corrected; None where pairs are lost.
-        improvement: probability that the arm beats the baseline, over pairs, lost ones included; where no pair has
-            ended, over all runs that have.
-        smallest_detectable_effect: the mean difference that these seeds show with the study's power.
-        metric: of the decision.
+        pairs: each arm's pairs by its name.
+        rule: margin (in the metric's unit), alpha and power.
+        metric: of the differences, with its direction.
     """
 
-    arm: str
-    baseline: str
-    verdict: Verdict
-    reason: str
-    margin: float
-    n_pairs: int
-    n_lost: int
-    n_pending: int
-    difference: float | None
-    interval: Interval | None
-    equivalence_interval: Interval | None
-    p_difference: float | None
-    p_equivalence: float | None
-    improvement: Improvement | None
-    smallest_detectable_effect: float | None
+    pairs: Mapping[str, Pairs]
+    rule: Decision
     metric: Metric = ACCURACY
 
 
 def judge(tables: StudyTables) -> tuple[ArmVerdict, ...]:
     """Return a verdict for every arm but the baseline, in the study's order, from the confirmation's rows alone."""
+    return judge_together([tables])[0]
+
+
+def judge_together(studies: Sequence[StudyTables]) -> list[tuple[ArmVerdict, ...]]:
+    """Return the verdicts of several studies, with p values that are corrected over all arms of all of them.
+
+    Args:
+        studies: with the same baseline, alpha and power; each has its own metric and margin.
+    """
+    pairs = [_pairs_of(tables) for tables in studies]
+    questions = [
+        _Question(_judged(of_study, tables), tables.study.decision, tables.study.metric)
+        for of_study, tables in zip(pairs, studies, strict=True)
+    ]
+    baseline = studies[0].study.baseline
+    return [
+        tuple(_completed(verdict, tables, of_study) for verdict in verdicts)
+        for of_study, tables, verdicts in zip(pairs, studies, _decide_together(questions, baseline), strict=True)
+    ]
+
+
+def _pairs_of(tables: StudyTables) -> dict[str, Pairs]:
     study = tables.study
     baseline = confirm_rows(tables, study.baseline)
-    pairs = {
+    return {
         arm.name: pair_by_seed(confirm_rows(tables, arm.name), baseline, study.confirm.seeds, study.metric)
         for arm in study.arms
         if arm.name != study.baseline
     }
-    verdicts = []
-    for verdict in decide(pairs, study.decision, study.baseline, study.metric):
-        if verdict.improvement is None:
-            arm = confirm_rows(tables, verdict.arm)
-            improvement = unpaired_improvement(_scores(arm, study.metric), _scores(baseline, study.metric))
-            verdict = replace(verdict, improvement=improvement)
-        verdicts.append(_with_search_failure(verdict, tables))
-    return tuple(verdicts)
+
+
+def _judged(pairs: Mapping[str, Pairs], tables: StudyTables) -> Mapping[str, Pairs]:
+    """Return the pairs that are judged: a stop by budget looks at no result, so those that are there are a sample."""
+    if not _is_spent(tables):
+        return pairs
+    return {name: replace(of_arm, pending=0) for name, of_arm in pairs.items()}
+
+
+def _completed(verdict: ArmVerdict, tables: StudyTables, pairs: Mapping[str, Pairs]) -> ArmVerdict:
+    """Return a verdict with what the runs beside the pairs show, and with what a spent budget has left out."""
+    if n_pending := pairs[verdict.arm].pending - verdict.n_pending:
+        verdict = _with_missing(verdict, n_pending)
+    if verdict.improvement is None:
+        arm, baseline = (
+            _scores(confirm_rows(tables, name), tables.study.metric) for name in (verdict.arm, verdict.baseline)
+        )
+        verdict = replace(verdict, improvement=unpaired_improvement(arm, baseline))
+    return _with_search_failure(verdict, tables)
+
+
+def _with_missing(verdict: ArmVerdict, n_pending: int) -> ArmVerdict:
+    """Say of a verdict on the pairs that a spent budget left that planned ones are missing."""
+    planned = verdict.n_pairs + verdict.n_lost + n_pending
+    missing = f"Planned runs missing: the budget ended the study before {n_pending} of {planned} pairs."
+    return replace(verdict, n_pending=n_pending, reason=f"{verdict.reason} {missing}")
 
 
 def _scores(rows: Sequence[Row], metric: Metric) -> list[float | None]:
@@ -148,84 +153,72 @@ def decide(
         metric: of the differences, with its direction; default: accuracy.
 
     Example:
+        >>> import numpy as np
         >>> gain = Pairs(np.array([0.031, 0.029, 0.030, 0.032, 0.028, 0.030]))
         >>> [verdict] = decide({"sine": gain}, Decision(margin=0.01), "adamw")
         >>> verdict.verdict, round(verdict.difference, 3)
         (<Verdict.BETTER: 'better'>, 0.03)
     """
+    return _decide_together([_Question(pairs, rule, metric)], baseline)[0]
+
+
+def _decide_together(questions: Sequence[_Question], baseline: str) -> list[tuple[ArmVerdict, ...]]:
+    """Return the verdicts on the arms of several questions, with p values corrected over all arms of all of them.
+
+    Args:
+        questions: the arms' pairs by question.
+        baseline: the name of the arm that all are compared with.
+    """
     # Tests, intervals and signs are those of gains; a mirrored metric then has the mirrored verdict to the bit.
-    gains = {arm: p.gains(metric) for arm, p in pairs.items()}
-    p_difference = _corrected([_p_difference(p, rule) for p in gains.values()])
-    p_equivalence = _corrected([_p_equivalence(p, rule) for p in gains.values()])
-    verdicts = []
-    for (arm, p), p_different, p_equivalent in zip(gains.items(), p_difference, p_equivalence, strict=True):
-        draft = ArmVerdict(
-            arm=arm,
-            baseline=baseline,
-            verdict=Verdict.INCONCLUSIVE,
-            reason="",
-            margin=rule.margin,
-            n_pairs=p.n,
-            n_lost=p.n_lost,
-            n_pending=p.pending,
-            difference=metric.sign * _mean(p) + 0.0 if p.n else None,
-            interval=_interval(p, 1 - rule.alpha, metric),
-            equivalence_interval=_interval(p, 1 - 2 * rule.alpha, metric),
-            p_difference=p_different,
-            p_equivalence=p_equivalent,
-            improvement=paired_improvement(*p.signs(0.0)),
-            smallest_detectable_effect=significance.smallest_detectable_effect(
-                p.differences, rule.alpha / len(pairs), rule.power
-            ),
-            metric=metric,
+    gains = [[p.gains(question.metric) for p in question.pairs.values()] for question in questions]
+    tested = [(p, question.rule) for question, all_p in zip(questions, gains, strict=True) for p in all_p]
+    p_values = zip(
+        corrected([p_difference(p, rule) for p, rule in tested]),
+        corrected([p_equivalence(p, rule) for p, rule in tested]),
+        strict=True,
+    )
+    return [
+        tuple(
+            _decided(arm, baseline, p, question, len(tested), next(p_values))
+            for arm, p in zip(question.pairs, all_p, strict=True)
         )
-        verdict, reason = _outcome(draft, p, rule)
-        verdicts.append(replace(draft, verdict=verdict, reason=reason))
-    return tuple(verdicts)
+        for question, all_p in zip(questions, gains, strict=True)
+    ]
+
+
+def _decided(
+    arm: str, baseline: str, p: Pairs, question: _Question, n_tests: int, p_values: tuple[float | None, float | None]
+) -> ArmVerdict:
+    """Return the verdict on an arm by its gains and by its p values, which are corrected for so many tests."""
+    rule, metric = question.rule, question.metric
+    draft = ArmVerdict(
+        arm=arm,
+        baseline=baseline,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="",
+        margin=rule.margin,
+        n_pairs=p.n,
+        n_lost=p.n_lost,
+        n_pending=p.pending,
+        difference=metric.sign * mean_of(p) + 0.0 if p.n else None,
+        interval=_interval(p, 1 - rule.alpha, metric),
+        equivalence_interval=_interval(p, 1 - 2 * rule.alpha, metric),
+        p_difference=p_values[0],
+        p_equivalence=p_values[1],
+        improvement=paired_improvement(*p.signs(0.0)),
+        smallest_detectable_effect=significance.smallest_detectable_effect(
+            p.differences, rule.alpha / n_tests, rule.power
+        ),
+        metric=metric,
+    )
+    verdict, reason = _outcome(draft, p, rule)
+    return replace(draft, verdict=verdict, reason=reason)
 
 
 def _interval(p: Pairs, level: float, metric: Metric) -> Interval | None:
     """Return Student's interval of the differences of which these are the gains."""
     interval = statistics.difference_interval(p.differences, level)
     return interval and interval.times(metric.sign)
-
-
-def _p_difference(p: Pairs, rule: Decision) -> float | None:
-    if p.n_lost and not _complete_pairs_decide(p, rule):
-        return _p_signs(p, rule.margin)
-    return significance.paired_t_p_value(p.differences) if p.n >= 2 else None
-
-
-def _complete_pairs_decide(p: Pairs, rule: Decision) -> bool:
-    """Tell the rule for lost pairs: the t test of the complete pairs decides, not the signs of all.
-
-    It does where it shows more than the signs, and where a sign test over all pairs agrees with it.
-    """
-    if p.n < MIN_PAIRS or abs(_mean(p)) < rule.margin:
-        return False
-    wins, _, losses = p.signs(0.0)
-    agreed = _p_signs(p, 0.0) < rule.alpha and (wins > losses) == (_mean(p) > 0)
-    return agreed and significance.paired_t_p_value(p.differences) < _p_signs(p, rule.margin)
-
-
-def _p_signs(p: Pairs, margin: float) -> float:
-    wins, _, losses = p.signs(margin)
-    return significance.sign_test_p_value(wins, losses)
-
-
-def _mean(p: Pairs) -> float:
-    """Return the mean, rounded like the differences: ten times the margin has the margin as its mean."""
-    return round(float(np.mean(p.differences)), p.decimals)
-
-
-def _p_equivalence(p: Pairs, rule: Decision) -> float | None:
-    return None if p.n_lost or p.n < 2 else significance.tost_p_value(p.differences, rule.margin)
-
-
-def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p values with Holm's correction over all arms; an arm without a test counts as p = 1 and stays None."""
-    corrected = significance.holm([1.0 if p is None else p for p in p_values])
-    return [None if p is None else q for p, q in zip(p_values, corrected, strict=True)]
 
 
 def _outcome(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
@@ -242,7 +235,7 @@ def _outcome(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
 
 
 def _outcome_with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
-    complete = _complete_pairs_decide(p, rule)
+    complete = complete_pairs_decide(p, rule)
     nothing = _without_any_result(v, p)
     wins, ties, losses = p.signs(0.0 if complete else v.margin)
     score = (

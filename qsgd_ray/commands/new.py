@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +15,7 @@ from qsgd_ray.config import StudyError
 from qsgd_ray.config.base import Name
 from qsgd_ray.reporting.console import plain_console
 
-_TEMPLATE = Path(__file__).parent / "templates" / "study.py.template"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def new(
@@ -22,6 +25,10 @@ def new(
     folder: Annotated[
         Path, typer.Option("--in", metavar="FOLDER", help="Where the file goes; it is made where it is missing.")
     ] = Path("."),
+    template: Annotated[
+        Literal["own", "text"],
+        typer.Option(help="own: model, data and metric in a class of the file; text: the shipped text task."),
+    ] = "own",
 ) -> None:
     """Write NAME.py, a study of your own to start from; a file that is there already stays."""
     try:
@@ -29,9 +36,14 @@ def new(
     except ValidationError:
         allowed = "a letter or digit, then up to 39 letters, digits, - and _, none of them capital"
         raise StudyError(f"NAME: got {name!r}; allowed: {allowed}") from None
-    file = folder / f"{name.replace('-', '_')}.py"
+    file = folder / f"{_module_name(name)}.py"
     shown = file.name if {'"', "\\"} & {*str(file)} else str(file)  # it stands in a docstring
-    text = _TEMPLATE.read_text(encoding="utf-8").replace("{name}", name).replace("{file}", shown)
+    text = (
+        (_TEMPLATES / f"{template}.py.template")
+        .read_text(encoding="utf-8")
+        .replace("{name}", name)
+        .replace("{file}", shown)
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = file.open("x", encoding="utf-8")
@@ -44,3 +56,19 @@ def new(
     console = plain_console()
     console.print(f"Wrote {file}. Look through it, then:", soft_wrap=True, highlight=False)
     console.print(f"    qsgd-ray run {file}", soft_wrap=True, highlight=False)
+
+
+def _module_name(name: str) -> str:
+    """Return the name of a study's file: one by which a worker can import its class, and no other module."""
+    word = name.replace("-", "_")
+    taken = word in sys.stdlib_module_names or word in sys.modules or iskeyword(word)
+    return f"study_{word}" if taken or not word.isidentifier() or _is_installed(word) else word
+
+
+def _is_installed(word: str) -> bool:
+    """Return True where a module of this name is found, but for one in the folder from which the command is run."""
+    try:
+        found = find_spec(word)
+    except (ImportError, ValueError):
+        return True
+    return found is not None and (found.origin is None or Path(found.origin).resolve().parent != Path.cwd())

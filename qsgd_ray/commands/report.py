@@ -51,9 +51,11 @@ def report(
             print_limits(LimitsResults(storage), plain_console())
         else:
             from qsgd_ray.results import Results
-            from qsgd_ray.study.result import read_results
+            from qsgd_ray.results.whole import WholeResults, is_whole
+            from qsgd_ray.study.reading import read_results
 
-            Results(storage).pack()
+            for results in WholeResults(storage).parts.values() if is_whole(storage) else (Results(storage),):
+                results.pack()
             result = read_results(storage)
             result.report(limits=limits)
             if text_format is None:

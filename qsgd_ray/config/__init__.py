@@ -4,15 +4,16 @@
 """
 
 from qsgd_ray.config._numbers import Seed as Seed
+from qsgd_ray.config._searchable import Direction as Direction
+from qsgd_ray.config._searchable import Formula as Formula
+from qsgd_ray.config._searchable import LambdaShape as LambdaShape
+from qsgd_ray.config._searchable import Placement as Placement
 from qsgd_ray.config._searchable import Scope as Scope
 from qsgd_ray.config._searchable import Source as Source
 from qsgd_ray.config.arm import Arm, Perturbation
-from qsgd_ray.config.arm import Direction as Direction
-from qsgd_ray.config.arm import Formula as Formula
-from qsgd_ray.config.arm import LambdaShape as LambdaShape
-from qsgd_ray.config.arm import Placement as Placement
 from qsgd_ray.config.base import Choice, LogUniform, Uniform
 from qsgd_ray.config.base import Name as Name
+from qsgd_ray.config.budget import Budget
 from qsgd_ray.config.circuit import NoiseSettings
 from qsgd_ray.config.claims import UNITS as UNITS
 from qsgd_ray.config.claims import Claim, ClaimPart, Contrast, Expectation, Rung
@@ -20,6 +21,7 @@ from qsgd_ray.config.claims import Measure as Measure
 from qsgd_ray.config.errors import InvalidSettings as InvalidSettings
 from qsgd_ray.config.errors import StudyError as StudyError
 from qsgd_ray.config.errors import validation_message as validation_message
+from qsgd_ray.config.huggingface import HuggingFaceTask
 from qsgd_ray.config.installed_tasks import workload_class as workload_class
 from qsgd_ray.config.limits import CircuitCurve, Limits, OptimizerCurve, PoolCurve, SignalCurve, TrainingCurve
 from qsgd_ray.config.limits import Curve as Curve
@@ -29,8 +31,7 @@ from qsgd_ray.config.metric import metric_label as metric_label
 from qsgd_ray.config.metric import metrics_of as metrics_of
 from qsgd_ray.config.objective import ObjectiveTask
 from qsgd_ray.config.optimizer import Groups, Optimizer
-from qsgd_ray.config.own_task import OwnTask as OwnTask
-from qsgd_ray.config.own_task import Splits
+from qsgd_ray.config.own_task import OwnTask, Splits
 from qsgd_ray.config.resources import SHARE_OF_NODE as SHARE_OF_NODE
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.resources import Sharding as Sharding
@@ -44,6 +45,7 @@ from qsgd_ray.config.study import study_from_tree as study_from_tree
 from qsgd_ray.config.supervised import SupervisedTask
 from qsgd_ray.config.task import StoredTask as StoredTask
 from qsgd_ray.config.task import Task as Task
+from qsgd_ray.config.worker_resources import WorkerResources
 from qsgd_ray.config.workload import (
     ChatFormat,
     LanguageTask,
@@ -56,6 +58,7 @@ from qsgd_ray.config.workload import (
 
 __all__ = [
     "Arm",
+    "Budget",
     "ChatFormat",
     "Choice",
     "CircuitCurve",
@@ -67,6 +70,7 @@ __all__ = [
     "Expectation",
     "GenerativeTask",
     "Groups",
+    "HuggingFaceTask",
     "LanguageTask",
     "Limits",
     "LogUniform",
@@ -77,6 +81,7 @@ __all__ = [
     "ObjectiveTask",
     "Optimizer",
     "OptimizerCurve",
+    "OwnTask",
     "Perturbation",
     "PoolCurve",
     "QuantumAttention",
@@ -93,4 +98,5 @@ __all__ = [
     "Transformer",
     "Uniform",
     "WordProblems",
+    "WorkerResources",
 ]

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qsgd_ray.config.errors import InvalidSettings
 
+# Context of a serialisation that keeps the fields that are left out of stored studies while they are not set.
+ALL_FIELDS = {"fields": "all"}
+
 
 class _Refusing(type(BaseModel)):  # type: ignore[misc]
     """Class of settings classes. A call of one is a construction by the user, and what it raises is one line.

@@ -40,6 +40,23 @@ def run_study_file(path: Path) -> dict[str, Any]:
     return module.__dict__
 
 
+def module_of_script() -> str | None:
+    """Return the name by which other processes import the script that this process runs; None of anything else.
+
+    A class of the script is then that of the same file run by the command. The name is bound to the script itself, so
+    that pickle finds the class by it.
+    """
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if main is None or file is None or not file.endswith(".py") or getattr(main, "__spec__", None) is not None:
+        return None
+    name = _module_name(Path(file))
+    if name == _NAMELESS:
+        return None
+    sys.modules.setdefault(name, main)
+    return name
+
+
 def _module_name(path: Path) -> str:
     """Return the file's name where no other module has it, so that nobody's import finds the study in its place."""
     name = path.stem

@@ -117,8 +117,8 @@ def _spaces(tree: Any) -> list[Any]:
 
 def _probes(space: Any) -> tuple[Any, ...]:
     if isinstance(space, LogUniform | Uniform):
-        return (*space.edges(), space.low + (space.high - space.low) / 2**0.5)
-    return space.edges() if isinstance(space, Choice) else ()
+        return (*space.values_to_check(), space.low + (space.high - space.low) / 2**0.5)
+    return space.values_to_check() if isinstance(space, Choice) else ()
 
 
 def _filled(tree: Any, chosen: Any, value: Any) -> Any:

@@ -1,39 +1,49 @@
 """One way to train: an optimizer, its perturbation, and which of their fields are searched.
 
 A field that is searched holds a space (`LogUniform`, `Uniform`, `Choice`) in place of a value. Where the source or the
-scope is searched, a field without effect under the one that is chosen has no space at that point.
+scope is searched, a field without effect under the one that is chosen has no space at that point; nor has a field whose
+condition (`active_when`) does not hold there.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from qsgd_ray.config._numbers import Count, Real
+from qsgd_ray.config._conditions import check_conditions, holds, may_hold
+from qsgd_ray.config._numbers import Count
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._searchable import (
     Depth,
     LearningRate,
     NonNegative,
     QubitCount,
+    SearchedDirection,
     SearchedEntangle,
+    SearchedFormula,
+    SearchedPlacement,
     SearchedScope,
+    SearchedShape,
     SearchedSource,
+    Share,
     Source,
 )
-from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._settings import ALL_FIELDS, Settings
 from qsgd_ray.config._workload_fields import WorkloadFields
-from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, options
+from qsgd_ray.config.base import SPACES, Choice, Name, Point, Space, Value, _edge, _fields, options
 from qsgd_ray.config.circuit import NoiseSettings, Rotation
 from qsgd_ray.config.errors import StudyError
 from qsgd_ray.config.optimizer import _AnyOptimizer, _every_name
-from qsgd_ray.paths import leaves, set_value
-
-Formula = Literal["adamw", "paper"]
-Placement = Literal["update", "moments"]
-Direction = Literal["gradient", "preconditioned"]
-LambdaShape = Literal["constant", "linear", "cosine"]
+from qsgd_ray.config.worker_resources import WorkerResources
+from qsgd_ray.paths import leaves, remove_value, set_value
 
 # The sources that a backend simulates.
 CIRCUITS: tuple[Source, ...] = ("circuit", "sampled", "noisy")
@@ -62,8 +72,8 @@ def fields_without_effect(source: str, scope: str) -> frozenset[str]:
 class Perturbation(Settings):
     """Term lambda * Q that is added to Adam's step (arXiv 2511.01918, Eq. 1 and 2): Q = s * direction, coordinatewise.
 
-    The fields beside `lambda_` and `n_qubits` are the readings of what the paper leaves open. `source`, `lambda_`,
-    `n_qubits`, `depth`, `entangle` and `scope` may hold a space.
+    The fields beside `lambda_` and `n_qubits` are the readings of what the paper leaves open. All but `rotations`,
+    `shots` and `noise` may hold a space.
 
     Attributes:
         source: where the signal s comes from. `sine`: sin(pi theta), the paper's closed form. The <Z_i> of a `circuit`,
@@ -100,10 +110,10 @@ class Perturbation(Settings):
     entangle: SearchedEntangle = "chain"
     rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = ("ry", "rz")
     scope: SearchedScope = "tensor"
-    formula: Formula = "adamw"
-    placement: Placement = "update"
-    direction: Direction = "gradient"
-    schedule: LambdaShape = "constant"
+    formula: SearchedFormula = "adamw"
+    placement: SearchedPlacement = "update"
+    direction: SearchedDirection = "gradient"
+    schedule: SearchedShape = "constant"
     shots: Count | None = None
     noise: NoiseSettings | None = None
 
@@ -136,14 +146,15 @@ class Arm(Settings):
     Attributes:
         name: lower-case letters, digits, `-` and `_`, 40 at most.
         learning_rate: of AdamW, > 0, or a space; so are the three that follow.
-        weight_decay: decoupled weight decay, >= 0.
-        betas: decay rates of the first and the second moment, each in [0, 1).
-        eps: added to the root of the second moment, > 0.
+        weight_decay: decoupled weight decay, >= 0, or a space.
+        betas: decay rates of the first and the second moment, each in [0, 1) or a space.
+        eps: added to the root of the second moment, > 0, or a space.
         perturbation: what is added to the optimizer's step. None: nothing.
         optimizer: an `Optimizer`, or several by `Groups` of parameters, in place of AdamW and its four fields; a
             perturbation beside it has placement update, direction gradient and formula adamw. None: AdamW.
         workload: fields of the study's workload that this arm has otherwise, values or spaces by their path, such as
             `{"width": 128}` or `{"model.d_model": Choice(options=(32, 64))}`.
+        resources: of this arm's training workers where they are others than the study's; no part of its trials.
 
     Example:
         >>> from qsgd_ray.config import LogUniform
@@ -157,12 +168,13 @@ class Arm(Settings):
 
     name: Name
     learning_rate: LearningRate = 1e-3
-    weight_decay: Real = Field(default=0.0, ge=0)
-    betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: Real = Field(default=1e-8, gt=0)
+    weight_decay: NonNegative = 0.0
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: LearningRate = 1e-8
     perturbation: Perturbation | None = None
     optimizer: _AnyOptimizer | None = None
     workload: WorkloadFields = Field(default_factory=dict)
+    resources: WorkerResources | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -186,14 +198,21 @@ class Arm(Settings):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _conditions_hold(self) -> Self:
+        check_conditions(self)
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_the_other(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_the_other(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Leave out what the arm does not train by, so that an arm of AdamW is what it was before there were others."""
         tree: dict[str, Any] = handler(self)
         for name in ("optimizer",) if self.optimizer is None else _OF_ADAMW:
             tree.pop(name, None)
         if not self.workload:
             tree.pop("workload", None)
+        if self.resources is None and info.context != ALL_FIELDS:
+            tree.pop("resources", None)
         return tree
 
     @property
@@ -212,29 +231,85 @@ class Arm(Settings):
         return () if self.optimizer is None else tuple(_every_name(self.optimizer))
 
     def spaces(self) -> dict[str, Space]:
-        """Return the searched fields by dotted path, in the order of their definition."""
-        return {path: value for path, value in leaves(self, children=_fields) if isinstance(value, SPACES)}
+        """Return the searched fields by dotted path, in the order of their definition.
+
+        A field whose condition asks for another value of a field that is not searched is not searched either.
+        """
+        spaces = self._every_space()
+        if all(space.active_when is None for space in spaces.values()):
+            return spaces
+        values = self._values()
+        return {path: space for path, space in spaces.items() if may_hold(space, values)}
+
+    def _every_space(self) -> dict[str, Space]:
+        """Return the fields that hold a space by dotted path, also those whose condition never holds."""
+        return {path: value for path, value in self._values().items() if isinstance(value, SPACES)}
+
+    def _values(self) -> dict[str, Any]:
+        """Return the value or space of every field that the arm trains by, by dotted path, in their order."""
+        unused = () if self.optimizer is None else _OF_ADAMW
+        return {path: value for path, value in leaves(self, children=_fields) if path not in unused}
 
     def spaces_at(self, point: Point) -> dict[str, Space]:
         """Return the searched fields that have an effect at `point`, by dotted path.
 
         While the point leaves open a source or a scope that decides which others have one, only the fields that
-        decide are returned.
+        decide are returned. A field with a condition is returned once the point has the values that it asks for.
         """
         spaces = self.spaces()
         if self.perturbation is None:
-            return spaces
+            return self._active(spaces, point)
         source = point.get(_SOURCE, self.perturbation.source)
         if isinstance(source, Choice):
             return {_SOURCE: source}
         scope = point.get(_SCOPE, self.perturbation.scope)
         if isinstance(scope, Choice) and "scope" not in fields_without_effect(str(source), ""):
             return {path: spaces[path] for path in (_SOURCE, _SCOPE) if path in spaces}
-        idle = fields_without_effect(str(source), str(scope))
-        return {path: space for path, space in spaces.items() if path.removeprefix(_PERTURBATION) not in idle}
+        idle = {f"{_PERTURBATION}{name}" for name in fields_without_effect(str(source), str(scope))}
+        return self._active({path: space for path, space in spaces.items() if path not in idle}, point, idle)
+
+    def _active(self, spaces: dict[str, Space], point: Point, idle: Collection[str] = ()) -> dict[str, Space]:
+        """Return the spaces whose condition holds at `point`; fields without effect, `idle`, meet none."""
+        if all(space.active_when is None for space in spaces.values()):
+            return spaces
+        values = {path: value for path, value in (self._values() | point).items() if path not in idle}
+        return {path: space for path, space in spaces.items() if holds(space, values)}
+
+    def point_by(self, choose: Callable[[str, Space], Value]) -> Point:
+        """Return a point whose values are chosen one by one; a field comes after those that decide on it.
+
+        Args:
+            choose: function from a field's path and space to its value.
+        """
+        point: Point = {}
+        while left := [(path, space) for path, space in self.spaces_at(point).items() if path not in point]:
+            path, space = left[0]
+            point[path] = choose(path, space)
+        return point
+
+    def point_at_edges(self, number: int) -> Point:
+        """Return a point of the edges of its spaces at this number, from 0; after the last one the first follows."""
+        return self.point_by(lambda _, space: _edge(space, number))
+
+    def point_in(self, values: Mapping[str, Any]) -> Point | None:
+        """Return the point that values of the searched fields make, in the order of the fields' definition.
+
+        Args:
+            values: by dotted path; those of fields that are not active at the point are left out.
+
+        Returns:
+            The point; None where an active field has no value.
+        """
+        try:
+            point = self.point_by(lambda path, _: values[path])
+        except KeyError:
+            return None
+        return {path: point[path] for path in self.spaces() if path in point}
 
     def at(self, point: Point) -> Arm:
         """Return this arm with every searched field set to its value in `point`, or to its default without effect.
+
+        The arm of a trial has no resources of its own: they do not decide what is computed.
 
         Raises:
             StudyError: the point does not set exactly the fields of `spaces_at(point)`.
@@ -242,13 +317,22 @@ class Arm(Settings):
         active = self.spaces_at(point)
         if active.keys() ^ point.keys():
             raise StudyError(f"arm {self.name}: a point must set {sorted(active)}, got {sorted(point)}")
-        tree = self.model_dump()
+        tree = self.model_dump(exclude={"resources"})
+        # Lists, into which values are put.
         if self.optimizer is not None:
-            tree["optimizer"] = self.optimizer.model_dump(mode="json")  # lists, into which values are put
-        for path in self.spaces():
-            # A field of arm or optimizer always has an effect, so what the point lacks is of the perturbation.
-            default = Perturbation.model_fields.get(path.removeprefix(_PERTURBATION))
-            set_value(tree, path, point.get(path, default and default.default))
+            tree["optimizer"] = self.optimizer.model_dump(mode="json")
+        else:
+            tree["betas"] = list(tree["betas"])
+        for path, space in self._every_space().items():
+            if path in point or space.active_when is None:
+                # A field of arm or optimizer has an effect wherever its condition holds, so what the point lacks is of
+                # the perturbation.
+                default = Perturbation.model_fields.get(path.removeprefix(_PERTURBATION))
+                set_value(tree, path, point.get(path, default and default.default))
+            elif space.otherwise is None:
+                remove_value(tree, path)
+            else:
+                set_value(tree, path, space.otherwise)
         if _SOURCE in point:  # fields that only other sources may have
             if point[_SOURCE] not in ("sampled", "noisy"):
                 tree["perturbation"]["shots"] = None
@@ -259,12 +343,3 @@ class Arm(Settings):
 
 _PERTURBATION = "perturbation."
 _SOURCE, _SCOPE = f"{_PERTURBATION}source", f"{_PERTURBATION}scope"
-
-
-def _fields(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the fields of settings or of a dict, or items of a tuple with spaces; None for a space and for others."""
-    if isinstance(value, dict):
-        return list(value.items())
-    if isinstance(value, tuple) and any(isinstance(item, SPACES) for item in value):
-        return [(str(index), item) for index, item in enumerate(value)]
-    return list(value) if isinstance(value, BaseModel) and not isinstance(value, SPACES) else None

@@ -83,7 +83,7 @@ class InvalidSettings(StudyError, ValidationError):
         >>> Arm(name="sine", weight_decay=-1)
         Traceback (most recent call last):
             ...
-        qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: greater than or equal to 0
+        qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: a number >= 0, or a space of such
     """
 
     def __init__(self, *parts: object) -> None:
@@ -143,6 +143,8 @@ def validation_message(error: ValidationError, tree: Any = None) -> str:
 def _path(location: tuple[str | int, ...], tree: Any) -> str:
     if location[:1] == ("workload",) and location[1:2] and location[1] in TASK_KINDS:
         location = ("workload", *location[2:])
+    if location[:1] == ("workloads",) and location[2:3] and location[2] in TASK_KINDS:
+        location = (*location[:2], *location[3:])
     words: list[str] = []
     for part in location:
         if isinstance(part, str) and _BRANCH.search(part):

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from qsgd_ray.config._settings import ALL_FIELDS
 from qsgd_ray.config._study_module import run_study_file
 from qsgd_ray.config.errors import StudyError, _shortened, _shown, one_line, validation_message
 from qsgd_ray.config.json_text import _UnusableJsonError, parse_json
 from qsgd_ray.config.limits import Limits
-from qsgd_ray.config.stages import _ALL_FIELDS
 from qsgd_ray.config.study import Study, settings_from_tree
 from qsgd_ray.paths import PathError, item_names, set_value
 
@@ -97,7 +97,7 @@ def with_overrides(study: S, assignments: list[str]) -> S:
         >>> with_overrides(load_study("studies/quick.py"), ["decision.margin=0.02"]).decision.margin
         0.02
     """
-    tree = study.model_dump(mode="json", context=_ALL_FIELDS)
+    tree = study.model_dump(mode="json", context=ALL_FIELDS)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:

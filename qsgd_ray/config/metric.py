@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from qsgd_ray.config._numbers import Real
 from qsgd_ray.config._problems import refusal
 from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._task_parts import _TaskParts
 
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 _Unit = Annotated[str, Field(max_length=20)]
@@ -25,7 +26,7 @@ class Metric(Settings):
         direction: `max`, where more is better, or `min`, where less is.
         unit: of its values, such as `nats`, 20 characters at most; empty for a number without one, and for a share.
         kind: `share`, a fraction of one that is shown in percent, its differences in points; `mean` or `sum` of a
-            number over the data.
+            number over the data; `geometric`, the exponential of a mean, such as a perplexity.
         target: value of the validation data whose first epoch is the time to target; of a share in (0, 1). None: there
             is no time to target.
 
@@ -40,7 +41,7 @@ class Metric(Settings):
     name: MetricName
     direction: Literal["max", "min"] = "max"
     unit: _Unit = ""
-    kind: Literal["share", "mean", "sum"] = "mean"
+    kind: Literal["share", "mean", "sum", "geometric"] = "mean"
     target: Real | None = None
 
     def __init__(self, name: str | None = None, **fields: Any) -> None:
@@ -78,7 +79,7 @@ class Metric(Settings):
 ACCURACY = Metric("accuracy", kind="share")
 
 
-class _AccuracyTask(Settings):
+class _AccuracyTask(_TaskParts):
     """Base of the tasks that measure accuracy, the default, and loss; the field `target_accuracy` is their target."""
 
     if TYPE_CHECKING:

@@ -15,9 +15,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -77,7 +79,7 @@ class _Named(type(Settings)):  # type: ignore[misc]
         if len(name) > 1 or not isinstance(fields.get("name"), str):
             came = fields.get("name") if len(name) < 2 else name
             raise _refused("name", came, 'a name first, and keywords: Optimizer("adamw", lr=1e-3)')
-        keywords = {key: value for key, value in fields.items() if key not in cls.model_fields}
+        keywords = {key: value for key, value in fields.items() if key not in cls.model_fields or key == "version"}
         try:
             problem = keyword_problem(fields["name"], keywords)
             written_out = _with_defaults(fields["name"], keywords)
@@ -108,6 +110,9 @@ class Optimizer(Settings, metaclass=_Named):
         warmup: share of the steps over which the learning rate rises to `lr` in a line, in [0, 1); with a schedule.
         parameters: patterns of names of parameters, such as "head.*"; in a group of one's own in `Groups`, and there
             only.
+        version: of what the class comes from, such as "pytorch-optimizer 4.1.0" or "code 0123456789"; a run notes it
+            (config/optimizer_version.py), so that trials of another version have other names. None: of torch's, and of
+            rows from before versions were noted.
 
     Other keywords are the class's: `lr` > 0 (the class's default where it is left out), and whatever it takes. One may
     be an `Optimizer` itself, where the class takes one: `Optimizer("sam", base_optimizer=Optimizer("sgd", lr=0.1))`.
@@ -130,23 +135,32 @@ class Optimizer(Settings, metaclass=_Named):
     schedule: Annotated[RateShapeWord | Choice, _word(_SHAPES)] | None = None
     warmup: Annotated[Real | Space, _number("a share in [0, 1)", lambda x: 0 <= x < 1)] = 0.0
     parameters: Annotated[tuple[str, ...], Field(min_length=1, max_length=_MOST_VALUES)] | None = None
+    version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_keyword_value)]] = Field(init=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.warmup != 0 and self.schedule is None:
             raise refusal("warmup: with a schedule, constant, linear or cosine")
-        members: list[Optimizer] = [self, *self._inner]
-        if any(one.schedule is not None or one.parameters is not None for one in self._inner):
+        members: list[Optimizer] = [self, *self.inner]
+        if any(one.schedule is not None or one.parameters is not None for one in self.inner):
             raise refusal(f"{self.name}: a schedule and parameters of the outer optimizer, none of the inner")
         rates = [one.settings["lr"] for one in members if "lr" in one.settings]
         if len(rates) != 1:
             raise refusal(f"lr: a learning rate, once; got {len(rates)} of {self.name}")
         (rate,) = rates
-        edges = rate.edges() if isinstance(rate, SPACES) else (rate,)
+        edges = rate.values_to_check() if isinstance(rate, SPACES) else (rate,)
         if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and edge > 0 for edge in edges):
             raise refusal(f"lr: a number > 0, or a space of such; got {rate!r}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_version(self, as_tree: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a version that is not noted: names of trials are then what they were before there was any."""
+        tree: dict[str, Any] = as_tree(self)
+        if self.version is None:
+            tree.pop("version", None)
+        return tree
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -165,11 +179,11 @@ class Optimizer(Settings, metaclass=_Named):
         return 0.0 if value is None else value
 
     def _written(self, keyword: str) -> Any:
-        members: list[Optimizer] = [self, *self._inner]
+        members: list[Optimizer] = [self, *self.inner]
         return next((one.settings[keyword] for one in members if keyword in one.settings), None)
 
     @property
-    def _inner(self) -> list[Optimizer]:
+    def inner(self) -> list[Optimizer]:
         """The optimizers that the class takes as keywords."""
         return [value for value in self.settings.values() if isinstance(value, Optimizer)]
 
@@ -285,4 +299,4 @@ def _every_name(optimizer: Optimizer | Groups) -> Iterator[str]:
     """Yield the names of all classes: those of the groups, and of optimizers inside others."""
     for _, one in optimizer.members:
         yield one.name
-        yield from (inner.name for inner in one._inner)
+        yield from (inner.name for inner in one.inner)

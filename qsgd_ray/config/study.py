@@ -9,20 +9,32 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from qsgd_ray.config._claim_checks import check_claims, check_ladder
 from qsgd_ray.config._map_settings import WORKLOAD, map_settings, with_setting
 from qsgd_ray.config._numbers import MOST_ITEMS, Seed
 from qsgd_ray.config._old_claims import NUMBERS, claims_by_number
 from qsgd_ray.config._problems import refusal
-from qsgd_ray.config._settings import Settings
+from qsgd_ray.config._settings import ALL_FIELDS, Settings
+from qsgd_ray.config._several import StudyName, Workloads, check_parts, parts_of, without_unused
 from qsgd_ray.config._workload_fields import examples, with_fields
 from qsgd_ray.config.arm import Arm
-from qsgd_ray.config.base import Name, options
+from qsgd_ray.config.base import options
+from qsgd_ray.config.budget import Budget
 from qsgd_ray.config.claims import Claim, Rung
 from qsgd_ray.config.errors import StudyError, _shown, validation_message
 from qsgd_ray.config.json_text import _require_usable
+from qsgd_ray.config.known_points import _check_known_points
 from qsgd_ray.config.metric import Metric, metrics_of
 from qsgd_ray.config.resources import Resources
 from qsgd_ray.config.stages import (
@@ -50,9 +62,13 @@ class Study(Settings):
     `study_from_tree`).
 
     Attributes:
-        name: lower-case letters, digits, `-` and `_`, 40 at most; the folder of its results.
+        name: lower-case letters, digits, `-` and `_`, 40 at most; the folder of its results. A part of a study with
+            `workloads` is named STUDY/WORKLOAD.
         question: the question in words.
-        workload: the training task, a `TextTask`, a `LanguageTask` or a task of one's own (`SupervisedTask`).
+        workload: the training task, a `TextTask`, a `LanguageTask` or a task of one's own (`SupervisedTask`). Of a
+            study with `workloads` the first of them.
+        workloads: several tasks by name, in place of `workload`: every arm is searched and confirmed on each, which
+            gives a verdict each and one over all. None: there is one task.
         arms: the ways to train that are compared, at least one, each name once.
         baseline: name of the arm that the others are compared with.
         search: how each arm's settings are searched.
@@ -64,6 +80,8 @@ class Study(Settings):
         ladder: controls from the lowest, and what each would explain of a gain. None: those arms whose perturbation
             has less of a circuit in it than the arm's (analysis/ladder.py). Empty: no ladder.
         resources: what Ray is asked for.
+        budget: hours and money that all runs together may take; of several workloads each has an equal share. None: no
+            limit.
         seed: of the search's samplers, 0 to 2^32 - 1.
 
     Raises:
@@ -87,9 +105,10 @@ class Study(Settings):
         True
     """
 
-    name: Name
+    name: StudyName
     question: str = Field(min_length=1)
-    workload: Task
+    workload: Task = Field(default=None)  # type: ignore[assignment]  # `_consistent` sees that there is one
+    workloads: Workloads | None = None
     arms: tuple[Arm, ...] = Field(min_length=1, max_length=MOST_ITEMS)
     baseline: str
     search: Search
@@ -100,6 +119,17 @@ class Study(Settings):
     ladder: Annotated[tuple[Rung, ...], Field(max_length=MOST_ITEMS)] | None = None
     resources: Resources = Resources()
     seed: Seed = 0
+    budget: Budget | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(
+        self, as_tree: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Leave out what is not set and came later: a study of before is then stored as it was."""
+        tree = without_unused(as_tree(self))
+        if self.budget is None and info.context != ALL_FIELDS:
+            tree.pop("budget", None)
+        return tree
 
     @field_validator("claims", mode="before")
     @classmethod
@@ -112,10 +142,21 @@ class Study(Settings):
             raise refusal(f"a list of claims, or the name of an arm by number; got {_shown(no_names[0])}")
         if not {"arms", "workload"} <= info.data.keys():  # refused already
             return ()
-        return claims_by_number(value, info.data["arms"], info.data["workload"])
+        workload = info.data["workload"]
+        if workload is None:
+            raise refusal("a list of claims, as numbers are of studies of one workload; got claims by number")
+        return claims_by_number(value, info.data["arms"], workload)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
+        if self.workloads is not None:
+            check_parts(self)
+            object.__setattr__(self, "workload", next(iter(self.workloads.values())))
+            return self
+        if self.workload is None:
+            raise refusal("workload: got nothing; allowed: a task, or several by name in workloads")
+        if self.decision.margins:
+            raise refusal(f"decision.margins: none without workloads; got {', '.join(self.decision.margins)}")
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise refusal(f"arms: each name once; got {', '.join(names)}")
@@ -127,6 +168,7 @@ class Study(Settings):
             raise refusal(
                 f"search.grace_epochs: at most search.epochs ({self.search.epochs}); got {self.search.grace_epochs}"
             )
+        _check_known_points(self.search, self.arms)
         if self.resources.circuit_engine != "auto":
             for arm in self.arms:
                 sources = options(arm.perturbation.source) if arm.perturbation is not None else ()
@@ -154,6 +196,19 @@ class Study(Settings):
             if odd := [task.batch_size for task in tasks if task.batch_size % workers]:
                 raise refusal(f"{stage}.workers: a divisor of workload.batch_size ({odd[0]}); got {workers}")
         return self
+
+    def parts(self) -> dict[str, Study]:
+        """Return the studies of one workload each that this one consists of, by the workload's name.
+
+        A part is a study like any other, named STUDY/WORKLOAD, with the margin of its workload. A study of one workload
+        is its own part, by its own name.
+        """
+        return {self.name: self} if self.workloads is None else parts_of(self)
+
+    @property
+    def all_workloads(self) -> tuple[Task, ...]:
+        """The tasks of the study, one or several."""
+        return (self.workload,) if self.workloads is None else tuple(self.workloads.values())
 
     def tasks_of(self, arm: Arm) -> list[Task]:
         """Return the tasks of an arm with its own fields, at the edges of what is searched of them; none without.

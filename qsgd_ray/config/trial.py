@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from qsgd_ray.config._map_settings import with_setting
 from qsgd_ray.config.arm import Arm
 from qsgd_ray.config.base import Point
+from qsgd_ray.config.known_points import known_points
 from qsgd_ray.config.metric import metrics_of
 from qsgd_ray.config.resources import Sharding
 from qsgd_ray.config.stages import Search, Stage, setting_name
@@ -197,7 +198,9 @@ def known_budget(search: Search, number: int) -> int | None:
     if search.sampler in ("random", "qmc", "cmaes") or not search.is_sequential:
         return None
     if search.sampler in ("tpe", "gp"):
-        return None if number < search.startup_trials else search.startup_trials
+        # After a warm start it learns at once, unless it draws more than that at random.
+        at_random = number < search.startup_trials and search.warm_start is None
+        return None if at_random else search.startup_trials
     return search.trials_per_arm
 
 
@@ -209,10 +212,11 @@ def search_key(study: Study, arm: str, budget: int | None) -> str:
         arm: the arm's name.
         budget: number of points on which the points depend (`known_budget`); None: on no number.
     """
-    excluded = {"trials_per_arm", "trials_at_once_per_arm", "tolerance"}
+    excluded = {"trials_per_arm", "trials_at_once_per_arm", "tolerance", "known_points"}
+    known = known_points(study.search, study.arm(arm))
     return _digest(
         {
-            "arm": study.arm(arm).model_dump(mode="json"),
+            "arm": study.arm(arm).model_dump(mode="json", exclude={"resources"}),
             "workload": study.workload.model_dump(mode="json"),
             "seed": study.seed,
             "search": study.search.model_dump(mode="json", exclude=excluded),
@@ -220,6 +224,7 @@ def search_key(study: Study, arm: str, budget: int | None) -> str:
             "budget": budget,
             **_arithmetic(study, study.arm(arm), study.search.workers),
             **_other_metric(study),
+            **({"known_points": known} if known else {}),
         }
     )
 

@@ -307,6 +307,22 @@ class LanguageTask(_AccuracyTask):
         """Name of the share of right tokens, for reports."""
         return "accuracy of answer tokens" if self.form.loss_on == "answer" else "accuracy of tokens"
 
+    @property
+    def required_modules(self) -> dict[str, str]:
+        """Modules that training needs: transformers, and peft for adapters."""
+        needed = {"transformers": "workload.model"}
+        return needed if self.lora is None else needed | {"peft": "workload.lora"}
+
+    @property
+    def has_long_steps(self) -> bool:
+        """True: a step takes seconds."""
+        return True
+
+    @property
+    def is_language_model(self) -> bool:
+        """True: losses are in nats a token."""
+        return True
+
     @model_validator(mode="after")
     def _enough_problems(self) -> Self:
         if self.n_answers > self.data.test_size:

@@ -11,7 +11,7 @@ from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.analysis.verdict import MIN_PAIRS, ArmVerdict
 from qsgd_ray.config import Decision
 
-_FORMAT, _VERSION = "qsgd-ray verdict", 1
+_FORMAT, _VERSION = "qsgd-ray verdict", 2
 
 
 def document(
@@ -28,6 +28,7 @@ def document(
     verdicts: Sequence[ArmVerdict],
     claims: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    budget: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON tree of a verdict, of a study's or of other rows.
 
@@ -36,7 +37,7 @@ def document(
         question: the study's question; None for rows of others.
         source: where rows of others come from; None for a study.
         finished: no run is awaited.
-        metric: its `name`, `direction` (`max` or `min`), `kind` (`share`, `mean` or `sum`) and `unit`.
+        metric: its `name`, `direction` (`max` or `min`), `kind` (`share`, `mean`, `sum`, `geometric`) and `unit`.
         baseline: name of the arm that the others are compared with.
         rule: margin, alpha and power.
         headline: all verdicts in one sentence.
@@ -44,6 +45,7 @@ def document(
         verdicts: one an arm but the baseline.
         claims: the claims of a paper that were checked.
         notes: sentences that a reader of the verdicts needs.
+        budget: limits and spending of a study; None: it has no budget.
     """
     limits = rule if isinstance(rule, Mapping) else rule.model_dump(mode="json", include={"margin", "alpha", "power"})
     return {
@@ -63,9 +65,10 @@ def document(
         },
         "headline": headline,
         "arms": [dict(entry) for entry in arms],
-        "verdicts": [_verdict_entry(verdict) for verdict in verdicts],
+        "verdicts": [verdict_entry(verdict) for verdict in verdicts],
         "claims": [dict(entry) for entry in claims],
         "notes": list(notes),
+        "budget": None if budget is None else dict(budget),
     }
 
 
@@ -74,7 +77,8 @@ def interval_entry(interval: Interval | None) -> dict[str, float] | None:
     return None if interval is None else {"low": interval.low, "high": interval.high}
 
 
-def _verdict_entry(verdict: ArmVerdict) -> dict[str, Any]:
+def verdict_entry(verdict: ArmVerdict) -> dict[str, Any]:
+    """Return the verdict on an arm as the document has it."""
     return {
         "arm": verdict.arm,
         "verdict": verdict.verdict.value,

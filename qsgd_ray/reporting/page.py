@@ -100,6 +100,7 @@ def _template_values(analysis: StudyAnalysis) -> dict[str, Any]:
         "budgets": analysis.budgets,
         "budget_sentence": analysis.budget_sentence,
         "ledger": analysis.ledger,
+        "spent": analysis.spent,
         "cost_figure": in_sections["costs-by-arm"],
         "endings": [*Ending],
         "ending_counts": analysis.endings,

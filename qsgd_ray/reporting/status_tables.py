@@ -28,7 +28,10 @@ def status_report(tree: Tree) -> list[RenderableType]:
     ]
     if tree["verdicts"]:
         verdicts = ", ".join(f"{arm} {verdict}" for arm, verdict in tree["verdicts"].items())
-        parts.append(Text(f"Verdicts{' so far' if tree['stage'] else ''}: {verdicts}."))
+        over = f" over {len(tree['workloads'])} workloads" if "workloads" in tree else ""
+        parts.append(Text(f"Verdicts{over}{' so far' if tree['stage'] else ''}: {verdicts}."))
+        for name, of_workload in tree.get("workloads", {}).items():
+            parts.append(Text(f"  {name}: {', '.join(f'{arm} {verdict}' for arm, verdict in of_workload.items())}."))
     return parts + [Text(note, style="yellow") for note in tree["notes"]]
 
 
@@ -55,11 +58,12 @@ def _trials_sentence(tree: Tree) -> str:
 
 
 def _stages_table(tree: Tree) -> Table:
-    table = _table("stage", "arm", "ended", "planned", "endings")
+    of_several = "workloads" in tree
+    table = _table(*(["workload"] if of_several else []), "stage", "arm", "ended", "planned", "endings")
     for entry in tree["stages"]:
         endings = ", ".join(f"{count} {ending.replace('_', ' ')}" for ending, count in entry["endings"].items())
         cells = (entry["stage"], entry["arm"], str(entry["ended"]), str(entry["planned"]), endings)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, (entry["workload"], *cells) if of_several else cells))
     return table
 
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qsgd_ray.analysis.budget import BudgetStatus
 from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.comparison import Comparison
 from qsgd_ray.analysis.effect_map import EffectMap
@@ -54,7 +55,7 @@ def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
     """Return everything that a terminal shows of a study, in reading order: what `qsgd-ray report` prints."""
     parts: list[RenderableType] = [Text(sentence, style="bold red") for sentence in analysis.missing]
     parts.append(_summary_table(analysis))
-    if analysis.study.workload.kind == "llm":
+    if analysis.study.workload.is_language_model:
         parts.append(_throughput_table(analysis))
     parts.append(_verdict_table(analysis))
     if analysis.ladders:
@@ -63,7 +64,18 @@ def study_report(analysis: StudyAnalysis) -> list[RenderableType]:
         parts.append(_claims_table(analysis.claims))
     if analysis.effect_map is not None:
         parts.append(_map_summary(analysis.effect_map))
+    if analysis.spent is not None and analysis.study.budget is not None:
+        parts.append(_budget_line(analysis.spent))
     return parts
+
+
+def _budget_line(spent: BudgetStatus) -> Text:
+    """Return one line on hours and money: spent, and expected to the end while trials are missing."""
+    if spent.ended == spent.planned:
+        return Text(f"Budget: {spent.amounts}.")
+    if spent.is_spent:
+        return Text(f"{spent.end_sentence.capitalize()}.", style="yellow")
+    return Text(f"Budget: {spent.amounts}; {spent.expected}.")
 
 
 def _verdict_table(analysis: StudyAnalysis) -> RenderableType:

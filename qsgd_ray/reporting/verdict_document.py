@@ -1,7 +1,7 @@
 """The verdict for machines: an analysis in; the JSON tree of verdict.json, which docs/results.md explains, out.
 
 The tree has a version. Fields are only added, each with a new version; none is renamed, and none changes its meaning,
-unit or type. Equal rows give equal bytes: there is no time and no path in it.
+unit or type. Equal rows give equal bytes: there is no path in it, and no time but that of a study's budget.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from qsgd_ray.analysis.budget import BudgetStatus
 from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.summary import ArmSummary
 from qsgd_ray.analysis.verdict import Verdict
-from qsgd_ray.config import metric_label
+from qsgd_ray.config import Study, metric_label
 from qsgd_ray.reporting._verdict_tree import document, interval_entry
 
 # Verdicts that end `--fail-on` with an error, by its word: each word takes in those before it.
@@ -37,12 +38,7 @@ def study_document(analysis: StudyAnalysis, *, finished: bool) -> dict[str, Any]
         question=study.question,
         source=None,
         finished=finished,
-        metric={
-            "name": f"test {metric_label(study.workload, study.metric)}",
-            "direction": study.metric.direction,
-            "kind": study.metric.kind,
-            "unit": study.metric.unit,
-        },
+        metric=_metric_entry(study),
         baseline=study.baseline,
         rule=study.decision,
         headline=analysis.headline,
@@ -50,7 +46,32 @@ def study_document(analysis: StudyAnalysis, *, finished: bool) -> dict[str, Any]
         verdicts=analysis.verdicts,
         claims=[_claim_entry(claim) for claim in analysis.claims],
         notes=[*analysis.missing, *analysis.notes],
+        budget=_budget_entry(analysis.spent),
     )
+
+
+def _metric_entry(study: Study) -> dict[str, str]:
+    """Return the metric that a study of one workload decides by, as the document has it."""
+    return {
+        "name": f"test {metric_label(study.workload, study.metric)}",
+        "direction": study.metric.direction,
+        "kind": study.metric.kind,
+        "unit": study.metric.unit,
+    }
+
+
+def _budget_entry(spent: BudgetStatus | None) -> dict[str, Any] | None:
+    if spent is None or spent.budget is None:
+        return None
+    return {
+        "hours": spent.budget.hours,
+        "cost": spent.budget.cost,
+        "hours_spent": spent.seconds / 3600,
+        "cost_spent": spent.money,
+        "is_spent": spent.is_spent,
+        "trials_ended": spent.ended,
+        "trials_planned": spent.planned,
+    }
 
 
 def as_json(tree: Mapping[str, Any]) -> str:
@@ -69,6 +90,7 @@ def is_failure(tree: Mapping[str, Any], word: str) -> bool:
 
 
 def _arm_entry(summary: ArmSummary) -> dict[str, Any]:
+    """Return the runs of an arm as the document has them."""
     return {
         "arm": summary.arm,
         "n_runs": summary.n_runs,

@@ -46,12 +46,27 @@ def formatted_verdict(tree: Tree, text_format: str) -> str:
 def _csv(tree: Tree) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for index, verdict in enumerate(tree["verdicts"]):
-        line = dict(_flat(tree, verdict))
+    for index, line in enumerate(_lines(tree)):
         if not index:
             writer.writerow(line)
         writer.writerow("" if value is None else value for value in line.values())
     return text.getvalue()
+
+
+def _lines(tree: Tree) -> Iterator[dict[str, Any]]:
+    """Yield the columns of every verdict; of several workloads first the joint ones, whose workload is empty."""
+    if "workloads" not in tree:
+        yield from (dict(_flat(tree, verdict)) for verdict in tree["verdicts"])
+        return
+    yield from ({"workload": None} | dict(_flat(tree, verdict)) for verdict in tree["verdicts"])
+    for workload in tree["workloads"]:
+        part = _part(tree, workload)
+        yield from ({"workload": workload["workload"]} | dict(_flat(part, v)) for v in workload["verdicts"])
+
+
+def _part(tree: Tree, workload: Tree) -> Tree:
+    """Return the tree of one workload of several: its metric and its margin with the rule of all."""
+    return {**tree, "metric": workload["metric"], "rule": {**tree["rule"], "margin": workload["margin"]}}
 
 
 def _flat(tree: Tree, verdict: Tree) -> Iterator[tuple[str, Any]]:
@@ -80,6 +95,8 @@ def _edges(name: str, interval: Mapping[str, float] | None) -> Iterator[tuple[st
 
 def _cells(tree: Tree) -> tuple[list[str], list[list[str]]]:
     """Return the headings and the lines of a table for people, an arm each, the baseline with its own values alone."""
+    if "workloads" in tree:
+        return _joint_cells(tree)
     numbers, level = MetricNumbers.of(tree), 100 * (1 - tree["rule"]["alpha"])
     verdicts = {verdict["arm"]: verdict for verdict in tree["verdicts"]}
     unit, of_differences = numbers.unit_of_values, numbers.unit_of_differences
@@ -117,6 +134,24 @@ def _cells(tree: Tree) -> tuple[list[str], list[list[str]]]:
     return headings, lines
 
 
+def _joint_cells(tree: Tree) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the lines of a table for people, an arm each: difference by workload, joint verdict."""
+    numbers, level = MetricNumbers.of(tree), 100 * (1 - tree["rule"]["alpha"])
+    headings = ["arm"]
+    columns = []
+    for workload in tree["workloads"]:
+        of_workload = MetricNumbers.of(_part(tree, workload))
+        unit = of_workload.unit_of_differences
+        headings.append(f"{workload['workload']}{f' ({unit})' if unit else ''}")
+        columns.append([f"{of_workload.difference(v['difference'])}, {v['verdict']}" for v in workload["verdicts"]])
+    headings += ["joint score (margins)", f"{level:g} % interval", "p", "verdict"]
+    lines = []
+    for index, v in enumerate(tree["verdicts"]):
+        joint = [numbers.difference(v["difference"]), numbers.interval(v["interval"]), p_value(v["p_difference"])]
+        lines.append([v["arm"], *(column[index] for column in columns), *joint, v["verdict"]])
+    return headings, lines
+
+
 def _markdown(tree: Tree) -> str:
     headings, lines = _cells(tree)
     rows = [[_in_markdown(cell) for cell in line] for line in (headings, *lines)]
@@ -131,8 +166,9 @@ def _in_markdown(text: str) -> str:
 def _latex(tree: Tree) -> str:
     headings, lines = _cells(tree)
     rows = [" & ".join(_in_latex(cell) for cell in line) + r" \\" for line in (headings, *lines)]
+    means = tree.get("estimand", "Interquartile means;")
     parts = [
-        f"% {_on_one_line(tree['headline'])} Interquartile means; Holm's correction of p. Needs booktabs.",
+        f"% {_on_one_line(tree['headline'])} {means} Holm's correction of p. Needs booktabs.",
         rf"\begin{{tabular}}{{l{'r' * (len(headings) - 2)}l}}",
         r"\toprule",
         rows[0],

@@ -97,16 +97,15 @@ def _started(row: _Row) -> float:
 
 def point_of(tree: dict[str, Any], arm: Arm) -> Point | None:
     """Return the point of `arm` at which an arm without spaces, given as JSON, lies; None where it is another arm."""
-    point: Point = {}
+    values: dict[str, Any] = {}
     for path in arm.spaces():
         try:
             value = value_at(tree, path)
         except PathError:
-            return None
-        if not isinstance(value, int | float | str):
-            return None
-        point[path] = value
-    return {path: point[path] for path in arm.spaces_at(point)}
+            continue  # a field that is not active there may be left out
+        if isinstance(value, int | float | str):
+            values[path] = value
+    return arm.point_in(values)
 
 
 class ChoiceError(ValueError):

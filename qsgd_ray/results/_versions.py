@@ -113,6 +113,10 @@ def _relevant(study: dict[str, Any]) -> dict[str, Any]:
     resources = resources if isinstance(resources, dict) else {}
     if study.get("ladder") is None:  # studies from before it came have none
         study = {name: value for name, value in study.items() if name != "ladder"}
+    arms = study.get("arms")
+    if isinstance(arms, list):
+        arms = [{k: v for k, v in arm.items() if k != "resources"} if isinstance(arm, dict) else arm for arm in arms]
+        study = study | {"arms": arms}
     return study | {"resources": {name: resources.get(name) for name in ("sharding", "circuit_engine")}}
 
 

@@ -3,6 +3,7 @@
     DIR/study.json            the study as it is now        DIR/trials/<trial_id>.parquet         one row
     DIR/studies/              what it was (_versions.py)     DIR/measurements/<trial_id>.parquet   one row an epoch
     DIR/provenance.json       versions, commit, hardware
+    DIR/spending.json         the time that its runs took (spending.py)
     DIR/chosen.json           by arm the point that is confirmed, and of which search it is the best
 
 DIR is a folder or the URI of an object store (storage/). In: a `Trial` and its `Outcome`. Out: `StudyTables`. Finished
@@ -35,6 +36,7 @@ from qsgd_ray.results._stored_json import check_provenance
 from qsgd_ray.results._versions import FOLDER as VERSIONS
 from qsgd_ray.results._versions import late_changes, record_version, versions
 from qsgd_ray.results.schema import MEASUREMENTS, TRIALS
+from qsgd_ray.results.spending import _read_spending, _spending_of_rows
 from qsgd_ray.results.tables import StudyTables
 from qsgd_ray.storage import Lease, Storage, held, refused, refused_unless_written, shown, storage_at
 
@@ -55,6 +57,9 @@ class Results:
         >>> results = Results("results/quick")  # doctest: +SKIP
         >>> results.tables().trials["ending"].value_counts()  # doctest: +SKIP
     """
+
+    # Those of its files that lie in folders.
+    _folders: tuple[str, ...] = ("trials", "measurements", VERSIONS)
 
     def __init__(self, where: str | Path | Storage) -> None:
         self.storage = storage_at(where)
@@ -79,10 +84,14 @@ class Results:
                 gone on with.
         """
         with refused_unless_written(self.storage):
-            self.storage.create_folders("trials", "measurements", VERSIONS)
-            self.storage.remove_abandoned("", "trials", "measurements", VERSIONS)
-            if self.read_json("study.json") is None:
+            self.storage.create_folders(*self._folders)
+            self.storage.remove_abandoned("", *self._folders)
+            if (stored := self.read_json("study.json")) is None:
                 self.storage.check_exists()
+            elif (stored.get("workloads") is None) != (study.workloads is None):
+                kind = "one workload" if stored.get("workloads") is None else "several workloads"
+                problem = f"which holds a study of {kind}"
+                raise refused(self.storage, problem, "another name of the study, or a new place", "--storage")
             all_versions = record_version(self.storage, study, self.count)
             self.write_text("study.json", study.model_dump_json(indent=2))
             provenance = provenance | {"study_version": all_versions[-1].name}
@@ -188,6 +197,14 @@ class Results:
         except ChoiceError as error:
             raise refused(self.storage.location("chosen.json"), error, "by arm its search and its point") from None
 
+    def stored_study(self) -> Study | None:
+        """Return the study as the storage has it now; None where no study was run into it, or where it is broken."""
+        try:
+            tree = self.read_json("study.json")
+            return None if tree is None else study_from_tree(tree)
+        except StudyError:
+            return None
+
     def tables(self, study: Study | None = None, *, measurements: bool = True) -> StudyTables:
         """Return the rows that belong to a study; `qsgd_ray.results.read` does so without an open `Results`.
 
@@ -206,7 +223,8 @@ class Results:
             for table in (tables.trials, tables.measurements)
         )
         changes = late_changes(versions(self.storage))
-        return StudyTables(study, tables.provenance, trials, epochs, tables.trials.num_rows - trials.num_rows, changes)
+        n_others = tables.trials.num_rows - trials.num_rows
+        return StudyTables(study, tables.provenance, trials, epochs, n_others, changes, tables.spending)
 
     def all_tables(self) -> StudyTables:
         """Return all rows, also those of earlier versions of the study that it would not run now.
@@ -224,17 +242,22 @@ class Results:
             self.storage.check_exists()
             raise StudyError(f"DIR: got {self.path}; allowed: a {self.storage.kind} that a study was run into")
         study = self._study(tree)
+        if study.workloads is not None:
+            parts = ", ".join(study.workloads)
+            raise refused(self.path, "which is a study of several workloads", f"the folder of a part in it: {parts}")
         check_provenance(provenance, self.storage.location("provenance.json"))
         trials = read_table(self.storage, "trials").sort_by([("stage", "ascending"), ("trial_id", "ascending")])
+        spending = _read_spending(self.storage) or _spending_of_rows(trials)
         if not measurements:
-            return StudyTables(study, provenance, trials, MEASUREMENTS.empty_table())
+            return StudyTables(study, provenance, trials, MEASUREMENTS.empty_table(), spending=spending)
         epochs = read_table(self.storage, "measurements")
         # Sorted by the index of the trial, a number; sorting by three columns would compare text.
         index = pc.index_in(epochs["trial_id"], trials["trial_id"].combine_chunks())
         epochs = epochs.append_column("index", index).filter(pc.is_valid(index))
         trial, epoch = (epochs[name].to_numpy().astype(np.int64) for name in ("index", "epoch"))
         order = np.argsort((trial << 32) + epoch, kind="stable")
-        return StudyTables(study, provenance, trials, epochs.drop_columns("index").take(order))
+        epochs = epochs.drop_columns("index").take(order)
+        return StudyTables(study, provenance, trials, epochs, spending=spending)
 
     def _study(self, tree: dict[str, Any]) -> Study:
         try:

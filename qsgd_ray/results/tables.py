@@ -14,6 +14,7 @@ from qsgd_ray.config import Study
 from qsgd_ray.config.errors import validation_message
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.results._versions import Version
+from qsgd_ray.results.spending import _NOTHING_SPENT, Spending
 from qsgd_ray.storage import refused
 
 
@@ -41,6 +42,7 @@ class StudyTables:
         measurements: Arrow table, a row an epoch of a trial, sorted by trial and epoch.
         n_others: number of trials that lie there and do not belong to the study as it is now.
         changes: versions of the study that changed it after trials had been run.
+        spending: the time that all of its runs took, with trials that no longer belong to it.
 
     Example:
         >>> from qsgd_ray.results import read
@@ -55,6 +57,7 @@ class StudyTables:
     measurements: pa.Table
     n_others: int = 0
     changes: tuple[Version, ...] = ()
+    spending: Spending = _NOTHING_SPENT
 
     @property
     def notes(self) -> list[str]:

@@ -12,10 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from qsgd_ray.analysis.budget import BudgetStatus, paces, status_of
 from qsgd_ray.analysis.metric import amount_text, measured_value
 from qsgd_ray.config import STAGES, metric_label
 from qsgd_ray.outcome import REPEATED, Ending, Measurement
 from qsgd_ray.results import StudyTables
+from qsgd_ray.study._meter import Meter
 
 if TYPE_CHECKING:
     from qsgd_ray.execution.events import Event
@@ -45,8 +47,10 @@ class _Tally:
 class Progress:
     """The progress of a study on a console; a context manager around calls of `show`."""
 
-    def __init__(self, console: Console, tables: StudyTables) -> None:
+    def __init__(self, console: Console, tables: StudyTables, meter: Meter) -> None:
         self._console = console
+        self._study, self._meter, self._paces = tables.study, meter, paces(tables)
+        self._tenths = _tenths(self._budget)
         study = tables.study
         self._metric, self._label = study.metric, metric_label(study.workload, study.metric)
         planned = {(stage, arm.name): study.planned(stage, arm) for stage in STAGES for arm in study.arms}
@@ -79,8 +83,28 @@ class Progress:
         if event.ending is not None:
             self._count(event.stage, event.arm, event.ending)
             _, last = self._running.pop(key, (event, None))
+            self._add_pace(event, last)
             if not self._console.is_terminal or event.reason is not None:
                 self._console.print(self._line(event, last), soft_wrap=True, highlight=False, markup=False)
+            if not self._console.is_terminal and (tenths := _tenths(self._budget)) > self._tenths:
+                self._tenths = tenths
+                self._console.print(f"Budget: {self._budget_text()}.", soft_wrap=True, highlight=False, markup=False)
+
+    def _add_pace(self, event: Event, last: Measurement | None) -> None:
+        if event.ending not in REPEATED:
+            pace = self._paces[event.stage, event.arm]
+            pace.ended += 1
+            pace.epochs += last.epoch if last else 0
+            pace.trial_s += last.wall_s + (last.evaluation_s or 0.0) if last else 0.0
+
+    @property
+    def _budget(self) -> BudgetStatus:
+        spending = self._meter.spending
+        return status_of(self._study, self._paces.values(), spending.seconds, spending.node_seconds)
+
+    def _budget_text(self) -> str:
+        status = self._budget
+        return f"{status.amounts}; {'what runs is trained to its end' if status.is_spent else status.expected}"
 
     def _value(self, last: Measurement) -> str:
         value = measured_value(last, self._metric)
@@ -120,4 +144,11 @@ class Progress:
                 Text("; ".join(now), style="cyan"),
             )
         clock = Text(f"{time.monotonic() - self._began:.0f} s, Ctrl-C keeps what is finished", style="dim")
-        return Group(table, clock)
+        if self._study.budget is None:
+            return Group(table, clock)
+        return Group(table, Text(self._budget_text(), style="cyan"), clock)
+
+
+def _tenths(status: BudgetStatus) -> int:
+    """Return how many tenths of a budget are spent, 0 to 10; 0 without a limit."""
+    return min(10, int(10 * status.share_spent))

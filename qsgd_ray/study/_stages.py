@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.circuits.memory import total_bytes
@@ -18,11 +19,15 @@ from qsgd_ray.config.trial import Trial, choice_key, confirm_trials, map_trials
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.execution.events import Event, EventQueue
 from qsgd_ray.execution.fixed_trials import run_fixed_trials
+from qsgd_ray.execution.out_of_memory import retry_out_of_memory
 from qsgd_ray.execution.preflight import needs_circuits
+from qsgd_ray.execution.start_gate import StartGate
 from qsgd_ray.execution.train_group import ATTEMPTS, RunContext
-from qsgd_ray.outcome import Ending, Measurement, user_error
+from qsgd_ray.execution.worker_requests import resources_by_arm
+from qsgd_ray.outcome import Ending, Measurement, ran_out_of_memory, user_error
 from qsgd_ray.pool.pool import CircuitPool
 from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.results.tables import trial_of
 from qsgd_ray.search.observations import best_point, unavailable_arms, unfinished_points
 from qsgd_ray.search.tune import run_search
 from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
@@ -35,12 +40,17 @@ class StudyUnfinished(RuntimeError):
     """The study cannot go on to its verdict for now; says why in one line. Its rows are stored."""
 
 
+class BudgetSpent(StudyUnfinished):
+    """The study's budget was spent before its last trial had started."""
+
+
 def run_stages(
     study: Study,
     results: Results,
     cluster: Cluster,
     events: EventQueue | None = None,
     tables: StudyTables | None = None,
+    gate: StartGate | None = None,
 ) -> None:
     """Run what is missing of a study; every trial that ends leaves its row at once.
 
@@ -50,8 +60,10 @@ def run_stages(
         cluster: the Ray that its trials run on; this process is connected to it.
         events: the queue for measurements and ends of trials; None: nobody reads them.
         tables: the rows that are there now; None: they are read first.
+        gate: closed once the budget is spent; None: there is no budget.
 
     Raises:
+        BudgetSpent: the gate was closed before every trial had started.
         StudyUnfinished: a search has lost the processes of a trial too often.
         CircuitError: the pool of circuit actors did not start.
     """
@@ -66,7 +78,9 @@ def run_stages(
             events.post(Event(trial, ending=ending, reason=user_error(error)))
 
     with _circuits(study) as circuits:
-        context = RunContext(cluster, study.resources, circuits, results, report, ended)
+        context = RunContext(
+            cluster, study.resources, circuits, results, report, ended, by_arm=resources_by_arm(study), gate=gate
+        )
         results.pack()  # what an earlier run left in single files
         tables = _search(tables or results.tables(study), context)
         results.pack()
@@ -79,12 +93,20 @@ def run_stages(
             study, context, trials, max_concurrent=confirm.trials_at_once, trials_per_fit=confirm.trials_per_fit
         )
         results.pack()
+        _require_started(trials, context)
         trials += (mapped := map_trials(study, points))
         run_fixed_trials(
             study, context, mapped, max_concurrent=confirm.trials_at_once, trials_per_fit=confirm.trials_per_fit
         )
+        _require_started(mapped, context)
         if study.resources.checkpoint_steps is not None and all(results.has(trial.trial_id) for trial in trials):
             results.storage.remove(CHECKPOINTS)  # of trials that failed, or were killed after their row
+
+
+def _require_started(trials: list[Trial], context: RunContext) -> None:
+    """Raise BudgetSpent where a trial has no row and none may start any more."""
+    if not context.may_start() and not all(context.results.has(trial.trial_id) for trial in trials):
+        raise BudgetSpent
 
 
 def _rotated(trials: tuple[Trial, ...], by: int) -> tuple[Trial, ...]:
@@ -100,11 +122,22 @@ def _search(tables: StudyTables, context: RunContext) -> StudyTables:
     something (a package, memory) is left out: the others go on to their verdicts.
     """
     left_out: set[str] = set()
-    for _ in range(ATTEMPTS):
+    attempts = 0
+    while attempts < ATTEMPTS:
         if not unfinished_points(tables).keys() - left_out:
             return tables
+        if not context.may_start():
+            raise BudgetSpent
         run_search(tables, context)
         tables = context.results.tables(tables.study)
+        attempts += 1
+        if starved := [
+            trial_of(row) for row in tables.trials.to_pylist() if row["stage"] == "search" and _starved(row)
+        ]:
+            retry_out_of_memory(starved, context)
+            if any(context.results.has(trial.trial_id) for trial in starved):
+                attempts = 0  # the search has come further, by at least one trial
+            tables = context.results.tables(tables.study)
         left_out = unavailable_arms(tables)
     if missing := {arm: n for arm, n in unfinished_points(tables).items() if arm not in left_out}:
         counts = ", ".join(f"{count} of {arm}" for arm, count in missing.items())
@@ -113,6 +146,11 @@ def _search(tables: StudyTables, context: RunContext) -> StudyTables:
             "with less than its budget. The same command tries them again"
         )
     return tables
+
+
+def _starved(row: dict[str, Any]) -> bool:
+    """Return True for the row of a trial that ran out of memory and is to be run again."""
+    return row["ending"] == Ending.UNAVAILABLE and ran_out_of_memory(row["error"])
 
 
 @contextmanager

@@ -195,13 +195,15 @@ def replay(stored: StoredTrial, trusted: Collection[str] = ()) -> Replay:
 
 def _study_then(stored: StoredTrial) -> Study:
     """Return the study with the trial's arithmetic, and with circuits simulated by the workers themselves."""
-    trial, resources = stored.trial, stored.study.resources
+    trial = stored.trial
+    of_arm = next((arm.resources for arm in stored.study.arms if arm.name == trial.arm.name), None)
+    resources = stored.study.resources.with_worker(of_arm)
     arithmetic = {
         "sharding": trial.sharding or resources.sharding,
         "circuit_engine": trial.circuit_engine or resources.circuit_engine,
     }
     alone = {"circuit_actors": None, "max_circuit_actors": None, "circuit_nodes": None}
-    undisturbed = {"checkpoint_steps": None, "least_workers": None, "worker_nodes": None}
+    undisturbed = {"checkpoint_steps": None, "least_workers": None, "worker_nodes": None, "memory_gb_per_worker": None}
     changed = resources.model_copy(update=arithmetic | alone | undisturbed)
     return stored.study.model_copy(
         update={
@@ -210,6 +212,7 @@ def _study_then(stored: StoredTrial) -> Study:
             "map": None,
             "claims": (),
             "ladder": None,
+            "budget": None,
             "workload": trial.workload,
             "resources": Resources.model_validate(changed.model_dump()),
         }

@@ -18,7 +18,7 @@ from qsgd_ray.config import Study, StudyError
 from qsgd_ray.reporting.notebook import verdict_html, verdict_text
 from qsgd_ray.reporting.verdict_document import as_json, study_document
 from qsgd_ray.reporting.verdict_formats import formatted_verdict
-from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.results import StudyTables
 from qsgd_ray.storage import Folder, Storage, StorageError, storage_at
 
 if TYPE_CHECKING:
@@ -184,20 +184,3 @@ def _link(of_page: Storage, limits: Storage) -> str:
     if isinstance(of_page, Folder) and isinstance(limits, Folder):
         return os.path.relpath(limits.path.resolve() / "limits.html", of_page.path.resolve())
     return str(limits.location("limits.html"))
-
-
-def read_results(where: str | Path | Storage) -> StudyResult:
-    """Return the result of a study that was run into a folder or an object store, as far as it went.
-
-    Args:
-        where: the study's own folder, `storage/<study.name>`, or its URI.
-
-    Raises:
-        StudyError: no study was run into `where`, or its files are broken; one line.
-
-    Example:
-        >>> read_results("results/quick").verdicts  # doctest: +SKIP
-        sine: inconclusive, +0.39 points (−1.20 to +1.98). ...
-    """
-    results = Results(where)
-    return StudyResult(results.tables(), results.storage)

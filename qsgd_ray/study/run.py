@@ -6,21 +6,29 @@ on from there.
 
 from __future__ import annotations
 
-import signal
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsgd_ray.analysis.design import out_of_reach
+from qsgd_ray.analysis.budget import budget_status
+from qsgd_ray.analysis.status import is_finished
 from qsgd_ray.config import Limits, Study, StudyError
 from qsgd_ray.config.loading import split_scale, with_overrides
-from qsgd_ray.reporting.console import plain_console
+from qsgd_ray.config.own_task import IMPORTS_ONLY
 from qsgd_ray.results import Results, StudyTables
+from qsgd_ray.results.whole import WholeResults
 from qsgd_ray.storage import Folder, Lease, Storage, storage_at
+from qsgd_ray.study._meter import Meter
+from qsgd_ray.study._parts import run_parts
+from qsgd_ray.study._session import Interrupts as Interrupts
+from qsgd_ray.study._session import RunOptions, connected, noting_versions, print_design, require_startable
 from qsgd_ray.study.result import StudyResult
+from qsgd_ray.study.workloads_result import WorkloadsResult
 
 if TYPE_CHECKING:
     from qsgd_ray.execution.connection import Cluster
@@ -30,27 +38,6 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 # How long stages whose Ray is gone may take to notice it.
 _END_S = 5.0
-
-
-class Interrupts:
-    """Contexts around the parts of a run, for a caller that handles signals; this one leaves every signal alone."""
-
-    def starting(self, results: Results) -> AbstractContextManager[Any]:
-        """Return the context of everything that uses Ray; a KeyboardInterrupt passes through it after Ray has ended.
-
-        Args:
-            results: where the rows lie.
-        """
-        return nullcontext(results)
-
-    def running(self, results: Results, cluster: Cluster) -> AbstractContextManager[Any]:
-        """Return the context of the stages; a KeyboardInterrupt passes through it while Ray still runs.
-
-        Args:
-            results: where the rows lie.
-            cluster: the Ray that the stages run on.
-        """
-        return nullcontext((results, cluster))
 
 
 def run(
@@ -63,12 +50,13 @@ def run(
     progress: bool | Callable[[Event], object] = True,
     study_file: str | Path | None = None,
     interrupts: Interrupts | None = None,
-) -> StudyResult:
+) -> StudyResult | WorkloadsResult:
     """Run what is missing of a study, write its report, and return its result.
 
-    Call it again with the same arguments to go on after an interruption; a finished study only reads its rows. The call
-    returns when every planned trial has its row, or when no trial can go on for now: then `StudyResult.failure` says
-    why. It installs no signal handler and never ends the process. Ctrl-C is a KeyboardInterrupt that ends Ray.
+    Call it again with the same arguments to go on after an interruption; a finished study only reads its rows, without
+    Ray. The call returns when every planned trial has its row, or when no trial can go on for now, as where the study's
+    budget is spent: then `StudyResult.failure` says why. It installs no signal handler and never ends the process.
+    Ctrl-C is a KeyboardInterrupt that ends Ray.
 
     Args:
         study: the study.
@@ -84,7 +72,7 @@ def run(
         interrupts: contexts for a caller that handles signals itself; None: signals are left alone.
 
     Returns:
-        The result, with the report in `StudyResult.page`.
+        The result, with the report in `StudyResult.page`; of a study of several workloads a `WorkloadsResult`.
 
     Raises:
         StudyError: an argument is wrong, the study cannot run on this machine, the results of another version lie
@@ -99,66 +87,86 @@ def run(
     """
     study, place = _checked_study(study, overrides), _checked_place(storage, study)
     _check_arguments(address, track, progress)
-    from qsgd_ray.execution.connection import connect, set_ray_environment
-    from qsgd_ray.execution.errors import RayLost
-    from qsgd_ray.execution.preflight import require_repeatable_tasks, require_runnable, shortage
-    from qsgd_ray.execution.requirements import ask_nodes, report_here, require_modules_there, version_differences
+    from qsgd_ray.execution.connection import set_ray_environment
 
     set_ray_environment()
-    from qsgd_ray.circuits.errors import CircuitError
-    from qsgd_ray.results.provenance import provenance
-    from qsgd_ray.study._progress import Progress
-    from qsgd_ray.study._stages import StudyUnfinished
-    from qsgd_ray.tracking.background import Tracking
-    from qsgd_ray.tracking.selection import choose_tracker
-    from qsgd_ray.training.checkpoint_index import require_known_format
-
-    console = plain_console(quiet=progress is not True)
-    interrupts = interrupts or Interrupts()
-    trackers = [choose_tracker(word, "--track", study.name, place) for word in track]
-    results = Results(place)
-    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
-    if (lacking := out_of_reach(study)) is not None:
-        console.print(lacking, soft_wrap=True, highlight=False)
-    require_runnable(study, address)
-    if study.resources.checkpoint_steps is not None:
-        require_known_format(place)
     path = None if study_file is None else Path(study_file)
+    options = RunOptions(address, tuple(overrides), tuple(track), progress, path, interrupts or Interrupts())
+    if study.workloads is None:
+        return _run_one(study, Results(place), options)
+    return run_parts(study, WholeResults(place, tuple(study.workloads)), options, _run_one)
+
+
+def _run_one(
+    study: Study, results: Results, options: RunOptions, cluster: Cluster | None = None, *, is_part: bool = False
+) -> StudyResult:
+    """Run what is missing of a study of one workload.
+
+    Args:
+        study: the study, or a part of one of several workloads.
+        results: where its rows go.
+        options: of the run.
+        cluster: the Ray that a part runs on; None: it is connected here, where anything is missing.
+        is_part: the study is a part, whose checks were made before.
+    """
+    from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.execution.errors import RayLost
+    from qsgd_ray.execution.nodes import count_nodes
+    from qsgd_ray.execution.preflight import require_repeatable_tasks
+    from qsgd_ray.results.provenance import provenance
+    from qsgd_ray.search.warm_start import read_warm_start
+    from qsgd_ray.study._progress import Progress
+    from qsgd_ray.study._stages import BudgetSpent, StudyUnfinished
+    from qsgd_ray.tracking.background import Tracking
+    from qsgd_ray.training.checkpoint_index import FOLDER as CHECKPOINTS
+
+    place, console = results.storage, options.console
+    trackers = options.trackers(study, place)
+    if not is_part:
+        print_design(study, console)
+        require_startable(study, place, options)
     with results.held() as lease:
-        results.open(study, provenance(study, path, [*overrides], address))
-        if path is not None:
-            place.put("study.py", path.read_bytes())
+        if not is_part:
+            study = noting_versions(study, results, console)
+        made_with = provenance(study, options.path, [*options.overrides], options.address)
+        if (earlier := read_warm_start(study, results)) is not None:
+            console.print(earlier.sentence, soft_wrap=True, highlight=False)
+            made_with |= {"warm_start": earlier.sentence}
+        results.open(study, made_with)
+        if earlier is not None:
+            earlier.copy_into(results)
+        if options.path is not None and not is_part:
+            place.put("study.py", options.path.read_bytes())
         tracking = Tracking(trackers, results)
         tables = results.tables(study)
-        if not tables.trials.num_rows:
+        if not is_part and not tables.trials.num_rows:
             require_repeatable_tasks(study)
-        stages = _Stages(study, results, tables, lease)
+        if is_finished(tables):  # no Ray is needed to read rows
+            if study.resources.checkpoint_steps is not None:
+                place.remove(CHECKPOINTS)  # of a run that was killed after its last row
+            return _finished(study, results, lease, tracking, None)
+        meter = Meter(tables, results.storage, lease)
+        if study.budget is not None:
+            status = budget_status(tables)
+            if status.is_spent and status.ended < status.planned:
+                return _finished(study, results, lease, tracking, BudgetSpent())
+            console.print(status.forecast, soft_wrap=True, highlight=False)
+        stages = _Stages(study, results, tables, lease, meter)
         try:
-            with (
-                interrupts.starting(results),
-                _handlers_put_back() as put_back,
-                connect(study, address, place) as cluster,
-            ):
-                put_back()
-                with interrupts.running(results, cluster):
-                    if not cluster.private and (short := shortage(study)):
-                        console.print(short, soft_wrap=True, highlight=False)
-                    if not cluster.private:
-                        reports = ask_nodes(study)
-                        require_modules_there(study, reports)
-                        for line in version_differences(report_here(), reports):
-                            console.print(line, soft_wrap=True)
-                    with Progress(console, tables) as display:
-                        for event in stages.events(cluster):
-                            display.show(event)
-                            tracking.tell(event)
-                            if callable(progress):
-                                progress(event)
+            with connected(study, results, options) if cluster is None else nullcontext(cluster) as ray:
+                count = partial(count_nodes, study, ray)
+                with meter.counting(count), Progress(console, tables, meter) as display:
+                    for event in stages.events(ray, count):
+                        display.show(event)
+                        tracking.tell(event)
+                        if callable(options.progress):
+                            options.progress(event)
         except RayLost as lost:
             stages.join(_END_S)
             return _finished(study, results, lease, tracking, lost)
         except BaseException:
-            stages.join(_END_S)
+            if not is_part:  # else the Ray of the stages runs on until this has reached whoever started it
+                stages.join(_END_S)
             raise
         if stages.failure is not None and not isinstance(stages.failure, StudyUnfinished | CircuitError):
             raise stages.failure
@@ -172,11 +180,14 @@ def _finished(
     lease.check()
     results.pack()
     tables = results.tables(study)
+    from qsgd_ray.study._stages import BudgetSpent
+
     warnings = tracking.finish(tables)
     if failed := sum(count or 0 for count in tables.trials["checkpoints_failed"].to_pylist()):
         place = results.storage
         warnings.append(f"{failed} checkpoints could not be written to {place}; no row is missing for that")
-    result = StudyResult(tables, results.storage, str(failure) if failure else None, tuple(warnings))
+    reason = budget_status(tables).end_sentence if isinstance(failure, BudgetSpent) else failure and str(failure)
+    result = StudyResult(tables, results.storage, reason or None, tuple(warnings))
     result.report()
     return result
 
@@ -187,13 +198,20 @@ class _Stages:
     In the main thread Ray Tune and Ray Train would take over Ctrl-C, each in its own way.
     """
 
-    def __init__(self, study: Study, results: Results, tables: StudyTables, lease: Lease) -> None:
+    def __init__(self, study: Study, results: Results, tables: StudyTables, lease: Lease, meter: Meter) -> None:
         self._study, self._results, self._tables, self._lease = study, results, tables, lease
+        self._meter = meter
         self._thread: threading.Thread | None = None
         self.failure: BaseException | None = None
 
-    def events(self, cluster: Cluster) -> Iterator[Event]:
+    def events(self, cluster: Cluster, count: Callable[[], Mapping[str, int] | None]) -> Iterator[Event]:
         """Run the stages on `cluster`, and yield their events until the last has ended.
+
+        Once the budget is spent, no further trial starts; what runs is trained to its end.
+
+        Args:
+            cluster: the Ray that the stages run on.
+            count: returns the number of its nodes by kind.
 
         Raises:
             RayLost: a process of a private Ray has ended, or Ray itself has failed.
@@ -201,14 +219,19 @@ class _Stages:
         """
         from qsgd_ray.execution.errors import RayLost, is_of_ray
         from qsgd_ray.execution.events import EventQueue
+        from qsgd_ray.execution.start_gate import StartGate
 
-        events = EventQueue()
-        self._thread = threading.Thread(target=self._run, args=(cluster, events), name="stages", daemon=True)
+        events, gate = EventQueue(), StartGate() if self._study.budget is not None else None
+        self._thread = threading.Thread(target=self._run, args=(cluster, events, gate), name="stages", daemon=True)
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
             cluster.require_alive()
             self._lease.check()
+            self._meter.tick(count)
+            if gate is not None and self._meter.is_spent:
+                gate.close()
+                gate = None
             yield from events.drain()
         if is_of_ray(self.failure):
             assert self.failure is not None
@@ -219,11 +242,11 @@ class _Stages:
                 time.sleep(_POLL_S)
             raise RayLost.by(self.failure)
 
-    def _run(self, cluster: Cluster, events: Any) -> None:
+    def _run(self, cluster: Cluster, events: Any, gate: Any) -> None:
         from qsgd_ray.study._stages import run_stages
 
         try:
-            run_stages(self._study, self._results, cluster, events, self._tables)
+            run_stages(self._study, self._results, cluster, events, self._tables, gate)
         except BaseException as error:
             self.failure = error
 
@@ -233,28 +256,9 @@ class _Stages:
             self._thread.join(timeout_s)
 
 
-@contextmanager
-def _handlers_put_back() -> Iterator[Callable[[], None]]:
-    """Yield a function that restores the handler of SIGTERM which ray.init replaces by its own; call it at the end too.
-
-    Ray's handler raises SystemExit and is never taken back (ray/_private/node.py, 2.60).
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def put_back() -> None:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-    try:
-        yield put_back
-    finally:
-        put_back()
-
-
 def _checked_study(study: Any, overrides: Any) -> Study:
+    if IMPORTS_ONLY in os.environ:
+        raise StudyError('run: got a call while its own file is imported; allowed: below if __name__ == "__main__":')
     if not isinstance(study, Study):
         hint = "; qsgd-ray run FILE runs a study of limits" if isinstance(study, Limits) else ""
         raise StudyError(f"study: got {type(study).__name__}; allowed: a Study{hint}")

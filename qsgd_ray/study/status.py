@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
+from qsgd_ray.analysis.joint import judge_jointly
 from qsgd_ray.analysis.status import last_end, stage_statuses
-from qsgd_ray.analysis.verdict import judge
-from qsgd_ray.config import StudyError
+from qsgd_ray.analysis.verdict import judge, judge_together
+from qsgd_ray.config import Study, StudyError
 from qsgd_ray.limits.rows import LimitsResults, is_limits
 from qsgd_ray.results import Results
+from qsgd_ray.results.whole import WholeResults, is_whole
 from qsgd_ray.storage import Holder, Lease, Storage, StorageError, holder
 
 STATUS_FORMAT, STATUS_VERSION = "qsgd-ray status", 1
@@ -27,7 +30,9 @@ def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
     Returns:
         `study`, `question`, `state`, `holder`, `stage` (the first that is not complete; None: all are), `ended` and
         `planned` trials, `stages` (a list by stage and arm), `last_end`, `verdicts` by arm, and `notes`. The state is
-        `running`, `finished`, `stopped` (no process runs it, and trials are missing) or `unconfirmed`.
+        `running`, `finished`, `stopped` (no process runs it, and trials are missing) or `unconfirmed`. Of a study of
+        several workloads the verdicts are the joint ones, each of the `stages` has its `workload`, and `workloads` has
+        the verdicts of each.
 
     Raises:
         StudyError: no study was run into it, or a file is broken; one line.
@@ -35,22 +40,49 @@ def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
     """
     # The lease first: where the study ends in between, its last rows are read, and it is not called stopped.
     process = holder(storage, 1.2 * Lease.beat_s if watch else 0.0)
+    if is_whole(storage):
+        return _whole_status(WholeResults(storage), process)
     tables = Results(storage).tables(measurements=False)
-    stages = stage_statuses(tables)
-    missing = [status.stage for status in stages if status.ended < status.planned]
-    ended_at = last_end(tables)
+    verdicts = {verdict.arm: verdict.verdict.value for verdict in judge(tables)}
+    stages = [asdict(status) for status in stage_statuses(tables)]
+    return _tree(tables.study, process, stages, last_end(tables)) | {"verdicts": verdicts, "notes": tables.notes}
+
+
+def _whole_status(results: WholeResults, process: Holder | None) -> dict[str, Any]:
+    """Return the status of a study of several workloads: the stages of all parts, and the joint verdicts."""
+    study = results.study()
+    parts = results.tables_of_parts(study, measurements=False)
+    stages = [
+        {"workload": name} | asdict(status) for name, tables in parts.items() for status in stage_statuses(tables)
+    ]
+    ends = [end for tables in parts.values() if (end := last_end(tables)) is not None]
+    notes = [f"{name}: {note}" for name, tables in parts.items() for note in tables.notes]
+    together = judge_together([*parts.values()])
+    by_workload = {
+        name: {verdict.arm: verdict.verdict.value for verdict in verdicts}
+        for name, verdicts in zip(parts, together, strict=True)
+    }
+    return _tree(study, process, stages, max(ends, default=None)) | {
+        "verdicts": {verdict.arm: verdict.verdict.value for verdict in judge_jointly(study, parts)},
+        "notes": [*results.joined(parts, study).notes, *notes],
+        "workloads": by_workload,
+    }
+
+
+def _tree(
+    study: Study, process: Holder | None, stages: Sequence[dict[str, Any]], ended_at: datetime | None
+) -> dict[str, Any]:
+    missing = [status["stage"] for status in stages if status["ended"] < status["planned"]]
     return {
-        "study": tables.study.name,
-        "question": tables.study.question,
+        "study": study.name,
+        "question": study.question,
         "state": _state(process, finished=not missing),
         "holder": None if process is None else asdict(process),
         "stage": missing[0] if missing else None,
-        "ended": sum(min(status.ended, status.planned) for status in stages),
-        "planned": sum(status.planned for status in stages),
-        "stages": [asdict(status) for status in stages],
+        "ended": sum(min(status["ended"], status["planned"]) for status in stages),
+        "planned": sum(status["planned"] for status in stages),
+        "stages": [*stages],
         "last_end": None if ended_at is None else ended_at.isoformat(timespec="seconds"),
-        "verdicts": {verdict.arm: verdict.verdict.value for verdict in judge(tables)},
-        "notes": tables.notes,
     }
 
 
@@ -65,6 +97,8 @@ def _state(process: Holder | None, finished: bool) -> str:
 def studies_below(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the place and the status of every study right below a storage, or of the one in it, by name.
 
+    Of a storage with a study of several workloads it is that one, and each of its parts.
+
     A study of limits has the state `limits`, with its question and the number of sizes measured. One that cannot be
     read has the state `broken`, with the reason as its note, and ends nothing.
 
@@ -76,7 +110,8 @@ def studies_below(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     if _holds(storage):
         yield str(storage), _listed(storage)
-        return
+        if not _has_parts(storage):
+            return
     for name in storage.folders():
         if _holds(place := storage / name):
             yield str(place), _listed(place)
@@ -84,6 +119,13 @@ def studies_below(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _holds(storage: Storage) -> bool:
     return bool({"study.json", "limits.json"} & {*storage.names("", ".json")})
+
+
+def _has_parts(storage: Storage) -> bool:
+    try:
+        return is_whole(storage)
+    except StudyError:  # a broken one has been listed as such
+        return False
 
 
 def _listed(storage: Storage) -> dict[str, Any]:

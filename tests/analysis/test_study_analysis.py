@@ -15,7 +15,7 @@ from qsgd_ray.cli import _app as app
 from qsgd_ray.config import Map
 from qsgd_ray.reporting._all_figures import captioned_figures
 from qsgd_ray.reporting.terminal import study_report
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 PARTS = (
     "judge",

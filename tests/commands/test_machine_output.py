@@ -12,7 +12,7 @@ from support.synthetic_limits import made as made_limits
 from support.synthetic_results import Run, made, runs
 
 from qsgd_ray.reporting.verdict_document import as_json
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 
 @pytest.fixture

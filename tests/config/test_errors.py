@@ -43,7 +43,7 @@ WRONG = [
     ),
     (
         lambda: Arm(name="q", weight_decay=-1, eps=0),
-        "Arm.weight_decay: got -1; allowed: greater than or equal to 0 (and 1 more)",
+        "Arm.weight_decay: got -1; allowed: a number >= 0, or a space of such (and 1 more)",
     ),
     (lambda: Perturbation(source="sampled"), "Perturbation: shots, with source sampled"),
     (lambda: Uniform(low=2, high=1), "Uniform: low < high"),
@@ -131,7 +131,7 @@ def test_a_study_file_that_builds_a_wrong_part_is_told_with_its_line(tmp_path):
     file.write_text("from qsgd_ray.config import *\n\nARM = Arm(name='q', eps=0)\n")
     with pytest.raises(StudyError) as error:
         load_study(file)
-    assert str(error.value) == f"{file}, line 3: Arm.eps: got 0; allowed: greater than 0"
+    assert str(error.value) == f"{file}, line 3: Arm.eps: got 0; allowed: a number > 0, or a space of such"
 
 
 def test_a_study_file_imports_the_modules_beside_it(tmp_path):
@@ -154,7 +154,7 @@ def test_data_that_is_no_study_is_told_by_the_names_of_its_arms():
     tree["arms"][1]["eps"] = 0
     with pytest.raises(StudyError) as error:
         study_from_tree(tree)
-    assert str(error.value) == "arms.sine.eps: got 0; allowed: greater than 0"
+    assert str(error.value) == "arms.sine.eps: got 0; allowed: a number > 0, or a space of such"
     with pytest.raises(ValidationError, match="validation error"):
         Study.model_validate(tree)
 

@@ -36,7 +36,7 @@ from qsgd_ray.results._versions import differences
         ({"name": "energy", "unit": "[red]"}, "unit: printable characters other than <>[]{}&\"'\\; got '[red]'"),
         ({"name": "energy", "unit": "<b>"}, "unit: printable characters other than <>[]{}&\"'\\; got '<b>'"),
         ({"name": "energy", "unit": "m" * 21}, "Metric.unit: got 'mmmm"),
-        ({"name": "energy", "kind": "rate"}, "Metric.kind: got 'rate'; allowed: 'share', 'mean' or 'sum'"),
+        ({"name": "energy", "kind": "rate"}, "Metric.kind: got 'rate'; allowed: 'share', 'mean', 'sum' or 'geometric'"),
         ({"name": "energy", "target": float("nan")}, "Metric.target: got nan; allowed: "),
         ({}, "Metric.name: got nothing; allowed: a value, this field is required"),
     ],
@@ -161,7 +161,8 @@ _NAMES = json.loads((ROOT / "tests/config/trial_names.json").read_text())
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_studies_of_before_keep_the_names_of_their_trials(name):
+def test_studies_of_before_keep_the_names_of_their_trials(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "studies")
     file, _, scale = name.partition(":")
     values = runpy.run_path(str(ROOT / f"studies/{file}.py"))
     study = values["SCALES"][scale] if scale else values["STUDY"]

@@ -1,5 +1,6 @@
 """A study file runs as the module that its classes are imported from, and in nobody's place."""
 
+import subprocess
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from support.own_tasks import BESIDE, write_study
 
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.loading import load_study
+from qsgd_ray.config.trial import confirm_trials
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +61,30 @@ def test_a_study_of_a_shipped_task_may_have_any_name(tmp_path):
     path = tmp_path / "my-quick.py"
     path.write_text(text)
     assert load_study(path).name == "quick"
+
+
+SCRIPT = """
+
+if __name__ == "__main__":
+    import pickle
+
+    from qsgd_ray.config.trial import confirm_trials
+
+    assert pickle.loads(pickle.dumps(Rings)) is Rings
+    print(STUDY.workload.kind, confirm_trials(STUDY, "adamw", {"learning_rate": 0.01})[0].trial_id)
+"""
+
+
+def test_a_script_that_is_run_itself_states_the_same_study(tmp_path):
+    path = write_study(tmp_path)
+    trial = confirm_trials(load_study(path), "adamw", {"learning_rate": 0.01})[0].trial_id
+    path.write_text(path.read_text() + SCRIPT)
+    words = [sys.executable, path.name]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout.split() == ["rings_study:Rings", trial]
+
+
+def test_a_script_of_another_module_s_name_is_refused_and_says_which_name_is_not(tmp_path):
+    path = write_study(tmp_path, name="my-study")
+    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert "a class in a file of a name that no other module has, such as my_study.py; got" in done.stderr

@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from support.places import ROOT
 
 import qsgd_ray.config
-from qsgd_ray.config import OwnTask, Splits, StoredTask, _settings
+from qsgd_ray.config import Splits, StoredTask, _settings
 
-# Bases that other words derive from, and what is read of a class that is not there; no study is written in them.
-NO_WORDS = (OwnTask, StoredTask)
+# It is read of a class that is not there; no study is written in it.
+NO_WORDS = (StoredTask,)
 STUDIES = sorted((ROOT / "studies").rglob("*.py"))
 
 

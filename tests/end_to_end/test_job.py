@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from support.own_tasks import write_study
 from support.places import ROOT
 from support.processes import STARTS_RAY_S, wait_until
 from support.stores import BUCKET, client, credentials, s3_server
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("job"),
 RUNTIME_ENV = ROOT / "cluster" / "runtime-env.yaml"
 STORAGE = f"s3://{BUCKET}/jobs"
 SEEDS = (11, 12, 13, 14, 15)
+OWN_SEEDS = (101, 102, 103, 104, 105)
 STUDY = f"""
 from qsgd_ray.config import *
 
@@ -158,6 +160,7 @@ def cluster_of_jobs(store, tmp_path_factory):
     for folder in ("studies", "results", "qsgd_ray", ".venv"):
         (project / folder).mkdir()
     (project / "studies" / "small.py").write_text(STUDY)
+    write_study(project / "studies", "rings_job", lambda text: text.replace("(101, 102)", f"{OWN_SEEDS}"))
     (project / "qsgd_ray" / "__init__.py").write_text("raise RuntimeError('a copy that was uploaded')")
     (project / "results" / "rows").write_text("left at home")
     environment = os.environ | credentials(store)
@@ -257,6 +260,19 @@ def test_what_is_uploaded_is_the_studies(resumed, cluster_of_jobs):
     folder = Path(cluster_of_jobs.process.cmdline()[-1]) / "session_latest" / "runtime_resources" / "working_dir_files"
     (uploaded,) = [path for path in folder.iterdir() if path.is_dir()]
     assert sorted(path.name for path in uploaded.iterdir()) == ["studies"]
+
+
+def test_a_class_of_one_s_own_travels_with_the_module_beside_it(cluster_of_jobs, results):
+    """No worker finds `studies/` by itself: the study file and what it imports come by Ray's py_modules."""
+    submitted = cluster_of_jobs.submit("own", "run", "studies/rings_job.py", "--storage", STORAGE)
+    code, said = cluster_of_jobs.finish("own", submitted)
+    assert code == 0, said
+    rows = Results(f"{STORAGE}/rings").all_tables().trials.to_pylist()
+    assert {row["ending"] for row in rows} <= {"completed", "stopped_early"}, said
+    assert sorted((row["arm"], row["seed"]) for row in rows if row["stage"] == "confirm") == sorted(
+        (arm, seed) for arm in ("adamw", "wide") for seed in OWN_SEEDS
+    )
+    assert all('"kind":"rings_job:Rings"' in row["trial"] for row in rows)
 
 
 def test_the_exit_code_of_a_wrong_file_and_of_a_wrong_folder_is_2(cluster_of_jobs, resumed, results):

@@ -10,7 +10,13 @@ from support.processes import wait_until
 
 from qsgd_ray.results import read
 
-pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.kill,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("own"),
+    pytest.mark.timeout(1200),
+]
 
 
 def done(*words):
@@ -60,12 +66,11 @@ def test_the_report_needs_no_class_and_imports_none(folder):
     assert finished.stdout == "8 False\n", finished.stderr
 
 
-@pytest.mark.parametrize("stage", ["search-wide-000", "confirm-wide-s101"])
-def test_a_trial_is_replayed_to_the_bit_with_the_study_file_and_refused_without(folder, stage):
+def test_a_trial_is_replayed_to_the_bit_with_the_study_file_and_refused_without(folder):
     results = folder / "results" / "rings"
-    code, text = done("replay", results, stage)
+    code, text = done("replay", results, "confirm-wide-s101")
     assert (code, "which is not loaded; allowed: with the study" in text) == (2, True), text
-    code, text = done("replay", results, stage, "--study", folder / "rings_study.py")
+    code, text = done("replay", results, "confirm-wide-s101", "--study", folder / "rings_study.py")
     assert (code, "The same bits" in text) == (0, True), text
 
 

@@ -95,20 +95,44 @@ def test_a_script_runs_a_study_from_the_wheel_to_its_verdict_and_its_report(pyth
     assert '"study_file": null' in (kept / "provenance.json").read_text()
 
 
-def test_the_wheel_writes_a_study_of_one_s_own_that_loads(python, tmp_path):
-    script = (
-        "import sys\n"
-        "from qsgd_ray import cli, load_study\n"
-        "sys.argv = ['qsgd-ray', 'new', 'my-study']\n"
-        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print(load_study('my_study.py').name)\n"
-    )
-    assert script_output(python, script, tmp_path).splitlines()[-1] == "my-study"
+NEW = """
+import sys
+from qsgd_ray import cli
+
+sys.argv = ["qsgd-ray", "new", "my-study"]
+try:
+    cli.main()
+except SystemExit as end:
+    assert not end.code
+"""
+OWN = """
+
+if __name__ == "__main__":
+    import qsgd_ray
+    from qsgd_ray.study.replay import replay, stored_trial
+
+    sizes = ["search.trials_per_arm=1", "search.epochs=2", "search.grace_epochs=1", "confirm.epochs=2"]
+    result = qsgd_ray.run(STUDY, overrides=[*sizes, "confirm.seeds=[101,102,103,104,105]"])
+    assert result.is_finished and result.failure is None, result.failure
+    assert set(result.to_pandas()[0]["ending"]) <= {"completed", "stopped_early"}
+    print(sorted(verdict.arm for verdict in result.verdicts))
+    print(replay(stored_trial(qsgd_ray.results.Results("results/my-study"), "confirm-muon-s101")).differences)
+"""
+
+
+def test_the_wheel_writes_a_study_of_one_s_own_that_runs_as_a_script(python, tmp_path):
+    """The class stands in the script, and its workers and the replay know it."""
+    said = script_output(python, NEW, tmp_path)
+    assert "qsgd-ray run my_study.py" in said
+    said = script_output(python, (tmp_path / "my_study.py").read_text() + OWN, tmp_path)
+    assert said.splitlines()[-2:] == ["['muon', 'wide']", "()"]
 
 
 def test_mypy_knows_the_types_of_a_script_and_refuses_what_a_study_refuses(python, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "readme.py").write_text("\n".join(block for block in BLOCKS if "STUDY" in block))
+    (tmp_path / "readme.py").write_text(
+        "\n".join(block for block in BLOCKS if "STUDY" in block and "class " not in block)
+    )
     (tmp_path / "wrong.py").write_text('import qsgd_ray as q\n\nq.Arm(name=3)\nq.run("study")\nq.frob\n')
     # One run for all, as torch's types take a minute to read.
     words = ["--strict", "--python-executable", python, "script.py", "readme.py", "wrong.py"]

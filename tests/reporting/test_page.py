@@ -15,7 +15,7 @@ from qsgd_ray.reporting._formatting import points
 from qsgd_ray.reporting._plot_parts import MOST_ROWS, number_table
 from qsgd_ray.reporting.html import leaves_as_text
 from qsgd_ray.reporting.terminal import study_report
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 
 def page_of(path) -> str:

@@ -21,7 +21,7 @@ from qsgd_ray.analysis.verdict import MIN_PAIRS
 from qsgd_ray.config.loading import with_overrides
 from qsgd_ray.reporting.verdict_document import as_json, is_failure, study_document
 from qsgd_ray.reporting.verdict_formats import FORMATS, formatted_verdict
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 SCHEMA = json.loads((DOCS / "verdict.schema.json").read_text())
 

@@ -14,7 +14,7 @@ from support.small_study import a_study
 
 from qsgd_ray.analysis.importance import importances
 from qsgd_ray.analysis.study_analysis import analyse
-from qsgd_ray.analysis.trials import searched_value
+from qsgd_ray.analysis.trials import _searched_value
 from qsgd_ray.config import Arm, Choice, Groups, LogUniform, Optimizer, Perturbation, Search, StudyError, Uniform
 from qsgd_ray.config.trial import confirm_trials, search_trial
 from qsgd_ray.reporting.page import render_page
@@ -46,7 +46,7 @@ POINT = {"optimizer.matrices.lr": 0.25, "optimizer.matrices.nesterov": False, "o
 @given(POINTS)
 def test_a_row_tells_the_point_that_it_was_trained_at(point):
     row = trial_row(search_trial(STUDY, "muon", 0, point), OUTCOME)
-    assert {path: searched_value(row, path) for path in STUDY.arm("muon").spaces()} == point
+    assert {path: _searched_value(row, path) for path in STUDY.arm("muon").spaces()} == point
     assert row["learning_rate"] == point["optimizer.matrices.lr"]
     assert row["weight_decay"] == 0.1  # Muon's own
     assert row["optimizer"] == "torch.optim.Muon + adamw"
@@ -56,13 +56,13 @@ def test_a_row_tells_the_point_that_it_was_trained_at(point):
 def test_rows_of_adamw_have_neither():
     row = trial_row(search_trial(STUDY, "adamw", 0, {"learning_rate": 2e-3}), OUTCOME)
     assert (row["optimizer"], row["optimizer_settings"], row["learning_rate"]) == (None, None, 2e-3)
-    assert searched_value(row, "learning_rate") == 2e-3
-    assert searched_value(row, "optimizer.lr") is None
+    assert _searched_value(row, "learning_rate") == 2e-3
+    assert _searched_value(row, "optimizer.lr") is None
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 5000, '{"rest": 1}'])
 def test_settings_that_tell_nothing_are_missing(text):
-    assert searched_value({"optimizer_settings": text}, "optimizer.rest.lr") is None
+    assert _searched_value({"optimizer_settings": text}, "optimizer.rest.lr") is None
 
 
 @pytest.fixture

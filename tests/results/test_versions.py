@@ -13,7 +13,7 @@ from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.loading import load_study, with_overrides
 from qsgd_ray.results import Results, read
 from qsgd_ray.results._versions import differences, versions
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 
 def test_every_version_is_kept_and_told_with_its_fields_and_its_time(results):

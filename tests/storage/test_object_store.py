@@ -26,7 +26,7 @@ from qsgd_ray.results import Results
 from qsgd_ray.search.observations import unfinished_points
 from qsgd_ray.storage import ObjectStore, storage_at
 from qsgd_ray.study._stages import chosen_points
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 
 def test_a_study_in_a_bucket_comes_back_as_from_a_folder(results, tmp_path):

@@ -17,7 +17,7 @@ from qsgd_ray.reporting.terminal import study_report
 from qsgd_ray.results import Results, read
 from qsgd_ray.results.provenance import provenance
 from qsgd_ray.study._stages import run_stages
-from qsgd_ray.study.result import read_results
+from qsgd_ray.study.reading import read_results
 
 pytest.importorskip("transformers")
 

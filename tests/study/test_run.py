@@ -3,78 +3,30 @@
 import json
 import signal
 import threading
-from collections import deque
 from contextlib import contextmanager
 
 import pytest
 import ray
-from support.outcomes import OUTCOME, measured
 from support.small_study import a_study
+from support.without_ray import replace_ray
 
 from qsgd_ray import Limits, StudyError, run
-from qsgd_ray.config import CircuitCurve
-from qsgd_ray.config.trial import search_trial
-from qsgd_ray.execution import connection, events
+from qsgd_ray.config import Arm, CircuitCurve, LogUniform, Optimizer
+from qsgd_ray.config.own_task import IMPORTS_ONLY
 from qsgd_ray.execution.connection import Cluster
 from qsgd_ray.execution.errors import RayLost, is_of_ray
-from qsgd_ray.execution.events import Event
-from qsgd_ray.outcome import Ending, Outcome
+from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
 from qsgd_ray.storage import Lease
 from qsgd_ray.study import _stages as stages
 from qsgd_ray.study._stages import StudyUnfinished
 from qsgd_ray.study.run import Interrupts
 
-RATES = (1e-3, 2e-3)
-
-
-class Board:
-    """The events of this process."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-
-    def post(self, event: Event) -> None:
-        self._events.append(event)
-
-    def drain(self) -> list[Event]:
-        return [self._events.popleft() for _ in range(len(self._events))]
-
-
-def search(tables, context) -> None:
-    """Give every search trial its row."""
-    for arm in tables.study.arms:
-        for number in range(tables.study.points(arm)):
-            trial = search_trial(tables.study, arm.name, number, {"learning_rate": RATES[number]})
-            context.results.write(trial, Outcome(Ending.COMPLETED, (measured(1, 0.5 + 0.1 * number),)))
-            context.ended(trial, Ending.COMPLETED)
-
-
-def confirm(study, context, trials, **_) -> None:
-    """Give every confirmation trial its row."""
-    for trial in trials:
-        if not context.results.has(trial.trial_id):
-            context.results.write(trial, OUTCOME)
-            context.ended(trial, Ending.COMPLETED)
-
-
-def handler_of_ray(*_: object) -> None:
-    """Stand in for the handler that ray.init leaves behind."""
-
 
 @pytest.fixture
 def without_ray(monkeypatch):
     """The stages in this process: trials are rows that are written at once."""
-
-    @contextmanager
-    def connect(*_):
-        signal.signal(signal.SIGTERM, handler_of_ray)
-        yield Cluster(private=True, scratch="")
-
-    monkeypatch.setattr(connection, "connect", connect)
-    monkeypatch.setattr(events, "EventQueue", Board)
-    monkeypatch.setattr(stages, "run_search", search)
-    monkeypatch.setattr(stages, "run_fixed_trials", confirm)
+    replace_ray(monkeypatch)
 
 
 @pytest.fixture
@@ -125,6 +77,21 @@ def test_rows_are_read_twice_beyond_the_report_and_once_where_nothing_is_missing
     readings.clear()
     run(a_study(), storage=tmp_path, progress=False)
     assert len(readings) <= 1 + 1
+
+
+def test_a_finished_study_reads_its_rows_without_ray(monkeypatch, tmp_path):
+    connections = replace_ray(monkeypatch)
+    first = run(a_study(), storage=tmp_path, progress=False)
+    (tmp_path / "small" / "checkpoints").mkdir()
+    (tmp_path / "small" / "checkpoints" / "left").touch()
+    saving = ["resources.checkpoint_steps=5"]
+    again = run(a_study(), storage=tmp_path, progress=False, overrides=saving)
+    assert len(connections) == 1
+    assert again.trials == first.trials
+    assert again.is_finished
+    assert not (tmp_path / "small" / "checkpoints" / "left").exists()
+    run(a_study(), storage=tmp_path, progress=False, overrides=["confirm.seeds=[11,12,13]"])
+    assert len(connections) == 2
 
 
 def test_trackers_are_given_the_rows_that_the_report_has(without_ray, readings, tmp_path):
@@ -309,3 +276,27 @@ def test_a_process_that_is_connected_to_ray_is_refused_after_all_that_is_wrong_w
         run(a_study(), storage="/dev/null/x")
     with pytest.raises(StudyError, match=r"^address: got None in a process that is connected to Ray already; allowed"):
         run(a_study(), storage=tmp_path)
+
+
+def test_a_script_that_runs_its_study_as_it_is_imported_is_told_where_the_call_belongs(monkeypatch, tmp_path):
+    monkeypatch.setenv(IMPORTS_ONLY, "1")
+    with pytest.raises(
+        StudyError, match=r"run: got a call while its own file is imported; allowed: below if __name__ =="
+    ):
+        run(a_study(), storage=tmp_path)
+
+
+def test_a_folder_from_before_versions_of_optimizers_says_so_and_keeps_its_rows(without_ray, tmp_path, capsys):
+    pytest.importorskip("pytorch_optimizer")
+    rate = LogUniform(low=1e-3, high=1e-2)
+    arms = (Arm(name="adamw", learning_rate=rate), Arm(name="lion", optimizer=Optimizer("lion", lr=1e-3)))
+    study = a_study(arms=arms)
+    first = run(study, storage=tmp_path)
+    assert first.study.arm("lion").optimizer.version.startswith("pytorch-optimizer ")
+    assert "from before versions" not in capsys.readouterr().out
+    old = Results(tmp_path / "old" / "small")
+    old.open(study, {})
+    result = run(study, storage=tmp_path / "old")
+    assert result.study.arm("lion") == study.arm("lion")
+    assert result.trials.num_rows == first.trials.num_rows
+    assert "of lion another version is no other trial" in " ".join(capsys.readouterr().out.split())

@@ -87,6 +87,9 @@ class Place:
     def __init__(self, results: Results) -> None:
         self.results = results
 
+    def may_start(self) -> bool:
+        return True
+
 
 def test_a_search_that_lost_a_trial_goes_on_for_it_and_never_ends_short(results, monkeypatch):
     runs = []
