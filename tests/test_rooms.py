@@ -239,6 +239,11 @@ def test_no_test_file_imports_another():
         assert not {word for word in names if word.startswith("test_")}, path
 
 
+def test_processes_of_a_group_are_spawned_in_one_place_which_says_how_they_leave():
+    spawns = {path.name for path in TESTS.rglob("*.py") if "multiprocessing.spawn(" in path.read_text()}
+    assert spawns == {"replicas.py", Path(__file__).name}
+
+
 def test_importing_the_package_and_its_mathematics_loads_nothing_heavy():
     script = (
         "import sys, qsgd_ray, qsgd_ray.config, qsgd_ray.cli\n"

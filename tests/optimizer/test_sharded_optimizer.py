@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-import torch.multiprocessing
+from support.replicas import spawn
 from support.sharded_runs import Case, run, work
 
 from qsgd_ray.config import NoiseSettings
@@ -61,7 +61,7 @@ def ranks(tmp_path_factory):
     def of(world):
         folder = tmp_path_factory.mktemp(f"ranks{world}")
         cases = [case for its_world, case in CASES if its_world == world]
-        torch.multiprocessing.spawn(work, (world, str(folder), cases), nprocs=world)
+        spawn(work, (world, str(folder), cases), world)
         return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
     return of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,8 +17,7 @@ from qsgd_ray.training.checkpoints import Checkpoints
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.training.replica import Replica
 from qsgd_ray.workloads import make_workload
-
-TIMEOUT = timedelta(seconds=180)
+from support.replicas import TIMEOUT, group
 
 
 class Cut(Exception):
@@ -77,16 +75,13 @@ def work(rank: int, world: int, folder: str, runs: list[Run]) -> None:
     """Run every run in one of `world` processes, undisturbed and cut off; write both outcomes to a file."""
     torch.set_num_threads(1)
     place = Path(folder)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world, timeout=TIMEOUT)
-    try:
-        group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    with group(place / "meet", rank, world):
+        files = dist.new_group(backend="gloo", timeout=TIMEOUT)
         outcomes = {}
         for planned in runs:
             replica = Replica(rank, world, sharding=planned.sharding)
             outcomes[planned.name] = (
                 go(replace(planned, cuts=(), ends=True), None, replica),
-                go(planned, storage_at(place / planned.name), replica, group),
+                go(planned, storage_at(place / planned.name), replica, files),
             )
         torch.save(outcomes, place / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,8 +20,8 @@ from qsgd_ray.training._sharding import distribute, full_tensor
 from qsgd_ray.training._state import Parts, Progress
 from qsgd_ray.training.checkpoints import Checkpoints
 from qsgd_ray.training.replica import Replica
+from support.replicas import TIMEOUT, group, spawn
 
-TIMEOUT = timedelta(seconds=120)
 TRIAL, NAME = "trial", "00000002"
 ALONE = Replica()
 
@@ -99,18 +97,14 @@ class Task(NamedTuple):
 def _work(rank: int, world: int, folder: str, number: int, tasks: list[Task]) -> None:
     torch.set_num_threads(1)
     place = Path(folder)
-    meet = f"file://{place}/meet-{number}"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world, timeout=TIMEOUT)
-    try:
-        group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    with group(place / f"meet-{number}", rank, world):
+        files = dist.new_group(backend="gloo", timeout=TIMEOUT)
         tensors = []
         for task in tasks:
             replica = Replica(rank, world, sharding=task.sharding)
-            tensors.append(save_then_restore(replica, place / task.folder, group, task.saves))
+            tensors.append(save_then_restore(replica, place / task.folder, files, task.saves))
             dist.barrier()
         torch.save(tensors, place / f"{number}-{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def on_processes(world: int, folder: Path, number: int, tasks: list[Task]) -> list[tuple[Task, dict[str, Tensor]]]:
@@ -124,7 +118,7 @@ def on_processes(world: int, folder: Path, number: int, tasks: list[Task]) -> li
     """
     if world == 1:
         return [(task, save_then_restore(ALONE, folder / task.folder, None, task.saves)) for task in tasks]
-    torch.multiprocessing.spawn(_work, (world, str(folder), number, tasks), nprocs=world)
+    spawn(_work, (world, str(folder), number, tasks), world)
     by_rank = [torch.load(folder / f"{number}-{rank}.pt") for rank in range(world)]
     return [(task, tensors) for each in by_rank for task, tensors in zip(tasks, each, strict=True)]
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
@@ -21,9 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer import _chunked_step as chunked_step
+from support.replicas import group
 
 STEPS = 20
-TIMEOUT = timedelta(seconds=180)  # a process that waits for ever is a failure
 
 
 @dataclass(frozen=True)
@@ -222,11 +220,8 @@ def refusals(rank, world):
 def work(rank, world, folder, cases):
     """Run one process of a group, and save its report."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world, timeout=TIMEOUT)
-    try:
+    with group(f"{folder}/store", rank, world):
         runs = {case.name: run(case, rank, world, Path(folder)) for case in cases}
         without_a_gradient_here(rank, world)
         report = {"runs": runs, "refusals": refusals(rank, world), "layouts": laid_out_otherwise(rank, world)}
         torch.save(report, f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.checkpoint_runs import Run, go, work
+from support.replicas import spawn
 from support.small_study import SMALL_TASK
 from support.small_tasks import a_language_task
 from support.trainings import small_trial, without_times
@@ -322,7 +322,7 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
         for name in sorted(_ELEMENTWISE)
         if find_spec(module_of(name)) is not None
     ]
-    torch.multiprocessing.spawn(work, (2, str(tmp_path), runs), nprocs=2)
+    spawn(work, (2, str(tmp_path), runs), 2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     for one in runs:
         alone = go(Run("", one.trial), None, _SINGLE_PROCESS)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.checkpoint_runs import Cut, Run, cut_at, go, work
+from support.replicas import spawn
 from support.small_study import SMALL_TASK
 from support.small_tasks import a_language_task
 from support.stores import BUCKET, credentials, s3_server
@@ -138,7 +138,7 @@ def test_several_processes_go_on_and_end_as_one_would(tmp_path):
     for one in up:
         go(replace(one, cuts=(5,), ends=False), storage_at(tmp_path / one.name), _SINGLE_PROCESS)
     runs += [*down, *up]
-    torch.multiprocessing.spawn(work, (2, str(tmp_path), runs), nprocs=2)
+    spawn(work, (2, str(tmp_path), runs), 2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     whole = go(Run("", trials[0]), None, _SINGLE_PROCESS)
     moved = [go(replace(one, cuts=(), ends=True), storage_at(tmp_path / one.name), _SINGLE_PROCESS) for one in down]

@@ -1,12 +1,10 @@
 """Fine-tuning through the loop of all workloads: a naive loop's bits, one rank or two, data in order."""
 
 from dataclasses import astuple, replace
-from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from support.replicas import in_two_processes
 from support.small_tasks import a_language_task
 from support.trainings import without_times
 from torch.nn.utils import clip_grad_norm_
@@ -207,21 +205,11 @@ def shared(task: LanguageTask, rank: int, world_size: int) -> tuple[Outcome, tor
     return outcome, torch.cat([p.detach().flatten() for p in models[0].parameters()])
 
 
-def one_of_two(task, rank, meet):
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
-    try:
-        return shared(task, rank, 2)
-    finally:
-        dist.destroy_process_group()
+def one_of_two(rank, task):
+    return shared(task, rank, 2)
 
 
-def other_process(_, task, meet, file):
-    torch.set_num_threads(1)
-    torch.save(one_of_two(task, 1, meet)[1], file)
-
-
-def test_two_ranks_train_what_one_process_trains(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+def test_two_ranks_train_what_one_process_trains(tmp_path):
     task = a_language_task(
         tmp_path,
         batch_size=4,
@@ -232,12 +220,8 @@ def test_two_ranks_train_what_one_process_trains(tmp_path, monkeypatch):
         n_answers=3,
         max_new_tokens=2,
     )
-    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
-    other = mp.spawn(other_process, args=(task, meet, file), nprocs=1, join=False)
-    outcome, ended = one_of_two(task, 0, meet)
-    while not other.join():
-        pass
-    assert torch.equal(ended, torch.load(file))
+    (outcome, ended), (_, the_others) = in_two_processes(one_of_two, tmp_path, task)
+    assert torch.equal(ended, the_others)
 
     alone, expected = shared(task, 0, 1)
     started = torch.cat([p.detach().flatten() for p in make_workload(task).make_model(7).parameters()])

@@ -1,12 +1,10 @@
 """Quantum attention in the text workload: seeds, settings, gradients and replicas."""
 
 import hashlib
-from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from support.replicas import in_two_processes
 from support.small_tasks import TINY_TRANSFORMER, a_text_task
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
@@ -114,13 +112,9 @@ def test_a_perturbation_of_scope_tensor_reaches_the_first_angles_of_every_layer(
         assert (plain != perturbed).tolist() == [True, True, *[False] * 6]
 
 
-def replica_of_two(rank, meet):
+def replica_of_two(rank):
     """What one of two replicas ends with: one epoch with quantum attention, under DistributedDataParallel."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
-    outcome = run(train(a_trial(workers=2), with_attention(), None, Replica(rank, 2)), lambda _: False)
-    dist.barrier()  # a replica whose peer has left while its threads still end may abort
-    dist.destroy_process_group()
-    return outcome
+    return run(train(a_trial(workers=2), with_attention(), None, Replica(rank, 2)), lambda _: False)
 
 
 def a_trial(**fields):
@@ -129,20 +123,10 @@ def a_trial(**fields):
     return Trial(**whole | {"workers": 1, "reads_test": True} | fields)
 
 
-def other_process(_, meet, file):
-    torch.set_num_threads(1)
-    torch.save(replica_of_two(1, meet).parameters_sha256, file)
-
-
-def test_replicas_with_quantum_attention_end_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
-    other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
-    outcome = replica_of_two(0, meet)
-    while not other.join():
-        pass
+def test_replicas_with_quantum_attention_end_with_the_same_bits(tmp_path):
+    outcome, the_others = in_two_processes(replica_of_two, tmp_path)
     assert outcome.ending is Ending.COMPLETED
-    assert outcome.parameters_sha256 == torch.load(file) != fingerprint(with_attention().make_model(7))
+    assert outcome.parameters_sha256 == the_others.parameters_sha256 != fingerprint(with_attention().make_model(7))
 
 
 def test_quantum_attention_is_part_of_what_names_a_trial():

@@ -1,10 +1,8 @@
 from contextlib import contextmanager
-from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from support.replicas import in_two_processes
 from support.small_tasks import some_problems
 from torch import nn
 from torch.nn import functional as F
@@ -147,28 +145,16 @@ def test_shares_add_up_and_one_may_be_empty():
     assert shares[29] == Evaluation(0.0, 0, 0)
 
 
-def replica_of_two(rank, meet):
+def replica_of_two(rank):
     """The gradient that one of two replicas ends with, each in parts of one sequence."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     model, _ = a_model()
     backward_step(DistributedDataParallel(model), next(some_batches(micro_batch_size=1)[0].steps(2, 0, rank, 2)), 2)
-    dist.destroy_process_group()
     return gradient(model)
 
 
-def other_process(_, meet, file):
-    torch.set_num_threads(1)
-    torch.save(replica_of_two(1, meet), file)
-
-
-def test_two_replicas_have_the_gradient_of_one_process(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
-    other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
-    found = replica_of_two(0, meet)
-    while not other.join():
-        pass
-    assert torch.equal(found, torch.load(file))
+def test_two_replicas_have_the_gradient_of_one_process(tmp_path):
+    found, the_others = in_two_processes(replica_of_two, tmp_path)
+    assert torch.equal(found, the_others)
     model, _ = a_model()
     backward_step(model, next(some_batches()[0].steps(2, 0)))
     assert (found - gradient(model)).norm() < 1e-6 * found.norm()

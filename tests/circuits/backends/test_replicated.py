@@ -1,11 +1,9 @@
 import traceback
-from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from support.fake_backends import AnswersWith, CountingBackend, FlakyBackend
+from support.replicas import in_two_processes
 
 from qsgd_ray.circuits.backends.replicated import ReplicatedBackend
 from qsgd_ray.circuits.errors import CircuitError, CircuitMemoryError, CircuitsLost
@@ -47,9 +45,8 @@ def test_replicated_refuses_an_answer_of_another_shape():
         pending.result()
 
 
-def replica(rank, meet):
+def replica(rank):
     """One process of two: a good answer, failures at submit and at result, and a good answer again."""
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     results, tracebacks = [], []
     inner = [
         CountingBackend(),
@@ -68,23 +65,12 @@ def replica(rank, meet):
         except CircuitError as error:
             results.append(f"{type(error).__name__}: {error}")
             tracebacks.append(traceback.format_exc())
-    dist.destroy_process_group()
     return results, tracebacks, [len(one.submitted) for one in (inner[0], inner[-1])]
 
 
-def other_process(_, meet, file):
-    torch.set_num_threads(1)
-    torch.save(replica(1, meet), file)
-
-
-def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    meet, file = f"file://{tmp_path}/meet", tmp_path / "1.pt"
-    other = mp.spawn(other_process, args=(meet, file), nprocs=1, join=False)
-    results_0, tracebacks_0, asked_0 = replica(0, meet)
-    while not other.join():
-        pass
-    results_1, tracebacks_1, asked_1 = torch.load(file)
+def test_replicas_hold_the_bits_of_rank_0_and_fail_together(tmp_path):
+    ours, theirs = in_two_processes(replica, tmp_path)
+    (results_0, tracebacks_0, asked_0), (results_1, tracebacks_1, asked_1) = ours, theirs
     exact = expectations(SPEC, angles())
     for results in (results_0, results_1):
         assert torch.equal(results[0], exact)
