@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -43,6 +44,10 @@ from qsgd_ray.reporting._metric_words import better_side, in_unit, of_unit
 
 # A list of seeds would push the rest of a table off the screen.
 _LONGEST = 40
+# The names of most arms stand on one line on a terminal of 80 columns.
+_ARM_WIDTH = 12
+# An interval of scores in percent, in brackets, is as wide.
+_SCORE_WIDTH = 16
 _FINDING_STYLES = {
     Finding.SUPPORTED: "bold green",
     Finding.CONTRADICTED: "bold red",
@@ -110,13 +115,17 @@ def _summary_table(analysis: StudyAnalysis) -> Table:
     metric, has_target = analysis.metric, analysis.metric.target is not None
     target = target_text(metric)
     table = _table("Confirmation")
-    table.add_column("arm", overflow="fold")
-    label = analysis.metric_label.replace(" of ", "\nof ")
+    table.padding = (0, 1, 0, 0)
+    widest = max((len(s.arm) for s in analysis.summaries), default=0)
+    table.add_column("arm", overflow="fold", min_width=min(widest, _ARM_WIDTH))
     unit = "%" if metric.kind == "share" else metric.unit
-    table.add_column(f"test {label} {unit}".rstrip(), justify="right", no_wrap=True)
+    label = f"test {analysis.metric_label} {unit}".rstrip()
+    table.add_column("\n".join(textwrap.wrap(label, _SCORE_WIDTH)), justify="right", no_wrap=True)
     times = (f"missed\n{target}", f"epochs\nto {target}", f"seconds\nto {target}") if has_target else ()
-    for column in (*times, "|λQ| /\n|Adam|", "over-\nhead"):
+    for column in times:
         table.add_column(column, justify="right")
+    table.add_column("|λQ| /\n|Adam|", justify="right", no_wrap=True)
+    table.add_column("over-\nhead", justify="right")
     for s in analysis.summaries:
         clocks = (
             misses(s.epochs_to_target).replace(" of ", "/"),

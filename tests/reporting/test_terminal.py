@@ -1,6 +1,7 @@
 """Claims, ladder and map as a reader meets them: on a terminal, and as a figure with its numbers."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,12 @@ from support.planted_effects import map_tables, planted
 from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.effect_map import map_effects
 from qsgd_ray.analysis.statistics import Interval
-from qsgd_ray.analysis.study_analysis import analyse
+from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
 from qsgd_ray.config import Claim, Contrast, Rung
 from qsgd_ray.reporting._figures_map import effect_map_figure
 from qsgd_ray.reporting._formatting import claim_arm, claim_interval, claim_value
 from qsgd_ray.reporting.page import render_page
-from qsgd_ray.reporting.terminal import _claims_table, _ladder_summary, _map_summary, study_report
+from qsgd_ray.reporting.terminal import _claims_table, _ladder_summary, _map_summary, _summary_table, study_report
 
 
 def printed(what) -> str:
@@ -94,6 +95,19 @@ def test_controls_that_the_study_names_are_told_with_what_they_would_explain():
     assert "It is &lt;b&gt; (a [b] paper)." in page
     assert "What is claimed, and what" in page
     assert "gain against same" in page
+
+
+def test_80_columns_hold_the_table_of_a_language_model_with_names_in_one_piece(monkeypatch):
+    analysis = analyse(whole_study().tables())
+    monkeypatch.setattr(StudyAnalysis, "metric_label", "accuracy of answer tokens")
+    named = [replace(s, arm=f"{s.arm}-with-half"[:12], step_ratio=1.23e-6) for s in analysis.summaries]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_summary_table(replace(analysis, summaries=tuple(named))))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [s.arm for s in named] == [line.split()[0] for line in lines if re.match(r" \w", line)][1:]
+    assert any(line.endswith("head") for line in lines)
+    assert all("1.23e-06" in line for line in lines if re.match(r" (adamw|same|gain)", line))
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
