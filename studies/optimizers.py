@@ -8,7 +8,7 @@ rate fixed thirty times too small, and must come out worse.
 The tasks need no download: points on two spirals, drawn digits of seven segments for a convolution, and a survey of
 6,366 women that statsmodels carries (R. C. Fair, 1978).
 
-One dial, `--set scale=`. `short` shows in some minutes that all of it runs. `laptop` takes about 20 minutes on two
+One dial, `--set scale=`. `short` shows in some minutes that all of it runs. `laptop` takes about ten minutes on two
 cores.
 """
 
