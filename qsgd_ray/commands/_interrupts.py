@@ -58,8 +58,7 @@ class EndingSignals:
             if self.received is not None:
                 os._exit(128 + number)  # the watchdog ends Ray
             self.received = number
-            for each in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(each, signal.SIG_IGN)  # one is enough: the study ends from here on
+            _pass_over(signal.SIGTERM, signal.SIGHUP)  # one is enough: the study ends from here on
             for stream in terminals:
                 if not os.isatty(stream):  # its terminal is gone, and every write would raise
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -74,14 +73,26 @@ class EndingSignals:
             if left.code != signal.SIGTERM:
                 raise
             self.received = signal.SIGTERM  # ray.init has a handler of its own, which this one met
+            _pass_over(signal.SIGTERM, signal.SIGHUP)
             raise Interrupted(signal.SIGTERM) from None
         finally:
-            for each, handler in before.items():
+            # Where one has come, the process takes its leave, and the usual handlers would cut that short.
+            for each, handler in before.items() if self.received is None else ():
                 signal.signal(each, handler)
 
     def exit_code(self) -> int:
         """Return the exit code of the signal that came; that of Ctrl-C where only the exception is known."""
         return 128 + (self.received or signal.SIGINT)
+
+
+def _pass_over(*numbers: int) -> None:
+    """Let signals do nothing from here on; those that are ignored stay so.
+
+    Of a signal that waits for its handler when SIG_IGN takes the place, Python prints an OSError (signalmodule.c).
+    """
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
@@ -167,8 +178,9 @@ def leave(signals: EndingSignals, results: Results, console: Console, cluster: C
     """
     with _LEAVING:
         if threading.current_thread() is threading.main_thread():
-            for each in _ENDING:
-                signal.signal(each, signal.SIG_IGN)
+            _pass_over(*_ENDING)
+            # The process that follows by exec has this mask; handlers it has not.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
             stored = f"{results.count()} finished trials are"
         except (StorageError, OSError) as error:

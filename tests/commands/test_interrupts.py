@@ -22,7 +22,9 @@ def handlers():
     """The usual handlers, whoever started the tests: nohup and shells have some ignored in what they start."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -51,7 +53,7 @@ def test_who_leaves_says_what_is_kept_also_where_the_store_is_silent(
 
 
 @pytest.mark.parametrize(("code", "raised"), [(signal.SIGTERM, Interrupted), (1, SystemExit)])
-def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(code, raised):
+def test_sigterm_that_meets_ray_s_own_handler_ends_a_study_as_any_other(handlers, code, raised):
     """While Ray starts, its handler is there, and exits by the signal's number."""
     signals = EndingSignals()
     with pytest.raises(BaseException) as end, signals.raised():
@@ -109,6 +111,30 @@ with EndingSignals().raised():
 def test_a_second_ctrl_c_ends_the_process_at_once_and_no_other_second_signal():
     done = subprocess.run([sys.executable, "-c", SIGNALLED_TWICE], timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+SIGNALLED_AT_ONCE = """
+import os, signal
+for number in (1, 2, 15):
+    signal.signal(number, signal.SIG_DFL)
+from qsgd_ray.commands._interrupts import EndingSignals, Interrupted
+
+try:
+    with EndingSignals().raised():
+        # Both come before Python runs a handler, as while the main thread is in a call of Ray.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
+except Interrupted as interrupt:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(interrupt.exit_code, "says what is kept")
+"""
+
+
+def test_signals_that_come_at_once_print_nothing_of_python_s_own_and_cut_no_leave_short():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED_AT_ONCE], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "129 says what is kept\n", "")
 
 
 def test_nohup_lets_a_hang_up_be_ignored_still(handlers):
