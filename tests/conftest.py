@@ -1,19 +1,24 @@
-"""One private Ray for all tests that want one, started on first use."""
+"""One private Ray for all tests that want one, started on first use; what a process of pytest-xdist runs, and when."""
 
 import os
 import warnings
 from pathlib import Path
+
+# Threads of torch that wait for each other spin, and so take the core from the one that they wait for, where two
+# processes compute on two cores: on a crowded machine 5 tests of optimizer/test_one_pass.py ended with spinning and
+# all 100 without in the same time (2026-12-01). Read when torch is loaded; changes no bit.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Ray starts its workers at niceness 15: beside a test that computes they hardly run, and take a minute to start.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import hypothesis
 import pytest
 from support.places import ROOT, TESTS
 from support.processes import STARTS_RAY_S
 from support.small_study import a_study
+from support.units import in_units, longest_first
 
 from qsgd_ray.config.loading import with_overrides
-
-# Ray starts its workers at niceness 15: beside a test that computes they hardly run, and take a minute to start.
-os.environ.setdefault("RAY_worker_niceness", "0")
 
 # Speed is measured by benchmarks; a busy machine must not fail a law.
 hypothesis.settings.register_profile("laws", deadline=None)
@@ -25,27 +30,20 @@ STARTS_RAY = {"cluster", "whole", "interrupted", "finished"}
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts Ray and what runs benches; keep together what shares a cluster.
-
-    With several processes (pytest-xdist), tests that share the cluster run in one of them, and so do those of a file
-    that starts whole studies.
-    """
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what starts Ray and what runs benches; keep together what shares a cluster, or a file and its fixtures."""
     for item in items:
         if STARTS_RAY & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.ray)
         if "bench" in item.path.parts:
             item.add_marker(pytest.mark.bench)
-        if item.get_closest_marker("xdist_group"):
-            continue
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-        elif item.path.name == "test_cli.py":
-            item.add_marker(pytest.mark.xdist_group("cli"))
-        else:
-            continue
-        if not item.get_closest_marker("timeout"):
+        starts_ray = "cluster" in getattr(item, "fixturenames", ()) or item.path.name == "test_cli.py"
+        is_told = item.get_closest_marker("xdist_group") or item.get_closest_marker("timeout")
+        if starts_ray and not is_told:
             item.add_marker(pytest.mark.timeout(STARTS_RAY_S))
+    in_units(items)
+    if hasattr(config, "workerinput"):  # one of several processes
+        items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="module")
