@@ -4,11 +4,15 @@ import subprocess
 import sys
 
 import pytest
-from support.command_line import command
+from support.command_line import command, command_output
+from support.outcomes import OUTCOME
 from support.own_tasks import write_study
 from support.processes import wait_until
+from support.without_ray import replace_ray
 
+from qsgd_ray.config.trial import search_trial
 from qsgd_ray.results import read
+from qsgd_ray.study import _stages as stages
 
 pytestmark = [
     pytest.mark.ray,
@@ -31,7 +35,7 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of a study that was killed once, and its file."""
+    """Results of a study that was killed once, and its file, in which a comment was changed meanwhile."""
     folder = tmp_path_factory.mktemp("own")
     file = write_study(folder, change=lambda text: text.replace("workers=1", "workers=2"))
     results = folder / "results" / "rings"
@@ -41,6 +45,9 @@ def folder(tmp_path_factory):
         finally:
             running.kill()
     before = {path.name: path.read_bytes() for path in (results / "trials").glob("search-*.parquet")}
+    commented = file.read_text().replace("# drawn by name", "# by name")
+    assert commented != file.read_text()
+    file.write_text(commented)
     code, text = done("run", file, "--storage", folder / "results")
     assert code == 0, text
     now = {path.name: path.read_bytes() for path in (results / "trials").glob("search-*.parquet")}
@@ -74,18 +81,46 @@ def test_a_trial_is_replayed_to_the_bit_with_the_study_file_and_refused_without(
     assert (code, "The same bits" in text) == (0, True), text
 
 
-def test_changed_code_is_another_study_and_a_comment_is_none(folder):
+def test_a_changed_comment_is_no_other_study(folder):
+    tables = read(folder / "results" / "rings")
+    assert (tables.n_others, tables.changes) == (0, ())
+
+
+@pytest.fixture
+def forgotten(tmp_path_factory, monkeypatch):
+    """Modules of the tests' folders are forgotten at the end."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    places = str(tmp_path_factory.getbasetemp())
+    for name in [name for name, module in sys.modules.items() if places in str(getattr(module, "__file__", ""))]:
+        del sys.modules[name]
+
+
+def test_changed_code_is_another_study(folder, forgotten, monkeypatch, capsys):
+    """The same points are tried again, so nothing but the code sets the trials apart. None of them is trained."""
     results, file = folder / "results" / "rings", folder / "rings_study.py"
     before = rows(results)
-    file.write_text(file.read_text().replace("# drawn by name", "# by name"))
-    assert done("run", file, "--storage", folder / "results")[0] == 0
-    assert rows(results) == before
+    searched = [row for row in before.values() if row["stage"] == "search"]
+
+    def search(tables, context):
+        for row in searched:
+            point = {"learning_rate": row["learning_rate"]}
+            context.results.write(search_trial(tables.study, row["arm"], row["number"], point), OUTCOME)
+
+    replace_ray(monkeypatch)
+    monkeypatch.setattr(stages, "run_search", search)
     file.write_text(file.read_text().replace("Tanh", "ReLU"))
-    code, text = done("run", file, "--storage", folder / "results")
-    assert code == 0, text
+    text = command_output(monkeypatch, capsys, "run", file, "--storage", folder / "results", columns=100)
     assert "workload.code" in text
     assert "8 trials lie beside these" in text
-    assert not {*rows(results)} & {*before}
+    now = rows(results)
+    assert len(now) == 8
+    assert not {*now} & {*before}
+    points = [
+        sorted((row["arm"], row["number"], row["learning_rate"]) for row in of.values() if row["stage"] == "search")
+        for of in (before, now)
+    ]
+    assert points[0] == points[1]
 
 
 LATE = """def loss(self, model, batch):
@@ -103,7 +138,8 @@ def test_what_the_user_s_code_raises_is_a_failed_row_with_the_user_s_line(tmp_pa
         return text.replace("def model(self", LATE).replace("class Rings", "CALLS = []\n\n\nclass Rings")
 
     file = write_study(tmp_path, "late_study", late)
-    overrides = ["--set", "arms.wide.learning_rate=0.01", "--set", "confirm.epochs=30"]
+    rates = ["--set", "arms.adamw.learning_rate=0.01", "--set", "arms.wide.learning_rate=0.01"]  # nothing to search
+    overrides = [*rates, "--set", "confirm.epochs=30"]
     code, text = done("run", file, "--storage", tmp_path / "results", *overrides)
     assert code == 0, text
     assert "failed         late_study.py, line " in text

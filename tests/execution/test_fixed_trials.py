@@ -31,11 +31,10 @@ def one_after_the_other(cluster, tmp_path_factory):
     return {trial_id: timeless(row) for trial_id, row in rows_of(context).items()}
 
 
-@pytest.mark.parametrize("at_once", [None, 1])
-def test_beside_each_other_they_leave_the_same_rows(one_after_the_other, cluster, tmp_path, at_once):
+def test_beside_each_other_they_leave_the_same_rows(one_after_the_other, cluster, tmp_path):
     context = make_context(tmp_path / "small", cluster)
-    run_fixed_trials(a_study(), context, TRIALS[:1], max_concurrent=at_once)
-    run_fixed_trials(a_study(), context, TRIALS, max_concurrent=at_once)
+    run_fixed_trials(a_study(), context, TRIALS[:1])
+    run_fixed_trials(a_study(), context, TRIALS)
     assert {trial_id: timeless(row) for trial_id, row in rows_of(context).items()} == one_after_the_other
 
 
@@ -52,7 +51,7 @@ class KillsOnce:
         return False
 
 
-def test_a_trial_whose_process_is_killed_is_trained_all_the_same(one_after_the_other, cluster, tmp_path):
+def test_one_at_a_time_a_trial_whose_process_is_killed_is_trained_all_the_same(one_after_the_other, cluster, tmp_path):
     context = make_context(tmp_path / "small", cluster, report=KillsOnce(tmp_path / "killed"))
     run_fixed_trials(a_study(), context, TRIALS, max_concurrent=1)
     assert (tmp_path / "killed").exists()
