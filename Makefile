@@ -13,7 +13,9 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not ray and not kill and not slow and not bench"
 
+# Compiled once and not by each of the hundreds of processes, where the environment lets Python keep nothing compiled.
 test-all: $(READY)
+	$(BIN)/python -m compileall -q qsgd_ray
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 # A hundred seeded faults against small studies, whose rows must come out as if none had struck; about 20 minutes.
