@@ -55,7 +55,12 @@ Objective = Literal["quality", "step_time", "circuits"]
 Scheduler = Literal["asha", "hyperband", "bohb", "none"]
 # Samplers that learn from trials which they have not proposed.
 _LEARNING: tuple[Sampler, ...] = ("tpe", "gp")
-_LATE_DEFAULTS: dict[str, Any] = {"scheduler": "asha", "known_points": {}, "warm_start": None}
+_LATE_DEFAULTS: dict[str, Any] = {
+    "scheduler": "asha",
+    "known_points": {},
+    "warm_start": None,
+    "replicate_pruning": None,
+}
 _LONGEST_PLACE = 1000
 KnownPoint = Annotated[dict[str, Value], Field(min_length=1, max_length=MOST_ITEMS)]
 KnownPoints = dict[Name, Annotated[tuple[KnownPoint, ...], Field(min_length=1, max_length=MOST_ITEMS)]]
@@ -95,6 +100,9 @@ class Search(Settings):
         warm_start: folder or URI of another study's results, whose search trials `tpe` and `gp` learn from: those of
             the arms of the same name with the same searched fields. They are copied into this study's results when it
             begins, and are not counted among `trials_per_arm`. None: the sampler knows nothing.
+        replicate_pruning: with several seeds, a p value in (0.5^n, 0.5): from `grace_epochs` on a point is stopped
+            that is worse than the arm's best one after the same epoch, seed by seed, at a p value below it (Wilcoxon's
+            signed-rank test). 0.1 is Optuna's. With quality as the only objective. None: seeds stop no point.
 
     Example:
         >>> Search(trials_per_arm=8, epochs=8).deterministic
@@ -114,6 +122,7 @@ class Search(Settings):
     scheduler: Scheduler = "asha"
     known_points: KnownPoints = Field(default_factory=dict)
     warm_start: Annotated[str, Field(min_length=1, max_length=_LONGEST_PLACE)] | None = None
+    replicate_pruning: Annotated[Real, Field(gt=0, lt=0.5)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -144,7 +153,22 @@ class Search(Settings):
             raise refusal(
                 f"sampler: {allowed} with a warm start, from which the others learn nothing; got {self.sampler!r}"
             )
+        if self.replicate_pruning is not None:
+            self._check_pruning(self.replicate_pruning)
         return self
+
+    def _check_pruning(self, threshold: float) -> None:
+        n = len(self.seeds)
+        if n == 1:
+            raise refusal(f"replicate_pruning: None with one seed, which has no replicates; got {threshold:g}")
+        if threshold <= 0.5**n:
+            raise refusal(
+                f"replicate_pruning: above {0.5**n:.3g}, the least p value that {n} seeds can have; got {threshold:g}"
+            )
+        if len(self.objectives) > 1:
+            raise refusal(
+                f"replicate_pruning: None with several objectives, of which no point is the best; got {threshold:g}"
+            )
 
     @model_serializer(mode="wrap")
     def _without_defaults_of_late(

@@ -42,6 +42,7 @@ SCORE = "quality"  # the objective that halving looks at
 EPOCH = "epoch"
 # How far the best run of a trial that has ended by itself came; None where none has a usable result.
 ENDING = "ending"
+VALUES = "values"  # of the metric, one a seed, where the search compares them
 
 
 class _TrialLost(RuntimeError):
@@ -100,11 +101,13 @@ class TunedTrial(tune.Trainable):
             for run in self._runs:
                 run.measurements.clear()
             raise  # no outcome of this trial: the search tries it again
-        values = objective_values([run.result for run in self._runs], self._study.search.objectives, self._study.metric)
+        search, results = self._study.search, [run.result for run in self._runs]
+        values = objective_values(results, search.objectives, self._study.metric)
         endings = [run.ending for run in self._runs]
         done = None not in endings
         return {
-            **dict(zip(self._study.search.objectives, values, strict=True)),
+            **dict(zip(search.objectives, values, strict=True)),
+            **({} if search.replicate_pruning is None else {VALUES: [result.value for result in results]}),
             EPOCH: max((run.measurements[-1].epoch for run in self._runs if run.measurements), default=0),
             **({ENDING: next((one for one in USABLE if one in endings), None)} if done else {}),
             "done": done,

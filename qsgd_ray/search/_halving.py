@@ -1,7 +1,8 @@
 """Halvings of an arm's trials by Tune: one (ASHA), or several that begin at different epochs (Hyperband), or none.
 
 In: results of trials under way. Out: CONTINUE or STOP. Every arm has halvings of its own, and a trial's halving follows
-from its number, so that with one trial at a time the decisions are a function of the study.
+from its number, so that with one trial at a time the decisions are a function of the study. What else stops a trial of
+several seeds (_replicate_pruning.py) is asked beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from qsgd_ray.config import Search, Study
-from qsgd_ray.execution.trainable import EPOCH, SCORE
+from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, VALUES
+from qsgd_ray.outcome import Ending
+from qsgd_ray.search._replicate_pruning import ReplicatePruning
 
 # Further off than any score that a run can have.
 _WORST_SCORE = 1e300
@@ -83,6 +86,10 @@ class _ArmHalvings(FIFOScheduler):
             for arm in study.arms
             for index, grace_epochs in enumerate(grace_epochs_of_brackets(study.search))
         }
+        threshold = study.search.replicate_pruning
+        self._prunings = {
+            arm.name: ReplicatePruning(study.metric, threshold) for arm in study.arms if threshold is not None
+        }
 
     def _of(self, trial: Any) -> ASHAScheduler:
         several = self._search.scheduler in ("hyperband", "bohb")
@@ -99,7 +106,7 @@ class _ArmHalvings(FIFOScheduler):
         self._of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return CONTINUE or STOP, as the arm's own halving decides.
+        """Return CONTINUE or STOP, as the arm's own halving decides, and the seeds of the arm's best point.
 
         Args:
             tune_controller: Tune's.
@@ -107,9 +114,22 @@ class _ArmHalvings(FIFOScheduler):
             result: of the trial's last step.
         """
         # A trial at its last epoch ends by itself.
-        if result[EPOCH] >= self._search.epochs or not self._halves:
+        if result[EPOCH] >= self._search.epochs:
             return TrialScheduler.CONTINUE
-        return self._of(trial).on_trial_result(tune_controller, trial, _with_finite_score(result))
+        decision: str = TrialScheduler.CONTINUE
+        if self._halves:
+            decision = self._of(trial).on_trial_result(tune_controller, trial, _with_finite_score(result))
+        return TrialScheduler.STOP if self._is_pruned(trial, result) else decision
+
+    def _is_pruned(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Take in the values of a trial's seeds, and return True where the best point's are enough better."""
+        pruning = self._prunings.get(trial.config["arm"])
+        if pruning is None:
+            return False
+        pruning.add(trial.config["number"], result[EPOCH], result[VALUES])
+        if result[EPOCH] < self._search.grace_epochs:
+            return False
+        return pruning.is_worse(trial.config["number"], result[EPOCH])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Give a trial that has ended to the arm's own halving.
@@ -120,6 +140,9 @@ class _ArmHalvings(FIFOScheduler):
             result: of the trial's last step.
         """
         self._of(trial).on_trial_complete(tune_controller, trial, _with_finite_score(result))
+        if (pruning := self._prunings.get(trial.config["arm"])) is not None:
+            pruning.add(trial.config["number"], result[EPOCH], result[VALUES])
+            pruning.end(trial.config["number"], completed=result.get(ENDING) == Ending.COMPLETED)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Remove a trial from the arm's own halving.
