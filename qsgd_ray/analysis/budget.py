@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qsgd_ray.config import STAGES, Budget, Study
 from qsgd_ray.config.stages import Stage
@@ -90,13 +91,9 @@ class BudgetStatus:
     @property
     def amounts(self) -> str:
         """Hours and money that are spent, and of how much: 0.5 h of 2 h and 1.2 of 5 of money spent."""
-        hours = f"{_number(self.seconds / _S_PER_HOUR)} h"
-        if self.budget is not None and self.budget.hours is not None:
-            hours += f" of {self.budget.hours:g} h"
-        if self.money is None:
-            return f"{hours} spent"
-        of = f" of {self.budget.cost:g}" if self.budget is not None and self.budget.cost is not None else ""
-        return f"{hours} and {_number(self.money)}{of} of money spent"
+        hours, cost = (None, None) if self.budget is None else (self.budget.hours, self.budget.cost)
+        limits = {"hours": hours, "cost": cost}
+        return f"{amounts_text(limits | {'hours_spent': self.seconds / _S_PER_HOUR, 'cost_spent': self.money})} spent"
 
     @property
     def expected(self) -> str:
@@ -146,6 +143,63 @@ class BudgetStatus:
         if budget is not None and budget.cost is not None and None not in (self.money, self.money_left):
             shares.append(_share(budget.cost - (self.money or 0.0), self.money_left or 0.0))
         return min(shares, default=None)
+
+
+def budget_entry(spent: BudgetStatus | None) -> dict[str, Any] | None:
+    """Return limits and spending as verdict.json and `qsgd-ray status` have them; None without a budget."""
+    if spent is None or spent.budget is None:
+        return None
+    return {
+        "hours": spent.budget.hours,
+        "cost": spent.budget.cost,
+        "hours_spent": spent.seconds / _S_PER_HOUR,
+        "cost_spent": spent.money,
+        "is_spent": spent.is_spent,
+        "trials_ended": spent.ended,
+        "trials_planned": spent.planned,
+    }
+
+
+def joint_budget_entry(budget: Budget | None, parts: Iterable[BudgetStatus | None]) -> dict[str, Any] | None:
+    """Return the limits of a study of several workloads and the spending of all its parts; None without a budget.
+
+    Args:
+        budget: of the whole study.
+        parts: the spending of each part.
+    """
+    entries = [entry for part in parts if (entry := budget_entry(part)) is not None]
+    if budget is None or not entries:
+        return None
+    costs = [entry["cost_spent"] for entry in entries]
+    sums = {name: sum(entry[name] for entry in entries) for name in ("hours_spent", "trials_ended", "trials_planned")}
+    return {
+        "hours": budget.hours,
+        "cost": budget.cost,
+        "hours_spent": sums["hours_spent"],
+        "cost_spent": None if None in costs else sum(costs),
+        "is_spent": any(entry["is_spent"] for entry in entries),
+        "trials_ended": sums["trials_ended"],
+        "trials_planned": sums["trials_planned"],
+    }
+
+
+def amounts_text(entry: Mapping[str, Any]) -> str:
+    """Return what is spent of which limit, in words.
+
+    Args:
+        entry: as `budget_entry` returns it.
+
+    Example:
+        >>> amounts_text({"hours": 2.0, "cost": 5.0, "hours_spent": 0.5, "cost_spent": 1.2})
+        '0.5 h of 2 h and 1.2 of 5 of money'
+    """
+    text = f"{_number(entry['hours_spent'])} h"
+    if entry["hours"] is not None:
+        text += f" of {entry['hours']:g} h"
+    if entry["cost_spent"] is None:
+        return text
+    of = "" if entry["cost"] is None else f" of {entry['cost']:g}"
+    return f"{text} and {_number(entry['cost_spent'])}{of} of money"
 
 
 def budget_status(tables: StudyTables) -> BudgetStatus:

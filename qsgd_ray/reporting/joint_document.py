@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from qsgd_ray.analysis.budget import joint_budget_entry
 from qsgd_ray.analysis.joint import ESTIMAND, JOINT_SCORE, JointAnalysis
 from qsgd_ray.reporting._verdict_tree import document, verdict_entry
-from qsgd_ray.reporting.verdict_document import _arm_entry, _budget_entry, _metric_entry
+from qsgd_ray.reporting.verdict_document import _arm_entry, _metric_entry
 
 
 def joint_document(analysis: JointAnalysis, *, finished: bool) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def joint_document(analysis: JointAnalysis, *, finished: bool) -> dict[str, Any]
         arms=_arms(analysis),
         verdicts=analysis.verdicts,
         notes=analysis.notes,
-        budget=_budget(analysis),
+        budget=joint_budget_entry(study.budget, [part.spent for part in analysis.parts.values()]),
     )
     return tree | {"estimand": ESTIMAND, "workloads": _workloads(analysis)}
 
@@ -54,25 +55,6 @@ def _arms(analysis: JointAnalysis) -> list[dict[str, Any]]:
         {"arm": arm, "n_runs": n_runs, "n_null": n_null, "iqm": None, "iqm_interval": None}
         for arm, (n_runs, n_null) in counts.items()
     ]
-
-
-def _budget(analysis: JointAnalysis) -> dict[str, Any] | None:
-    """Return the limits of the whole study and the spending of all parts; None without a budget."""
-    budget = analysis.study.budget
-    entries = [entry for part in analysis.parts.values() if (entry := _budget_entry(part.spent)) is not None]
-    if budget is None or not entries:
-        return None
-    costs = [entry["cost_spent"] for entry in entries]
-    sums = {name: sum(entry[name] for entry in entries) for name in ("hours_spent", "trials_ended", "trials_planned")}
-    return {
-        "hours": budget.hours,
-        "cost": budget.cost,
-        "hours_spent": sums["hours_spent"],
-        "cost_spent": None if None in costs else sum(costs),
-        "is_spent": any(entry["is_spent"] for entry in entries),
-        "trials_ended": sums["trials_ended"],
-        "trials_planned": sums["trials_planned"],
-    }
 
 
 def _workloads(analysis: JointAnalysis) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qsgd_ray.analysis.budget import amounts_text
 from qsgd_ray.reporting._formatting import MISSING, counted, duration
 
 Tree = Mapping[str, Any]
@@ -26,6 +27,9 @@ def status_report(tree: Tree) -> list[RenderableType]:
         Text(_trials_sentence(tree)),
         _stages_table(tree),
     ]
+    if (budget := tree["budget"]) is not None:
+        end = " spent; no further trial starts." if budget["is_spent"] and tree["stage"] else " spent."
+        parts.append(Text(f"Budget: {amounts_text(budget)}{end}", style="yellow" if budget["is_spent"] else ""))
     if tree["verdicts"]:
         verdicts = ", ".join(f"{arm} {verdict}" for arm, verdict in tree["verdicts"].items())
         over = f" over {len(tree['workloads'])} workloads" if "workloads" in tree else ""
@@ -70,14 +74,19 @@ def _stages_table(tree: Tree) -> Table:
 def studies_table(trees: Sequence[Tree]) -> Table:
     """Return a table with a line a study: its folder, its state, its trials and its verdicts.
 
+    Where one has a budget there is a column for it.
+
     Args:
         trees: the status of each study, with its `place`.
     """
-    table = _table("study", "state", "trials", "verdicts", "last trial ended")
+    with_budget = any(tree["budget"] is not None for tree in trees)
+    table = _table("study", "state", "trials", *(["budget"] if with_budget else []), "verdicts", "last trial ended")
     for tree in trees:
         name = str(tree["place"]).rstrip("/").rpartition("/")[2]
         state = Text(tree["state"], style=_STYLES.get(tree["state"], ""))
-        table.add_row(Text(name), state, _trials(tree), Text(_verdicts(tree)), Text(tree["last_end"] or MISSING))
+        budget = [Text(amounts_text(tree["budget"]) if tree["budget"] else MISSING)] if with_budget else []
+        end = Text(tree["last_end"] or MISSING)
+        table.add_row(Text(name), state, _trials(tree), *budget, Text(_verdicts(tree)), end)
     return table
 
 

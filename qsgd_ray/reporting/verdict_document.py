@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from qsgd_ray.analysis.budget import BudgetStatus
+from qsgd_ray.analysis.budget import budget_entry
 from qsgd_ray.analysis.claim import CheckedClaim
 from qsgd_ray.analysis.study_analysis import StudyAnalysis
 from qsgd_ray.analysis.summary import ArmSummary
@@ -46,7 +46,7 @@ def study_document(analysis: StudyAnalysis, *, finished: bool) -> dict[str, Any]
         verdicts=analysis.verdicts,
         claims=[_claim_entry(claim) for claim in analysis.claims],
         notes=[*analysis.missing, *analysis.notes],
-        budget=_budget_entry(analysis.spent),
+        budget=budget_entry(analysis.spent),
     )
 
 
@@ -57,20 +57,6 @@ def _metric_entry(study: Study) -> dict[str, str]:
         "direction": study.metric.direction,
         "kind": study.metric.kind,
         "unit": study.metric.unit,
-    }
-
-
-def _budget_entry(spent: BudgetStatus | None) -> dict[str, Any] | None:
-    if spent is None or spent.budget is None:
-        return None
-    return {
-        "hours": spent.budget.hours,
-        "cost": spent.budget.cost,
-        "hours_spent": spent.seconds / 3600,
-        "cost_spent": spent.money,
-        "is_spent": spent.is_spent,
-        "trials_ended": spent.ended,
-        "trials_planned": spent.planned,
     }
 
 

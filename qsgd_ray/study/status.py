@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from qsgd_ray.analysis.budget import budget_entry, budget_status, joint_budget_entry
 from qsgd_ray.analysis.joint import judge_jointly
 from qsgd_ray.analysis.status import last_end, stage_statuses
 from qsgd_ray.analysis.verdict import judge, judge_together
@@ -16,7 +17,7 @@ from qsgd_ray.results import Results
 from qsgd_ray.results.whole import WholeResults, is_whole
 from qsgd_ray.storage import Holder, Lease, Storage, StorageError, holder
 
-STATUS_FORMAT, STATUS_VERSION = "qsgd-ray status", 1
+STATUS_FORMAT, STATUS_VERSION = "qsgd-ray status", 2
 
 
 def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
@@ -29,10 +30,10 @@ def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
 
     Returns:
         `study`, `question`, `state`, `holder`, `stage` (the first that is not complete; None: all are), `ended` and
-        `planned` trials, `stages` (a list by stage and arm), `last_end`, `verdicts` by arm, and `notes`. The state is
-        `running`, `finished`, `stopped` (no process runs it, and trials are missing) or `unconfirmed`. Of a study of
-        several workloads the verdicts are the joint ones, each of the `stages` has its `workload`, and `workloads` has
-        the verdicts of each.
+        `planned` trials, `stages` (a list by stage and arm), `last_end`, `budget` (limits and spending; None: it has no
+        budget), `verdicts` by arm, and `notes`. The state is `running`, `finished`, `stopped` (no process runs it, and
+        trials are missing) or `unconfirmed`. Of a study of several workloads the verdicts are the joint ones, each of
+        the `stages` has its `workload`, and `workloads` has the verdicts of each.
 
     Raises:
         StudyError: no study was run into it, or a file is broken; one line.
@@ -45,7 +46,11 @@ def study_status(storage: Storage, *, watch: bool = False) -> dict[str, Any]:
     tables = Results(storage).tables(measurements=False)
     verdicts = {verdict.arm: verdict.verdict.value for verdict in judge(tables)}
     stages = [asdict(status) for status in stage_statuses(tables)]
-    return _tree(tables.study, process, stages, last_end(tables)) | {"verdicts": verdicts, "notes": tables.notes}
+    budget = budget_entry(budget_status(tables))
+    return _tree(tables.study, process, stages, last_end(tables), budget) | {
+        "verdicts": verdicts,
+        "notes": tables.notes,
+    }
 
 
 def _whole_status(results: WholeResults, process: Holder | None) -> dict[str, Any]:
@@ -62,7 +67,8 @@ def _whole_status(results: WholeResults, process: Holder | None) -> dict[str, An
         name: {verdict.arm: verdict.verdict.value for verdict in verdicts}
         for name, verdicts in zip(parts, together, strict=True)
     }
-    return _tree(study, process, stages, max(ends, default=None)) | {
+    budget = joint_budget_entry(study.budget, map(budget_status, parts.values()))
+    return _tree(study, process, stages, max(ends, default=None), budget) | {
         "verdicts": {verdict.arm: verdict.verdict.value for verdict in judge_jointly(study, parts)},
         "notes": [*results.joined(parts, study).notes, *notes],
         "workloads": by_workload,
@@ -70,7 +76,11 @@ def _whole_status(results: WholeResults, process: Holder | None) -> dict[str, An
 
 
 def _tree(
-    study: Study, process: Holder | None, stages: Sequence[dict[str, Any]], ended_at: datetime | None
+    study: Study,
+    process: Holder | None,
+    stages: Sequence[dict[str, Any]],
+    ended_at: datetime | None,
+    budget: dict[str, Any] | None,
 ) -> dict[str, Any]:
     missing = [status["stage"] for status in stages if status["ended"] < status["planned"]]
     return {
@@ -83,6 +93,7 @@ def _tree(
         "planned": sum(status["planned"] for status in stages),
         "stages": [*stages],
         "last_end": None if ended_at is None else ended_at.isoformat(timespec="seconds"),
+        "budget": budget,
     }
 
 
@@ -151,6 +162,7 @@ def _without_rows(study: str, state: str, question: str | None) -> dict[str, Any
         "planned": None,
         "stages": [],
         "last_end": None,
+        "budget": None,
         "verdicts": {},
         "notes": [],
     }

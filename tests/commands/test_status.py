@@ -15,9 +15,10 @@ from support.synthetic_limits import made as made_limits
 from support.synthetic_results import Run, a_study, lost, made, runs
 
 from qsgd_ray.analysis.status import last_end
-from qsgd_ray.config import Map
+from qsgd_ray.config import Budget, Map
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import Results
+from qsgd_ray.results.spending import RunSpending, Spending, write_spending
 from qsgd_ray.storage import Folder, Lease, StorageError
 
 
@@ -33,7 +34,7 @@ def status_of(monkeypatch, capsys, folder):
 def test_status_tells_stages_endings_and_verdicts_and_writes_nothing(monkeypatch, capsys, folder):
     before = files_in(folder)
     tree = status_of(monkeypatch, capsys, folder)
-    assert (tree["format"], tree["version"], tree["study"]) == ("qsgd-ray status", 1, "made")
+    assert (tree["format"], tree["version"], tree["study"]) == ("qsgd-ray status", 2, "made")
     assert (tree["state"], tree["holder"], tree["stage"]) == ("stopped", None, "confirm")
     assert (tree["ended"], tree["planned"]) == (31, 32)
     (wild,) = (entry for entry in tree["stages"] if (entry["stage"], entry["arm"]) == ("confirm", "wild"))
@@ -45,6 +46,33 @@ def test_status_tells_stages_endings_and_verdicts_and_writes_nothing(monkeypatch
     assert "31 of 32 trials ended; the stage is confirm." in told
     assert "Verdicts so far: same equivalent, gain better, wild inconclusive." in told
     assert files_in(folder) == before
+
+
+def test_status_and_list_tell_what_is_spent_of_a_budget(monkeypatch, capsys, folder):
+    assert status_of(monkeypatch, capsys, folder)["budget"] is None
+    study = a_study(["adamw", "sine"], 2, budget=Budget(hours=2, cost=50, price_per_node_hour=10))
+    path = made({}, study=study).write(folder.parent / "dear")
+
+    def told(hours: float) -> tuple[dict, str, str]:
+        write_spending(Folder(path), Spending((RunSpending(None, 3600 * hours, {"": 7200 * hours}),)))
+        tree = status_of(monkeypatch, capsys, path)
+        text = command_output(monkeypatch, capsys, "status", path, columns=120)
+        return tree["budget"], text, command_output(monkeypatch, capsys, "list", folder.parent, columns=300)
+
+    entry, status, listed = told(0.5)
+    planned = sum(study.planned(stage, arm) for stage in ("search", "confirm") for arm in study.arms)
+    assert entry == {
+        **{"hours": 2, "cost": 50, "hours_spent": 0.5, "cost_spent": 10.0, "is_spent": False},
+        **{"trials_ended": 0, "trials_planned": planned},
+    }
+    assert "Budget: 0.5 h of 2 h and 10 of 50 of money spent.\n" in status
+    lines = [line.split() for line in listed.splitlines()]
+    assert "budget" in next(line for line in lines if line[:1] == ["study"])
+    assert "0.5 h of 2 h and 10 of 50 of money" in listed
+    assert next(line for line in lines if line[:1] == ["made"])[3] == "–"
+    entry, status, _ = told(2.5)
+    assert entry["is_spent"]
+    assert "Budget: 2.5 h of 2 h and 50 of 50 of money spent; no further trial starts." in status
 
 
 @pytest.mark.parametrize("stage", ["search", "confirm", "map", None])
