@@ -21,6 +21,7 @@ from qsgd_ray.analysis.effect_map import EffectMap, map_effects
 from qsgd_ray.analysis.importance import Importance, importances
 from qsgd_ray.analysis.ladder import Ladder, ladders
 from qsgd_ray.analysis.profile import StudyProfiles, study_profiles
+from qsgd_ray.analysis.search_start import _is_unequal, _start_sentences
 from qsgd_ray.analysis.seeds import SeedResults, seed_results
 from qsgd_ray.analysis.summary import ArmSummary, arm_summaries
 from qsgd_ray.analysis.trials import (
@@ -103,7 +104,7 @@ class StudyAnalysis:
     @property
     def notes(self) -> list[str]:
         """Remarks on how the rows came about that a reader of the verdicts needs, one line each."""
-        return self.tables.notes
+        return [*self.tables.notes, *_start_sentences(self.tables)]
 
     @property
     def is_changed(self) -> bool:
@@ -118,7 +119,12 @@ class StudyAnalysis:
     @property
     def budget_sentence(self) -> str:
         """One sentence on whether all arms were tuned with the same budget."""
-        return budget_sentence(self.budgets)
+        sentence = budget_sentence(self.budgets)
+        return f"{sentence} Their searches did not start alike (see the notes)." if self._starts_differ else sentence
+
+    @property
+    def _starts_differ(self) -> bool:
+        return bool(self.budgets) and _is_unequal(self.tables)
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:

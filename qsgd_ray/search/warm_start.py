@@ -54,6 +54,11 @@ class WarmStart:
     sentence: str
     trials: dict[str, tuple[EarlierTrial, ...]]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials that were taken, by arm."""
+        return {arm: len(of_arm) for arm, of_arm in self.trials.items()}
+
     def copy_into(self, results: Results) -> None:
         """Copy the trials into a study's own results, where they are not there yet."""
         stored = results.read_json(_FILE) or {}

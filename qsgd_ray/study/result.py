@@ -173,7 +173,7 @@ class StudyResult:
     def _repr_html_(self) -> str:
         """Return the verdicts with their intervals, and notes, for a notebook."""
         state = "" if self.is_finished else " (unfinished)"
-        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.tables.notes, *self.warnings))
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.analysis.notes, *self.warnings))
         failure = f"<p>{escape(self.failure)}</p>" if self.failure else ""
         question = f"<p><b>{escape(self.study.name)}</b>: {escape(self.study.question)}{state}</p>"
         return f"{question}{self.verdicts._repr_html_()}{notes}{failure}"

@@ -131,7 +131,7 @@ def _run_one(
         made_with = provenance(study, options.path, [*options.overrides], options.address)
         if (earlier := read_warm_start(study, results)) is not None:
             console.print(earlier.sentence, soft_wrap=True, highlight=False)
-            made_with |= {"warm_start": earlier.sentence}
+            made_with |= {"warm_start": earlier.sentence, "warm_start_trials": earlier.counts}
         results.open(study, made_with)
         if earlier is not None:
             earlier.copy_into(results)
