@@ -47,7 +47,7 @@ def replay(
     set_ray_environment()
     from qsgd_ray.results import Results
     from qsgd_ray.results.provenance import provenance
-    from qsgd_ray.study.replay import environment_differences, stored_trial
+    from qsgd_ray.study.replay import environment_differences, optimizer_differences, stored_trial
     from qsgd_ray.study.replay import replay as run_again
 
     if study_file is not None:
@@ -57,7 +57,8 @@ def replay(
     workers = "one worker" if stored.trial.workers == 1 else f"{stored.trial.workers} workers"
     about = f"{stored.row['trial_id']}: {stored.row['epochs_run']} epochs from seed {stored.trial.seed} on {workers}"
     console.print(about, style="bold", soft_wrap=True, highlight=False)
-    if others := environment_differences(stored.made_with, provenance(stored.study, None, [], None)):
+    others = environment_differences(stored.made_with, provenance(stored.study, None, [], None))
+    if others := [*others, *optimizer_differences(stored, trust or ())]:
         console.print(f"Made elsewhere: {'; '.join(others)}.", soft_wrap=True, highlight=False, markup=False)
     result = run_again(stored, trust or ())
     if result.differences:

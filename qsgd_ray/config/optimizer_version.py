@@ -39,21 +39,21 @@ def unversioned(study: Study) -> tuple[str, ...]:
         for arm in study.arms
         if arm.optimizer is not None
         and any(
-            one.version is None and _version_of(one.name) is not None
+            one.version is None and version_of(one.name) is not None
             for _, member in arm.optimizer.members
             for one in (member, *member.inner)
         )
     )
 
 
-def _version_of(name: str) -> str | None:
+def version_of(name: str) -> str | None:
     """Return what the class of an optimizer comes from; None for torch's, and for one that is not known here.
 
     Args:
         name: of the class, short or dotted. A class in a file of the user's is imported.
 
     Example:
-        >>> _version_of("torch.optim.SGD") is None
+        >>> version_of("torch.optim.SGD") is None
         True
     """
     module = module_of(name)
@@ -103,7 +103,7 @@ def _arm_with_versions(arm: Arm, before: Arm | None) -> Arm:
 
 def _with_version(optimizer: Optimizer, before: Optimizer | None) -> Optimizer:
     same = before is not None and before.name == optimizer.name
-    version = None if same and before is not None and before.version is None else _version_of(optimizer.name)
+    version = None if same and before is not None and before.version is None else version_of(optimizer.name)
     update: dict[str, Any] = {"version": version}
     for keyword, value in optimizer.settings.items():
         if isinstance(value, Optimizer):

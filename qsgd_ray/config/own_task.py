@@ -216,6 +216,16 @@ def code(kind: type) -> Code:
     return code_of_shipped(kind, packages) if is_shipped(kind) else code_of(kind, packages)
 
 
+def code_of_kind(kind: str) -> str | None:
+    """Return the hash of the code of a class that this process has loaded; None where there is none.
+
+    Args:
+        kind: `module:Class`. Nothing is imported for it.
+    """
+    known = _known_class(kind, None)
+    return None if known is None else code(known).digest
+
+
 def _known_class(kind: Any, digest: Any) -> type[OwnTask] | None:
     """Return the class of a kind that this process has loaded with that code; None where there is none.
 

@@ -19,8 +19,10 @@ import torch
 
 from qsgd_ray.circuits.memory import total_bytes
 from qsgd_ray.circuits.select.auto import make_backend
-from qsgd_ray.config import Resources, Study, StudyError
+from qsgd_ray.config import Resources, StoredTask, Study, StudyError
 from qsgd_ray.config.optimizer_class import is_known, module_of
+from qsgd_ray.config.optimizer_version import version_of
+from qsgd_ray.config.own_task import code_of_kind
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.connection import private_ray
 from qsgd_ray.execution.preflight import require_runnable
@@ -160,14 +162,16 @@ def replay(stored: StoredTrial, trusted: Collection[str] = ()) -> Replay:
             heavyball: a results folder may come from anywhere, and to make an optimizer imports its package.
 
     Raises:
-        StudyError: this machine cannot run it, or its optimizer is of a package that is not trusted.
+        StudyError: this machine cannot run it, its workload's class has other code here, or its optimizer is of a
+            package that is not trusted.
 
     Example:
         >>> replay(stored_trial(Results("results/quick"), "confirm-adamw-s101")).differences  # doctest: +SKIP
         ()
     """
+    _require_same_workload(stored)
     for name in stored.trial.arm.optimizer_names:
-        if not is_known(name) and module_of(name) not in trusted:
+        if not _is_trusted(name, trusted):
             raise StudyError(
                 f"TRIAL: got {stored.trial.trial_id!r}, whose row names the optimizer {name}; allowed: one of torch, "
                 f"schedulefree, pytorch_optimizer or heavyball, or with --trust {module_of(name)}, which imports it"
@@ -191,6 +195,20 @@ def replay(stored: StoredTrial, trusted: Collection[str] = ()) -> Replay:
         row["parameters_sha256"],
         (*_differences(None, stored.row, row), *_measurement_differences(stored.measurements, measurements)),
     )
+
+
+def _is_trusted(optimizer: str, trusted: Collection[str]) -> bool:
+    return is_known(optimizer) or module_of(optimizer) in trusted
+
+
+def _require_same_workload(stored: StoredTrial) -> None:
+    """Raise StudyError where the class of the trial's workload is loaded here with other code."""
+    task = stored.trial.workload
+    if isinstance(task, StoredTask) and (here := code_of_kind(task.kind)) is not None:
+        raise StudyError(
+            f"TRIAL: got {stored.trial.trial_id!r}, whose workload {task.kind} had code {task.code} and has {here} "
+            "here; allowed: the class as it was then, and its packages in the same versions"
+        )
 
 
 def _study_then(stored: StoredTrial) -> Study:
@@ -281,6 +299,22 @@ def _measurement_differences(stored: tuple[Row, ...], replayed: list[Row]) -> li
                 Difference("measurement", epoch, *("there" if epoch in side else None for side in (left, right)))
             )
     return differences
+
+
+def optimizer_differences(stored: StoredTrial, trusted: Collection[str] = ()) -> list[str]:
+    """Return the optimizers of a trial that come from elsewhere here, each as `name then, here now`.
+
+    A class in a file is told by the hash of its code, an installed one by its package and version.
+
+    Args:
+        stored: the trial.
+        trusted: as `replay` takes it; what is not trusted is not imported, and left out.
+    """
+    optimizer = stored.trial.arm.optimizer
+    ones = [] if optimizer is None else [one for _, member in optimizer.members for one in (member, *member.inner)]
+    then = {one.name: one.version for one in ones if one.version is not None and _is_trusted(one.name, trusted)}
+    here = {name: version_of(name) or "not there" for name in then}
+    return [f"{name} {then[name]}, here {here[name]}" for name in then if here[name] != then[name]]
 
 
 def environment_differences(made_with: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from support.small_study import a_study
 
 from qsgd_ray.config import Arm, Groups, InvalidSettings, LogUniform, Optimizer, study_from_tree
 from qsgd_ray.config.loading import load_study
-from qsgd_ray.config.optimizer_version import _version_of, unversioned, with_versions
+from qsgd_ray.config.optimizer_version import unversioned, version_of, with_versions
 from qsgd_ray.config.trial import confirm_trials, search_key, search_trial
 
 ADAMW = Optimizer("adamw", lr=1e-3)
@@ -119,8 +119,8 @@ def test_a_class_of_the_user_s_is_named_by_its_code(own):
 
 
 def test_what_has_no_version_has_none():
-    assert _version_of("no_such_package.A") is None
-    assert _version_of("support.own_optimizers.no_class") is None
+    assert version_of("no_such_package.A") is None
+    assert version_of("support.own_optimizers.no_class") is None
 
 
 def test_a_version_is_not_the_user_s_to_write():

@@ -7,15 +7,24 @@ import pyarrow.parquet as pq
 import pytest
 from support.command_line import command_output, said_by
 from support.outcomes import OUTCOME
+from support.own_tasks import Rings
 from support.small_study import a_study
 
 from qsgd_ray.circuits.backends.in_process import TorchBackend
-from qsgd_ray.config import Arm, Optimizer, Perturbation, StudyError
+from qsgd_ray.config import Arm, Optimizer, Perturbation, StudyError, own_task
 from qsgd_ray.config.loading import with_overrides
+from qsgd_ray.config.optimizer_version import with_versions
 from qsgd_ray.config.trial import Trial, confirm_trials, search_trial
 from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
-from qsgd_ray.study.replay import Difference, Replay, environment_differences, replay, stored_trial
+from qsgd_ray.study.replay import (
+    Difference,
+    Replay,
+    environment_differences,
+    optimizer_differences,
+    replay,
+    stored_trial,
+)
 from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
@@ -228,3 +237,42 @@ def test_an_optimizer_of_another_package_is_imported_where_it_is_trusted(tmp_pat
     with pytest.raises(StudyError, match=line):
         replay(stored)
     assert replay(stored, trusted=["support"]).differences == ()
+
+
+def test_a_workload_whose_code_has_changed_is_one_line_with_both_hashes(tmp_path, monkeypatch, capsys):
+    study = a_study(workload=Rings(), arms=(Arm(name="adamw"), Arm(name="wide", workload={"width": 16})))
+    study = with_overrides(study, ["confirm.workers=1"])
+    results = Results(tmp_path / "small")
+    results.open(study, {})
+    trial = confirm_trials(study, "wide", {})[0]
+    results.write(trial, OUTCOME)
+    real = own_task.code(Rings)
+    monkeypatch.setattr(own_task, "code", lambda _: own_task.Code("0123456789", real.root, real.files, ()))
+    code, told = said_by(monkeypatch, capsys, "replay", results.path, "confirm-wide-s11")
+    last = told.splitlines()[-1]
+    assert code == 2
+    assert last.startswith(f"qsgd-ray: TRIAL: got {trial.trial_id!r}, whose workload support.own_tasks:Rings had code ")
+    assert f"had code {real.digest} and has 0123456789 here; allowed: the class as it was then" in last
+
+
+def test_an_optimizer_that_comes_from_elsewhere_here_is_told_where_it_may_be_imported(tmp_path, monkeypatch, capsys):
+    arms = (Arm(name="adamw"), Arm(name="own", optimizer=Optimizer("support.own_optimizers.Descent", lr=0.1)))
+    study = with_versions(with_overrides(a_study(arms=arms), ["confirm.workers=1"]))
+    now = study.arms[1].optimizer.version
+    then = study.arms[1].optimizer.model_copy(update={"version": "code 0123456789"})
+    changed = study.model_copy(update={"arms": (arms[0], arms[1].model_copy(update={"optimizer": then}))})
+    results = Results(tmp_path / "small")
+    results.open(changed, {})
+    results.write(confirm_trials(changed, "own", {})[0], OUTCOME)
+    stored = stored_trial(results, "confirm-own-s11")
+    line = f"support.own_optimizers.Descent code 0123456789, here {now}"
+    assert now.startswith("code ")
+    assert optimizer_differences(stored, ["support"]) == [line]
+    assert optimizer_differences(stored) == []
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", ["qsgd-ray", *f"replay {results.path} confirm-own-s11 --trust support".split()])
+    from qsgd_ray import cli
+
+    with pytest.raises(SystemExit):  # these rows were made up
+        cli.main()
+    assert line in capsys.readouterr().out
