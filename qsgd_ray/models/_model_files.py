@@ -7,7 +7,9 @@ files alone: a `.bin` file is a pickle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import torch
 from qsgd_ray.config import StudyError
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.models._presence import SUBMODULE
+from qsgd_ray.models._quiet_loading import quiet_loading
 from qsgd_ray.random_keys import named_seed
 
 
@@ -33,6 +36,7 @@ class Head(NamedTuple):
 
 CAUSAL = Head()
 _DATA_ALONE = {"trust_remote_code": False}
+_log = logging.getLogger(__name__)
 _ALLOWED = "what save_pretrained writes: config.json, *.safetensors and tokenizer.json, without code"
 
 
@@ -61,7 +65,7 @@ def read_tokenizer(name: str, source: Path | str, **where: Any) -> Any:
 def read_model(
     name: str, source: Path | str, dtype: torch.dtype, head: Head = CAUSAL, seed: int = 0, **where: Any
 ) -> Any:
-    """Return a model on the CPU.
+    """Return a model on the CPU. What is drawn as the files lack it is said once a process.
 
     Args:
         name: the model's name, for errors.
@@ -72,7 +76,8 @@ def read_model(
         where: `revision` and `local_files_only`, as transformers has them.
 
     Raises:
-        StudyError: one line: the files are broken, lack weights, want code to be run, or have angles.
+        StudyError: one line: the files are broken, lack weights or have others than config.json says, want code to be
+            run, or have angles.
         OSError: the hub does not give them.
     """
     from transformers import PreTrainedConfig
@@ -84,15 +89,17 @@ def read_model(
             raise ValueError(f"{key} names code, {value!r:.60}")
         if head.fresh:
             return _drawn(kind, source, dtype, seed, options, where)
-        model, info = kind.from_pretrained(  # nosec B615 # the study names the revision
-            source,
-            output_loading_info=True,
-            dtype=dtype,
-            use_safetensors=True,
-            **options,
-            **where,
-            **_DATA_ALONE,
-        )
+        with quiet_loading():
+            model, info = kind.from_pretrained(  # nosec B615 # the study names the revision
+                source,
+                output_loading_info=True,
+                dtype=dtype,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with their shapes
+                **options,
+                **where,
+                **_DATA_ALONE,
+            )
     except Exception as error:
         if _is_of_the_hub(source, error):
             raise
@@ -102,10 +109,18 @@ def read_model(
             f"model: got {name!r}, whose file has angles of quantum attention, which no study starts from; "
             "allowed: a model without them"
         )
+    if mismatched := sorted(info["mismatched_keys"]):
+        key, stored, wanted = mismatched[0]
+        raise StudyError(
+            f"model: got {name!r}, whose {key} has the shape {_shape(stored)}, and {_shape(wanted)} by config.json and "
+            f"the task{_and_others(mismatched)}; allowed: files that fit"
+        )
     missing = sorted(info["missing_keys"])
     if head.n_classes is not None:
         prefix = f"{model.base_model_prefix}."
-        _draw_head(model, [key for key in missing if not key.startswith(prefix)], seed)
+        drawn = [key for key in missing if not key.startswith(prefix)]
+        _draw_head(model, drawn, seed)
+        _say_once(name, tuple(drawn))
         missing = [key for key in missing if key.startswith(prefix)]
     if missing:
         # transformers would draw them at random.
@@ -150,6 +165,20 @@ def _draw_head(model: Any, keys: list[str], seed: int) -> None:
                 weight.normal_(0.0, std, generator=torch.Generator().manual_seed(named_seed("head", key, seed)))
             else:
                 weight.fill_(0.0 if key.endswith("bias") else 1.0)
+
+
+@lru_cache(maxsize=256)
+def _say_once(name: str, drawn: tuple[str, ...]) -> None:
+    if drawn:
+        _log.warning("%s: its files lack %s%s; each trial draws it from its seed", name, drawn[0], _and_others(drawn))
+
+
+def _and_others(keys: Sequence[Any]) -> str:
+    return f", and {len(keys) - 1} more" if len(keys) > 1 else ""
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _named_implementations(config: Any) -> Iterator[tuple[str, str]]:

@@ -133,3 +133,28 @@ def test_nobody_is_asked_on_the_terminal(whole, tmp_path, capsys):
 
 def test_a_whole_folder_is_read(whole):
     assert load_pretrained(str(whole)).model.training
+
+
+def test_loading_is_silent_and_a_drawn_head_is_said_once(whole, tmp_path, capfd, caplog):
+    folder = tmp_path / "said"
+    shutil.copytree(whole, folder)
+    capfd.readouterr()
+    for seed in (1, 2):
+        load_pretrained(str(folder), seed=seed)
+        load_pretrained(str(folder), seed=seed, n_classes=3)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == [f"{folder}: its files lack score.weight; each trial draws it from its seed"]
+
+
+def test_weights_of_other_shapes_are_refused_with_both(whole, tmp_path, capfd):
+    folder = tmp_path / "wide"
+    shutil.copytree(whole, folder)
+    config = json.loads((folder / "config.json").read_text())
+    sizes = config["hidden_size"], config["intermediate_size"]
+    changed(folder / "config.json", intermediate_size=2 * sizes[1])
+    capfd.readouterr()
+    said = f"mlp.down_proj.weight has the shape {sizes[0]} x {sizes[1]}, and {sizes[0]} x {2 * sizes[1]} by config.json"
+    with pytest.raises(StudyError, match=said) as refused:
+        load_pretrained(str(folder))
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
