@@ -16,8 +16,16 @@ from qsgd_ray.training.loop import run, train
 from qsgd_ray.workloads import make_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PAGE = re.findall(r"^```python\n(.*?)^```$", (DOCS / "own_workload.md").read_text(), flags=re.DOTALL | re.MULTILINE)
-README = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(page):
+    """Return the Python of a page, block by block."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+PAGE, README, SEVERAL = (
+    blocks(page) for page in (DOCS / "own_workload.md", ROOT / "README.md", DOCS / "several_workloads.md")
+)
 STUDY = """
 STUDY = Study(
     name="own", question="Does it train?", workload={task}, arms=(Arm(name="a"), Arm(name="b", workload={fields})),
@@ -53,6 +61,12 @@ def test_the_study_of_the_page_trains(load):
     study = load(PAGE[0])
     assert study.workload.kind == "page_study:Spirals"
     assert len([*all_train(study)]) == 2
+
+
+def test_the_study_of_several_workloads_trains_on_each(load):
+    parts = load(SEVERAL[0]).parts()
+    assert [*parts] == ["spirals", "rings"]
+    assert [len([*all_train(part)]) for part in parts.values()] == [2, 2]
 
 
 def test_the_metrics_of_the_page_are_measured(load):
