@@ -35,10 +35,9 @@ from qsgd_ray.analysis._arm_verdict import Verdict as Verdict
 from qsgd_ray.analysis._pair_tests import MIN_PAIRS as MIN_PAIRS
 from qsgd_ray.analysis._pair_tests import complete_pairs_decide, corrected, mean_of, p_difference, p_equivalence
 from qsgd_ray.analysis._rows import Row, confirm_rows, final_value, has_ended
-from qsgd_ray.analysis._sentences import p_text
+from qsgd_ray.analysis._verdict_sentences import metric_formats, reason_of_complete, reason_with_losses
 from qsgd_ray.analysis.budget import _is_spent
 from qsgd_ray.analysis.improvement import paired_improvement, unpaired_improvement
-from qsgd_ray.analysis.metric import amount_text
 from qsgd_ray.analysis.pairs import Pairs, pair_by_seed
 from qsgd_ray.analysis.statistics import Interval
 from qsgd_ray.config import ACCURACY, Decision, Metric
@@ -211,8 +210,8 @@ def _decided(
         ),
         metric=metric,
     )
-    verdict, reason = _outcome(draft, p, rule)
-    return replace(draft, verdict=verdict, reason=reason)
+    decided = replace(draft, verdict=_verdict(draft, p, rule))
+    return replace(decided, reason=_reason(decided, p, rule))
 
 
 def _interval(p: Pairs, level: float, metric: Metric) -> Interval | None:
@@ -221,96 +220,33 @@ def _interval(p: Pairs, level: float, metric: Metric) -> Interval | None:
     return interval and interval.times(metric.sign)
 
 
-def _outcome(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
+def _verdict(v: ArmVerdict, p: Pairs, rule: Decision) -> Verdict:
+    """Return the verdict on the numbers of a draft."""
+    if v.n_pending or v.n_pairs + v.n_lost < MIN_PAIRS:
+        return Verdict.INCONCLUSIVE
+    different = v.p_difference is not None and v.p_difference < rule.alpha
+    if v.n_lost:
+        wins, _, losses = p.signs(0.0 if complete_pairs_decide(p, rule) else v.margin)
+        return Verdict.INCONCLUSIVE if not different else Verdict.BETTER if wins > losses else Verdict.WORSE
+    assert v.difference is not None
+    assert v.smallest_detectable_effect is not None
+    assert v.p_equivalence is not None
+    if v.p_equivalence < rule.alpha:
+        supported = v.smallest_detectable_effect <= v.margin
+        return Verdict.EQUIVALENT if supported else Verdict.INCONCLUSIVE
+    if not different or abs(v.difference) < v.margin:
+        return Verdict.INCONCLUSIVE
+    return Verdict.BETTER if v.metric.sign * v.difference > 0 else Verdict.WORSE
+
+
+def _reason(v: ArmVerdict, p: Pairs, rule: Decision) -> str:
+    """Return one or two sentences on why a verdict is what it is."""
     ended = v.n_pairs + v.n_lost
     if v.n_pending:
-        return Verdict.INCONCLUSIVE, (
+        return (
             f"Only {ended} of {ended + v.n_pending} planned pairs of runs have ended; the study decides when all have."
         )
     if ended < MIN_PAIRS:
-        return Verdict.INCONCLUSIVE, (
-            f"The study has {ended} of the {MIN_PAIRS} pairs of runs that a verdict needs at least."
-        )
-    return _outcome_with_losses(v, p, rule) if v.n_lost else _outcome_of_complete(v, rule.alpha)
-
-
-def _outcome_with_losses(v: ArmVerdict, p: Pairs, rule: Decision) -> tuple[Verdict, str]:
-    complete = complete_pairs_decide(p, rule)
-    nothing = _without_any_result(v, p)
-    wins, ties, losses = p.signs(0.0 if complete else v.margin)
-    score = (
-        f"{v.n_lost} of {v.n_pairs + v.n_lost} pairs have a run without a result "
-        f"({p.arm_lost + p.both_lost} of {v.arm}, {p.baseline_lost + p.both_lost} of {v.baseline}); "
-        f"counted as losses, {v.arm} wins {wins}, ties {ties} and loses {losses}"
-    )
-    if complete and v.difference is not None:
-        score += f", and over the complete pairs its difference is {amount_text(v.difference, v.metric, sign=True)}"
-    if v.p_difference is not None and v.p_difference < rule.alpha:
-        verdict = Verdict.BETTER if wins > losses else Verdict.WORSE
-        return verdict, f"{nothing}{score}, which is beyond chance ({p_text(v.p_difference)})."
-    if nothing:
-        return Verdict.INCONCLUSIVE, nothing.strip()
-    return Verdict.INCONCLUSIVE, f"{score}, which chance explains as well ({p_text(v.p_difference)})."
-
-
-def _without_any_result(v: ArmVerdict, p: Pairs) -> str:
-    """Return a sentence on the arms of which no run of a pair got a result; empty where each has one."""
-    lost = ((v.arm, p.arm_lost + p.both_lost), (v.baseline, p.baseline_lost + p.both_lost))
-    names = [name for name, n_lost in lost if n_lost == p.n + p.n_lost]
-    return f"No run of {' and none of '.join(names)} got a result. " if names else ""
-
-
-def _outcome_of_complete(v: ArmVerdict, alpha: float) -> tuple[Verdict, str]:
-    assert v.difference is not None
-    assert v.smallest_detectable_effect is not None
-    assert v.p_difference is not None
-    assert v.p_equivalence is not None
-    difference = amount_text(v.difference, v.metric, sign=True)
-    margin, detectable = (amount_text(value, v.metric) for value in (v.margin, v.smallest_detectable_effect))
-    different, equivalent = v.p_difference < alpha, v.p_equivalence < alpha
-    supported = v.smallest_detectable_effect <= v.margin
-    if equivalent and supported and different:
-        return Verdict.EQUIVALENT, (
-            f"The difference of {difference} is real ({p_text(v.p_difference)}) but smaller than "
-            f"the margin of {margin} ({p_text(v.p_equivalence)})."
-        )
-    if equivalent and supported:
-        shown = f"these seeds would have shown one of {detectable}"
-        return Verdict.EQUIVALENT, (
-            f"Over {v.n_pairs} pairs the difference stays within the margin of {margin} "
-            f"({p_text(v.p_equivalence)}), and "
-            f"{shown if v.smallest_detectable_effect else 'every pair shows the same'}."
-        )
-    if equivalent:
-        return Verdict.INCONCLUSIVE, (
-            f"The differences lie within the margin of {margin}, but these seeds reliably show only differences "
-            f"of {detectable} or more, so equivalence is not supported."
-        )
-    if different and abs(v.difference) < v.margin:
-        return Verdict.INCONCLUSIVE, (
-            f"A difference of {difference} is beyond chance ({p_text(v.p_difference)}), but these seeds "
-            f" cannot tell whether it exceeds the margin of {margin}."
-        )
-    if different:
-        caution = (
-            f"; its size is probably overstated, as these seeds reliably show only {detectable} or more"
-            if abs(v.difference) < v.smallest_detectable_effect
-            else ""
-        )
-        return Verdict.BETTER if v.metric.sign * v.difference > 0 else Verdict.WORSE, (
-            f"Over {v.n_pairs} pairs {_compared(v, v.difference)}, beyond chance "
-            f"({p_text(v.p_difference)}) and at least the margin of {margin}{caution}."
-        )
-    return Verdict.INCONCLUSIVE, (
-        f"Neither a difference ({p_text(v.p_difference)}) nor equivalence within {margin} "
-        f"({p_text(v.p_equivalence)}) is shown; these seeds reliably show only {detectable} or more."
-    )
-
-
-def _compared(v: ArmVerdict, difference: float) -> str:
-    """Return which arm has more of the metric, and by how much."""
-    amount = amount_text(abs(difference), v.metric)
-    if v.metric == ACCURACY.model_copy(update={"target": v.metric.target}):
-        return f"{v.arm} is {amount} {'more' if difference > 0 else 'less'} accurate than {v.baseline}"
-    word = "higher" if difference > 0 else "lower"
-    return f"the {v.metric.name.replace('_', ' ')} of {v.arm} is {amount} {word} than that of {v.baseline}"
+        return f"The study has {ended} of the {MIN_PAIRS} pairs of runs that a verdict needs at least."
+    formats = metric_formats(v.metric)
+    return reason_with_losses(v, p, rule, formats) if v.n_lost else reason_of_complete(v, rule.alpha, formats)

@@ -1,6 +1,7 @@
 """Verdicts on rows of others are those of a study; a metric turned round turns them round; bad input is one line."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,10 @@ from support.scores import EFFECTS, RULE, score_rows
 from support.synthetic_results import Run, lost, made, runs
 
 from qsgd_ray import judge
-from qsgd_ray.analysis.verdict import Verdict
+from qsgd_ray.analysis.pairs import Pairs
+from qsgd_ray.analysis.verdict import Verdict, decide
 from qsgd_ray.analysis.verdict import judge as judge_study
-from qsgd_ray.config import StudyError
+from qsgd_ray.config import Decision, Metric, StudyError
 from qsgd_ray.outcome import Ending
 
 BASE = 0.9 + np.array([0, 8, -7, 3, -2, 5, -6, 1, -4, 2]) / 1000
@@ -270,3 +272,29 @@ def test_the_same_scores_in_an_arrow_table_and_in_a_data_frame_have_one_verdict(
         == judge(TABLE, **RULE).verdicts
         == judge(ROWS, **RULE).verdicts
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gain=st.sampled_from([0.0, 0.004, 0.011, -0.03]),
+    noise=st.sampled_from([0.0002, 0.004, 0.02]),
+    lost=st.integers(0, 2),
+    number=st.integers(0, 9),
+    direction=st.sampled_from(["max", "min"]),
+)
+def test_scores_and_studies_give_their_reasons_in_the_same_words(gain, noise, lost, number, direction):
+    rng = np.random.default_rng(number)
+    right = 2 + rng.normal(0, 0.1, 8)
+    left = right + gain + rng.normal(0, noise, 8)
+    scores = [None] * lost + [float(value) for value in left[lost:]]
+    rows = [{"arm": "b", "seed": seed, "score": value} for seed, value in enumerate(right.tolist())]
+    rows += [{"arm": "a", "seed": seed, "score": value} for seed, value in enumerate(scores)]
+    [of_scores] = judge(rows, baseline="b", margin=0.01, direction=direction, unit="nats")
+    pairs = Pairs(left[lost:] - right[lost:], arm_lost=lost)
+    [of_study] = decide({"a": pairs}, Decision(margin=0.01), "b", Metric("score", direction=direction, unit="nats"))
+
+    def without_numbers(reason: str) -> str:
+        return re.sub(r"[+−]?\d[\d.]*", "#", re.sub(r" \((higher|lower) is better\)", "", reason))
+
+    assert of_scores.verdict == of_study.verdict
+    assert without_numbers(of_scores.reason) == without_numbers(of_study.reason)
