@@ -16,7 +16,8 @@ from qsgd_ray.config import Study
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.execution.out_of_memory import retry_out_of_memory
 from qsgd_ray.execution.train_group import RunContext, run_trials
-from qsgd_ray.execution.trainable import EPOCH, SCORE, TunedTrial, run_in_tune
+from qsgd_ray.execution.trainable import EPOCH, SCORE, TunedTrial
+from qsgd_ray.execution.tune_run import run_in_tune
 from qsgd_ray.outcome import Ending
 
 

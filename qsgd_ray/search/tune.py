@@ -16,8 +16,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from qsgd_ray.config.base import Point
+from qsgd_ray.execution.starved_actors import StarvedTrials
 from qsgd_ray.execution.train_group import RunContext
-from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial, run_in_tune
+from qsgd_ray.execution.trainable import ENDING, EPOCH, SCORE, TunedTrial
+from qsgd_ray.execution.tune_run import run_in_tune
 from qsgd_ray.outcome import Ending
 from qsgd_ray.results import StudyTables
 from qsgd_ray.search._arm_search import ArmSearch
@@ -54,6 +56,7 @@ def run_search(tables: StudyTables, context: RunContext) -> None:
         ),
         arm_of=lambda config: str(config["arm"]),
         alone=study.search.workers == 1,
+        callbacks=[StarvedTrials(study, context)],
     )
 
 

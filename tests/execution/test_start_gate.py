@@ -12,7 +12,8 @@ from qsgd_ray.execution.nodes import _count
 from qsgd_ray.execution.preflight import _check_worker_memory, _logical_cpus
 from qsgd_ray.execution.start_gate import StartGate
 from qsgd_ray.execution.train_group import run_trials
-from qsgd_ray.execution.trainable import TunedTrial, _request_of_arm
+from qsgd_ray.execution.trainable import TunedTrial
+from qsgd_ray.execution.tune_run import _request_of_arm
 from qsgd_ray.execution.worker_requests import _every_resources, resources_by_arm
 from qsgd_ray.outcome import Ending, Outcome
 
