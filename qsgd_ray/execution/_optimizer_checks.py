@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from qsgd_ray.config import Arm, Study, StudyError
+from qsgd_ray.config import Arm, OwnTask, Study, StudyError
 from qsgd_ray.config.base import Point
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.config.optimizer_class import keyword_problem
 from qsgd_ray.optimizer import DrivenOptimizer, make_driven_optimizer
 from qsgd_ray.optimizer.factory import require_scalable
 from qsgd_ray.workloads import Workload
+from qsgd_ray.workloads.determinism import explained
 
 
 def require_optimizers(study: Study, workload: Workload) -> None:
@@ -27,12 +28,17 @@ def require_optimizers(study: Study, workload: Workload) -> None:
         workload: the study's.
 
     Raises:
-        StudyError: one line with the arm, and what its class says.
+        StudyError: one line with the arm, and what its class says; or what a user's class raises as it makes the model.
     """
     arms = [arm for arm in study.arms if arm.optimizer is not None]
     if not arms:
         return
-    model = workload.make_model(0)
+    try:
+        model = workload.make_model(0)
+    except Exception as error:  # the user's code, of a task of their own
+        if not isinstance(task := getattr(workload, "settings", None), OwnTask):
+            raise
+        raise explained(task, error) from None
     for arm in arms:
         _check_keywords(arm)
         for point in _points(arm):

@@ -1,6 +1,8 @@
 """Optimizers that cannot train a study's model are refused before its first trial, in one line."""
 
 import pytest
+import torch
+from support.own_tasks import Rings
 from support.small_study import SMALL_TASK, a_study
 from support.small_tasks import a_language_task
 
@@ -90,6 +92,32 @@ def test_settings_that_no_class_has_seen_are_checked_then():
         check(changed(lambda tree: tree.update(momentun=0.9)))
     with pytest.raises(StudyError, match=r"arms\.own\.optimizer\.name: got 'sdg'; allowed: a dotted name"):
         check(changed(lambda tree: tree.update(name="sdg")))
+
+
+class NoModel(Rings):
+    def model(self, generator):
+        return None
+
+
+class NoLayer(Rings):
+    def model(self, generator):
+        return torch.nn.Liner(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        (NoModel, r"^workload: \S+NoModel\.model: got a NoneType; allowed: a torch\.nn\.Module$"),
+        (
+            NoLayer,
+            r"^workload: test_optimizer_checks\.py, line \d+, in model: AttributeError: .* no attribute 'Liner'$",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_one_line_of_the_users_file(task, line):
+    study = a_study(workload=task(), arms=(Arm(name="adamw"), Arm(name="own", optimizer=SGD)))
+    with pytest.raises(StudyError, match=line):
+        require_runnable(study, None)
 
 
 def test_a_study_of_adamw_alone_makes_no_model():
