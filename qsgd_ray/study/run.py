@@ -85,7 +85,8 @@ def run(
         >>> [verdict.verdict for verdict in result.verdicts]  # doctest: +SKIP
         [<Verdict.INCONCLUSIVE: 'inconclusive'>]
     """
-    study, place = _checked_study(study, overrides), _checked_place(storage, study)
+    study = _checked_study(study, overrides)
+    place = _checked_place(storage, study)  # an override may have changed the study's name
     _check_arguments(address, track, progress)
     from qsgd_ray.execution.connection import set_ray_environment
 

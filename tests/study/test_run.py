@@ -54,6 +54,11 @@ def test_a_study_is_run_to_its_result_with_its_report_beside_its_rows(without_ra
     assert out.count("completed") == 8
 
 
+def test_a_name_that_is_changed_names_the_folder(without_ray, tmp_path):
+    assert run(a_study(), storage=tmp_path, overrides=["name=other"], progress=False).study.name == "other"
+    assert [folder.name for folder in tmp_path.iterdir()] == ["other"]
+
+
 def test_a_study_that_can_reach_its_verdict_says_nothing_about_it(without_ray, tmp_path, capsys):
     run(a_study(), storage=tmp_path, overrides=["confirm.seeds=[11,12,13,14,15]"])
     assert "needed for a verdict" not in capsys.readouterr().out
