@@ -22,7 +22,7 @@ class _Refusing(type(BaseModel)):  # type: ignore[misc]
         try:
             return super().__call__(*args, **{name: _plain(value) for name, value in fields.items()})
         except ValidationError as error:
-            raise InvalidSettings.of(error) from None
+            raise InvalidSettings.of(error, [name for name in cls.model_fields if name != "kind"]) from None
 
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ class _Range(_Conditional):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low >= self.high:
-            raise refusal("low < high")
+            raise refusal(f"low < high; got {self.low:g} and {self.high:g}")
         return self
 
     def edges(self) -> tuple[float, ...]:

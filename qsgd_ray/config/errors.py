@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -86,13 +86,20 @@ class InvalidSettings(StudyError, ValidationError):
         qsgd_ray.config.errors.InvalidSettings: Arm.weight_decay: got -1; allowed: a number >= 0, or a space of such
     """
 
+    fields: tuple[str, ...] = ()  # of the class that was to be constructed
+
     def __init__(self, *parts: object) -> None:
         ValueError.__init__(self, *parts)  # pydantic's own, from `from_exception_data`
 
     @classmethod
-    def of(cls, error: ValidationError) -> InvalidSettings:
-        """Return the problems of pydantic's error as an error of this class."""
-        return _restored(error.title, error.errors(include_url=False))
+    def of(cls, error: ValidationError, fields: Iterable[str] = ()) -> InvalidSettings:
+        """Return the problems of pydantic's error as an error of this class.
+
+        Args:
+            error: of the construction of a settings class.
+            fields: names of the fields of that class; a misspelt one is answered with them.
+        """
+        return _restored(error.title, error.errors(include_url=False), tuple(fields))
 
     def __str__(self) -> str:
         return _shortened(validation_message(self), _LONGEST_MESSAGE)
@@ -100,13 +107,15 @@ class InvalidSettings(StudyError, ValidationError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
-    def __reduce__(self) -> tuple[Callable[..., InvalidSettings], tuple[str, Sequence[Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., InvalidSettings], tuple[str, Sequence[Any], tuple[str, ...]]]:
         # pydantic restores no error of a type that is not its own (2.14).
-        return _restored, (self.title, self.errors(include_url=False))
+        return _restored, (self.title, self.errors(include_url=False), self.fields)
 
 
-def _restored(title: str, problems: Sequence[Any]) -> InvalidSettings:
-    return InvalidSettings.from_exception_data(title, error_details(problems))
+def _restored(title: str, problems: Sequence[Any], fields: tuple[str, ...]) -> InvalidSettings:
+    error = InvalidSettings.from_exception_data(title, error_details(problems))
+    error.fields = fields
+    return error
 
 
 def validation_message(error: ValidationError, tree: Any = None) -> str:
@@ -122,7 +131,8 @@ def validation_message(error: ValidationError, tree: Any = None) -> str:
         `PATH: got VALUE; allowed: VALUES (and N more)`.
     """
     problems = error.errors(include_url=False)
-    first = problems[0]
+    # A misspelt field that is required is missing as well: what was written tells more than what was not.
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden" and problems[0]["type"] == "missing")
     path = _path(first["loc"], tree)
     if error.title not in ("Study", "Limits"):
         path = f"{error.title}.{path}".rstrip(".")
@@ -133,6 +143,8 @@ def validation_message(error: ValidationError, tree: Any = None) -> str:
         reason = "got nothing; allowed: a value, this field is required"
     elif first["type"] == "extra_forbidden":
         reason = f"got {_shown(value)}; allowed: no field of this name"
+        if isinstance(error, InvalidSettings) and error.fields and len(first["loc"]) == 1:
+            reason += f"; there are {', '.join(error.fields)}"
     elif first["type"] == REFUSED and not isinstance(value, int | float | str | bool | None):
         reason = f"allowed: {first['msg']}"  # it was an object, and would be long
     else:

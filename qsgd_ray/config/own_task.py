@@ -195,6 +195,8 @@ class OwnTask(_Definable):
 
 def _checked_metrics(task: OwnTask) -> tuple[Metric, ...]:
     measured = task.measured
+    if callable(measured):
+        raise refusal("measured: a property, with @property above it; got a method")
     if not isinstance(measured, tuple) or not measured or not all(isinstance(one, Metric) for one in measured):
         raise refusal(f"measured: a tuple of Metric(...), at least one; got {_shown(measured)}")
     return measured

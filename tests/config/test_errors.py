@@ -13,6 +13,7 @@ from support.small_study import SMALL_TASK, a_study
 from qsgd_ray.config import (
     Arm,
     Choice,
+    Decision,
     InvalidSettings,
     LanguageTask,
     Limits,
@@ -36,7 +37,10 @@ from qsgd_ray.config.loading import load_study
 WRONG = [
     (lambda: Arm(name="q", learning_rate=-1), "Arm.learning_rate: got -1; allowed: a number > 0, or a space of such"),
     (lambda: Arm(), "Arm.name: got nothing; allowed: a value, this field is required"),
-    (lambda: Arm(name="q", rate=1), "Arm.rate: got 1; allowed: no field of this name"),
+    (
+        lambda: Arm(name="q", rate=1),
+        "Arm.rate: got 1; allowed: no field of this name; there are name, learning_rate, weight_decay, ",
+    ),
     (
         lambda: Arm(name="q", perturbation={"source": "sine", "lambda_": -1}),
         "Arm.perturbation.lambda_: got -1; allowed: a number >= 0, or a space of such",
@@ -46,7 +50,7 @@ WRONG = [
         "Arm.weight_decay: got -1; allowed: a number >= 0, or a space of such (and 1 more)",
     ),
     (lambda: Perturbation(source="sampled"), "Perturbation: shots, with source sampled"),
-    (lambda: Uniform(low=2, high=1), "Uniform: low < high"),
+    (lambda: Uniform(low=2, high=1), "Uniform: low < high; got 2 and 1"),
     (lambda: Choice(options=()), "Choice.options: got (); allowed: "),
     (
         lambda: Search(trials_per_arm=1, epochs=2, seeds=(1, 2), workers=2),
@@ -59,6 +63,10 @@ WRONG = [
     (lambda: Resources(circuit_nodes="CPU"), "Resources.circuit_nodes: got 'CPU'; allowed: "),
     (lambda: Map(arm="q", axes={}, seeds=(1,), epochs=1), "Map.axes: got {}; allowed: "),
     (lambda: Limits(name="a", question="", curves=()), "question: got ''; allowed: "),
+    (
+        lambda: Decision(marign=0.1),
+        "Decision.marign: got 0.1; allowed: no field of this name; there are metric, margin, ",
+    ),
     (lambda: a_study(baseline="sgd"), "baseline: one of the arms (adamw, sine); got 'sgd'"),
     (lambda: a_study(workload=3), "workload: got 3; allowed: a TextTask, a LanguageTask or a task of your own"),
     (

@@ -180,7 +180,7 @@ def test_workers_divide_the_batch_of_every_arm():
 
 REFUSED = [
     (lambda: Rings(width="wide"), "Rings.width: got 'wide'; allowed: a valid integer"),
-    (lambda: Rings(widht=3), "Rings.widht: got 3; allowed: no field of this name"),
+    (lambda: Rings(widht=3), "Rings.widht: got 3; allowed: no field of this name; there are batch_size, "),
     (lambda: Rings(clip_norm=0), "Rings.clip_norm: got 0; allowed: greater than 0"),
     (lambda: Line(batch_size=0), "Line.batch_size: got 0; allowed: greater than or equal to 1"),
     (lambda: a_study(workload=Rings), "workload: allowed: settings of the class, Rings(...); got the class itself"),
@@ -225,6 +225,11 @@ class NoMetrics(Rings):
         return "accuracy"
 
 
+class MethodOnly(Rings):
+    def measured(self):
+        return (Metric("accuracy"),)
+
+
 class Twice(Rings):
     @property
     def measured(self):
@@ -236,6 +241,8 @@ def test_metrics_that_are_none_are_refused():
         StudyError, match=r"NoMetrics: measured: a tuple of Metric\(...\), at least one; got 'accuracy'"
     ):
         NoMetrics()
+    with pytest.raises(StudyError, match="MethodOnly: measured: a property, with @property above it; got a method"):
+        MethodOnly()
     with pytest.raises(StudyError, match="Twice: measured: each metric once; got a, a"):
         Twice()
 

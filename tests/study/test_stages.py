@@ -165,7 +165,7 @@ def test_every_study_of_this_project_loads(path):
         ),
         (
             "from qsgd_ray.config import Search\nSearch(trails=3)",
-            "line 2: Search.trials_per_arm: got nothing; allowed: a",
+            "line 2: Search.trails: got 3; allowed: no field of this name; there are ",
         ),
     ],
 )
