@@ -31,7 +31,7 @@ from qsgd_ray.reporting.console import degrade_output
 from qsgd_ray.storage import StorageError, has_open_request
 
 _app = typer.Typer(
-    help="Studies of quantum-circuit perturbations of AdamW, on Ray.",
+    help="Compare ways to train a model by studies that end in a verdict, on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,7 +65,7 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
-    """Studies of quantum-circuit perturbations of AdamW, on Ray."""
+    """Compare ways to train a model by studies that end in a verdict, on Ray."""
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def new(
         typer.Option(help="own: model, data and metric in a class of the file; text: the shipped text task."),
     ] = "own",
 ) -> None:
-    """Write NAME.py, a study of your own to start from; a file that is there already stays."""
+    """Write a file with a study of your own to start from (my-study: my_study.py); one that is there already stays."""
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:

@@ -34,7 +34,9 @@ def load_study(path: str | Path, scale: str | None = None) -> Study | Limits:
     """
     path = Path(path)
     if not path.is_file():
-        raise StudyError(f"study file: got {path}; allowed: a Python file that ends in STUDY = Study(...)")
+        near = path.with_name(path.name.replace("-", "_"))  # as `qsgd-ray new` names the file of my-study
+        what = ", a folder" if path.is_dir() else f", but there is {near}" if near.is_file() else ", which is missing"
+        raise StudyError(f"study file: got {path}{what}; allowed: a Python file that ends in STUDY = Study(...)")
     try:
         names = run_study_file(path)
     except ValidationError as error:

@@ -207,7 +207,9 @@ class OwnWorkload:
             returned = self.settings.metrics(model, batch.items) if self._metrics else {}
         names = [*returned] if isinstance(returned, Mapping) else []
         if not isinstance(returned, Mapping) or {*names} != self._metrics.keys():
-            came = ", ".join(map(str, names)) or f"a {type(returned).__name__}"
+            came = ", ".join(map(str, names)) or (
+                "no metric" if returned in (None, {}) else f"a {type(returned).__name__}"
+            )
             raise ValueError(f"metrics: got {came}; allowed: {', '.join(self._metrics)}, as measured names them")
         return {name: _pair(metric, returned[name]) for name, metric in self._metrics.items()}
 

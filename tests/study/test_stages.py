@@ -205,10 +205,16 @@ def test_the_scale_is_taken_out_of_the_assignments():
     assert split_scale(["seed=1"]) == (None, ["seed=1"])
 
 
-@pytest.mark.parametrize("name", ["missing.py", "."])
-def test_a_missing_study_file_is_one_line(tmp_path, name):
-    with pytest.raises(StudyError, match=r"study file: got .*; allowed: a Python file that ends in STUDY"):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("missing.py", ", which is missing"), (".", ", a folder"), ("my-study.py", ", but there is {}/my_study.py")],
+)
+def test_a_missing_study_file_is_one_line_that_says_what_is_there(tmp_path, name, what):
+    (tmp_path / "my_study.py").touch()
+    with pytest.raises(StudyError) as error:
         load_study(tmp_path / name)
+    came = f"study file: got {tmp_path / name}{what.format(tmp_path)}"
+    assert str(error.value) == f"{came}; allowed: a Python file that ends in STUDY = Study(...)"
 
 
 def test_circuits_beyond_this_machine_are_refused_with_the_bytes():

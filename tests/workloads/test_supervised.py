@@ -238,7 +238,9 @@ def test_losses_that_are_none_are_refused_in_one_line(loss, line):
 
 WRONG_METRICS = [
     ({"acc": (1, 2)}, "metrics: got acc; allowed: accuracy, as measured names them"),
-    (None, "metrics: got a NoneType; allowed: accuracy"),
+    (None, "metrics: got no metric; allowed: accuracy, as measured names them"),
+    ({}, "metrics: got no metric; allowed: accuracy, as measured names them"),
+    (0.5, "metrics: got a float; allowed: accuracy, as measured names them"),
     ({"accuracy": 0.5}, "metrics: got 0.5 as accuracy; allowed: a sum and a count"),
     ({"accuracy": ("a", 2)}, "metrics: got ('a', 2) as accuracy; allowed: a sum and a count"),
     ({"accuracy": (3, 2)}, "metrics: got (3.0, 2.0) as accuracy; allowed: 0 <= sum <= count, as it is a share"),
