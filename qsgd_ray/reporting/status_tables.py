@@ -80,14 +80,19 @@ def studies_table(trees: Sequence[Tree]) -> Table:
         trees: the status of each study, with its `place`.
     """
     with_budget = any(tree["budget"] is not None for tree in trees)
-    table = _table("study", "state", "trials", *(["budget"] if with_budget else []), "verdicts", "last trial ended")
+    table = _table("study", "state", "trials", *(["budget"] if with_budget else []), "verdicts", "last trial ended (UTC)")
     for tree in trees:
         name = str(tree["place"]).rstrip("/").rpartition("/")[2]
         state = Text(tree["state"], style=_STYLES.get(tree["state"], ""))
         budget = [Text(amounts_text(tree["budget"]) if tree["budget"] else MISSING)] if with_budget else []
-        end = Text(tree["last_end"] or MISSING)
+        end = Text(_clock(tree["last_end"]))
         table.add_row(Text(name), state, _trials(tree), *budget, Text(_verdicts(tree)), end)
     return table
+
+
+def _clock(last_end: str | None) -> str:
+    """Return a time as text, short enough that a line of the table stays one on a terminal of 80 columns."""
+    return f"{datetime.fromisoformat(last_end).astimezone(UTC):%Y-%m-%d %H:%M:%S}" if last_end else MISSING
 
 
 def _trials(tree: Tree) -> Text:

@@ -110,9 +110,10 @@ def _verdict_table(analysis: StudyAnalysis) -> RenderableType:
 
 def _summary_table(analysis: StudyAnalysis) -> Table:
     """Return the confirmation of every arm in numbers; times are medians, misses later than every hit, if there is a
-    target.
+    target; the length of the perturbation is left out where no arm has one.
     """
     metric, has_target = analysis.metric, analysis.metric.target is not None
+    is_perturbed = any(s.step_ratio is not None for s in analysis.summaries)
     target = target_text(metric)
     table = _table("Confirmation")
     table.padding = (0, 1, 0, 0)
@@ -124,7 +125,8 @@ def _summary_table(analysis: StudyAnalysis) -> Table:
     times = (f"missed\n{target}", f"epochs\nto {target}", f"seconds\nto {target}") if has_target else ()
     for column in times:
         table.add_column(column, justify="right")
-    table.add_column("|λQ| /\n|Adam|", justify="right", no_wrap=True)
+    if is_perturbed:
+        table.add_column("|λQ| /\n|Adam|", justify="right", no_wrap=True)
     table.add_column("over-\nhead", justify="right")
     for s in analysis.summaries:
         clocks = (
@@ -136,7 +138,7 @@ def _summary_table(analysis: StudyAnalysis) -> Table:
             Text(s.arm),
             interquartile_mean(s, metric).replace(" (", "\n("),
             *(clocks if has_target else ()),
-            digits(s.step_ratio),
+            *((digits(s.step_ratio),) if is_perturbed else ()),
             overhead(s).replace(" (", "\n("),
         )
     return table

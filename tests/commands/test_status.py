@@ -146,7 +146,7 @@ def test_list_has_a_line_a_study_also_of_limits_and_of_a_broken_one(monkeypatch,
     before = files_in(results)
     told = command_output(monkeypatch, capsys, "list", results, columns=400)
     lines = [line.split() for line in told.splitlines() if line.strip() and "─" not in line]
-    assert lines[0] == ["study", "state", "trials", "verdicts", "last", "trial", "ended"]
+    assert lines[0] == ["study", "state", "trials", "verdicts", "last", "trial", "ended", "(UTC)"]
     by_name = {line[0]: line[1:] for line in lines[1:]}
     assert by_name["made"][:2] == ["stopped", "31/32"]
     assert by_name["torn"][:2] == ["broken", "–"]
@@ -193,6 +193,8 @@ def test_a_last_end_is_the_latest_of_the_rows(monkeypatch, capsys, tmp_path):
     tree = status_of(monkeypatch, capsys, path)
     assert abs(datetime.fromisoformat(tree["last_end"]) - datetime.now(UTC)) < timedelta(minutes=1)
     assert " s ago." in command_output(monkeypatch, capsys, "status", path, columns=160)
+    listed = command_output(monkeypatch, capsys, "list", tmp_path, columns=160)
+    assert tree["last_end"].removesuffix("+00:00").replace("T", " ") in listed
 
 
 def test_a_row_that_ends_after_all_time_ends_nothing(tmp_path):

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console, Group
-from support.pages import whole_study
+from support.pages import BASE, whole_study
 from support.planted_effects import map_tables, planted
+from support.synthetic_results import made, runs
 
 from qsgd_ray.analysis.claim import CheckedClaim, Finding
 from qsgd_ray.analysis.effect_map import map_effects
@@ -108,6 +109,12 @@ def test_80_columns_hold_the_table_of_a_language_model_with_names_in_one_piece(m
     assert [s.arm for s in named] == [line.split()[0] for line in lines if re.match(r" \w", line)][1:]
     assert any(line.endswith("head") for line in lines)
     assert all("1.23e-06" in line for line in lines if re.match(r" (adamw|same|gain)", line))
+
+
+def test_the_length_of_a_perturbation_has_a_column_where_an_arm_is_perturbed():
+    plain = made({"adamw": runs(BASE), "wide": runs(BASE + 0.02)})
+    assert "|λQ| /" not in printed(Group(*study_report(analyse(plain.tables()))))
+    assert "|λQ| /" in printed(Group(*study_report(analyse(whole_study().tables()))))
 
 
 def test_the_ladder_says_what_the_study_has_no_control_for():
