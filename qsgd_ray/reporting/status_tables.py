@@ -80,7 +80,9 @@ def studies_table(trees: Sequence[Tree]) -> Table:
         trees: the status of each study, with its `place`.
     """
     with_budget = any(tree["budget"] is not None for tree in trees)
-    table = _table("study", "state", "trials", *(["budget"] if with_budget else []), "verdicts", "last trial ended (UTC)")
+    table = _table(
+        "study", "state", "trials", *(["budget"] if with_budget else []), "verdicts", "last trial ended (UTC)"
+    )
     for tree in trees:
         name = str(tree["place"]).rstrip("/").rpartition("/")[2]
         state = Text(tree["state"], style=_STYLES.get(tree["state"], ""))
