@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MARK = "QSGD_RAY_SESSION"
 # The programs of Ray's core: its scheduler of a node, and its table of everything.
 CORE = ("raylet", "gcs_server")
+# What Ray's workers and agents call themselves begins so.
+_TITLE = "ray::"
 # Ray's processes get this long to end by themselves. Two of its agents do not: when their raylet was killed they try
 # for a minute to reach a head that is gone (ray/_private/process_watcher.py, 2.60).
 GRACE_S = 3.0
@@ -102,10 +104,13 @@ def _name(process: psutil.Process) -> str:
 
 def _belongs(process: psutil.Process, session: str) -> bool:
     with suppress(psutil.Error, OSError):  # it has ended, or is another user's
-        if environment := process.environ():
-            return environment.get(MARK) == session
-        # Ray's agents overwrite their environment with their titles. Their logs lie in the session's folder.
-        return any(file.path.startswith(f"{session}{os.sep}") for file in process.open_files())
+        environment = process.environ()
+        if MARK in environment:
+            return environment[MARK] == session
+        # Ray's agents overwrite their environment with their titles, all of it or some. Their logs lie in the session's
+        # folder.
+        if not environment or "".join(process.cmdline()[:1]).startswith(_TITLE):
+            return any(file.path.startswith(f"{session}{os.sep}") for file in process.open_files())
     return False
 
 

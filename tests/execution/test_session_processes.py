@@ -116,11 +116,12 @@ def test_a_session_has_what_was_started_within_and_what_that_started_though_its_
     assert MARK not in os.environ
 
 
-def test_who_has_no_environment_left_is_known_by_its_log_and_who_reads_it_is_not(tmp_path):
-    session = str(tmp_path)
+@pytest.mark.parametrize(("title", "left"), [(sys.executable, {}), ("ray::DashboardAgent", {"RAY_NODE_ID": "ab"})])
+def test_who_has_lost_its_environment_is_known_by_its_log_and_who_reads_it_is_not(tmp_path, title, left):
+    session, env = str(tmp_path), os.environ | {"RAY_ADDRESS": "auto"}
     with (
-        started(sys.executable, "-c", AGENT, session, env={}) as (agent, _),
-        started("tail", "-f", tmp_path / "agent.log", "/etc/hostname") as (reader, _),
+        started(title, "-c", AGENT, session, env=left, executable=sys.executable) as (agent, _),
+        started("tail", "-f", tmp_path / "agent.log", "/etc/hostname", env=env) as (reader, _),
     ):
         assert [process.pid for process in session_processes(session)] == [agent.pid]
         end_processes(session, grace_s=0)
