@@ -6,6 +6,7 @@ Nothing depends on it: results go to storage by themselves, and a lost event cos
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from ray.exceptions import RayError
 from qsgd_ray.config import Stage
 from qsgd_ray.config.trial import Trial
 from qsgd_ray.outcome import Ending, Measurement
+
+# An actor that runs answers within milliseconds.
+_ARRIVES_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,11 @@ class EventQueue:
         self._queue: Any = ray.remote(num_cpus=0)(_Queue).remote()
 
     def post(self, event: Event) -> None:
-        """Send an event, without waiting for the actor."""
-        self._queue.post.remote(event)
+        """Send an event; of a trial's end until it has arrived, as the sender may be ended by Tune right after."""
+        sent = self._queue.post.remote(event)
+        if event.ending is not None:
+            with suppress(RayError):  # the actor is gone, or too busy
+                ray.get(sent, timeout=_ARRIVES_S)
 
     def drain(self) -> list[Event]:
         """Return the events since the last call; none where the actor is gone."""
