@@ -1,6 +1,7 @@
 """A real study on a cluster that grows for it and shrinks after it: a head without CPUs, and nodes that come and go.
 
-The same study again, while a node that simulates is lost and then the node that trains, ends with the same rows.
+The same study again, while a node that simulates is lost and then the node that trains, ends with the same rows. A
+study of a class of one's own travels as a job, with the module beside its file, to a node that comes for it.
 """
 
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.local_cluster import LocalCluster, Seen, local_cluster
+from support.own_tasks import write_study
 from support.processes import name_of, wait_until
 from support.run_contexts import timeless
 
@@ -156,3 +158,20 @@ def test_a_study_that_loses_a_sim_node_and_then_its_train_node_ends_as_if_undist
     asked, repeated = trials["confirm", "circuit", 11], trials["confirm", "adamw", 12]
     assert asked["started_at"] < sim_lost < asked["started_at"] + timedelta(seconds=asked["elapsed_s"])
     assert train_lost < repeated["started_at"]
+
+
+def test_a_class_of_one_s_own_travels_by_job_to_a_node_that_comes_for_it(cluster, tmp_path):
+    (tmp_path / "studies").mkdir()
+    write_study(tmp_path / "studies", "rings_there")
+    before, storage = len(cluster.seen()), tmp_path / "results"
+    on_train = ("--set", "resources.worker_nodes=train")
+    said = cluster.job(tmp_path, "run", "studies/rings_there.py", "--storage", storage, *on_train)
+    assert f"Report: {storage}/rings/report.html" in said
+    seen = cluster.seen()[before:]
+    assert (seen[0].groups, max(map(len, (now.groups for now in seen)))) == (["head"], 2)
+    rows = read(storage / "rings").trials.to_pylist()
+    assert {row["ending"] for row in rows} <= {"completed", "stopped_early"}, said
+    assert {(row["arm"], row["seed"]) for row in rows if row["stage"] == "confirm"} == {
+        (arm, seed) for arm in ("adamw", "wide") for seed in (101, 102)
+    }
+    assert all('"kind":"rings_there:Rings"' in row["trial"] for row in rows)

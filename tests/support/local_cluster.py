@@ -24,6 +24,7 @@ from support.places import ROOT
 from support.processes import lives, name_of
 
 UP = ROOT / "cluster" / "local" / "up.py"
+RUNTIME_ENV = ROOT / "cluster" / "runtime-env.yaml"
 # Writes a line whenever Ray's API says something else than before.
 WATCHER = """
 import json, sys, time
@@ -72,6 +73,7 @@ class Seen:
 @dataclass(frozen=True)
 class LocalCluster:
     address: str
+    dashboard: str
     env: dict[str, str]  # of whoever connects to it
     session: int  # that all of its processes belong to
     watcher: subprocess.Popen
@@ -101,6 +103,16 @@ class LocalCluster:
                     yield running
                 finally:
                     running.kill()
+
+    def job(self, folder: Path, *words: str | Path) -> str:
+        """What `qsgd-ray ...` says as a job that is submitted from a folder; it must end well."""
+        submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", self.dashboard]
+        submit += ["--working-dir", ".", "--runtime-env", RUNTIME_ENV, "--", sys.executable, "-m", "qsgd_ray.cli"]
+        ended = subprocess.run(
+            [*map(str, submit), *map(str, words)], cwd=folder, env=self.env, capture_output=True, text=True, timeout=300
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
 
     def family(self) -> list[psutil.Process]:
         """All processes of the head and of its nodes, also those that outlived their parents."""
@@ -155,10 +167,11 @@ def local_cluster(folder: Path, *words: str) -> Iterator[LocalCluster]:
         try:
             while "Ctrl-C" not in launched.stdout.readline():
                 assert launched.poll() is None
-            watch = [sys.executable, "-c", WATCHER, address, f"http://127.0.0.1:{dashboard}", str(told)]
+            of_dashboard = f"http://127.0.0.1:{dashboard}"
+            watch = [sys.executable, "-c", WATCHER, address, of_dashboard, str(told)]
             with subprocess.Popen(watch, env=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as watcher:
                 (head,) = psutil.Process(launched.pid).children()
-                cluster = LocalCluster(address, here, head.pid, watcher, told)
+                cluster = LocalCluster(address, of_dashboard, here, head.pid, watcher, told)
                 try:
                     cluster.wait_until(lambda _: True, 60, "the watcher says nothing")
                     yield cluster
