@@ -6,6 +6,7 @@ code 130, 143 or 129.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -77,8 +78,11 @@ class EndingSignals:
             raise Interrupted(signal.SIGTERM) from None
         finally:
             # Where one has come, the process takes its leave, and the usual handlers would cut that short.
-            for each, handler in before.items() if self.received is None else ():
-                signal.signal(each, handler)
+            if self.received is None:
+                for each, handler in before.items():
+                    signal.signal(each, handler)
+            else:
+                atexit.register(_ignore_all)
 
     def exit_code(self) -> int:
         """Return the exit code of the signal that came; that of Ctrl-C where only the exception is known."""
@@ -93,6 +97,13 @@ def _pass_over(*numbers: int) -> None:
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+def _ignore_all() -> None:
+    """Ignore the ending signals while Python ends, when its own handlers give way to the system's."""
+    _pass_over(*_ENDING)
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:

@@ -75,12 +75,16 @@ def test_a_missing_study_and_a_missing_result_are_one_line(monkeypatch, capsys, 
 def test_sigterm_before_the_first_trial_is_exit_code_143_and_no_traceback(monkeypatch, capsys, study_file, tmp_path):
     from qsgd_ray.execution import preflight
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.setattr(preflight, "require_runnable", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+    try:
+        code, told = said_by(monkeypatch, capsys, "run", study_file, "--storage", tmp_path)
+        os.kill(os.getpid(), signal.SIGTERM)  # a second one does not cut short what is left to do
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert (code, told) == (143, "")
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_store_that_fails_amid_a_study_is_one_line_and_exit_code_1(monkeypatch, capsys, study_file, tmp_path):

@@ -137,6 +137,31 @@ def test_signals_that_come_at_once_print_nothing_of_python_s_own_and_cut_no_leav
     assert (done.returncode, done.stdout, done.stderr) == (0, "129 says what is kept\n", "")
 
 
+SIGNALLED_AT_THE_END = """
+import os, signal
+for number in (1, 2, 15):
+    signal.signal(number, signal.SIG_DFL)
+from qsgd_ray.commands._interrupts import EndingSignals, Interrupted
+
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        for number in (1, 2, 15):
+            kill(pid, number)
+
+os.last = Last()
+try:
+    with EndingSignals().raised():
+        os.kill(os.getpid(), signal.SIGTERM)
+except Interrupted as interrupt:
+    raise SystemExit(interrupt.exit_code) from None
+"""
+
+
+def test_a_signal_that_comes_while_python_ends_changes_no_exit_code():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED_AT_THE_END], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
 def test_nohup_lets_a_hang_up_be_ignored_still(handlers):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with EndingSignals().raised():

@@ -65,10 +65,10 @@ def test_a_file_bears_a_name_by_which_its_class_is_imported(forgotten, monkeypat
 
 def test_new_overwrites_nothing_and_refuses_names_that_no_study_has(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text("mine")
+    (tmp_path / "kept.py").write_text("kept")
     (tmp_path / "file").write_text("")
     for words, said in (
-        (("mine",), "NAME: got 'mine', but mine.py is there already; allowed: a new name"),
+        (("kept",), "NAME: got 'kept', but kept.py is there already; allowed: a new name"),
         (("My",), "NAME: got 'My'; allowed: a letter or digit, then up to 39 letters"),
         (("../x",), "NAME: got '../x'; allowed: a letter or digit"),
         (("x", "--in", "file"), "--in: got file; allowed: a folder that can be written (File exists)"),
@@ -77,7 +77,7 @@ def test_new_overwrites_nothing_and_refuses_names_that_no_study_has(monkeypatch,
         code, told = said_by(monkeypatch, capsys, "new", *words)
         assert code == 2
         assert said in told
-    assert (tmp_path / "mine.py").read_text() == "mine"
-    assert sorted(os.listdir(tmp_path)) == ["file", "mine.py"]
+    assert (tmp_path / "kept.py").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["file", "kept.py"]
     command_output(monkeypatch, capsys, "new", "x", "--in", 'a"""b\\', "--template", "text")
     assert runpy.run_path('a"""b\\/x.py')["STUDY"].name == "x"
