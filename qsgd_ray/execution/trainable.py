@@ -63,7 +63,7 @@ class TunedTrial(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next trial; the one before gets its rows first where it was stopped."""
+        """Begin the next trial; the one before gets its rows first where the scheduler has stopped it."""
         self.cleanup()
         self._begin(new_config)
         return True
@@ -73,7 +73,7 @@ class TunedTrial(tune.Trainable):
         context = self._context.for_arm(trials[0].arm.name)
         torch.set_num_threads(max(1, int(context.resources.cpus_per_worker)))
         self._runs = [_SeedRun(trial, context, self._workload_of, metric) for trial in trials]
-        self._is_new = True
+        self._is_new, self._is_stopped = True, False
 
     def _named(self, config: dict[str, Any]) -> list[Trial]:
         return search_trials(self._study, config["arm"], config["number"], config["point"])
@@ -93,7 +93,7 @@ class TunedTrial(tune.Trainable):
                 run.step()
             # It was stopped before its process was: the others, which have no row yet, end where it ended.
             if any(run.ending is Ending.STOPPED_EARLY for run in self._runs):
-                self.cleanup()
+                self._stop_runs()
             self._require_available()
         except (CircuitsLost, StorageError, _TrialLost):
             for run in self._runs:
@@ -124,8 +124,19 @@ class TunedTrial(tune.Trainable):
         if any(run.ending is Ending.UNAVAILABLE for run in self._runs):
             raise _TrialLost(f"{self._runs[0].trial_id}: {Ending.UNAVAILABLE}")
 
+    def expect_stop(self) -> None:
+        """Take in that the scheduler has stopped the trial, so that its runs get rows as they end."""
+        self._is_stopped = True
+
     def cleanup(self) -> None:
-        """End every run at its present epoch and write its row; called where the scheduler has stopped the trial."""
+        """End every run at its present epoch and write its row, where the scheduler has stopped the trial.
+
+        Where Tune itself fails, it ends all trials in this way too (tune.run, 2.60), and none of them has stopped.
+        """
+        if self._is_stopped:
+            self._stop_runs()
+
+    def _stop_runs(self) -> None:
         for run in self._runs:
             run.stop()
 

@@ -119,7 +119,12 @@ class _ArmHalvings(FIFOScheduler):
         decision: str = TrialScheduler.CONTINUE
         if self._halves:
             decision = self._of(trial).on_trial_result(tune_controller, trial, _with_finite_score(result))
-        return TrialScheduler.STOP if self._is_pruned(trial, result) else decision
+        if self._is_pruned(trial, result):
+            decision = TrialScheduler.STOP
+        if decision == TrialScheduler.STOP:
+            # Before Tune's own word to the same actor, which also comes where Tune fails.
+            trial.temporary_state.ray_actor.expect_stop.remote()
+        return decision
 
     def _is_pruned(self, trial: Any, result: dict[str, Any]) -> bool:
         """Take in the values of a trial's seeds, and return True where the best point's are enough better."""

@@ -86,6 +86,7 @@ def test_a_trial_of_which_some_seeds_have_their_row_tells_the_same_again(context
 def test_a_stop_ends_every_seed_at_the_same_epoch(context, tmp_path):
     trial = tuned(context)
     first = trial.step()
+    trial.expect_stop()
     trial.cleanup()
     assert [(row["ending"], row["epochs_run"]) for row in rows_by_id(context).values()] == [("stopped_early", 1)] * 3
 
@@ -96,6 +97,13 @@ def test_a_stop_ends_every_seed_at_the_same_epoch(context, tmp_path):
         (again.results.path / name).write_bytes((context.results.path / name).read_bytes())
     assert gone_through(again) == [first | {"done": True, "ending": "stopped_early"}]
     assert rows_by_id(again) == rows_by_id(context)
+
+
+def test_a_trial_that_tune_ends_as_it_fails_itself_leaves_no_row(context):
+    trial = tuned(context)
+    trial.step()
+    trial.cleanup()
+    assert rows_by_id(context) == {}
 
 
 def test_a_seed_that_fails_counts_nought_while_the_others_go_on(context, monkeypatch):
@@ -133,6 +141,7 @@ def test_a_seed_whose_circuits_are_lost_leaves_the_trial_without_rows(context, m
     trial.step()
     with pytest.raises(CircuitsLost):
         trial.step()
+    trial.expect_stop()
     trial.cleanup()
     assert rows_by_id(context) == {}
 

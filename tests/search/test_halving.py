@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def decisions(study, curves: list[list[float]]) -> dict[int, int]:
     """The epochs that trials run one after the other, each until it is stopped."""
     halvings, ran = _ArmHalvings(study), {}
     for number, curve in enumerate(curves):
-        trial = SimpleNamespace(trial_id=str(number), config={"arm": "adamw", "number": number})
+        trial = SimpleNamespace(temporary_state=Mock(), trial_id=str(number), config={"arm": "adamw", "number": number})
         halvings.on_trial_add(None, trial)
         for epoch, score in enumerate(curve, 1):
             result = {EPOCH: epoch, SCORE: score}

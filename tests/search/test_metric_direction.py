@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -71,7 +72,9 @@ def test_tune_is_told_the_direction(tmp_path):
 def decisions(study, curves):
     """What the halving answers to trials that report side by side, epoch by epoch."""
     halvings, answers = _ArmHalvings(study), []
-    trials = [SimpleNamespace(trial_id=str(i), config={"arm": "adam"}) for i in range(len(curves))]
+    trials = [
+        SimpleNamespace(temporary_state=Mock(), trial_id=str(i), config={"arm": "adam"}) for i in range(len(curves))
+    ]
     for trial in trials:
         halvings.on_trial_add(None, trial)
     for epoch in range(1, 9):

@@ -4,6 +4,7 @@ import math
 import warnings
 from itertools import product
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
@@ -111,7 +112,7 @@ def ran(study, curves: dict[int, list[list[float | None]]], arm: str = "adamw") 
     halvings, reached = _ArmHalvings(study), {}
     last = study.search.epochs
     for number, curve in curves.items():
-        trial = SimpleNamespace(trial_id=str(number), config={"arm": arm, "number": number})
+        trial = SimpleNamespace(temporary_state=Mock(), trial_id=str(number), config={"arm": arm, "number": number})
         halvings.on_trial_add(None, trial)
         for epoch, values in enumerate(curve, 1):
             known = [study.metric.worst if one is None else one for one in values]
@@ -153,7 +154,7 @@ def test_points_that_failed_or_were_stopped_set_no_standard():
 def test_arms_set_no_standard_for_each_other():
     halvings = _ArmHalvings(a_study(search=pruned()))
     for arm, curve in (("adamw", GOOD), ("sine", BAD)):
-        trial = SimpleNamespace(trial_id=arm, config={"arm": arm, "number": 0})
+        trial = SimpleNamespace(temporary_state=Mock(), trial_id=arm, config={"arm": arm, "number": 0})
         halvings.on_trial_add(None, trial)
         results = [{EPOCH: epoch, SCORE: 0.5, VALUES: values} for epoch, values in enumerate(curve, 1)]
         answers = [halvings.on_trial_result(None, trial, result) for result in results[:-1]]

@@ -27,7 +27,7 @@ from qsgd_ray.outcome import Ending, Outcome
 from qsgd_ray.results import Results
 from qsgd_ray.search.observations import best_point, unfinished_points
 from qsgd_ray.search.optuna_journal import FILE
-from qsgd_ray.search.tune import _ArmSearches, run_search
+from qsgd_ray.search.tune import _ArmHalvings, _ArmSearches, run_search
 from qsgd_ray.training.loop import run
 
 
@@ -247,6 +247,26 @@ def test_workers_that_are_long_in_ending_give_back_what_they_held(cluster, tmp_p
     run_search(context.results.tables(CLEAR), context)
     assert [row["ending"] for row in rows_of(context.results)].count(Ending.STOPPED_EARLY) == 1
     wait_until_all_cpus_are_free(deadline_s=10)
+
+
+def test_a_trial_under_way_when_tune_fails_has_no_row_and_is_trained_anew(cluster, tmp_path, monkeypatch):
+    """Tune ends it by the call that also ends what a scheduler has stopped."""
+    study = a_study(search=Search(trials_per_arm=1, epochs=60, grace_epochs=60, seeds=(1,)))
+    answer = _ArmHalvings.on_trial_result
+
+    def fail(self, controller, trial, result):
+        if result["epoch"] == 2:
+            raise ZeroDivisionError("planted")
+        return answer(self, controller, trial, result)
+
+    context = make_context(tmp_path / "small", cluster)
+    monkeypatch.setattr(_ArmHalvings, "on_trial_result", fail)
+    with pytest.raises(Exception, match="planted"):
+        run_search(context.results.tables(study), context)
+    monkeypatch.undo()
+    assert not [row for row in rows_of(context.results) if row["ending"] != Ending.COMPLETED]
+    run_search(context.results.tables(study), context)
+    assert [(row["ending"], row["epochs_run"]) for row in rows_of(context.results)] == [(Ending.COMPLETED, 60)] * 2
 
 
 @pytest.mark.parametrize("stop_after", [2, None])
