@@ -105,7 +105,7 @@ class LocalCluster:
                     running.kill()
 
     def job(self, folder: Path, *words: str | Path) -> str:
-        """What `qsgd-ray ...` says as a job that is submitted from a folder; it must end well."""
+        """Return what `qsgd-ray ...` says as a job that is submitted from a folder; it must end well."""
         submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", self.dashboard]
         submit += ["--working-dir", ".", "--runtime-env", RUNTIME_ENV, "--", sys.executable, "-m", "qsgd_ray.cli"]
         ended = subprocess.run(
