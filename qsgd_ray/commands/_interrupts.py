@@ -115,7 +115,7 @@ def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
         signals: the signals of this process.
         console: where the line goes that says what is kept.
     """
-    from qsgd_ray.execution.connection import leave_process
+    from qsgd_ray.execution.connection import keep_start_watched, leave_process
     from qsgd_ray.execution.errors import RayLost
     from qsgd_ray.study.run import Interrupts
 
@@ -165,7 +165,10 @@ def command_interrupts(signals: EndingSignals, console: Console) -> Interrupts:
         def _is_lost(self) -> bool:
             if self._ends:
                 return False
-            return self._loss() is not None if self._cluster is not None else self._starting.is_lost()
+            if self._cluster is not None:
+                return self._loss() is not None
+            keep_start_watched()
+            return self._starting.is_lost()
 
         def _loss(self) -> RayLost | None:
             try:

@@ -192,6 +192,14 @@ def private_ray(
             end_processes(session)
 
 
+def keep_start_watched() -> None:
+    """Start the watchdog of a private Ray anew where it was killed; for the time in which Ray starts.
+
+    A running one is looked after by `Cluster.require_alive`.
+    """
+    keep_watched()
+
+
 def leave_process(exit_code: int, cluster: Cluster | None = None) -> NoReturn:
     """End this process at once, after it has said itself what there is to say.
 

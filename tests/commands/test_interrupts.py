@@ -7,8 +7,10 @@ import sys
 
 import pytest
 from rich.console import Console
+from support.processes import wait_until
 
 from qsgd_ray.commands._interrupts import EndingSignals, Interrupted, command_interrupts, leave
+from qsgd_ray.execution import _session_processes
 from qsgd_ray.results import Results
 from qsgd_ray.storage import StorageError
 
@@ -90,6 +92,15 @@ def test_an_error_without_a_signal_stays_what_it_is(tmp_path, handlers):
     contexts = command_interrupts(EndingSignals(), Console())
     with pytest.raises(ConnectionError), contexts.starting(Results(tmp_path)):
         raise ConnectionError("nobody answers")
+
+
+def test_a_watchdog_that_was_killed_while_ray_starts_is_started_anew(tmp_path, handlers):
+    contexts = command_interrupts(EndingSignals(), Console())
+    with _session_processes.watchdog(str(tmp_path), "gone"), contexts.starting(Results(tmp_path / "results")):
+        (dog,) = _session_processes._WATCHDOGS
+        first = dog.process.pid
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: dog.process.pid != first and dog.process.poll() is None, 20, "no other one")
 
 
 SIGNALLED_TWICE = """

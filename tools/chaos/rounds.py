@@ -228,15 +228,18 @@ def _described(process: psutil.Process) -> str:
 def _check_end(done: Round, code: int | None, output: str) -> None:
     where, tail = f"start {done.starts} of round {done.number}", output[-2000:]
     said = output.rstrip().rpartition("\n")[2].startswith(("qsgd-ray: ", "Interrupted. ", "Report: "))
-    # A signal that comes after the last line, while Python ends, has its own way.
-    if code not in EXIT_CODES and not (said and code in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)):
+    of_this = [each.fault for each in done.applied if each.start == done.starts]
+    # A signal that comes after the last line, while Python ends, has its own way; Ray's core may crash where its raylet
+    # or its GCS is killed (2.60), and the watchdog has the last word.
+    own_ways = [-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP]
+    own_ways += [-signal.SIGSEGV, -signal.SIGABRT] if {each for (each,) in CORE_KILLS} & {*of_this} else []
+    if code not in EXIT_CODES and not (said and code in own_ways):
         done.problems.append(f"{where} ended with {code}: {tail}")
     if odd := [word for word in FOREIGN_WORDS if word in output]:
         done.problems.append(f"{where} printed {odd[0]!r}: {output[-6000:]}")
     last = output.rstrip().rpartition("\n")[2]
     if code in (1, 2) and not last.startswith("qsgd-ray: "):
         done.problems.append(f"{where} ended with {code} and without a line: {tail}")
-    of_this = [each.fault for each in done.applied if each.start == done.starts]
     # Where Ray's core ends the driver at once, the watchdog has the last word.
     if code == 1 and of_this in CORE_KILLS and not ("Ray" in last and "the same command" in last):
         done.problems.append(f"{where} does not say that Ray has ended, or how to go on: {tail}")
