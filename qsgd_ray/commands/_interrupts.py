@@ -68,6 +68,14 @@ class EndingSignals:
         # nohup lets SIGHUP be ignored and a shell SIGINT of what it starts in the background, and that stays so.
         taken = [each for each in _ENDING if signal.getsignal(each) not in (signal.SIG_IGN, None)]
         before = {each: signal.signal(each, interrupt) for each in taken}
+        hook = sys.unraisablehook
+
+        def unraisable(told: Any) -> None:
+            # Raised in a callback, as after a fork, it is lost; what would be printed of it is a traceback.
+            if not isinstance(told.exc_value, Interrupted):
+                hook(told)
+
+        sys.unraisablehook = unraisable
         try:
             yield
         except SystemExit as left:
@@ -77,6 +85,7 @@ class EndingSignals:
             _pass_over(signal.SIGTERM, signal.SIGHUP)
             raise Interrupted(signal.SIGTERM) from None
         finally:
+            sys.unraisablehook = hook
             # Where one has come, the process takes its leave, and the usual handlers would cut that short.
             if self.received is None:
                 for each, handler in before.items():

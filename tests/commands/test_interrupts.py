@@ -148,6 +148,29 @@ def test_signals_that_come_at_once_print_nothing_of_python_s_own_and_cut_no_leav
     assert (done.returncode, done.stdout, done.stderr) == (0, "129 says what is kept\n", "")
 
 
+SIGNALLED_IN_A_CALLBACK = """
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from qsgd_ray.commands._interrupts import EndingSignals
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(10):
+            pass
+
+signals = EndingSignals()
+with signals.raised():
+    Last()
+print(signals.received)
+"""
+
+
+def test_a_signal_whose_exception_is_lost_in_a_callback_prints_no_traceback_and_is_known():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED_IN_A_CALLBACK], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "15\n", "")
+
+
 SIGNALLED_AT_THE_END = """
 import os, signal
 for number in (1, 2, 15):
