@@ -15,6 +15,7 @@ ROOMS = (
     "random_keys",
     "paths",
     "config",
+    "native",
     "storage",
     "results",
     "circuits",

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsgd_ray.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer._adam import CHUNK, Piece, adam_direction, adam_step, learning_rate, subtract_
 from qsgd_ray.optimizer._layout import Model, Run, StepOptions
 from qsgd_ray.optimizer._norms import StepNorms
 from qsgd_ray.optimizer._one_pass import Rule, is_native_piece, one_pass_step
-from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm
 from qsgd_ray.random_keys import block_keys
 

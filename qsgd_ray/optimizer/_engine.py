@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qsgd_ray.circuits.backends.protocol import CircuitBackend
 from qsgd_ray.config import Perturbation
+from qsgd_ray.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer._adam import Piece, adam_step, local_piece
 from qsgd_ray.optimizer._chunked_step import DrawKey, chunked_step
 from qsgd_ray.optimizer._fused_step import FusedStep
@@ -22,7 +23,6 @@ from qsgd_ray.optimizer._layout import Group, Layout, Model, StepOptions, layout
 from qsgd_ray.optimizer._norms import NormMeans, StepNorms, direction_norms
 from qsgd_ray.optimizer._prefetch import Prefetch
 from qsgd_ray.optimizer._reports import means_of, report, report_state, restore_prefetch
-from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm, make_signal
 from qsgd_ray.optimizer.telemetry import Telemetry
 

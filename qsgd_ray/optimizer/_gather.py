@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsgd_ray.native.compiler import library, source
 from qsgd_ray.optimizer._blocks import Part
-from qsgd_ray.optimizer.native.compiler import library, source
 
 # Types whose numbers lie in their own memory; others may be DTensors, or stand for something else.
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)

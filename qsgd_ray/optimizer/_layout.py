@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
 from qsgd_ray.config import Direction, Formula, Perturbation, Placement, Scope
+from qsgd_ray.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer._adam import Piece, local_piece
 from qsgd_ray.optimizer._blocks import Blocks, Shard, blocks_of, cut_blocks, origins
 from qsgd_ray.optimizer._gather import PLAIN_TYPES
 from qsgd_ray.optimizer._local_blocks import LocalBlocks
 from qsgd_ray.optimizer._shards import ShardGroup, is_divided, local, shards_of
-from qsgd_ray.optimizer.native.compiler import NATIVE_FROM
 from qsgd_ray.optimizer.signals import ClosedForm, Signal
 
 # From so many tensors on, a loop in C++ over their few coordinates saves more than half of what torch's take: of 30

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from qsgd_ray.config import Direction, Formula, Placement
+from qsgd_ray.native.compiler import library, source
 from qsgd_ray.optimizer._adam import Piece
-from qsgd_ray.optimizer.native.compiler import library, source
 from qsgd_ray.optimizer.signals import KernelSignal
 
 # The structures Piece and Settings of the C++ source.

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER, flat
 
+from qsgd_ray.native import compiler as native
 from qsgd_ray.optimizer import SuperpositionalAdamW, _engine
 from qsgd_ray.optimizer import _chunked_step as chunked_step
-from qsgd_ray.optimizer.native import compiler as native
 
 SHAPES = ((40, 30), (17,), (1,), (0,), (9, 3))
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER
 
+from qsgd_ray.native import compiler as native
 from qsgd_ray.optimizer import SuperpositionalAdamW
 from qsgd_ray.optimizer import _layout as layout
 from qsgd_ray.optimizer._blocks import Part
 from qsgd_ray.optimizer._gather import NativeSlices, Scale, SliceTable, TorchSlices, all_native, gather_kernels
-from qsgd_ray.optimizer.native import compiler as native
 
 
 @st.composite

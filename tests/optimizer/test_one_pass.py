@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.optimizers import NEEDS_COMPILER
 
+from qsgd_ray.native import compiler as native
 from qsgd_ray.optimizer._adam import Piece
 from qsgd_ray.optimizer._one_pass import Rule, _Squares, direction_squares, is_native_piece, one_pass_step
-from qsgd_ray.optimizer.native import compiler as native
 
 pytestmark = NEEDS_COMPILER
 

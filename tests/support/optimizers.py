@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from qsgd_ray.optimizer.native import compiler
+from qsgd_ray.native import compiler
 from support import reference_optimizer as reference
 
 NEEDS_COMPILER = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import tomllib
 from support.optimizers import NEEDS_COMPILER
 from support.places import ROOT
 
-from qsgd_ray.optimizer.native import compiler
+from qsgd_ray.native import compiler
 
 
 def test_every_cpp_file_is_package_data():
