@@ -113,10 +113,13 @@ class Signal(Fault):
     def apply(self, scene: Scene) -> bool:
         if not scene.output.stat().st_size:
             return False
-        if self._number == signal.SIGTERM:
-            scene.driver.send_signal(self._number)
-        else:  # a terminal sends these to all processes of its foreground
-            os.killpg(scene.driver.pid, self._number)
+        try:
+            if self._number == signal.SIGTERM:
+                os.kill(scene.driver.pid, self._number)
+            else:  # a terminal sends these to all processes of its foreground
+                os.killpg(scene.driver.pid, self._number)
+        except ProcessLookupError:  # another fault of this moment waited until it had ended
+            return False
         return True
 
 
