@@ -71,8 +71,12 @@ class EndingSignals:
         hook = sys.unraisablehook
 
         def unraisable(told: Any) -> None:
-            # Raised in a callback, as after a fork, it is lost; what would be printed of it is a traceback.
-            if not isinstance(told.exc_value, Interrupted):
+            # Raised in a callback, as after a fork, it is lost; what would be printed of it is a traceback. So is what
+            # the handler of ray.init raises, until the next block takes its place.
+            error = told.exc_value
+            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                self.received = self.received or signal.SIGTERM
+            elif not isinstance(error, Interrupted):
                 hook(told)
 
         sys.unraisablehook = unraisable
