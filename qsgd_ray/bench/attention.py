@@ -18,7 +18,7 @@ from qsgd_ray.bench.rows import Timing, _timings
 from qsgd_ray.bench.timing import interleaved, one_thread
 from qsgd_ray.circuits.fourier.series import fourier_series, n_frequencies
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector.simulate import CHUNK_BYTES, statevector
+from qsgd_ray.circuits.statevector.simulate import statevector
 from qsgd_ray.config.errors import one_line
 from qsgd_ray.models.transformer import TransformerClassifier, quantum_classifier
 from qsgd_ray.optimizer import make_optimizer
@@ -28,7 +28,6 @@ _BATCH = 32
 VOCABULARY, N_CLASSES = 12, 2
 TOKENS_SCORED, TOKENS_SCORED_QUICKLY = 32, 8
 _TOKENS_TRAINED = (16, 32)
-_UNCHUNKED_BYTES = 2**62
 _TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 # Attentions differ by parts of a step, which takes more rounds to see than factors do.
 MOST_STEPS, STEPS_BUDGETS = 240, 4
@@ -70,10 +69,9 @@ def _all_scores(dtype: torch.dtype, n_tokens: int, budget_s: float, *, with_comp
             notes["series, compiled"] = trouble
         else:
             calls["series, compiled"] = lambda: fourier_series(_PAPER, angles)(scores, compiled=True)
-    calls["every score simulated, one batch"] = partial(_simulated, angles, scores, _UNCHUNKED_BYTES)
-    calls["every score simulated, in chunks"] = partial(_simulated, angles, scores, CHUNK_BYTES)
+    calls["every score simulated"] = partial(_simulated, angles, scores)
     with torch.inference_mode():
-        exact = _simulated(angles.double(), scores.double(), _UNCHUNKED_BYTES)
+        exact = _simulated(angles.double(), scores.double())
         for engine, call in calls.items():
             error = _require_agreement(engine, call(), exact, _TOLERANCES[dtype])
             circuits = f"{n_circuits} circuits, " if engine.startswith("series") else ""
@@ -135,11 +133,11 @@ def _some_scores(n_tokens: int) -> Tensor:
     return torch.randn((_BATCH, heads, n_tokens, n_tokens), generator=generator) * d_head**0.5
 
 
-def _simulated(angles: Tensor, scores: Tensor, memory_bytes: int) -> Tensor:
+def _simulated(angles: Tensor, scores: Tensor) -> Tensor:
     """Simulate a circuit a score, the score added to the first rotation of each layer; Re(psi_0 + ...), Eq. 4."""
     of_scores = angles.repeat(scores.numel(), 1, 1, 1)
     of_scores[..., 0] += scores.reshape(-1, 1, 1)
-    states = statevector(_PAPER, of_scores, memory_bytes=memory_bytes)
+    states = statevector(_PAPER, of_scores)
     return states[:, : _PAPER.n_qubits].real.sum(1).view(scores.shape)
 
 

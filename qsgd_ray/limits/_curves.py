@@ -15,9 +15,9 @@ import numpy as np
 
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
+from qsgd_ray.circuits.programs.run import circuits_together
 from qsgd_ray.circuits.select.work import engine_work
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import CircuitCurve, Curve
 from qsgd_ray.config.limits import FEWEST_SIZES
 from qsgd_ray.limits._fits import Array, Fit, HeldOut, Prediction, ScalingError, fit_log, fit_sum, held_out
@@ -145,15 +145,15 @@ def circuit_terms(engine: str, spec: CircuitSpec, batch: int) -> Terms:
     work = engine_work(engine, spec, batch)
     values = (work.calls * batch, work.steps * batch, work.multiplications * batch)
     if engine == "torch":
-        chunk = min(batch, statevector.circuits_per_chunk(spec.n_qubits))
-        return Terms(values, float(needed_bytes(spec.n_qubits) * chunk))
+        together = min(batch, circuits_together(spec.n_qubits))
+        return Terms(values, float(statevector_bytes(spec.n_qubits) * together))
     numbers = 16 * len(spec.rotations) * spec.depth + 6 * (16.0 if spec.entangle == "ring" else 4.0) ** (spec.depth - 1)
     most = chain.CHUNK_BYTES * (8 if spec.entangle == "ring" else 1)
     return Terms(values, min(float(most), 8 * numbers * spec.n_qubits * min(batch, chain.CHUNK_CIRCUITS)))
 
 
 def way_of(engine: str, spec: CircuitSpec, batch: int) -> str:
-    """Return the way by which an engine answers: contraction, gates or chain."""
+    """Return the way by which an engine answers: statevector or chain."""
     return engine_work(engine, spec, batch).method
 
 

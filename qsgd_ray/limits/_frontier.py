@@ -1,6 +1,6 @@
 """Find where the method ends: the cost of circuits of any size, and the largest that is worth it.
 
-One fit for each way to answer (contraction, gates, chain), over all rows of it: qubits, depths, entanglements, batches.
+One fit for each way to answer (statevector, chain), over all rows of it: qubits, depths, entanglements, batches.
 """
 
 from __future__ import annotations

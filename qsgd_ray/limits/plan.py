@@ -16,10 +16,9 @@ from typing import Any, cast
 
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.errors import CircuitMemoryError
-from qsgd_ray.circuits.memory import needed_bytes
+from qsgd_ray.circuits.memory import needed_bytes, statevector_bytes
 from qsgd_ray.circuits.select.auto import AutoBackend
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import simulate as statevector
 from qsgd_ray.config import Scope, StudyError
 from qsgd_ray.config.circuit import Entangle
 from qsgd_ray.limits._curves import FittedCurve, fitted_curves
@@ -180,13 +179,18 @@ def _engine(spec: CircuitSpec, batch: int, memory_bytes: int) -> Engine:
 
 
 def _circuits(costs: CircuitCosts, engine: Engine, spec: CircuitSpec, batch: int) -> tuple[Prediction, Standing]:
-    """Predict the seconds of one actor. An engine works chunk by chunk, so a measured chunk is enough."""
-    chunk = min(batch, chain.CHUNK_CIRCUITS if engine == "chain" else statevector.circuits_per_chunk(spec.n_qubits))
+    """Predict the seconds of one actor. Large batches take their size in time, so a measured one is enough."""
+    chunk = min(batch, chain.CHUNK_CIRCUITS if engine == "chain" else _enough_states(spec))
     try:
         of_chunk = costs.seconds(engine, spec, chunk)
     except ScalingError as error:
         raise StudyError(f"plan: {error}; allowed: a study of limits with more curves of circuits") from None
     return Prediction(*(edge * batch / chunk for edge in of_chunk)), costs.standing(engine, spec, chunk)
+
+
+def _enough_states(spec: CircuitSpec) -> int:
+    """Return the number of circuits of a batch that is large: its states take 4 MiB."""
+    return max(1, 2**22 // statevector_bytes(spec.n_qubits))
 
 
 def _requests(pool: FittedCurve, spec: CircuitSpec, n_circuits: int, actors: int) -> tuple[Prediction, Standing]:
@@ -212,7 +216,7 @@ def _pool(tables: LimitsTables) -> FittedCurve:
 def _memory(engine: Engine, spec: CircuitSpec, batch: int) -> int:
     """Return the bytes of an actor beside its process: the working memory of the engine, angles and answers."""
     working = needed_bytes(spec.n_qubits) if engine == "torch" else chain.needed_bytes(spec)
-    chunk = statevector.CHUNK_BYTES if engine == "torch" else chain.CHUNK_BYTES
+    chunk = 0 if engine == "torch" else chain.CHUNK_BYTES
     return max(working, chunk) + 8 * batch * spec.n_qubits * (2 * spec.depth + 1)
 
 

@@ -1,6 +1,8 @@
 // Vectors of 64 bytes, one circuit (or amplitude) a lane; the same bits on every processor that has fused multiply-add.
 //
 // Fused operations are written out and -ffp-contract=off holds elsewhere, so that rounding depends on the source alone.
+#ifndef QSGD_RAY_LANES
+#define QSGD_RAY_LANES
 
 #include <cmath>
 #include <cstdint>
@@ -125,3 +127,5 @@ INLINE void cos_sin(Doubles x, Doubles &cos_x, Doubles &sin_x) {
     for (int i = 0; i < 8; ++i)
       if (large[i]) cos_x[i] = std::cos(x[i]), sin_x[i] = std::sin(x[i]);
 }
+
+#endif

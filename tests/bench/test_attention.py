@@ -9,7 +9,7 @@ from qsgd_ray.bench.timing import interleaved
 from qsgd_ray.circuits.fourier import _fused as compiled
 
 TINY_S = 1e-4
-SCORED = ["series", "series, compiled", "every score simulated, one batch", "every score simulated, in chunks"]
+SCORED = ["series", "series, compiled", "every score simulated"]
 TRAINED = list(attention._ATTENTIONS)
 
 
@@ -57,7 +57,7 @@ def test_a_quick_run_has_fewer_scores_and_nothing_compiled(tiny, monkeypatch):
     monkeypatch.delattr(torch, "compile")
     found = of_case([row for rows in cases(TINY_S, quick=True) for row in rows])
     assert [case.split(",")[0] for case in found] == ["Phi of 32 scores"] * 2 + ["training step"] * 2
-    assert [len(rows) for rows in found.values()] == [3, 3, 4, 4]
+    assert [len(rows) for rows in found.values()] == [2, 2, 4, 4]
     assert not any("compiled" in row.engine for rows in found.values() for row in rows)
 
 
@@ -65,7 +65,7 @@ def test_a_quick_run_has_fewer_scores_and_nothing_compiled(tiny, monkeypatch):
 def test_notes_count_the_circuits_and_tell_the_error_against_the_float64_simulation(tiny, dtype, bound):
     rows = _all_scores(dtype, 3, TINY_S)
     told = [row.note.rpartition("error ") for row in rows]
-    assert [circuits for circuits, *_ in told] == ["9 circuits, ", "9 circuits, ", "", ""]
+    assert [circuits for circuits, *_ in told] == ["9 circuits, ", "9 circuits, ", ""]
     errors = [float(error) for *_, error in told]
     assert all(error < bound for error in errors)
     assert (rows[2].note == "error 0") == (dtype == torch.float64), "what the others are compared with"
@@ -75,22 +75,14 @@ def test_notes_count_the_circuits_and_tell_the_error_against_the_float64_simulat
 def test_a_wrong_response_is_an_error_that_names_the_engine(tiny, monkeypatch, amount):
     right = attention._simulated
 
-    def wrong_in_chunks(angles, scores, memory_bytes):
-        return right(angles, scores, memory_bytes) + (amount if memory_bytes == attention.CHUNK_BYTES else 0)
+    def wrong_in_single(angles, scores):
+        return right(angles, scores) + (amount if angles.dtype == torch.float32 else 0)
 
-    monkeypatch.setattr(attention, "_simulated", wrong_in_chunks)
-    with pytest.raises(AssertionError, match=r"in chunks differs from the float64 simulation by (1\.0e-04|nan); allo"):
+    monkeypatch.setattr(attention, "_simulated", wrong_in_single)
+    with pytest.raises(
+        AssertionError, match=r"every score simulated differs from the float64 simulation by (1\.0e-04|nan); allo"
+    ):
         _all_scores(torch.float32, 3, TINY_S)
-
-
-def test_the_batch_that_is_not_chunked_is_one(tiny, monkeypatch):
-    asked = []
-    statevector = attention.statevector
-    monkeypatch.setattr(
-        attention, "statevector", lambda *given, memory_bytes: asked.append(memory_bytes) or statevector(*given)
-    )
-    _all_scores(torch.float64, 3, TINY_S)
-    assert set(asked) == {2**62, attention.CHUNK_BYTES}
 
 
 def test_without_a_compiler_its_engines_are_rows_with_a_note_and_nulls(no_compiler):

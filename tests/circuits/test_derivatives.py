@@ -47,10 +47,9 @@ def one_number(y):
 def add_cases():
     x = torch.tensor([0.3, 1.1], dtype=F64)
     for spec in (GATES, SHALLOW):
-        way = "contraction" if simulate.prefers_contraction(spec) else "gates"
         for readout in READOUTS:
             simulated = getattr(simulate, readout)
-            case(f"{way} {readout}", normal(*spec.angles_shape(1)))(
+            case(f"state {spec.entangle} {readout}", normal(*spec.angles_shape(1)))(
                 lambda a, spec=spec, simulated=simulated: one_number(simulated(spec, a))
             )
     for entangle in ENTANGLED:
@@ -86,8 +85,8 @@ def add_cases():
 
 add_cases()
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if "compiled" in name else name for name in CASES]
-RIGHT = {name for name in CASES if name.startswith(("contraction", "chain", "answer chain"))}
-RIGHT |= {"answer torch chain", "answer auto chain", "series amplitude of 8", "series probability of 8"}
+RIGHT = {name for name in CASES if name.startswith(("state", "chain", "answer chain", "answer torch", "answer auto"))}
+RIGHT |= {f"series {readout} of {n}" for readout in ("amplitude", "probability") for n in (7, 8)}
 RIGHT |= {"series of coefficients", "attention to values"}
 
 

@@ -1,4 +1,4 @@
-"""Exact engines in this process, in float64 on the CPU: torch's statevector, and the chain in linear time.
+"""Exact engines in this process, in float64 on the CPU: statevectors, and the chain in linear time.
 
 Letters of shapes: b circuits, d layers, n qubits, r rotations a layer.
 """
@@ -76,7 +76,7 @@ class TorchBackend(InProcess):
     def differentiate(self, spec: CircuitSpec, angles_bdnr: Tensor, readout: Readout = "z") -> Tensor:
         require_memory(spec.n_qubits, self.memory_bytes)
         simulate = statevector.expectations if readout == "z" else statevector.weight_of_first
-        return simulate(spec, angles_bdnr, memory_bytes=min(self.memory_bytes, statevector.CHUNK_BYTES))
+        return simulate(spec, angles_bdnr)
 
 
 class ChainBackend(InProcess):

@@ -34,10 +34,9 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of every method; `gates` and `contraction` are the two of the statevector in torch."""
+    """The cost of every method."""
 
-    gates: Cost
-    contraction: Cost
+    statevector: Cost
     chain: Cost
     aer: Cost
 
@@ -46,10 +45,7 @@ class Costs:
 # OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.select._costs import measure_costs; print(measure_costs())"
 # Over 256 other circuits and batches the pick took 3 % more time than the quicker of torch and chain, on average.
 COSTS = Costs(
-    gates=Cost(140.0, 33.0, 3.7e-4),
-    # Again on 2026-11-27, with its sites counted: over 184 circuits and batches of chains and of none the pick took 1.9
-    # percent more time than the quicker one, before that 4.9.
-    contraction=Cost(150.0, 30.0, 1.0e-3),
+    statevector=Cost(10.0, 0.1, 6e-4),
     chain=Cost(56.0, 26.0, 1.9e-3),
     aer=Cost(1670.0, 46.0, 3.8e-3),
 )

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from qsgd_ray.circuits.chain import expectations as chain
+from qsgd_ray.circuits.programs.run import circuits_together
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import simulate as statevector
-
-# Multiplications that take as long as making one site of a contraction: sines, gates, and many small moves between.
-_MULTIPLICATIONS_A_SITE = 16
 
 
 class EngineWork(NamedTuple):
@@ -21,19 +18,19 @@ class EngineWork(NamedTuple):
         calls * call_us + steps * step_us + multiplications * multiplication_us
 
     Attributes:
-        method: how the engine computes: "gates" or "contraction" (both of torch), "chain" or "aer".
-        calls: calls of the engine, as a share in (0, 1]: a call is shared by the circuits of a chunk, with Aer by the
-            whole batch.
-        steps: series of tensor operations whose time hardly depends on the batch, > 0, as a share of the chunk's; 1
-            with Aer, which works through the circuits one by one.
+        method: how the engine computes: "statevector" (torch), "chain" or "aer".
+        calls: calls of the engine, as a share in (0, 1]: a call is shared by the circuits of the batch, with chain by
+            those of a chunk.
+        steps: operations whose time hardly depends on the number of circuits or qubits, > 0, as a share of those that
+            circuits do together; 1 with Aer, which works through the circuits one by one.
         multiplications: of complex numbers, > 0, roughly; they are not shared.
 
     Example:
         >>> work = engine_work("torch", CircuitSpec(8, depth=2, entangle="ring"), batch=64)
-        >>> work.method, 64 * work.calls, 64 * work.steps  # one call of 16 steps for all 64 circuits
-        ('gates', 1.0, 16.0)
-        >>> work.multiplications  # (d - 1/2) * n * 8 * 2**n
-        24576.0
+        >>> work.method, 64 * work.calls, 8 * work.steps  # one call; 8 circuits are turned together, by 32 rotations
+        ('statevector', 1.0, 32.0)
+        >>> work.multiplications  # ((d - 1) * n * r + 8) * 2**n
+        6144.0
     """
 
     method: str
@@ -45,8 +42,8 @@ class EngineWork(NamedTuple):
 def engine_work(name: str, spec: CircuitSpec, batch: int) -> EngineWork:
     """Count the work of one circuit of a batch.
 
-    torch shares a call between the circuits of a chunk that fits the cache, chain between all of a batch (up to its
-    largest chunk); Aer works through the circuits one by one.
+    torch and Aer share a call between all of a batch, chain between those of its largest chunk; Aer works through the
+    circuits one by one.
 
     Args:
         name: "torch", "chain" or "aer".
@@ -54,7 +51,7 @@ def engine_work(name: str, spec: CircuitSpec, batch: int) -> EngineWork:
         batch: number of circuits; 0 counts as 1.
 
     Returns:
-        The work of one circuit. Gates: (d - 1/2) * n * 8 * 2**n multiplications; the other methods: see the code.
+        The work of one circuit.
     """
     n, depth, states = spec.n_qubits, spec.depth, 2.0 ** min(spec.n_qubits, 1000)  # a float ends at 2**1024
     batch = max(1, batch)
@@ -66,9 +63,7 @@ def engine_work(name: str, spec: CircuitSpec, batch: int) -> EngineWork:
         sweeps = {"none": depth, "chain": 4 * depth**2, "all": 4 * depth**2, "ring": 6 * depth**2}[spec.entangle]
         steps = sweeps + (0 if spec.entangle == "none" else n / 4)
         return EngineWork("chain", 1 / shared, steps / shared, chain.cost(spec) * (1 + depth / n))
-    shared = min(batch, statevector.circuits_per_chunk(n))
-    if statevector.prefers_contraction(spec):
-        bond = 2 ** (depth - 1) if spec.entangle == "chain" and n > 1 else 1
-        sites = _MULTIPLICATIONS_A_SITE * n + 4 * 2 ** ((n + 1) // 2)
-        return EngineWork("contraction", 1 / shared, depth * n / shared, 4 * bond * states + 4 * bond**2 * sites)
-    return EngineWork("gates", 1 / shared, depth * n / shared, (depth - 0.5) * n * 8 * states)
+    # The rotations of the first layer turn single qubits; the product of these, and what is read, take some more.
+    turns = depth * n * len(spec.rotations)
+    multiplications = (turns - n * len(spec.rotations) + 8) * states
+    return EngineWork("statevector", 1 / batch, turns / min(batch, circuits_together(n)), multiplications)

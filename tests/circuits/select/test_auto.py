@@ -28,7 +28,7 @@ FREE, DEAR = Cost(0, 0, 0), Cost(1e9, 1e9, 1e9)
 
 def only(name):
     """Costs by which everything but this engine is dear."""
-    ways = {"torch": ("gates", "contraction"), "chain": ("chain",), "aer": ("aer",)}[name]
+    ways = {"torch": ("statevector",), "chain": ("chain",), "aer": ("aer",)}[name]
     return Costs(**{way: FREE if way in ways else DEAR for way in vars(COSTS)})
 
 
@@ -194,7 +194,7 @@ def test_a_fit_finds_the_costs_that_made_the_times():
     works = [engine_work("torch", CircuitSpec(n, 2, "ring"), batch) for n in (2, 4, 8, 12) for batch in (1, 16, 256)]
     fitted = fit_cost([(work, cost.predict_us(work)) for work in works])
     assert fitted == pytest.approx(cost, rel=1e-6)
-    assert fit_cost([(EngineWork("gates", 1, 0, 0), 5.0)]) == pytest.approx((5.0, 0, 0))
+    assert fit_cost([(EngineWork("statevector", 1, 0, 0), 5.0)]) == pytest.approx((5.0, 0, 0))
 
 
 def test_costs_can_be_measured_here():

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from support.peak_memory import PeakMemory
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.memory import statevector_bytes
 from qsgd_ray.circuits.spec import CircuitSpec
-from qsgd_ray.circuits.statevector import _contraction as contraction
-from qsgd_ray.circuits.statevector import _gates as gates
 from qsgd_ray.circuits.statevector.simulate import (
     expectations,
     first_amplitudes,
@@ -40,20 +37,6 @@ def test_states_probabilities_and_expectations_are_those_of_qiskit(spec, seed):
         assert np.abs(psi.probabilities() - p[one].numpy()).max() < 1e-12
         assert np.abs(psi.data[:n] - first[one].numpy()).max() < 1e-12
         assert abs(psi.probabilities()[:n].sum() - weight[one, 0]) < 1e-12
-
-
-@settings(deadline=None, max_examples=80)
-@given(specs(6, 4), seeds, st.booleans())
-def test_gates_and_contraction_give_the_same_state(spec, seed, batch_first):
-    spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
-    half = (angles_of(spec, 3, seed).permute(3, 1, 2, 0) * 0.5).contiguous()
-    by_gates = gates.final_planes(spec, half)
-    contracted = contraction.final_planes(spec, half, batch_first=batch_first)
-    assert (by_gates - (contracted.transpose(1, 2) if batch_first else contracted)).abs().max() < 1e-13
-    assert torch.equal(
-        contraction.first_planes(spec, half),
-        contraction.final_planes(spec, half, batch_first=False)[:, : spec.n_qubits],
-    )
 
 
 @settings(deadline=None, max_examples=100)
@@ -112,40 +95,6 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, bat
         assert torch.equal(torch.cat((simulate(spec, angles[:cut]), simulate(spec, angles[cut:]))), whole)
 
 
-@settings(deadline=None, max_examples=40)
-@given(specs(6, 4), seeds, dtypes, st.integers(1, 40), st.integers(1, 20_000))
-def test_the_memory_budget_changes_no_bit(spec, seed, dtype, batch, memory_bytes):
-    angles = angles_of(spec, batch, seed, dtype)
-    assert torch.equal(expectations(spec, angles, memory_bytes=memory_bytes), expectations(spec, angles))
-    assert torch.equal(statevector(spec, angles, memory_bytes=memory_bytes), statevector(spec, angles))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("function", [torch.cos, torch.sin])
-def test_trigonometry_gives_the_same_bits_at_every_position(function, dtype):
-    # The batching law relies on this property of the library.
-    x = (torch.rand(600, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 60 - 30).to(dtype)
-    alone = torch.cat([function(one) for one in x.split(1)])
-    for start in range(33):
-        for size in (*range(1, 36), 64, 65, 127, 500):
-            assert torch.equal(function(x[start : start + size]), alone[start : start + size])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_addcmul_gives_the_same_bits_at_every_position_and_layout(dtype):
-    generator = torch.Generator().manual_seed(0)
-    x, y, z = torch.randn(3, 600, generator=generator, dtype=torch.float64).to(dtype).unbind(0)
-    alone = torch.cat([torch.addcmul(*one) for one in zip(x.split(1), y.split(1), z.split(1), strict=True)])
-    assert torch.equal(torch.addcmul(x, y, z), alone)
-    assert torch.equal(x.clone().addcmul_(y, z), alone)
-    for start in range(17):
-        for size in (*range(1, 20), 64, 65, 127, 500):
-            part = slice(start, start + size)
-            assert torch.equal(torch.addcmul(x[part], y[part], z[part]), alone[part])
-    strided = torch.addcmul(*(tensor.view(20, 30).t() for tensor in (x, y, z)))
-    assert torch.equal(strided, alone.view(20, 30).t())
-
-
 def test_one_circuit_alone_has_the_bits_it_has_among_thousands():
     spec = CircuitSpec(4)
     angles = angles_of(spec, 3001, 1)
@@ -173,25 +122,11 @@ SMALL_SPECS = [
 @pytest.mark.parametrize("spec", SMALL_SPECS, ids=str)
 def test_gradients_are_those_of_finite_differences(spec):
     angles = angles_of(spec, 2, 3).requires_grad_()
-    for memory_bytes in (1, 2**20):
-        assert torch.autograd.gradcheck(lambda a, m=memory_bytes: expectations(spec, a, memory_bytes=m), (angles,))
+    assert torch.autograd.gradcheck(lambda a: expectations(spec, a), (angles,))
     assert torch.autograd.gradcheck(lambda a: torch.view_as_real(statevector(spec, a)), (angles,))
     assert torch.autograd.gradcheck(lambda a: probabilities(spec, a), (angles,))
     assert torch.autograd.gradcheck(lambda a: torch.view_as_real(first_amplitudes(spec, a)), (angles,))
     assert torch.autograd.gradcheck(lambda a: weight_of_first(spec, a), (angles,))
-
-
-@settings(deadline=None, max_examples=40)
-@given(specs(6, 4), seeds)
-def test_the_adjoint_gradient_is_the_recorded_one(spec, seed):
-    spec = replace(spec, entangle="chain" if spec.entangle in ("chain", "ring") else "none")
-    half = (angles_of(spec, 2, seed).permute(3, 1, 2, 0) * 0.5).contiguous().requires_grad_()
-    weights = torch.randn(2, 2**spec.n_qubits, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    adjoint = torch.autograd.grad((gates.final_planes(spec, half) * weights).sum(), half)[0]
-    recorded = torch.autograd.grad(
-        (contraction.final_planes(spec, half, batch_first=False) * weights).sum(), half, materialize_grads=True
-    )[0]
-    assert (adjoint - recorded).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("spec", [CircuitSpec(14, 4, "ring"), CircuitSpec(16, 2)], ids=str)
@@ -200,7 +135,7 @@ def test_gradients_store_no_state_between_the_gates(spec):
     angles = angles_of(spec, 1, 0).requires_grad_()
     with PeakMemory() as memory:
         expectations(spec, angles).sum().backward()
-    assert memory.peak <= 10 * statevector_bytes(spec.n_qubits)
+    assert memory.peak <= 2.5 * statevector_bytes(spec.n_qubits) + 2**18
 
 
 def test_gradient_follows_the_parameter_shift_rule():
@@ -221,21 +156,7 @@ def test_states_have_norm_one(spec, seed):
     assert (norms - 1).abs().max() < 1e-13
 
 
-def cnots_on(n):
-    pairs = [(control, target) for control in range(n) for target in range(n) if control != target]
-    return st.lists(st.sampled_from(pairs), max_size=12).map(tuple)
-
-
-@given(st.integers(2, 7).flatmap(lambda n: st.tuples(st.just(n), cnots_on(n))))
-def test_a_permutation_is_what_the_cnots_do_to_each_basis_state(drawn):
-    n, cnots = drawn
-    source = np.arange(2**n)
-    for control, target in reversed(cnots):  # a CNOT is its own inverse
-        source ^= ((source >> control) & 1) << target
-    assert gates._permutation(n, cnots, torch.device("cpu")).tolist() == source.tolist()
-
-
-def test_a_circuit_beyond_the_cached_permutations_is_the_product_of_sines():
+def test_a_circuit_of_many_qubits_is_the_product_of_sines():
     spec = CircuitSpec(17, 1)
     theta = torch.rand(1, 17, dtype=torch.float64) + 0.3
     exact = torch.cumprod(torch.sin(math.pi * theta), 1)

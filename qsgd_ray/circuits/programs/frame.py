@@ -100,7 +100,7 @@ class Frame:
         self.rotations: list[Rotation] = []
         self._x = [PauliString(1 << q, 0, 0) for q in range(n_qubits)]  # F^dagger X_q F
         self._z = [PauliString(0, 1 << q, 0) for q in range(n_qubits)]
-        # Bit q of the basis state that F makes of k is parity(k & row) ^ bit; its power of i, a sum of products of bits.
+        # Bit q of the state that F makes of k is parity(k & row) ^ bit; its power of i, a sum of products of bits.
         self._bits = [(1 << q, 0) for q in range(n_qubits)]
         self._powers: list[tuple[int, tuple[tuple[int, int], ...]]] = []
         self._constant_power = 0
@@ -149,7 +149,8 @@ class Frame:
             for row, value in bits:
                 product *= parities(row, self.n) ^ value
             powers += product
-        return powers & 3
+        powers &= 3
+        return powers
 
     def _rotate(self, letters: str, qubits: tuple[int, ...], offset: float, terms: LinearTerms = ()) -> None:
         self.rotations.append(Rotation(self.image(pauli_string(letters, qubits)), offset, terms))
@@ -181,8 +182,9 @@ class Frame:
                 x[first], x[second] = x[first].times(z[second]), x[second].times(z[first])
                 self._powers.append((2, (bits[first], bits[second])))
             case "swap":
-                for images in (x, z, bits):
-                    images[first], images[second] = images[second], images[first]  # type: ignore[index]
+                for images in (x, z):
+                    images[first], images[second] = images[second], images[first]
+                bits[first], bits[second] = bits[second], bits[first]
             case _:
                 raise ValueError(f"gate: got {name!r}; allowed: gates of circuits/gates.py")
 

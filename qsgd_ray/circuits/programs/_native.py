@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits._program import Packed, Program, pack
 from qsgd_ray.circuits.errors import CircuitMemoryError
+from qsgd_ray.circuits.programs._packed import Packed, pack
+from qsgd_ray.circuits.programs.program import Program
 from qsgd_ray.native.compiler import library, source
 
 # From this number of qubits on a vector has amplitudes of one circuit: those of eight would leave the cache.
-_WIDE_FROM = 9
+WIDE_FROM = 9
 _LANE_BITS = {torch.float64: 3, torch.float32: 4}
 _READINGS = ("strings", "probabilities", "states")
 
@@ -61,24 +62,21 @@ def execute(
     batch, dtype = len(values_bs), values_bs.dtype
     reading = program.reading
     width = len(reading.outputs) if reading.kind == "strings" else len(program.source)
-    answer_dtype = dtype if reading.kind != "states" else (torch.complex128 if dtype == torch.float64 else torch.complex64)
+    answer_dtype = dtype.to_complex() if reading.kind == "states" else dtype
     answer = torch.empty((batch, width), dtype=answer_dtype) if want_answer else None
     gradient = None
     if cotangent is not None:
         gradient = torch.empty_like(values_bs)
         cotangent = cotangent.to(answer_dtype).resolve_conj().resolve_neg().contiguous()
-    numbers_a_row = width * (2 if reading.kind == "states" else 1)
     run = _library()["run_double" if dtype == torch.float64 else "run_float"]  # type: ignore[index]
     failed = run(
         ready.header,
         ready.wide,
         _READINGS.index(reading.kind),
         ctypes.c_void_p(values_bs.data_ptr()),
-        ctypes.c_int64(program.n_slots),
         ctypes.c_int64(batch),
         ctypes.c_void_p(None if answer is None else answer.data_ptr()),
         ctypes.c_void_p(None if cotangent is None else cotangent.data_ptr()),
-        ctypes.c_int64(numbers_a_row),
         ctypes.c_void_p(None if gradient is None else gradient.data_ptr()),
         torch.get_num_threads(),
     )
@@ -94,7 +92,7 @@ def _library() -> ctypes.CDLL | None:
 
 @lru_cache(maxsize=256)
 def _ready(program: Program, dtype: torch.dtype) -> _Ready:
-    wide = program.n_qubits >= _WIDE_FROM
+    wide = program.n_qubits >= WIDE_FROM
     lane_bits = _LANE_BITS[dtype] if wide else 0
     packed = pack(program, lane_bits)
     numbers = [
@@ -102,13 +100,16 @@ def _ready(program: Program, dtype: torch.dtype) -> _Ready:
         1 << program.n_qubits - lane_bits,
         program.n_slots,
         len(packed.rotations),
-        len(packed.steps),
+        len(packed.blocks),
         len(packed.opened),
         len(packed.strings),
         packed.n_diagonal,
         len(packed.first_strings) - 1,
         len(program.source),
+        packed.buffer,
+        packed.most_steps,
+        packed.most_sets,
     ]
-    arrays = [*packed[:-1], program.source, program.powers]
+    arrays = [*(part for part in packed if isinstance(part, np.ndarray)), program.source, program.powers]
     header = np.array(numbers + [array.ctypes.data for array in arrays], np.int64)
     return _Ready(ctypes.c_void_p(header.ctypes.data), packed, header, arrays, int(wide))

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits import _native_program, _torch_program
-from qsgd_ray.circuits._program import Program
+from qsgd_ray.circuits.derivatives import has_tangent
+from qsgd_ray.circuits.programs import _native, _torch
+from qsgd_ray.circuits.programs.program import Program
 
 # Numbers of shifted circuits that are answered together.
 _SHIFTED_NUMBERS = 2**22
@@ -38,17 +39,21 @@ def run(program: Program, values_bs: Tensor) -> Tensor:
     """
     if values_bs.dtype not in (torch.float32, torch.float64):
         values_bs = values_bs.float()
-    if torch.is_grad_enabled() and values_bs.requires_grad:
+    if (torch.is_grad_enabled() and values_bs.requires_grad) or has_tangent(values_bs):
         answer: Tensor = _Answer.apply(values_bs, program)
         return answer
     return _execute(program, values_bs, None)[0]
 
 
+def circuits_together(n_qubits: int) -> int:
+    """Return the number of circuits that are simulated side by side in one thread, each with a state of its own."""
+    return 1 if n_qubits >= _native.WIDE_FROM else 8
+
+
 def _execute(program: Program, values_bs: Tensor, cotangent: Tensor | None) -> Any:
-    """Return the answer, or with a cotangent the gradient alone, as a pair with None."""
-    engine: Any = _torch_program
-    if values_bs.is_cpu and type(values_bs) is Tensor and _native_program.is_available():
-        engine = _native_program
+    """Return (answer, None), or with a cotangent (None, gradient)."""
+    is_native = values_bs.is_cpu and type(values_bs) is Tensor and _native.is_available()
+    engine: Any = _native if is_native else _torch
     return engine.execute(program, values_bs, cotangent, cotangent is None)
 
 
@@ -79,7 +84,7 @@ class _Gradient(torch.autograd.Function):
         values_bs, cotangent = ctx.saved_tensors
         shifted, shifts = _shifted(ctx.program)
         # Along the direction each rotation's angle moves by this much.
-        moved_br = direction_bs @ _torch_program.factors(ctx.program, direction_bs.device).to(direction_bs.dtype).T
+        moved_br = direction_bs @ _torch.factors(ctx.program, direction_bs.device).to(direction_bs.dtype).T
         n_rotations, batch = moved_br.shape[1], len(values_bs)
         answer_slope, value_slope = torch.zeros_like(cotangent), torch.zeros_like(values_bs)
         rows = max(1, _SHIFTED_NUMBERS // max(1, batch * shifted.n_slots))

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits._pauli_frame import PauliString, parities
-from qsgd_ray.circuits._program import Program
+from qsgd_ray.circuits.programs.frame import PauliString, parities
+from qsgd_ray.circuits.programs.program import Program
 
 
 def execute(
     program: Program, values_bs: Tensor, cotangent: Tensor | None, want_answer: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Run a program; as `_native_program.execute`, on any device."""
+    """Run a program; as `_native.execute`, on any device."""
     return _Simulation(program, values_bs).run(cotangent, want_answer)
 
 
@@ -39,7 +39,7 @@ class _Simulation:
         for index in order:
             state = self._turned(state, index, 1)
         source = torch.from_numpy(program.source).long().to(state.device)
-        powers = torch.tensor([1, 1j, -1, -1j], dtype=self.dtype, device=state.device)[torch.from_numpy(program.powers).long()]
+        powers = torch.from_numpy(1j**program.powers).to(state.device, self.dtype)
         read = state[:, source]
         answer = None
         if reading.kind == "strings":

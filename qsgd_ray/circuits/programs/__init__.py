@@ -1,0 +1,1 @@
+"""Programs: circuits compiled to Pauli rotations, run by C++ or in torch; `program` and `run` are the way in."""
