@@ -1,94 +1,88 @@
-"""Compile C++ with the machine's own compiler and load it; do without where that fails.
+"""Load the C++ kernels: as they were built with the package, or compiled by the machine's own compiler.
 
-It does what torch.compile does, at a twentieth of its time and of its cost a call. Nothing is cached on disk: a source
-of a hundred lines compiles in 0.4 s, and a cache would have to tell processors, compilers and owners apart.
+Compiling does what torch.compile does, at a twentieth of its time and of its cost a call. Nothing that is compiled on
+the spot is kept on disk: a small source compiles in 0.4 s, and a cache would have to tell processors, compilers and
+owners apart. The large ones are built at installation (setup.py).
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import os
-import re
-import shlex
-import shutil
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 
+import torch
+
 from qsgd_ray.config.errors import one_line
+from qsgd_ray.native.build import built_file, compile_source, digest, levels, source
 
 _log = logging.getLogger(__name__)
 
-# Not -ffast-math: NaN and infinity are answers. Without errno and traps, sqrt and rint become single instructions.
-# Without contraction, a loop's rounding is as it is written: the same bits in every variant and on every processor.
-_FLAGS = (
-    "-O3",
-    "-march=native",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=off",
-    "-fopenmp",
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-)
 # A model of this many coordinates is worth half a second of compiling: a kernel saves 2 to 3 ns a step for each.
 NATIVE_FROM = 2**20
-_COMPILERS = ("c++", "g++", "clang++")
-_TIMEOUT_S = 120
 
 _libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
 
 
-@cache
-def source(name: str) -> str:
-    """Return the text of a C++ file of this folder, as "gather.cpp", with those of the folder that it includes."""
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    return re.sub(r'^#include "(\w+\.h)"$', lambda included: source(included[1]), text, flags=re.MULTILINE)
+def kernel(name: str, *definitions: str) -> ctypes.CDLL | None:
+    """Load a kernel of this folder, once a process for each set of definitions.
+
+    Args:
+        name: the file, as "program.cpp". Its functions are `extern "C"`.
+        definitions: macros to define (`-D`), as "SINE"; with any, it is compiled on the spot.
+
+    Returns:
+        The loaded library: that which was built with the package from this very source, or one that is compiled now;
+        None, after one warning in the log, where neither can be. $CXX names the compiler; without it the first of c++,
+        g++ and clang++ that is on the path is taken.
+    """
+    text = source(name)
+    if (text, definitions) not in _libraries and not definitions and (built := _built(name, text)) is not None:
+        _libraries[text, definitions] = built
+    return library(text, *definitions)
 
 
 def library(text: str, *definitions: str) -> ctypes.CDLL | None:
-    """Compile C++ and load it, once a process for each source and set of definitions.
-
-    Args:
-        text: the C++ source (see `source`). Its functions are `extern "C"`.
-        definitions: macros to define (`-D`), as "SINE".
-
-    Returns:
-        The loaded library; None, after one warning in the log, where it cannot be compiled. $CXX names the compiler;
-        without it the first of c++, g++ and clang++ that is on the path is taken.
-    """
+    """Compile C++ and load it, once a process for each source and set of definitions; None as `kernel` says."""
     key = (text, definitions)
     if key not in _libraries:
         try:
-            _libraries[key] = _built(text, definitions)
+            _libraries[key] = _compiled(text, definitions)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             _log.warning("no C++ kernel, done without it: %s", _reason(error))
             _libraries[key] = None
     return _libraries[key]
 
 
-def _built(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
+def _built(name: str, text: str) -> ctypes.CDLL | None:
+    """Return the library that was built from this source for the largest instruction set that this machine has."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    here = list(levels())
+    if here != ["generic"]:
+        here = {"AVX512": here, "AVX2": here[:1]}.get(capability, [])
+    for level in reversed(here):
+        file = built_file(name, level)
+        try:
+            # Its OpenMP is torch's, which is loaded by that name already.
+            loaded = ctypes.CDLL(str(file))
+            if (
+                ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source_digest")))
+                == digest(text).encode()
+            ):
+                return loaded
+        except (OSError, ValueError):  # it was not built, or of another time
+            continue
+    return None
+
+
+def _compiled(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="qsgd_ray_") as folder:
-        source_file, binary = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        source_file.write_text(text, encoding="utf-8")
-        macros = [f"-D{definition}" for definition in definitions]
-        command = [*_compiler(), *_FLAGS, *macros, str(source_file), "-o", str(binary)]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)  # nosec B603 # own source
+        binary = Path(folder, "kernel.so")
+        compile_source(text, binary, ("-march=native", *(f"-D{definition}" for definition in definitions)))
         # Its OpenMP is torch's: libraries that torch has loaded come first when symbols are looked up.
         return ctypes.CDLL(str(binary))
-
-
-def _compiler() -> list[str]:
-    """Return the compiler's command, from $CXX or the path; FileNotFoundError where there is none."""
-    if named := shlex.split(os.environ.get("CXX", "")):
-        return named
-    path = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
-    if path is None:
-        raise FileNotFoundError(f"none of {', '.join(_COMPILERS)} is on the path")
-    return [path]
 
 
 def _reason(error: Exception) -> str:

@@ -73,25 +73,35 @@ template <class T, bool WIDE> struct Simulation {
     for (int64_t part = 0; part < n_parts; ++part) f(part);
   }
 
-  // ---- cosines and sines of half the angles
+  // ---- cosines and sines of half the angles; an offset is added to what is left of large angles less their turns
+  MEMBER void add_offset(int64_t o, Doubles &c, Doubles &s) const {
+    const double *offset = p.offset + 2 * o;
+    if (offset[1] == 0 && offset[0] == 1) return;
+    const Doubles a = splat(offset[0]), b = splat(offset[1]), c0 = c;
+    c = fma_(c0, a, -(s * b)), s = fma_(s, a, c0 * b);
+  }
   void angles(const T *values, int64_t circuits, std::true_type) {
     for (int64_t first = 0; first < p.n_rotations; first += 8) {
       Doubles half = splat(0.0), c, s;
       const int size = int(std::min<int64_t>(8, p.n_rotations - first));
       for (int j = 0; j < size; ++j) {
         const int64_t o = first + j;
-        double angle = p.offset[o];
+        double angle = 0;
         for (int64_t t = p.first_term[o]; t < p.first_term[o + 1]; ++t) angle = fma_(double(values[p.slot[t]]), p.factor[t], angle);
         half[j] = 0.5 * angle;
       }
       cos_sin(half, c, s);
-      for (int j = 0; j < size; ++j) cosine[first + j] = T(c[j]), sine[first + j] = T(s[j]);
+      for (int j = 0; j < size; ++j) {
+        Doubles one = splat(c[j]), other = splat(s[j]);
+        add_offset(first + j, one, other);
+        cosine[first + j] = T(one[0]), sine[first + j] = T(other[0]);
+      }
     }
   }
   void angles(const T *values, int64_t circuits, std::false_type) {
     for (int64_t o = 0; o < p.n_rotations; ++o)
       for (int part = 0; part < W; part += 8) {
-        Doubles half = splat(p.offset[o]), c, s;
+        Doubles half = splat(0.0), c, s;
         for (int64_t t = p.first_term[o]; t < p.first_term[o + 1]; ++t) {
           Doubles value;
           // A short block repeats its last circuit.
@@ -99,6 +109,7 @@ template <class T, bool WIDE> struct Simulation {
           half = fma_(value, splat(p.factor[t]), half);
         }
         cos_sin(half * 0.5, c, s);
+        add_offset(o, c, s);
         T *cosines = (T *)&cosine[o] + part, *sines = (T *)&sine[o] + part;
         for (int l = 0; l < 8; ++l) cosines[l] = T(c[l]), sines[l] = T(s[l]);
       }

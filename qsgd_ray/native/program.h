@@ -38,7 +38,7 @@ struct Block {
 struct Program {
   int64_t n_qubits, n_vectors, n_slots, n_rotations, n_blocks, n_opened, n_strings, n_diagonal, n_outputs, n_read, buffer, most_steps,
       most_sets;
-  const double *offset;        // of each rotation's angle
+  const double *offset;        // (n_rotations, 2): cosine and sine of half of what is added to each angle
   const int64_t *first_term;   // n_rotations + 1
   const int32_t *slot;         // of each term
   const double *factor;

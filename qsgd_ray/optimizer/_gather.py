@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsgd_ray.native.compiler import library, source
+from qsgd_ray.native.compiler import kernel
 from qsgd_ray.optimizer._blocks import Part
 
 # Types whose numbers lie in their own memory; others may be DTensors, or stand for something else.
@@ -195,7 +195,7 @@ class _Kernels:
 
 def gather_kernels() -> _Kernels | None:
     """Return the functions that NativeSlices calls; None, after one warning, where they cannot be compiled."""
-    loaded = library(source("gather.cpp"))
+    loaded = kernel("gather.cpp")
     return None if loaded is None else _Kernels(loaded)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from qsgd_ray.config import Direction, Formula, Placement
-from qsgd_ray.native.compiler import library, source
+from qsgd_ray.native.compiler import kernel
 from qsgd_ray.optimizer._adam import Piece
 from qsgd_ray.optimizer.signals import KernelSignal
 
@@ -129,7 +129,7 @@ def _is_plain(x: Tensor, size: int) -> bool:
 
 
 def _kernel(name: str, rule: Rule) -> Callable[..., None] | None:
-    loaded = library(source("adam_step.cpp"), *sorted(word.upper() for word in rule))
+    loaded = kernel("adam_step.cpp", *sorted(word.upper() for word in rule))
     return None if loaded is None else getattr(loaded, name)
 
 

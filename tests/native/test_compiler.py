@@ -11,8 +11,8 @@ from qsgd_ray.native import compiler
 def test_every_cpp_file_is_package_data():
     package = ROOT / "qsgd_ray"
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["qsgd_ray"]
-    files = set(package.rglob("*.cpp"))
-    assert len(files) >= 2
+    files = {*package.rglob("*.cpp"), *package.rglob("*.h")}
+    assert len(files) >= 8
     assert files <= {file for pattern in patterns for file in package.glob(pattern)}
 
 
@@ -26,6 +26,6 @@ def test_what_the_compiler_says_is_told(monkeypatch, caplog):
 @NEEDS_COMPILER
 def test_a_source_is_compiled_once_for_each_set_of_definitions(monkeypatch):
     monkeypatch.setattr(compiler, "_libraries", {})
-    first, other = (compiler.library(compiler.source("gather.cpp"), *macros) for macros in ((), ("OTHER",)))
+    first, other = (compiler.kernel("gather.cpp", *macros) for macros in ((), ("OTHER",)))
     assert first is not other
-    assert compiler.library(compiler.source("gather.cpp")) is first
+    assert compiler.kernel("gather.cpp") is first

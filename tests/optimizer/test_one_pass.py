@@ -172,7 +172,7 @@ def test_direction_squares_are_those_of_m_and_v(formula):
 
 def test_a_rule_is_compiled_once(monkeypatch):
     one_pass_step([piece_of(arrays_of(5))], SINE)
-    monkeypatch.setattr(native, "_built", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(native, "_compiled", lambda *_: pytest.fail("compiled again"))
     for n, age, lr, lambda_ in itertools.product((1, 1000), (1, 2), (1e-3, 1e-2), (0.1, 0.2)):
         assert one_pass_step([piece_of(arrays_of(n), age, lr=lr, lambda_=lambda_)], SINE, norms=n == 1)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from qsgd_ray.circuits.errors import CircuitMemoryError
 from qsgd_ray.circuits.programs._packed import Packed, pack
 from qsgd_ray.circuits.programs.program import Program
-from qsgd_ray.native.compiler import library, source
+from qsgd_ray.native.compiler import kernel
 
 # From this number of qubits on a vector has amplitudes of one circuit: those of eight would leave the cache.
 WIDE_FROM = 9
@@ -87,7 +87,7 @@ def execute(
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    return library(source("program.cpp"))
+    return kernel("program.cpp")
 
 
 @lru_cache(maxsize=256)

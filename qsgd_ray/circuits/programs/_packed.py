@@ -7,6 +7,7 @@ their 16 phases. Steps of a large state form blocks: in one, vectors meet only o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -134,7 +135,7 @@ class _Packer:
         in_place = all(block[2] == self.bits for block in blocks)
         lane_masks = list(self.lane_tables) or [()]
         return Packed(
-            np.array([rotation.offset for rotation in rotations], np.float64),
+            np.array([(math.cos(r.offset / 2), math.sin(r.offset / 2)) for r in rotations], np.float64).reshape(-1, 2),
             np.cumsum([0, *(len(rotation.terms) for rotation in rotations)], dtype=np.int64),
             np.array([slot for slot, _ in terms], np.int32),
             np.array([factor for _, factor in terms], np.float64),

@@ -27,8 +27,13 @@ class _Simulation:
     def __init__(self, program: Program, values_bs: Tensor) -> None:
         self.program, self.values = program, values_bs
         self.dtype = torch.complex128 if values_bs.dtype == torch.float64 else torch.complex64
-        half_br = 0.5 * angles(program, values_bs.double())
-        self.cos_br, self.sin_br = (x.to(self.dtype) for x in (half_br.cos(), half_br.sin()))
+        half_br = 0.5 * (values_bs.double() @ factors(program, values_bs.device).T)
+        offsets_r = torch.tensor([rotation.offset / 2 for rotation in program.rotations], dtype=torch.float64)
+        # An offset is added to what is left of large angles less their turns.
+        turns_br = torch.polar(torch.ones_like(half_br), half_br) * torch.polar(
+            torch.ones_like(offsets_r), offsets_r
+        ).to(half_br.device)
+        self.cos_br, self.sin_br = turns_br.real.to(self.dtype), turns_br.imag.to(self.dtype)
 
     def run(self, cotangent: Tensor | None, want_answer: bool) -> tuple[Tensor | None, Tensor | None]:
         program, reading = self.program, self.program.reading
@@ -73,12 +78,6 @@ class _Simulation:
         for weight, string in output:
             total = total + weight * _acted(state, string)
         return total
-
-
-def angles(program: Program, values_bs: Tensor) -> Tensor:
-    """Return the angle of each rotation of a program, (b, rotations), in the dtype of the values (float64)."""
-    offsets = torch.tensor([rotation.offset for rotation in program.rotations], dtype=values_bs.dtype)
-    return offsets.to(values_bs.device) + values_bs @ factors(program, values_bs.device).to(values_bs.dtype).T
 
 
 def factors(program: Program, device: torch.device) -> Tensor:

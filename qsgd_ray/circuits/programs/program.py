@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.programs.frame import Frame, Instruction, LinearTerms, PauliString, Rotation
+from qsgd_ray.circuits.programs.frame import Frame, Instruction, PauliString, Rotation
 
 # Groups that a rotation may pass on its way to an earlier one, and rotations that are looked at for those not seen.
 _PASSED_GROUPS = 4
@@ -145,10 +145,12 @@ class _Builder:
         self._join(target, rotation)
 
     def _join(self, place: list[int], rotation: Rotation, last_only: bool = False) -> None:
-        """Append a rotation, or add its angle to one about the same string."""
+        """Append a rotation, or add its angle to one about the same string, where one of the two is a number."""
         for index in place[-1:] if last_only else place:
             other = self.rotations[index]
-            if (other.string.x, other.string.z) == (rotation.string.x, rotation.string.z):
+            # The sum of two large angles would lose digits.
+            is_constant = not other.terms or not rotation.terms
+            if is_constant and (other.string.x, other.string.z) == (rotation.string.x, rotation.string.z):
                 self.rotations[index] = _summed(other, rotation)
                 return
         place.append(len(self.rotations))
@@ -156,12 +158,9 @@ class _Builder:
 
 
 def _summed(first: Rotation, second: Rotation) -> Rotation:
-    """Return two rotations about one string, or about it and its opposite, as one."""
+    """Return two rotations about one string, or about it and its opposite, as one; one of the two is a number."""
     sign = 1 if first.string.power == second.string.power else -1
-    factors = dict(first.terms)
-    for slot, factor in second.terms:
-        factors[slot] = factors.get(slot, 0.0) + sign * factor
-    terms: LinearTerms = tuple(factors.items())
+    terms = first.terms or tuple((slot, sign * factor) for slot, factor in second.terms)
     return Rotation(first.string, first.offset + sign * second.offset, terms)
 
 
