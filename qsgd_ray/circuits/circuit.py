@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qsgd_ray.circuits._to_qiskit import quantum_circuit, split_phase
 from qsgd_ray.circuits.angles import Angle, Term, inputs
 from qsgd_ray.circuits.gates import Gate, pauli_rotation
 from qsgd_ray.circuits.plain_numbers import whole_number
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Readout
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
 
 VERSION = 1
 
@@ -228,6 +232,37 @@ class Circuit:
         own = iter(inputs(self.n_rotations))
         gates = tuple(Gate(g.name, g.qubits, next(own), g.pauli) if g.angle is not None else g for g in self.gates)
         return Circuit(self.n_qubits, gates, n_inputs=self.n_rotations)
+
+    def to_qiskit(self, values: Any = None) -> QuantumCircuit:
+        """Return the same circuit as a Qiskit QuantumCircuit, with its global phase, without measurements.
+
+        Args:
+            values: anything that numpy reads as the numbers of the s slots: inputs, then weights. None (default): the
+                slots stay Qiskit parameters, x[i] for input i and w[i] for weight i.
+
+        Raises:
+            ValueError: another number of values.
+        """
+        from qiskit.circuit import ParameterVector
+
+        if values is None:
+            slots = [*ParameterVector("x", self.n_inputs), *ParameterVector("w", self.n_weights)]
+        else:
+            given = values.detach().cpu() if isinstance(values, Tensor) else values
+            slots = np.asarray(given, dtype=np.float64).tolist()
+            if np.shape(slots) != (self.n_slots,):
+                raise ValueError(f"values: got shape {np.shape(slots)}; allowed for one circuit: ({self.n_slots},)")
+        numbers = {"input": slots[: self.n_inputs], "weight": slots[self.n_inputs :]}
+        return quantum_circuit(self.n_qubits, *split_phase(self.gates), numbers)
+
+    def draw(self, width: int = -1) -> str:
+        """Return Qiskit's text drawing, with the slots named as in `to_qiskit`.
+
+        Args:
+            width: number of characters after which the drawing continues below; -1 (default): never.
+        """
+        # Its str() takes care of the encoding of standard output, to which it may never be written.
+        return "\n".join(self.to_qiskit().draw(output="text", fold=width).lines())
 
     def to_json(self) -> dict[str, Any]:
         """Return the circuit as JSON data: numbers, strings, lists and dicts."""
