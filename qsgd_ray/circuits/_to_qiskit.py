@@ -38,7 +38,7 @@ def quantum_circuit(
         numbers: by kind, what stands for each slot: Qiskit's parameters, or floats.
     """
     from qiskit import QuantumCircuit
-    from qiskit.circuit.library import PauliEvolutionGate
+    from qiskit.circuit.library import PauliProductRotationGate
     from qiskit.quantum_info import Pauli
 
     def value(angle: Angle) -> Any:
@@ -57,5 +57,5 @@ def quantum_circuit(
         elif gate.pauli == "XZ":
             circuit.rzx(value(gate.angle), *reversed(gate.qubits))
         elif gate.pauli:  # Qiskit's labels begin with the last qubit
-            circuit.append(PauliEvolutionGate(Pauli(gate.pauli[::-1]), time=value(gate.angle) / 2), gate.qubits)
+            circuit.append(PauliProductRotationGate(Pauli(gate.pauli[::-1]), value(gate.angle)), gate.qubits)
     return circuit

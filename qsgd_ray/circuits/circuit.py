@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qsgd_ray.circuits._recognise import recognised
 from qsgd_ray.circuits._to_qiskit import quantum_circuit, split_phase
 from qsgd_ray.circuits.angles import Angle, Term, inputs
 from qsgd_ray.circuits.gates import Gate, pauli_rotation
@@ -141,6 +142,15 @@ class Circuit:
                     level, index = layer.angle
                     gates += pauli_rotation(layer.gate[1].upper(), angles_dnr[level, targets[0], index], targets)
         return cls(spec.n_qubits, tuple(gates), n_inputs=count)
+
+    def as_spec(self) -> tuple[CircuitSpec, np.ndarray] | None:
+        """Return the spec that this circuit is, in whatever order gates on different qubits come; None: it is none.
+
+        Returns:
+            The spec, and the number of the rotation that each of its angles is, `dnr` of shape (d, n, r):
+            `circuit.angles(values_bs)[:, dnr]` are the spec's angles_bdnr, of the same state.
+        """
+        return recognised(self.n_qubits, self.gates)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone: the hash of a string differs between processes."""

@@ -95,7 +95,7 @@ def phase(angle: AngleLike) -> Gates:
     Args:
         angle: in radians.
     """
-    return pauli_rotation("", -angle, ())
+    return pauli_rotation("", -2 * angle, ())
 
 
 def _fixed(name: str, *qubits: int) -> Gates:

@@ -175,16 +175,20 @@ def _gates(
 
 def _known(operation: Any, base: type, qubits: list[int], slots: Mapping[Any, Angle]) -> Gates | None:
     """Return the gates of an operation that needs no definition; None for any other."""
-    from qiskit.circuit.library import PauliEvolutionGate
+    from qiskit.circuit.library import PauliEvolutionGate, PauliProductRotationGate
     from qiskit.quantum_info import SparsePauliOp
 
     if _standard_gates().get(operation.name) is base and operation.name in _FUNCTIONS:
         angles = [_angle(f"{operation.name} on qubits {qubits}", value, slots) for value in operation.params]
         return _FUNCTIONS[operation.name](*angles, *qubits)
+    if base is PauliProductRotationGate:
+        # Qiskit's labels begin with the last qubit.
+        angle = _angle(f"rotation on qubits {qubits}", operation.params[0], slots)
+        return known.pauli_rotation(operation.pauli().to_label()[::-1], angle, qubits)
     if base is PauliEvolutionGate and isinstance(operation.operator, SparsePauliOp) and len(operation.operator) == 1:
         coefficient = operation.operator.coeffs[0]
         if isinstance(coefficient, complex) and not coefficient.imag:  # numpy's complex128 is one
-            label = operation.operator.paulis[0].to_label()[::-1]  # Qiskit's labels begin with the last qubit
+            label = operation.operator.paulis[0].to_label()[::-1]
             time = _angle(f"evolution on qubits {qubits}", operation.time, slots)
             return known.pauli_rotation(label, time * (2 * coefficient.real), qubits)
     return None
