@@ -63,7 +63,7 @@ class Angle:
 
     def __add__(self, other: Any) -> Angle:
         """Return the sum of two angles, or of an angle and a number."""
-        other = as_angle("Angle: + number", other)
+        other = _as_angle("Angle: + number", other)
         return Angle(self.offset + other.offset, self.terms + other.terms)
 
     def __mul__(self, number: Any) -> Angle:
@@ -93,10 +93,7 @@ class Angle:
     __radd__, __rmul__ = __add__, __mul__
 
 
-AngleLike = Angle | float
-
-
-def as_angle(field: str, value: Any) -> Angle:
+def _as_angle(field: str, value: Any) -> Angle:
     """Return a number of radians as an angle without slots, and an angle as it is.
 
     Args:

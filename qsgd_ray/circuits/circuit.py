@@ -28,7 +28,7 @@ from qsgd_ray.config.circuit import Readout
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
-VERSION = 1
+_VERSION = 1
 
 
 class AngleMap(NamedTuple):
@@ -277,7 +277,7 @@ class Circuit:
     def to_json(self) -> dict[str, Any]:
         """Return the circuit as JSON data: numbers, strings, lists and dicts."""
         return {
-            "version": VERSION,
+            "version": _VERSION,
             "n_qubits": self.n_qubits,
             "n_inputs": self.n_inputs,
             "n_weights": self.n_weights,
@@ -295,8 +295,8 @@ class Circuit:
             ValueError: in one line: another version, an unknown or missing field, or what no circuit is.
         """
         _check_fields("Circuit", data, {"version", "n_qubits", "n_inputs", "n_weights", "gates"})
-        if data["version"] != VERSION:
-            raise ValueError(f"Circuit.version: got {data['version']!r}; allowed: {VERSION}")
+        if data["version"] != _VERSION:
+            raise ValueError(f"Circuit.version: got {data['version']!r}; allowed: {_VERSION}")
         if not isinstance(data["gates"], list):
             raise ValueError(f"Circuit.gates: got {type(data['gates']).__name__}; allowed: a list")
         gates = tuple(_gate_from_json(f"Circuit.gates[{i}]", gate) for i, gate in enumerate(data["gates"]))

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qsgd_ray.circuits.angles import Angle, AngleLike, as_angle
+from qsgd_ray.circuits.angles import Angle, _as_angle
 from qsgd_ray.circuits.plain_numbers import whole_number
 
-ROTATION = "rotation"
+_ROTATION = "rotation"
 # The fixed gates, with their number of qubits.
-FIXED = {"h": 1, "x": 1, "y": 1, "z": 1, "s": 1, "sdg": 1, "t": 1, "tdg": 1, "sx": 1, "cx": 2, "cz": 2, "swap": 2}
+_FIXED = {"h": 1, "x": 1, "y": 1, "z": 1, "s": 1, "sdg": 1, "t": 1, "tdg": 1, "sx": 1, "cx": 2, "cz": 2, "swap": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Gate:
     compare equal.
 
     Attributes:
-        name: a key of `FIXED`, or "rotation".
+        name: h, x, y, z, s, sdg, t, tdg, sx, cx, cz, swap, or rotation.
         qubits: distinct, from 0; (control, target) for "cx".
         angle: of a rotation: an `Angle` or a number of radians. None (default) for a fixed gate.
         pauli: of a rotation: a letter X, Y, Z or I for each of `qubits`; letter i acts on qubits[i]. The empty string
@@ -53,13 +53,13 @@ class Gate:
         qubits = tuple([whole_number(f"Gate {self.name}: qubit", qubit, 0) for qubit in self.qubits])
         if len(set(qubits)) < len(qubits):
             raise ValueError(f"Gate {self.name}: got qubits {qubits}; allowed: distinct ones")
-        if self.name in FIXED:
+        if self.name in _FIXED:
             if self.angle is not None or self.pauli is not None:
                 given = "angle" if self.angle is not None else "pauli"
                 raise ValueError(f"Gate {self.name}: got {given}={getattr(self, given)!r}; allowed: None")
-            if len(qubits) != FIXED[self.name]:
-                raise ValueError(f"Gate {self.name}: got {len(qubits)} qubits; allowed: {FIXED[self.name]}")
-        elif self.name == ROTATION:
+            if len(qubits) != _FIXED[self.name]:
+                raise ValueError(f"Gate {self.name}: got {len(qubits)} qubits; allowed: {_FIXED[self.name]}")
+        elif self.name == _ROTATION:
             pauli: Any = self.pauli
             if not isinstance(pauli, str) or len(pauli) != len(qubits) or set(pauli) - set("IXYZ"):
                 allowed = f"a string of X, Y, Z and I, {len(qubits)} letters for {len(qubits)} qubits"
@@ -68,16 +68,16 @@ class Gate:
                 pairs = sorted(pair for pair in zip(qubits, pauli, strict=True) if pair[1] != "I")
                 qubits = tuple([qubit for qubit, _ in pairs])
                 object.__setattr__(self, "pauli", "".join([letter for _, letter in pairs]))
-            object.__setattr__(self, "angle", as_angle("Gate rotation: angle", self.angle))
+            object.__setattr__(self, "angle", _as_angle("Gate rotation: angle", self.angle))
         else:
-            raise ValueError(f"Gate.name: got {self.name!r}; allowed: {', '.join(FIXED)}, {ROTATION}")
+            raise ValueError(f"Gate.name: got {self.name!r}; allowed: {', '.join(_FIXED)}, {_ROTATION}")
         object.__setattr__(self, "qubits", qubits)
 
 
 Gates = tuple[Gate, ...]
 
 
-def pauli_rotation(pauli: str, angle: AngleLike, qubits: Sequence[int]) -> Gates:
+def pauli_rotation(pauli: str, angle: Angle | float, qubits: Sequence[int]) -> Gates:
     """Return the rotation exp(-i angle P / 2) about a Pauli string.
 
     Args:
@@ -86,10 +86,10 @@ def pauli_rotation(pauli: str, angle: AngleLike, qubits: Sequence[int]) -> Gates
         angle: in radians.
         qubits: one for each letter.
     """
-    return (Gate(ROTATION, tuple(qubits), as_angle("angle", angle), pauli),)
+    return (Gate(_ROTATION, tuple(qubits), _as_angle("angle", angle), pauli),)
 
 
-def phase(angle: AngleLike) -> Gates:
+def phase(angle: Angle | float) -> Gates:
     """Return the global phase exp(i angle), as a rotation of no qubits; Qiskit's `global_phase`.
 
     Args:
@@ -192,7 +192,7 @@ def swap(first: int, second: int) -> Gates:
     return _fixed("swap", first, second)
 
 
-def rx(angle: AngleLike, qubit: int) -> Gates:
+def rx(angle: Angle | float, qubit: int) -> Gates:
     """Return the rotation exp(-i angle X / 2).
 
     Args:
@@ -202,7 +202,7 @@ def rx(angle: AngleLike, qubit: int) -> Gates:
     return pauli_rotation("X", angle, (qubit,))
 
 
-def ry(angle: AngleLike, qubit: int) -> Gates:
+def ry(angle: Angle | float, qubit: int) -> Gates:
     """Return the rotation exp(-i angle Y / 2).
 
     Args:
@@ -212,7 +212,7 @@ def ry(angle: AngleLike, qubit: int) -> Gates:
     return pauli_rotation("Y", angle, (qubit,))
 
 
-def rz(angle: AngleLike, qubit: int) -> Gates:
+def rz(angle: Angle | float, qubit: int) -> Gates:
     """Return the rotation exp(-i angle Z / 2).
 
     Args:
@@ -222,7 +222,7 @@ def rz(angle: AngleLike, qubit: int) -> Gates:
     return pauli_rotation("Z", angle, (qubit,))
 
 
-def rxx(angle: AngleLike, first: int, second: int) -> Gates:
+def rxx(angle: Angle | float, first: int, second: int) -> Gates:
     """Return the rotation exp(-i angle XX / 2).
 
     Args:
@@ -233,7 +233,7 @@ def rxx(angle: AngleLike, first: int, second: int) -> Gates:
     return pauli_rotation("XX", angle, (first, second))
 
 
-def ryy(angle: AngleLike, first: int, second: int) -> Gates:
+def ryy(angle: Angle | float, first: int, second: int) -> Gates:
     """Return the rotation exp(-i angle YY / 2).
 
     Args:
@@ -244,7 +244,7 @@ def ryy(angle: AngleLike, first: int, second: int) -> Gates:
     return pauli_rotation("YY", angle, (first, second))
 
 
-def rzz(angle: AngleLike, first: int, second: int) -> Gates:
+def rzz(angle: Angle | float, first: int, second: int) -> Gates:
     """Return the rotation exp(-i angle ZZ / 2).
 
     Args:
@@ -255,7 +255,7 @@ def rzz(angle: AngleLike, first: int, second: int) -> Gates:
     return pauli_rotation("ZZ", angle, (first, second))
 
 
-def p(angle: AngleLike, qubit: int) -> Gates:
+def p(angle: Angle | float, qubit: int) -> Gates:
     """Return the gate diag(1, exp(i angle)): a rotation about Z and a global phase.
 
     Args:
@@ -265,7 +265,7 @@ def p(angle: AngleLike, qubit: int) -> Gates:
     return rz(angle, qubit) + phase(angle / 2)
 
 
-def u(theta: AngleLike, phi: AngleLike, lam: AngleLike, qubit: int) -> Gates:
+def u(theta: Angle | float, phi: Angle | float, lam: Angle | float, qubit: int) -> Gates:
     """Return Qiskit's U gate, exp(i (phi + lam) / 2) Rz(phi) Ry(theta) Rz(lam), whose Rz(lam) acts first.
 
     Args:
@@ -277,7 +277,7 @@ def u(theta: AngleLike, phi: AngleLike, lam: AngleLike, qubit: int) -> Gates:
     return rz(lam, qubit) + ry(theta, qubit) + rz(phi, qubit) + phase((phi + lam) / 2)
 
 
-def crx(angle: AngleLike, control: int, target: int) -> Gates:
+def crx(angle: Angle | float, control: int, target: int) -> Gates:
     """Return the controlled rotation about X, as two rotations that commute.
 
     Args:
@@ -288,7 +288,7 @@ def crx(angle: AngleLike, control: int, target: int) -> Gates:
     return rx(angle / 2, target) + pauli_rotation("ZX", -angle / 2, (control, target))
 
 
-def cry(angle: AngleLike, control: int, target: int) -> Gates:
+def cry(angle: Angle | float, control: int, target: int) -> Gates:
     """Return the controlled rotation about Y, as two rotations that commute.
 
     Args:
@@ -299,7 +299,7 @@ def cry(angle: AngleLike, control: int, target: int) -> Gates:
     return ry(angle / 2, target) + pauli_rotation("ZY", -angle / 2, (control, target))
 
 
-def crz(angle: AngleLike, control: int, target: int) -> Gates:
+def crz(angle: Angle | float, control: int, target: int) -> Gates:
     """Return the controlled rotation about Z, as two rotations that commute.
 
     Args:
@@ -310,7 +310,7 @@ def crz(angle: AngleLike, control: int, target: int) -> Gates:
     return rz(angle / 2, target) + pauli_rotation("ZZ", -angle / 2, (control, target))
 
 
-def cp(angle: AngleLike, control: int, target: int) -> Gates:
+def cp(angle: Angle | float, control: int, target: int) -> Gates:
     """Return the gate diag(1, 1, 1, exp(i angle)): rotations about Z, Z and ZZ, and a global phase.
 
     Args:
@@ -321,7 +321,7 @@ def cp(angle: AngleLike, control: int, target: int) -> Gates:
     return rz(angle / 2, control) + crz(angle, control, target) + phase(angle / 4)
 
 
-def su4(angles: Sequence[AngleLike], first: int, second: int) -> Gates:
+def su4(angles: Sequence[Angle | float], first: int, second: int) -> Gates:
     """Return any gate of two qubits up to its phase, as fifteen rotations: Cartan's decomposition.
 
     Args:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsgd_ray.circuits import gates as known
 from qsgd_ray.circuits._to_qiskit import split_phase
-from qsgd_ray.circuits.angles import Angle, SlotKind, Term, as_angle
+from qsgd_ray.circuits.angles import Angle, SlotKind, Term, _as_angle
 from qsgd_ray.circuits.circuit import Circuit
 from qsgd_ray.circuits.gates import Gate, Gates, phase
 
@@ -207,7 +207,7 @@ def _angle(field: str, value: Any, slots: Mapping[Any, Angle]) -> Angle:
     from qiskit.exceptions import QiskitError
 
     if not isinstance(value, ParameterExpression):
-        return as_angle(f"from_qiskit: {field}", value)
+        return _as_angle(f"from_qiskit: {field}", value)
     if value in slots:  # a parameter itself
         return slots[value]
     parameters = sorted(value.parameters, key=lambda parameter: parameter.name)

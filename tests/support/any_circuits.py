@@ -11,10 +11,12 @@ from qsgd_ray.circuits import gates as functions
 from qsgd_ray.circuits.angles import inputs, weights
 from qsgd_ray.circuits.circuit import Circuit
 
-FIXED = {name: 0 for name in "h x y z s sdg t tdg sx sxdg cx cy cz swap".split()}
-TURNING = {name: 1 for name in "rx ry rz rxx ryy rzz p crx cry crz cp".split()} | {"u": 3}
+FIXED = dict.fromkeys(["h", "x", "y", "z", "s", "sdg", "t", "tdg", "sx", "sxdg", "cx", "cy", "cz", "swap"], 0)
+TURNING = dict.fromkeys(["rx", "ry", "rz", "rxx", "ryy", "rzz", "p", "crx", "cry", "crz", "cp"], 1) | {"u": 3}
 ANGLES = FIXED | TURNING  # number of angles of each gate that Qiskit has too
-QUBITS = {name: 1 for name in "h x y z s sdg t tdg sx sxdg rx ry rz p u".split()}  # 2: the others
+QUBITS = dict.fromkeys(
+    ["h", "x", "y", "z", "s", "sdg", "t", "tdg", "sx", "sxdg", "rx", "ry", "rz", "p", "u"], 1
+)  # 2: the others
 N_INPUTS, N_WEIGHTS = 3, 4
 
 
