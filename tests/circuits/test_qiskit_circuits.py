@@ -159,9 +159,7 @@ def test_measurements_at_the_end_and_barriers_are_dropped():
 
 
 def ansaetze():
-    qaoa = qaoa_ansatz(
-        SparsePauliOp.from_sparse_list([("ZZ", [0, 1], 1), ("ZZ", [1, 2], 2), ("Z", [2], 0.5)], 3), reps=2
-    )
+    qaoa = qaoa_ansatz(SparsePauliOp(["IZZ", "ZZI", "ZII"], [1, 2, 0.5]), reps=2)
     yield from (efficient_su2(3), real_amplitudes(4, reps=2), z_feature_map(3), qaoa)
     yield n_local(3, ["ry", "rz"], "cz", entanglement="circular")
     yield zz_feature_map(3).assign_parameters([0.3, -1.2, 2.0])

@@ -14,9 +14,8 @@ from qsgd_ray.circuits.circuit import Circuit
 FIXED = dict.fromkeys(["h", "x", "y", "z", "s", "sdg", "t", "tdg", "sx", "sxdg", "cx", "cy", "cz", "swap"], 0)
 TURNING = dict.fromkeys(["rx", "ry", "rz", "rxx", "ryy", "rzz", "p", "crx", "cry", "crz", "cp"], 1) | {"u": 3}
 ANGLES = FIXED | TURNING  # number of angles of each gate that Qiskit has too
-QUBITS = dict.fromkeys(
-    ["h", "x", "y", "z", "s", "sdg", "t", "tdg", "sx", "sxdg", "rx", "ry", "rz", "p", "u"], 1
-)  # 2: the others
+# Number of qubits of each gate; 2 of the others.
+QUBITS = dict.fromkeys(["h", "x", "y", "z", "s", "sdg", "t", "tdg", "sx", "sxdg", "rx", "ry", "rz", "p", "u"], 1)
 N_INPUTS, N_WEIGHTS = 3, 4
 
 
