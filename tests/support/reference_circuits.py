@@ -113,9 +113,8 @@ def dense_state(circuit, values_s) -> np.ndarray:
         qubits = gate.qubits
         if gate.name == "rotation":
             terms = gate.angle.terms
-            angle = gate.angle.offset + sum(
-                factor * float(values_s[first[kind] + slot]) for kind, slot, factor in terms
-            )
+            parts = (factor * float(values_s[first[kind] + slot]) for kind, slot, factor in terms)
+            angle = gate.angle.offset + sum(parts)
             psi = math.cos(angle / 2) * psi - 1j * math.sin(angle / 2) * pauli_string(gate.pauli, qubits, psi)
         elif gate.name in ("cx", "cz"):
             control_is_1 = (psi - on_qubit(ONE_QUBIT["Z"], qubits[0], psi)) / 2
