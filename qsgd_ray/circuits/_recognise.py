@@ -48,7 +48,7 @@ def _candidates(n_qubits: int, names: list[str], n_gates: int) -> Iterator[Circu
     """Yield the specs of so many gates whose rotations are those on qubit 0; the shortest layer, where several fit."""
     turns: list[Any] = [name for name in names if name in _NAMES.values()]
     length = len(list(takewhile(lambda name: name in _NAMES.values(), names[1:])))
-    if length == len(turns):  # no CNOTs, so any period is a layer
+    if "cx" not in names:  # any period is a layer
         length = next((r for r in range(1, length) if length % r == 0 and turns[r:] == turns[:-r]), length)
     if not length or len(turns) % length:
         return
