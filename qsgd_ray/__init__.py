@@ -9,7 +9,8 @@ used for the first time (PEP 562).
   `WorkloadsResult` with one for each; `analyse` analyses a result's tables.
 - `judge` gives the verdicts of a study's rule on any table of (arm, seed, score), a `Judgement`.
 - A training loop of your own takes the optimizer: `SuperpositionalAdamW`, `LambdaSchedule`.
-- Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`.
+- Circuits are simulated by `CircuitSpec`, `make_backend` and `answer`. Any circuit is a `Circuit` of gates whose angles
+  are made of `inputs` and `weights`; `from_qiskit` and `from_qasm` import one.
 - A model gets quantum attention from `QuantumAttention` or `add_quantum_attention`.
 
 `QuantumAttention` is here the torch module, a drop-in for `scaled_dot_product_attention` (models/attention.py). The
@@ -29,8 +30,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qsgd_ray.analysis.study_analysis import StudyAnalysis, analyse
     from qsgd_ray.analysis.verdict import ArmVerdict, Verdict
+    from qsgd_ray.circuits.angles import inputs, weights
     from qsgd_ray.circuits.backends.gradients import answer
+    from qsgd_ray.circuits.circuit import Circuit
     from qsgd_ray.circuits.errors import CircuitError
+    from qsgd_ray.circuits.qiskit_circuits import from_qasm, from_qiskit
     from qsgd_ray.circuits.select.auto import make_backend
     from qsgd_ray.circuits.spec import CircuitSpec
     from qsgd_ray.config import (
@@ -97,8 +101,13 @@ _MODULES = {
     "analyse": "qsgd_ray.analysis.study_analysis",
     "ArmVerdict": "qsgd_ray.analysis.verdict",
     "Verdict": "qsgd_ray.analysis.verdict",
+    "inputs": "qsgd_ray.circuits.angles",
+    "weights": "qsgd_ray.circuits.angles",
     "answer": "qsgd_ray.circuits.backends.gradients",
+    "Circuit": "qsgd_ray.circuits.circuit",
     "CircuitError": "qsgd_ray.circuits.errors",
+    "from_qasm": "qsgd_ray.circuits.qiskit_circuits",
+    "from_qiskit": "qsgd_ray.circuits.qiskit_circuits",
     "make_backend": "qsgd_ray.circuits.select.auto",
     "CircuitSpec": "qsgd_ray.circuits.spec",
     "Arm": "qsgd_ray.config",
@@ -164,6 +173,7 @@ __all__ = [
     "Budget",
     "ChatFormat",
     "Choice",
+    "Circuit",
     "CircuitCurve",
     "CircuitError",
     "CircuitSpec",
@@ -216,11 +226,15 @@ __all__ = [
     "add_quantum_attention",
     "analyse",
     "answer",
+    "from_qasm",
+    "from_qiskit",
+    "inputs",
     "judge",
     "load_study",
     "make_backend",
     "read_results",
     "run",
+    "weights",
     "workload_class",
 ]
 

@@ -42,7 +42,7 @@ def test_the_examples_of_docstrings_run_as_they_are_printed(path, tmp_path, monk
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
-PAGES = ["studies", "claims", "optimizers", "optimizer", "circuits", "language_models", "judge"]
+PAGES = ["studies", "claims", "optimizers", "optimizer", "circuits", "any_circuit", "language_models", "judge"]
 
 
 @pytest.mark.parametrize("name", PAGES)

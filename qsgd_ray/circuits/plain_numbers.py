@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,22 @@ def whole_number_or_none(field: str, value: Any, least: int) -> int | None:
         return whole_number(field, value, least)
     except ValueError as error:
         raise ValueError(f"{error}, or None") from None
+
+
+def finite_number(field: str, value: Any) -> float:
+    """Return a finite real number as Python's float.
+
+    Args:
+        field: name of the argument, for the message.
+        value: what came; True is no number.
+
+    Raises:
+        ValueError: in one line: another type, infinite or nan.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if real and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"{field}: got {repr(value)[:100]}; allowed: a finite number")
 
 
 def plain(value: Any) -> Any:

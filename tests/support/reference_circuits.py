@@ -72,3 +72,63 @@ def z_values(psi: np.ndarray) -> np.ndarray:
     n_qubits = int(math.log2(len(psi)))
     p = np.abs(psi) ** 2
     return np.array([sum(p[y] * (-1) ** (y >> i & 1) for y in range(len(p))) for i in range(n_qubits)])
+
+
+# Any circuit, gate by gate on a dense state.
+ONE_QUBIT = {
+    "I": np.eye(2),
+    "X": np.array([[0, 1], [1, 0]]),
+    "Y": np.array([[0, -1j], [1j, 0]]),
+    "Z": np.diag([1, -1]),
+    "h": H,
+    "x": np.array([[0, 1], [1, 0]]),
+    "y": np.array([[0, -1j], [1j, 0]]),
+    "z": np.diag([1, -1]),
+    "s": np.diag([1, 1j]),
+    "sdg": np.diag([1, -1j]),
+    "t": np.diag([1, np.exp(0.25j * np.pi)]),
+    "tdg": np.diag([1, np.exp(-0.25j * np.pi)]),
+    "sx": np.array([[1 + 1j, 1 - 1j], [1 - 1j, 1 + 1j]]) / 2,
+}
+
+
+def on_qubit(matrix: np.ndarray, qubit: int, psi: np.ndarray) -> np.ndarray:
+    """Return the amplitudes after a matrix (2, 2) on one qubit."""
+    return np.einsum("ij,ajb->aib", matrix, psi.reshape(-1, 2, 2**qubit)).reshape(-1)
+
+
+def pauli_string(letters: str, qubits: tuple[int, ...], psi: np.ndarray) -> np.ndarray:
+    """Return P psi; letter i of P is on qubits[i]."""
+    for letter, qubit in zip(letters, qubits, strict=True):
+        psi = on_qubit(ONE_QUBIT[letter], qubit, psi)
+    return psi
+
+
+def dense_state(circuit, values_s) -> np.ndarray:
+    """Return the final amplitudes, complex128 (2**n_qubits,), of a `Circuit`; values of its slots, inputs first."""
+    psi = np.zeros(2**circuit.n_qubits, dtype=complex)
+    psi[0] = 1
+    first = {"input": 0, "weight": circuit.n_inputs}
+    for gate in circuit.gates:
+        qubits = gate.qubits
+        if gate.name == "rotation":
+            terms = gate.angle.terms
+            parts = (factor * float(values_s[first[kind] + slot]) for kind, slot, factor in terms)
+            angle = gate.angle.offset + sum(parts)
+            psi = math.cos(angle / 2) * psi - 1j * math.sin(angle / 2) * pauli_string(gate.pauli, qubits, psi)
+        elif gate.name in ("cx", "cz"):
+            control_is_1 = (psi - on_qubit(ONE_QUBIT["Z"], qubits[0], psi)) / 2
+            psi = psi - control_is_1 + on_qubit(ONE_QUBIT[gate.name[1]], qubits[1], control_is_1)
+        elif gate.name == "swap":
+            psi = sum(pauli_string(letters, qubits, psi) for letters in ("II", "XX", "YY", "ZZ")) / 2
+        else:
+            psi = on_qubit(ONE_QUBIT[gate.name], qubits[0], psi)
+    return psi
+
+
+def dense_expectation(psi: np.ndarray, pauli_terms) -> float:
+    """Return the expectation value of a sum of terms (coefficient, letters, qubits); letter i is on qubits[i]."""
+    return sum(
+        coefficient * np.vdot(psi, pauli_string(letters, qubits, psi)).real
+        for coefficient, letters, qubits in pauli_terms
+    )
