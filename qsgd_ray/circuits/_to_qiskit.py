@@ -18,7 +18,7 @@ _METHODS = {letters: f"r{letters.lower()}" for letters in ("X", "Y", "Z", "XX", 
 
 def split_phase(gates: Iterable[Gate]) -> tuple[Gates, Angle]:
     """Return the gates without the global phases among them, and the angle of exp(i angle), all phases together."""
-    phases, others = [], []
+    phases, others = list[Gate](), list[Gate]()
     for gate in gates:
         (phases if gate.pauli == "" else others).append(gate)
     angles = [gate.angle for gate in phases if gate.angle is not None]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qsgd_ray.circuits.circuit import Circuit
 from qsgd_ray.circuits.spec import CircuitSpec
 
 LinearTerms = tuple[tuple[int, float], ...]  # (slot, factor)
@@ -86,6 +87,17 @@ def spec_instructions(spec: CircuitSpec) -> Iterator[Instruction]:
                 level, index = layer.angle
                 slot = (level * spec.n_qubits + targets[0]) * width + index
                 yield Instruction("rotation", targets, layer.gate[1].upper(), 0.0, ((slot, 1.0),))
+
+
+def circuit_instructions(circuit: Circuit) -> Iterator[Instruction]:
+    """Yield the gates of a circuit; its slots are its inputs, then its weights."""
+    first = {"input": 0, "weight": circuit.n_inputs}
+    for gate in circuit.gates:
+        if gate.angle is None or gate.pauli is None:
+            yield Instruction(gate.name, gate.qubits)
+        else:
+            terms = tuple((first[kind] + slot, factor) for kind, slot, factor in gate.angle.terms)
+            yield Instruction("rotation", gate.qubits, gate.pauli, gate.angle.offset, terms)
 
 
 class Frame:

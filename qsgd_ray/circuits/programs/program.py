@@ -2,10 +2,11 @@
 
 native/program.cpp runs it (_native.py), and so does its twin in torch (_torch.py). The way:
 
-1. Gates that only move basis states leave (frame.py); what is read is moved in front of them.
-2. Rotations that nothing read can see are dropped: those that commute with it and with all that is kept behind them.
-3. Rotations of one qubit that no rotation of more qubits precedes are the opening: they act on 2 amplitudes, not 2**n.
-4. The others form groups of commuting rotations of one kind: Z strings, and those of an odd or an even number of Y.
+1. Gates outside the light cone of what is read leave, and with them qubits that it does not see.
+2. Gates that only move basis states leave (frame.py); what is read is moved in front of them.
+3. Rotations that nothing read can see are dropped: those that commute with it and with all that is kept behind them.
+4. Rotations of one qubit that no rotation of more qubits precedes are the opening: they act on 2 amplitudes, not 2**n.
+5. The others form groups of commuting rotations of one kind: Z strings, and those of an odd or an even number of Y.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def compile_program(n_qubits: int, n_slots: int, gates: Iterable[Instruction], r
     Returns:
         The program.
     """
+    if reading.kind == "strings":
+        n_qubits, gates, reading = _light_cone(n_qubits, list(gates), reading)
     frame = Frame(n_qubits)
     for gate in gates:
         frame.apply(gate)
@@ -91,6 +94,37 @@ def compile_program(n_qubits: int, n_slots: int, gates: Iterable[Instruction], r
     rotations = _seen(frame.rotations, reading.kind, [string for output in outputs for _, string in output])
     merged, opening, groups = _grouped(rotations, n_qubits)
     return Program(n_qubits, n_slots, merged, opening, groups, reading._replace(outputs=outputs), source, powers)
+
+
+def _light_cone(n_qubits: int, gates: list[Instruction], reading: Reading) -> tuple[int, list[Instruction], Reading]:
+    """Return the part of a circuit that strings see, its qubits numbered anew; at least one qubit is left."""
+    seen = 0
+    for output in reading.outputs:
+        for _, string in output:
+            seen |= string.x | string.z
+    everything = (1 << n_qubits) - 1
+    if seen == everything:
+        return n_qubits, gates, reading
+    kept = []
+    for gate in reversed(gates):
+        mask = 0
+        for qubit in gate.qubits:
+            mask |= 1 << qubit
+        if mask & seen:
+            seen |= mask
+            kept.append(gate)
+    seen |= not seen
+    numbers = {qubit: number for number, qubit in enumerate(q for q in range(n_qubits) if seen >> q & 1)}
+    gates = [gate._replace(qubits=tuple(numbers[qubit] for qubit in gate.qubits)) for gate in reversed(kept)]
+
+    def moved(mask: int) -> int:
+        return sum((mask >> qubit & 1) << number for qubit, number in numbers.items())
+
+    outputs = tuple(
+        tuple((weight, PauliString(moved(string.x), moved(string.z), string.power)) for weight, string in output)
+        for output in reading.outputs
+    )
+    return len(numbers), gates, reading._replace(outputs=outputs)
 
 
 def _seen(rotations: list[Rotation], kind: str, strings: list[PauliString]) -> list[Rotation]:
