@@ -10,7 +10,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("build", HERE / "qsgd_ray" / "native" / "build.py")
+_spec = importlib.util.spec_from_file_location("build", HERE / "qsgd_ray" / "native" / "_build.py")
 build = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(build)
 

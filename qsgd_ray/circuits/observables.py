@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qsgd_ray.circuits.plain_numbers import finite_number, whole_number
+from qsgd_ray.circuits.plain_numbers import _finite_number, whole_number
 
 if TYPE_CHECKING:
     from qiskit.quantum_info import SparsePauliOp
@@ -82,4 +82,4 @@ def _checked(term: Any) -> PauliTerm:
         raise ValueError(f"PauliSum.terms: got {repr(pauli)[:100]}; allowed: {allowed}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"PauliSum.terms: got qubits {numbers}; allowed: distinct ones")
-    return PauliTerm(finite_number("PauliSum.terms: weight", weight), pauli, numbers)
+    return PauliTerm(_finite_number("PauliSum.terms: weight", weight), pauli, numbers)

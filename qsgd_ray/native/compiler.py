@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.native.build import built_file, compile_source, digest, levels, source
+from qsgd_ray.native._build import built_file, compile_source, digest, levels, source
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ def kernel(name: str, *definitions: str) -> ctypes.CDLL | None:
     text = source(name)
     if (text, definitions) not in _libraries and not definitions and (built := _built(name, text)) is not None:
         _libraries[text, definitions] = built
-    return library(text, *definitions)
+    return _library(text, *definitions)
 
 
-def library(text: str, *definitions: str) -> ctypes.CDLL | None:
+def _library(text: str, *definitions: str) -> ctypes.CDLL | None:
     """Compile C++ and load it, once a process for each source and set of definitions; None as `kernel` says."""
     key = (text, definitions)
     if key not in _libraries:

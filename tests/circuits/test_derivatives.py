@@ -86,8 +86,8 @@ def add_cases():
 add_cases()
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if "compiled" in name else name for name in CASES]
 RIGHT = {name for name in CASES if name.startswith(("state", "chain", "answer chain", "answer torch", "answer auto"))}
-RIGHT |= {f"series {readout} of {n}" for readout in ("amplitude", "probability") for n in (7, 8)}
-RIGHT |= {"series of coefficients", "attention to values"}
+RIGHT |= {f"series {readout} of {n}" for readout in ("amplitude", "probability") for n in (2, 7, 8)}
+RIGHT |= {"series of coefficients", "attention to values", "attention to angles"}
 
 
 def gradient(function, x):
@@ -171,6 +171,8 @@ def test_second_derivatives_that_exist_pass_torchs_own_check(name):
     function, x = CASES[name]
     if "in 256 bytes" in name or x.numel() > 16:
         pytest.skip("takes long")
+    if name.startswith(("series", "attention")):
+        pytest.skip("it differentiates in the gradient of the answer too, which the series at x is not")
     assert torch.autograd.gradgradcheck(function, x.clone().requires_grad_(), atol=1e-5)
 
 

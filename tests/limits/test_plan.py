@@ -80,7 +80,7 @@ def test_beyond_what_was_measured_it_says_so(tables):
     far = plan(run(nodes=100), tables)
     assert is_extrapolated(far)
     assert "beyond 4 actors and 16,384 circuits" in str(far.requests_standing)
-    near = plan(run(scope="tensor", nodes=2, qubits=8), tables)
+    near = plan(run(scope="tensor", nodes=2, qubits=64), tables)
     assert not is_extrapolated(near)
 
 

@@ -206,13 +206,13 @@ def test_circuits_of_all_layers_run_together_change_nothing(monkeypatch, per_hea
 
 
 def test_the_classifier_runs_its_circuits_once_a_pass_however_long_the_sequence(monkeypatch):
-    n_circuits, simulate = [], series.dense_series
+    n_circuits, simulate = [], series.first_amplitudes
 
-    def counting(spec, probability, angles, points, *rest):
-        n_circuits.append(len(angles) * len(points))
-        return simulate(spec, probability, angles, points, *rest)
+    def counting(spec, angles):
+        n_circuits.append(len(angles))
+        return simulate(spec, angles)
 
-    monkeypatch.setattr(series, "dense_series", counting)
+    monkeypatch.setattr(series, "first_amplitudes", counting)
     for length in (16, 32):
         quantum_classifier(Transformer(), 10, length, 2)(torch.zeros(5, length, dtype=torch.int64))
     assert n_circuits == [2 * 9, 2 * 9]

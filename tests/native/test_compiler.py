@@ -19,7 +19,7 @@ def test_every_cpp_file_is_package_data():
 @NEEDS_COMPILER
 def test_what_the_compiler_says_is_told(monkeypatch, caplog):
     monkeypatch.setattr(compiler, "_libraries", {})
-    assert compiler.library("nonsense") is None
+    assert compiler._library("nonsense") is None
     assert "error" in caplog.text
 
 

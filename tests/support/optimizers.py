@@ -5,11 +5,11 @@ import shutil
 import pytest
 import torch
 
-from qsgd_ray.native import build
+from qsgd_ray.native import _build
 from support import reference_optimizer as reference
 
 NEEDS_COMPILER = pytest.mark.skipif(
-    not any(map(shutil.which, build.COMPILERS)), reason="there is no C++ compiler on the path"
+    not any(map(shutil.which, _build.COMPILERS)), reason="there is no C++ compiler on the path"
 )
 SHAPES = ((3, 4), (5,), (2, 1), (1,))
 KERNELS = ({"fused": True}, {"foreach": True}, {"foreach": False})

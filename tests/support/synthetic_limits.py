@@ -7,7 +7,7 @@ from qsgd_ray.limits._curves import SECONDS, circuit_terms, spec_of, way_of
 from qsgd_ray.limits.rows import LimitsResults, _sizes_of
 
 # Seconds a call, a step and a multiplication.
-COSTS = {"gates": (2e-4, 3e-5, 4e-10), "contraction": (3e-4, 2e-5, 1e-9), "chain": (1e-4, 2e-5, 2e-9)}
+COSTS = {"statevector": (2e-4, 3e-5, 4e-10), "chain": (1e-4, 2e-5, 2e-9)}
 POOL = (1e-3, 2e-4, 1e-6, 1e-5)  # seconds a call, an actor, a circuit, a circuit of an actor
 SIGNAL = (-1.0, -0.5)  # of the logarithm: at 0, and a qubit
 PROVENANCE = {

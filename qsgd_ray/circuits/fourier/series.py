@@ -17,15 +17,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.derivatives import once
 from qsgd_ray.circuits.fourier import _evaluate as waves
 from qsgd_ray.circuits.fourier._bases import frequencies
-from qsgd_ray.circuits.fourier._dense import dense_series
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector.simulate import first_amplitudes, weight_of_first
 
@@ -33,10 +31,6 @@ if TYPE_CHECKING:
     from qsgd_ray.circuits.backends.protocol import CircuitBackend
 
 SeriesReadout = Literal["amplitude", "probability"]
-
-# Up to this many complex numbers in their layers, circuits are products of dense matrices (nine circuits of 4 qubits
-# and depth 2 with their Jacobian: 0.12 ms, against 1.1 ms of autograd through the simulator, 2026-11-22).
-_DENSE_NUMBERS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +98,8 @@ def fourier_series(
             exact simulation on the device of the angles.
 
     Returns:
-        A series with coefficients that are differentiable in the angles once: by autograd or the adjoint of the dense
-        matrices, with a backend as `answer` of circuits/backends/gradients.py says.
+        A series with coefficients that are differentiable in the angles, to any order; with a backend as `answer` of
+        circuits/backends/gradients.py says.
 
     Raises:
         ValueError: angles of another shape, an unknown readout, or "amplitude" with a backend.
@@ -121,9 +115,6 @@ def fourier_series(
     if readout not in get_args(SeriesReadout):
         raise ValueError(f"readout: got {readout!r}; allowed: {', '.join(get_args(SeriesReadout))}")
     angles = angles_hdnr.double()
-    if backend is None and _is_dense(spec, angles, readout):
-        coefficients: Tensor = _DenseSeries.apply(angles, spec, readout)
-        return FourierSeries(coefficients)
     n_points = n_frequencies(spec, readout)
     points, transform = _points(n_points, angles.device)
     shifted = _shifted(angles, points)
@@ -168,33 +159,3 @@ def _shifted(angles_hdnr: Tensor, points: Tensor) -> Tensor:
     first = torch.zeros(angles_hdnr.shape[-1], dtype=points.dtype, device=points.device)
     first[0] = 1
     return (angles_hdnr[:, None] + points[:, None, None, None] * first).flatten(0, 1)
-
-
-def _is_dense(spec: CircuitSpec, angles_hdnr: Tensor, readout: SeriesReadout) -> bool:
-    """Return True where dense matrices are faster than the simulator."""
-    numbers = angles_hdnr.shape[0] * n_frequencies(spec, readout) * spec.depth * 4**spec.n_qubits
-    return angles_hdnr.device.type == "cpu" and numbers <= _DENSE_NUMBERS
-
-
-class _DenseSeries(torch.autograd.Function):
-    """Coefficients (n_heads, T) from angles (n_heads, d, n, r) in float64; the Jacobian is computed on the way."""
-
-    @staticmethod
-    def forward(ctx: Any, angles: Tensor, spec: CircuitSpec, readout: SeriesReadout) -> Tensor:
-        points, transform = _points(n_frequencies(spec, readout), torch.device("cpu"))
-        coefficients, ctx.jacobian = dense_series(
-            spec,
-            readout == "probability",
-            angles.detach().numpy(),
-            points.numpy(),
-            transform.numpy(),
-            ctx.needs_input_grad[0],
-        )
-        ctx.save_for_backward(angles)
-        return torch.from_numpy(coefficients)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (angles,) = ctx.saved_tensors
-        gradient = torch.from_numpy(grad.detach().numpy()[:, None] @ ctx.jacobian).view(angles.shape)
-        return once(gradient, "Fourier coefficients of circuits", grad, angles), None, None

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.programs.frame import PauliString, parities
+from qsgd_ray.circuits.programs.frame import PauliString, _parities
 from qsgd_ray.circuits.programs.program import Program
 
 # States of more than 2**_WHOLE_BITS vectors are computed in blocks.
@@ -143,7 +143,7 @@ class _Packer:
             np.array(self.steps, np.int32).reshape(-1, 3),
             np.array(self.sets, np.int32).reshape(-1, _SET + 3),
             np.concatenate([np.zeros(0, np.uint8), *self.tables]),
-            np.stack([_parities(masks, self.bits, self.lane_bits) for masks in lane_masks]),
+            np.stack([_set_parities(masks, self.bits, self.lane_bits) for masks in lane_masks]),
             np.array(blocks, np.int32).reshape(-1, 6),
             np.concatenate(offsets),
             np.array(pivots, np.int32),
@@ -207,7 +207,7 @@ class _Packer:
                 masks = tuple(self.program.rotations[index].string.z for index in chosen)
                 lanes = self.lane_tables.setdefault(tuple(mask & ~self.low for mask in masks), len(self.lane_tables))
                 self.sets.append((len(chosen), *chosen, *[0] * (_SET - len(chosen)), self.table_size, lanes))
-                table = _parities(tuple(self.records[index][1] for index in chosen), 0, len(basis))
+                table = _set_parities(tuple(self.records[index][1] for index in chosen), 0, len(basis))
                 self.tables.append(table)
                 self.table_size += len(table)
             self.steps.append((DIAGONAL, first, len(self.sets) - first))
@@ -239,11 +239,11 @@ def _pairs(group: list[int], x: list[int]) -> list[tuple[int, int, int]]:
     return steps
 
 
-def _parities(masks: tuple[int, ...], shift: int, n_bits: int) -> NDArray[np.uint8]:
+def _set_parities(masks: tuple[int, ...], shift: int, n_bits: int) -> NDArray[np.uint8]:
     """Return for each number of `n_bits` bits (those of the masks from `shift` on) all parities, mask i at bit i."""
     row = np.zeros(1 << n_bits, np.uint8)
     for bit, mask in enumerate(masks):
-        row |= parities(mask >> shift, n_bits) << bit
+        row |= _parities(mask >> shift, n_bits) << bit
     return row
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsgd_ray.circuits.programs.frame import PauliString, parities
+from qsgd_ray.circuits.programs.frame import PauliString, _parities
 from qsgd_ray.circuits.programs.program import Program
 
 
@@ -101,6 +101,6 @@ def _string_action(
 ) -> tuple[Tensor, Tensor]:
     """Return the amplitude that each comes from, and its factor: (P psi)_k = i^power (-1)^(j.z) psi_j, j = k ^ x."""
     k = np.arange(1 << n_qubits)
-    signs = 1.0 - 2.0 * parities(string.z, n_qubits)[k ^ string.x]
+    signs = 1.0 - 2.0 * _parities(string.z, n_qubits)[k ^ string.x]
     with torch.inference_mode(False):
         return torch.from_numpy(k ^ string.x).to(device), torch.from_numpy(signs * 1j**string.power).to(device, dtype)

@@ -68,7 +68,7 @@ def pauli_string(letters: str, qubits: Iterable[int]) -> PauliString:
     return PauliString(x, z, (x & z).bit_count() & 3)
 
 
-class Rotation(NamedTuple):
+class _Rotation(NamedTuple):
     """exp(-i a P / 2), a = offset + sum of factor * slot."""
 
     string: PauliString
@@ -100,7 +100,7 @@ def circuit_instructions(circuit: Circuit) -> Iterator[Instruction]:
             yield Instruction("rotation", gate.qubits, gate.pauli, gate.angle.offset, terms)
 
 
-class Frame:
+class _Frame:
     """The gates so far that only move basis states, F: what they do to strings and to basis states.
 
     Attributes:
@@ -109,7 +109,7 @@ class Frame:
 
     def __init__(self, n_qubits: int) -> None:
         self.n = n_qubits
-        self.rotations: list[Rotation] = []
+        self.rotations: list[_Rotation] = []
         self._x = [PauliString(1 << q, 0, 0) for q in range(n_qubits)]  # F^dagger X_q F
         self._z = [PauliString(0, 1 << q, 0) for q in range(n_qubits)]
         # Bit q of the state that F makes of k is parity(k & row) ^ bit; its power of i, a sum of products of bits.
@@ -159,13 +159,13 @@ class Frame:
         for factor, bits in self._powers:
             product = np.full(1 << self.n, factor, np.uint8)
             for row, value in bits:
-                product *= parities(row, self.n) ^ value
+                product *= _parities(row, self.n) ^ value
             powers += product
         powers &= 3
         return powers
 
     def _rotate(self, letters: str, qubits: tuple[int, ...], offset: float, terms: LinearTerms = ()) -> None:
-        self.rotations.append(Rotation(self.image(pauli_string(letters, qubits)), offset, terms))
+        self.rotations.append(_Rotation(self.image(pauli_string(letters, qubits)), offset, terms))
 
     def _move(self, name: str, first: int, second: int = -1) -> None:
         x, z, bits = self._x, self._z, self._bits
@@ -201,7 +201,7 @@ class Frame:
                 raise ValueError(f"gate: got {name!r}; allowed: gates of circuits/gates.py")
 
 
-def parities(mask: int, n_bits: int) -> NDArray[np.uint8]:
+def _parities(mask: int, n_bits: int) -> NDArray[np.uint8]:
     """Return the parity of k & mask for each k below 2**n_bits."""
     result = np.zeros(1, np.uint8)
     for bit in range(n_bits):

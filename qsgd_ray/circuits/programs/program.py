@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.circuits.programs.frame import Frame, Instruction, PauliString, Rotation
+from qsgd_ray.circuits.programs.frame import Instruction, PauliString, _Frame, _Rotation
 
 # Groups that a rotation may pass on its way to an earlier one, and rotations that are looked at for those not seen.
 _PASSED_GROUPS = 4
@@ -58,7 +58,7 @@ class Program:
 
     n_qubits: int
     n_slots: int
-    rotations: tuple[Rotation, ...]
+    rotations: tuple[_Rotation, ...]
     opening: tuple[tuple[int, ...], ...]
     groups: tuple[tuple[Kind, tuple[int, ...]], ...]
     reading: Reading
@@ -80,7 +80,7 @@ def compile_program(n_qubits: int, n_slots: int, gates: Iterable[Instruction], r
     """
     if reading.kind == "strings":
         n_qubits, gates, reading = _light_cone(n_qubits, list(gates), reading)
-    frame = Frame(n_qubits)
+    frame = _Frame(n_qubits)
     for gate in gates:
         frame.apply(gate)
     outputs = tuple(tuple((weight, frame.image(string)) for weight, string in output) for output in reading.outputs)
@@ -127,11 +127,11 @@ def _light_cone(n_qubits: int, gates: list[Instruction], reading: Reading) -> tu
     return len(numbers), gates, reading._replace(outputs=outputs)
 
 
-def _seen(rotations: list[Rotation], kind: str, strings: list[PauliString]) -> list[Rotation]:
+def _seen(rotations: list[_Rotation], kind: str, strings: list[PauliString]) -> list[_Rotation]:
     """Drop rotations that what is read does not see: they commute with it and with all that is kept behind them."""
     if kind == "states":
         return rotations
-    kept: list[Rotation] = []
+    kept: list[_Rotation] = []
     strings = list(dict.fromkeys(string._replace(power=0) for string in strings))
     for rotation in reversed(rotations):
         string = rotation.string
@@ -154,12 +154,12 @@ class _Builder:
     """Rotations as they are merged, and the groups of their numbers."""
 
     def __init__(self, n_qubits: int) -> None:
-        self.rotations: list[Rotation] = []
+        self.rotations: list[_Rotation] = []
         self.opening: list[list[int]] = [[] for _ in range(n_qubits)]
         self.groups: list[tuple[Kind, list[int]]] = []
         self.opened = (1 << n_qubits) - 1  # qubits that no group has touched
 
-    def add(self, rotation: Rotation) -> None:
+    def add(self, rotation: _Rotation) -> None:
         """Put a rotation into the opening, or into the earliest group that it reaches."""
         support = rotation.string.x | rotation.string.z
         if support.bit_count() == 1 and support & self.opened:
@@ -178,7 +178,7 @@ class _Builder:
             self.groups.append((kind, target))
         self._join(target, rotation)
 
-    def _join(self, place: list[int], rotation: Rotation, last_only: bool = False) -> None:
+    def _join(self, place: list[int], rotation: _Rotation, last_only: bool = False) -> None:
         """Append a rotation, or add its angle to one about the same string, where one of the two is a number."""
         for index in place[-1:] if last_only else place:
             other = self.rotations[index]
@@ -191,16 +191,16 @@ class _Builder:
         self.rotations.append(rotation)
 
 
-def _summed(first: Rotation, second: Rotation) -> Rotation:
+def _summed(first: _Rotation, second: _Rotation) -> _Rotation:
     """Return two rotations about one string, or about it and its opposite, as one; one of the two is a number."""
     sign = 1 if first.string.power == second.string.power else -1
     terms = first.terms or tuple((slot, sign * factor) for slot, factor in second.terms)
-    return Rotation(first.string, first.offset + sign * second.offset, terms)
+    return _Rotation(first.string, first.offset + sign * second.offset, terms)
 
 
 def _grouped(
-    rotations: list[Rotation], n_qubits: int
-) -> tuple[tuple[Rotation, ...], tuple[tuple[int, ...], ...], tuple[tuple[Kind, tuple[int, ...]], ...]]:
+    rotations: list[_Rotation], n_qubits: int
+) -> tuple[tuple[_Rotation, ...], tuple[tuple[int, ...], ...], tuple[tuple[Kind, tuple[int, ...]], ...]]:
     builder = _Builder(n_qubits)
     for rotation in rotations:
         builder.add(rotation)

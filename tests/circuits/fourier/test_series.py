@@ -122,20 +122,6 @@ def test_gradients_in_scores_and_angles_are_the_finite_differences(spec, readout
     assert torch.autograd.gradcheck(lambda a, x: fourier_series(spec, a, readout)(x), (angles, x))
 
 
-@pytest.mark.parametrize("readout", READOUTS)
-def test_matrices_and_simulator_give_the_same_coefficients_and_gradients(monkeypatch, readout):
-    angles = head_angles(PAPER, 2).requires_grad_()
-
-    def both():
-        coefficients = fourier_series(PAPER, angles, readout).coefficients
-        (gradient,) = torch.autograd.grad(coefficients.sin().sum(), angles)
-        return coefficients.detach(), gradient
-
-    dense = both()
-    monkeypatch.setattr(series, "_DENSE_NUMBERS", 0)
-    torch.testing.assert_close(dense, both(), rtol=0, atol=1e-13)
-
-
 @pytest.mark.parametrize("shape", [(2, 3, 40, 50), (1, 3, 1, 4001), (4001, 3, 1, 1)])
 def test_slabs_change_no_value_and_no_gradient(monkeypatch, shape):
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
