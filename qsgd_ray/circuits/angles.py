@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from qsgd_ray.circuits.plain_numbers import finite_number, whole_number
+from qsgd_ray.circuits.plain_numbers import _finite_number, whole_number
 
 SlotKind = Literal["input", "weight"]
 
@@ -56,9 +56,9 @@ class Angle:
             if kind not in get_args(SlotKind):
                 raise ValueError(f"Angle.terms: got kind {kind!r}; allowed: {', '.join(get_args(SlotKind))}")
             key = kind, whole_number("Angle.terms: slot", slot, 0)
-            factors[key] = factors.get(key, 0.0) + finite_number("Angle.terms: factor", factor)
-        terms = (Term(*key, finite_number("Angle.terms: factor", factors[key])) for key in sorted(factors))
-        object.__setattr__(self, "offset", finite_number("Angle.offset", self.offset))
+            factors[key] = factors.get(key, 0.0) + _finite_number("Angle.terms: factor", factor)
+        terms = (Term(*key, _finite_number("Angle.terms: factor", factors[key])) for key in sorted(factors))
+        object.__setattr__(self, "offset", _finite_number("Angle.offset", self.offset))
         object.__setattr__(self, "terms", tuple(term for term in terms if term.factor))
 
     def __add__(self, other: Any) -> Angle:
@@ -68,12 +68,12 @@ class Angle:
 
     def __mul__(self, number: Any) -> Angle:
         """Return the angle times a number; angles times angles would not be affine."""
-        factor = finite_number("Angle: * number", number)
+        factor = _finite_number("Angle: * number", number)
         return Angle(self.offset * factor, tuple([Term(kind, slot, own * factor) for kind, slot, own in self.terms]))
 
     def __truediv__(self, number: Any) -> Angle:
         """Return the angle divided by a number other than 0."""
-        divisor = finite_number("Angle: / number", number)
+        divisor = _finite_number("Angle: / number", number)
         if not divisor:
             raise ValueError("Angle: / number: got 0; allowed: any other finite number")
         return Angle(self.offset / divisor, tuple([Term(kind, slot, own / divisor) for kind, slot, own in self.terms]))
@@ -103,7 +103,7 @@ def _as_angle(field: str, value: Any) -> Angle:
     Raises:
         ValueError: neither, or not finite.
     """
-    return value if isinstance(value, Angle) else Angle(finite_number(field, value))
+    return value if isinstance(value, Angle) else Angle(_finite_number(field, value))
 
 
 def inputs(n: int) -> tuple[Angle, ...]:

@@ -57,7 +57,7 @@ def whole_number_or_none(field: str, value: Any, least: int) -> int | None:
         raise ValueError(f"{error}, or None") from None
 
 
-def finite_number(field: str, value: Any) -> float:
+def _finite_number(field: str, value: Any) -> float:
     """Return a finite real number as Python's float.
 
     Args:
