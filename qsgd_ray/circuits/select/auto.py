@@ -33,6 +33,9 @@ from qsgd_ray.config.circuit import Readout
 
 _log = logging.getLogger(__name__)
 
+# Picks that a backend remembers: those of a training are a handful.
+_MOST_PICKS = 1000
+
 
 class Pick(NamedTuple):
     """The engine that was picked, and why.
@@ -97,6 +100,7 @@ class AutoBackend:
             self._sampler = "shots"
             self._engines["shots"] = ShotsBackend(shots, seed, memory_bytes)
         self._logged: set[tuple[CircuitSpec, Readout]] = set()
+        self._picks: dict[tuple[object, ...], Pick] = {}  # a small batch takes less time than picking its engine
 
     @property
     def differentiable(self) -> bool:
@@ -201,7 +205,12 @@ class AutoBackend:
         return Pick(ordered[0], predicted, "; ".join((f"predicted a circuit at batch {batch}: {times}", *left_out)))
 
     def _picked(self, spec: CircuitSpec, batch: int, readout: Readout, among: Iterable[str] | None = None) -> Pick:
+        key = (spec, batch, readout, among is None)
+        if (pick := self._picks.get(key)) is not None:
+            return pick
         pick = self.pick(spec, batch, readout, among)
+        if len(self._picks) < _MOST_PICKS:
+            self._picks[key] = pick
         if (spec, readout) not in self._logged:
             self._logged.add((spec, readout))
             _log.info("%s, readout %s: %s (%s)", spec, readout, pick.name, pick.reason)
