@@ -18,7 +18,7 @@
 enum { STRINGS, PROBABILITIES, STATES };
 
 // Parts of a large state that threads share; sums are over each part, then over the parts.
-static const int64_t PARTS = 16, SMALL = 1 << 10;
+static const int64_t PARTS = 16, SMALL = 1 << 10, LARGE = 1 << 14;
 
 template <class T, bool WIDE> struct Simulation {
   typedef typename Lanes<T>::V V;
@@ -321,7 +321,7 @@ template <class T, bool WIDE> struct Simulation {
 struct Scratch {
   char *memory = nullptr;
   int64_t size = 0;
-  static const int64_t KEPT = int64_t(1) << 26, HUGE = int64_t(1) << 21;
+  static const int64_t KEPT = int64_t(1) << 24, HUGE = int64_t(1) << 21;
   char *get(int64_t wanted) {
     if (wanted > size) {
       std::free(memory);
@@ -348,8 +348,9 @@ static int run_all(const Program &p, int readout, const T *values, int64_t circu
   typedef Simulation<T, WIDE> S;
   const int64_t block = WIDE ? 1 : S::W, n_blocks = (circuits + block - 1) / block;
   const int64_t row = readout == STRINGS ? p.n_outputs : p.n_read * (readout == STATES ? 2 : 1);
-  // Threads share the circuits where there are enough of them, else each circuit.
-  const int outer = n_blocks >= threads || S::parts(p) == 1 ? int(std::min<int64_t>(threads, n_blocks)) : 1;
+  // Threads share the circuits where there are enough of them and their states are small, else each circuit.
+  const bool shares_circuits = S::parts(p) == 1 || (n_blocks >= threads && p.n_vectors <= LARGE);
+  const int outer = shares_circuits ? int(std::min<int64_t>(threads, n_blocks)) : 1;
   const int inner = outer > 1 ? 1 : threads;
   int failed = 0;
 #pragma omp parallel num_threads(outer) if (outer > 1)

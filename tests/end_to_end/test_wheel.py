@@ -95,6 +95,26 @@ def test_a_script_runs_a_study_from_the_wheel_to_its_verdict_and_its_report(pyth
     assert '"study_file": null' in (kept / "provenance.json").read_text()
 
 
+WITHOUT_COMPILER = """
+import os
+
+os.environ["PATH"], os.environ["CXX"] = "", "/none"
+import torch
+
+from qsgd_ray import CircuitSpec, answer, make_backend
+from qsgd_ray.native.compiler import _library, kernel
+
+angles = torch.zeros(1, 1, 1, 2, requires_grad=True)
+answer(make_backend("torch"), CircuitSpec(1, 1), angles).sum().backward()
+is_compiled = _library("int f() { return 1; }") is not None
+print(round(angles.grad.flatten()[0].item(), 6), is_compiled, kernel("program.cpp") is not None)
+"""
+
+
+def test_the_wheel_has_the_kernel_of_circuits_where_no_compiler_is(python, tmp_path):
+    assert script_output(python, WITHOUT_COMPILER, tmp_path).splitlines()[-1] == "-1.0 False True"
+
+
 NEW = """
 import sys
 from qsgd_ray import cli
