@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -43,8 +44,9 @@ _libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
 
 @cache
 def source(name: str) -> str:
-    """Return the text of a C++ file of this folder, as "gather.cpp"."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    """Return the text of a C++ file of this folder, as "gather.cpp", with the folder's own headers in it."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return re.sub(r'^#include "(.+)"$', lambda include: source(include[1]), text, flags=re.MULTILINE)
 
 
 def library(text: str, *definitions: str) -> ctypes.CDLL | None:

@@ -8,10 +8,10 @@ from support.places import ROOT
 from qsgd_ray.native import compiler
 
 
-def test_every_cpp_file_is_package_data():
+def test_every_cpp_file_and_header_is_package_data():
     package = ROOT / "qsgd_ray"
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["qsgd_ray"]
-    files = set(package.rglob("*.cpp"))
+    files = {*package.rglob("*.cpp"), *package.rglob("*.h")}
     assert len(files) >= 2
     assert files <= {file for pattern in patterns for file in package.glob(pattern)}
 
@@ -29,3 +29,10 @@ def test_a_source_is_compiled_once_for_each_set_of_definitions(monkeypatch):
     first, other = (compiler.library(compiler.source("gather.cpp"), *macros) for macros in ((), ("OTHER",)))
     assert first is not other
     assert compiler.library(compiler.source("gather.cpp")) is first
+
+
+def test_a_source_has_the_headers_of_its_folder_in_it():
+    text = compiler.source("chain.cpp")
+    assert '#include "' not in text
+    assert compiler.source("lanes.h") in text
+    assert "#include <cmath>" in text
