@@ -2,9 +2,12 @@
 
 enum Kind { CHAIN, RING, ALL, NONE };
 
+// Read from the last wire to the first and conjugated by H, all pairs are a chain: X and Z swapped, Y reversed.
+static constexpr bool MIRRORED = KIND == ALL;
+static constexpr int START = MIRRORED ? Z : X, OBSERVABLE = MIRRORED ? X : Z;
+
 struct Task {
   int64_t n, r;
-  int kind;
   const int32_t *axes;  // of the rotations of a layer: X, Y or Z
   const REAL *angles, *tangents, *cotangent;
   REAL *z, *gradient;
@@ -12,15 +15,14 @@ struct Task {
   int64_t sites;       // wires that are held at a time
   int64_t from, upto;  // rotations of the first layer before `from`, and of the last one behind `upto`, turn nothing
 
-  // Read from the last wire to the first and conjugated by H, all pairs are a chain: X and Z swapped, Y reversed.
-  bool mirrored() const { return kind == ALL; }
-  int axis(int64_t i) const { return mirrored() ? 2 - axes[i] : axes[i]; }
-  int start() const { return mirrored() ? Z : X; }
-  int observable() const { return mirrored() ? X : Z; }
+  int axis(int64_t i) const { return MIRRORED ? 2 - axes[i] : axes[i]; }
+  bool reversed(int64_t i) const { return MIRRORED && axes[i] == Y; }
   bool used(int layer, int64_t i) const { return (layer || i >= from) && (!layer || layer < D - 1 || i <= upto); }
+  bool paper;
   void find_used() {
-    for (from = 0; from < r && axis(from) == start();) from++;
-    for (upto = r - 1; upto >= 0 && axis(upto) == observable();) upto--;
+    for (from = 0; from < r && axis(from) == START;) from++;
+    for (upto = r - 1; upto >= 0 && axis(upto) == OBSERVABLE;) upto--;
+    paper = r == 2 && axes[0] == Y && axes[1] == Z;
   }
 };
 
@@ -46,25 +48,40 @@ static Wire idle_wire() {
   return w;
 }
 
+// The rotations of a layer as the compiler may know them: those of the paper, (Ry, Rz), or any.
+struct Paper {
+  static constexpr int64_t r = 2, from = 0, upto = MIRRORED ? 1 : 0;
+  explicit Paper(const Task &) {}
+  static constexpr int axis(int64_t i) { return i == 0 ? Y : MIRRORED ? X : Z; }
+};
+struct Any {
+  const Task &t;
+  const int64_t r = t.r, from = t.from, upto = t.upto;
+  explicit Any(const Task &task) : t(task) {}
+  int axis(int64_t i) const { return t.axis(i); }
+};
+
 // cos_sin: of a wire, (layer, rotation, 2).
-INLINE Wire wire_of(const Task &t, const N *cos_sin) {
+template <class Rotations>
+INLINE void make_wire(const Rotations &of, const N *cos_sin, Wire &out) {
   Wire w;
-  w.first = unit_vector(t.start());
-  for (int64_t i = t.from; i < t.r; i++) turn<false>(w.first, t.axis(i), cos_sin + 2 * i);
+  w.first = unit_vector(START);
+  for (int64_t i = of.from; i < of.r; i++) turn<false>(w.first, of.axis(i), cos_sin + 2 * i);
   for (int m = 0; m < MIDDLES; m++)
     for (int q = X; q <= Z; q++) {
       w.matrix[m][q] = unit_vector(q);
-      for (int64_t i = 0; i < t.r; i++) turn<false>(w.matrix[m][q], t.axis(i), cos_sin + 2 * (t.r * (m + 1) + i));
+      for (int64_t i = 0; i < of.r; i++) turn<false>(w.matrix[m][q], of.axis(i), cos_sin + 2 * (of.r * (m + 1) + i));
     }
-  w.last = unit_vector(t.observable());
+  w.last = unit_vector(OBSERVABLE);
   if (D > 1)
-    for (int64_t i = t.upto; i >= 0; i--) turn<true>(w.last, t.axis(i), cos_sin + 2 * (t.r * (D - 1) + i));
-  return w;
+    for (int64_t i = of.upto; i >= 0; i--) turn<true>(w.last, of.axis(i), cos_sin + 2 * (of.r * (D - 1) + i));
+  out = w;
 }
 
 // The derivatives by a wire's angles, (layer, rotation). That by the angle of the last rotation of a vector v is the
 // component along its axis of v x v_bar; undoing the rotation turns this torque too.
-INLINE void by_angles(const Task &t, const N *cos_sin, const Wire &w, const Wire &w_bar, N *out) {
+template <class Rotations>
+INLINE void by_angles(const Rotations &of, const N *cos_sin, const Wire &w, const Wire &w_bar, N *out) {
   for (int layer = 0; layer < (D > 1 ? D - 1 : 1); layer++) {
     const Vector *v = layer ? w.matrix[layer - 1] : &w.first, *v_bar = layer ? w_bar.matrix[layer - 1] : &w_bar.first;
     Vector torque = cross(v[0], v_bar[0]);
@@ -72,17 +89,21 @@ INLINE void by_angles(const Task &t, const N *cos_sin, const Wire &w, const Wire
       const Vector more = cross(v[q], v_bar[q]);
       for (int i = 0; i < 3; i++) torque.at[i] = torque.at[i] + more.at[i];
     }
-    for (int64_t i = t.r - 1; i >= 0; i--) {
-      out[t.r * layer + i] = t.used(layer, i) ? torque.at[t.axis(i)] : number(0);
-      if (t.used(layer, i)) turn<true>(torque, t.axis(i), cos_sin + 2 * (t.r * layer + i));
+    const int64_t from = layer ? 0 : of.from;
+    for (int64_t i = 0; i < from; i++) out[i] = number(0);
+    for (int64_t i = of.r - 1; i >= from; i--) {
+      out[of.r * layer + i] = torque.at[of.axis(i)];
+      if (i > from) turn<true>(torque, of.axis(i), cos_sin + 2 * (of.r * layer + i));
     }
   }
   if (D == 1) return;
+  out += of.r * (D - 1);
   Vector torque = cross(w_bar.last, w.last);
-  for (int64_t i = 0; i < t.r; i++) {
-    out[t.r * (D - 1) + i] = t.used(D - 1, i) ? torque.at[t.axis(i)] : number(0);
-    if (t.used(D - 1, i)) turn<false>(torque, t.axis(i), cos_sin + 2 * (t.r * (D - 1) + i));
+  for (int64_t i = 0; i <= of.upto; i++) {
+    out[i] = torque.at[of.axis(i)];
+    if (i < of.upto) turn<false>(torque, of.axis(i), cos_sin + 2 * (of.r * (D - 1) + i));
   }
+  for (int64_t i = of.upto + 1; i < of.r; i++) out[i] = number(0);
 }
 
 // The numbers of some wires in memory, a tile of W at a time.
@@ -91,17 +112,21 @@ struct Tiles {
   int64_t lane, lo, hi;  // wires, in the order of the sweep
 
   int64_t count() const { return (hi - lo) * t.r; }
-  int64_t row(int layer) const { return ((lane * D + layer) * t.n + (t.mirrored() ? t.n - hi : lo)) * t.r; }
+  int64_t row(int layer) const { return ((lane * D + layer) * t.n + (MIRRORED ? t.n - hi : lo)) * t.r; }
   int64_t stride() const { return D * t.n * t.r; }
 
-  // Calls f(number of the tile's numbers so far, slot in (wire, layer, rotation), rotation) for each number of a tile.
+  // Calls f(k, slot in (wire, layer, rotation), rotation) for the numbers k of a tile that begins at `at`; returns where
+  // the next one begins.
+  struct Place {
+    int64_t wire = 0, rotation = 0;
+  };
   template <class F>
-  void each(int layer, int64_t tile, F f) const {
-    int64_t wire = tile / t.r, i = tile % t.r;
-    for (int k = 0; k < W && tile + k < count(); k++) {
-      f(k, ((t.mirrored() ? hi - lo - 1 - wire : wire) * D + layer) * t.r + i, i);
-      if (++i == t.r) i = 0, wire++;
+  Place each(int layer, int size, Place at, F f) const {
+    for (int k = 0; k < size; k++) {
+      f(k, ((MIRRORED ? hi - lo - 1 - at.wire : at.wire) * D + layer) * t.r + at.rotation, at.rotation);
+      if (++at.rotation == t.r) at = {at.wire + 1, 0};
     }
+    return at;
   }
 };
 
@@ -109,7 +134,8 @@ struct Tiles {
 static void read_wires(const Task &t, int64_t lane, int live, int64_t lo, int64_t hi, N *cos_sin, Wire *wires) {
   const int64_t real = hi < t.n ? hi : t.n;
   const Tiles tiles{t, lane, lo, real};
-  for (int layer = 0; layer < D; layer++)
+  for (int layer = 0; layer < D; layer++) {
+    Tiles::Place at;
     for (int64_t tile = 0; tile < tiles.count(); tile += W) {
       const int size = tiles.count() - tile < W ? tiles.count() - tile : W;
       V x[W], cos[W], sin[W];
@@ -119,7 +145,7 @@ static void read_wires(const Task &t, int64_t lane, int live, int64_t lo, int64_
       load_columns<REAL>(t.tangents + tiles.row(layer) + tile, tiles.stride(), live, size, d);
 #endif
       Lanes<REAL>::I large{};
-      tiles.each(layer, tile, [&](int k, int64_t, int64_t i) __attribute__((always_inline)) {
+      tiles.each(layer, size, at, [&](int k, int64_t, int64_t i) __attribute__((always_inline)) {
         if (t.used(layer, i)) large |= ::cos_sin<REAL>(x[k], cos[k], sin[k]);
       });
       if (any_lane(large))
@@ -127,11 +153,11 @@ static void read_wires(const Task &t, int64_t lane, int live, int64_t lo, int64_
           const auto mask = ::cos_sin<REAL>(x[k], cos[k], sin[k]);
           cos_sin_of_large<REAL>(mask, x[k], cos[k], sin[k]);
         }
-      tiles.each(layer, tile, [&](int k, int64_t slot, int64_t i) __attribute__((always_inline)) {
+      at = tiles.each(layer, size, at, [&](int k, int64_t slot, int64_t i) __attribute__((always_inline)) {
         if (!t.used(layer, i)) return;
-        const V s = t.mirrored() && t.axes[i] == Y ? -sin[k] : sin[k];
+        const V s = t.reversed(i) ? -sin[k] : sin[k];
 #ifdef DUAL
-        const V dx = t.mirrored() && t.axes[i] == Y ? -d[k] : d[k];
+        const V dx = t.reversed(i) ? -d[k] : d[k];
         cos_sin[2 * slot] = {cos[k], -s * dx};
         cos_sin[2 * slot + 1] = {s, cos[k] * dx};
 #else
@@ -140,7 +166,12 @@ static void read_wires(const Task &t, int64_t lane, int live, int64_t lo, int64_
 #endif
       });
     }
-  for (int64_t wire = lo; wire < real; wire++) wires[wire - lo] = wire_of(t, cos_sin + 2 * D * t.r * (wire - lo));
+  }
+  const auto make = [&](auto of) {
+    for (int64_t k = 0; k < real - lo; k++) make_wire(of, cos_sin + 2 * D * of.r * k, wires[k]);
+  };
+  if (t.paper) make(Paper(t));
+  else make(Any(t));
   for (int64_t wire = real; wire < hi; wire++) wires[wire - lo] = idle_wire();
 }
 
@@ -155,15 +186,17 @@ INLINE V answer(N x) {
 // Writes the gradient of the wires lo to hi. by_angle: (wire, layer, rotation).
 static void write_gradient(const Task &t, int64_t lane, int live, int64_t lo, int64_t hi, const N *by_angle) {
   const Tiles tiles{t, lane, lo, hi < t.n ? hi : t.n};
-  for (int layer = 0; layer < D; layer++)
+  for (int layer = 0; layer < D; layer++) {
+    Tiles::Place at;
     for (int64_t tile = 0; tile < tiles.count(); tile += W) {
-      V x[W] = {};
-      tiles.each(layer, tile, [&](int k, int64_t slot, int64_t i) __attribute__((always_inline)) {
-        x[k] = t.mirrored() && t.axes[i] == Y ? -answer(by_angle[slot]) : answer(by_angle[slot]);
-      });
       const int size = tiles.count() - tile < W ? tiles.count() - tile : W;
+      V x[W] = {};
+      at = tiles.each(layer, size, at, [&](int k, int64_t slot, int64_t i) __attribute__((always_inline)) {
+        x[k] = t.reversed(i) ? -answer(by_angle[slot]) : answer(by_angle[slot]);
+      });
       store_columns<REAL>(t.gradient + tiles.row(layer) + tile, tiles.stride(), live, size, x);
     }
+  }
 }
 
 // Writes z, and reads the cotangent of z: a vector a wire, in the order of the sweep.
@@ -171,7 +204,7 @@ static void write_z(const Task &t, int64_t lane, int live, const N *z) {
   for (int64_t tile = 0; tile < t.n; tile += W) {
     const int size = t.n - tile < W ? t.n - tile : W;
     V x[W] = {};
-    for (int k = 0; k < size; k++) x[k] = answer(z[t.mirrored() ? t.n - 1 - tile - k : tile + k]);
+    for (int k = 0; k < size; k++) x[k] = answer(z[MIRRORED ? t.n - 1 - tile - k : tile + k]);
     store_columns<REAL>(t.z + lane * t.n + tile, t.n, live, size, x);
   }
 }
@@ -182,7 +215,7 @@ static void read_cotangent(const Task &t, int64_t lane, int live, N *z_bar) {
     V x[W];
     load_columns<REAL>(t.cotangent + lane * t.n + tile, t.n, live, size, x);
     for (int k = 0; k < size; k++) {
-      N &to = z_bar[t.mirrored() ? t.n - 1 - tile - k : tile + k];
+      N &to = z_bar[MIRRORED ? t.n - 1 - tile - k : tile + k];
 #ifdef DUAL
       to = {x[k], V{}};
 #else

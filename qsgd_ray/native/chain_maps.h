@@ -212,8 +212,13 @@ INLINE void end_bar(const N *x, const N *bar, N *x_bar, const Wire &w, Wire &w_b
 }
 
 // A whole wire, from carries to carries, and its transpose: `bar` has the derivatives by `out`, then those by x.
+#if DEPTH > 2
+#define WHOLE static __attribute__((noinline))  // a call is nothing beside it, and its copies would compile long
+#else
+#define WHOLE INLINE
+#endif
 template <int OBSERVABLE>
-INLINE void passed(const N *x, N *out, const Wire &w) {
+WHOLE void passed(const N *x, N *out, const Wire &w) {
   N at[D][VALUES];
   for (int k = 0; k < VALUES; k++) at[0][k] = x[k];
   layers<D>(at, w);
@@ -221,7 +226,7 @@ INLINE void passed(const N *x, N *out, const Wire &w) {
 }
 
 template <int OBSERVABLE>
-INLINE void passed_bar(const N *x, N *bar, const Wire &w, Wire &w_bar) {
+WHOLE void passed_bar(const N *x, N *bar, const Wire &w, Wire &w_bar) {
   N at[D][VALUES], x_bar[VALUES];
   for (int k = 0; k < VALUES; k++) at[0][k] = x[k];
   layers<D>(at, w);
@@ -231,7 +236,7 @@ INLINE void passed_bar(const N *x, N *bar, const Wire &w, Wire &w_bar) {
 }
 
 // The transpose of `passed` without an observable and without derivatives.
-INLINE void passed_back(const N *bar, N *x_bar, const Wire &w) {
+WHOLE void passed_back(const N *bar, N *x_bar, const Wire &w) {
   Wire unused;
   if constexpr (D == 1)
     x_bar[0] = bar[0];
@@ -246,7 +251,7 @@ INLINE void passed_back(const N *bar, N *x_bar, const Wire &w) {
 // A wire behind the observables, seen through its first L layers: from 4**L carries, STRIDE numbers apart by the last
 // one, to 4**(L-1). Only the values r and s of the last carry matter, here and to the next wire, so only they are kept.
 template <int L, int STRIDE>
-INLINE void traced(const N *x, N *out, const Wire &w) {
+WHOLE void traced(const N *x, N *out, const Wire &w) {
   if constexpr (L == 1)
     out[0] = fused(w.first.at[X], x[0], x[1]);
   else {
@@ -266,7 +271,7 @@ INLINE void traced(const N *x, N *out, const Wire &w) {
 
 // The transpose; adds to `x_bar`.
 template <int L, int STRIDE>
-INLINE void traced_bar(const N *x, const N *bar, N *x_bar, const Wire &w, Wire &w_bar) {
+WHOLE void traced_bar(const N *x, const N *bar, N *x_bar, const Wire &w, Wire &w_bar) {
   if constexpr (L == 1) {
     x_bar[0] = fused(w.first.at[X], bar[0], x_bar[0]);
     x_bar[1] = x_bar[1] + bar[0];

@@ -4,13 +4,13 @@
 // DEPTH-2 observables, which end in ever fewer layers. Of all pairs, where <Z_k> = <X_(k-1) X_k> of the mirrored chain,
 // it has L with the last two wires measured, then the carries without an observable and with X on the last wire alone.
 
-template <int KIND>
+// What is held of an observable that the next wire sees through l layers, and where in a state.
+static constexpr int width(int l) { return l == D - 1 ? VALUES : 2 * power4(l - 1); }
+static constexpr int offset(int l) { return l >= D - 1 ? 0 : offset(l + 1) + width(l + 1); }
+
 struct Open {
   static constexpr int SEEN = D - 1;  // layers through which the next wire sees L
   static constexpr int LAG = KIND == NONE ? 0 : KIND == ALL ? D : D - 1;
-
-  static constexpr int width(int l) { return l == SEEN ? VALUES : 2 * power4(l - 1); }
-  static constexpr int offset(int l) { return l >= SEEN ? 0 : offset(l + 1) + width(l + 1); }
   static constexpr int FREE = D == 1 ? 1 : offset(0), ONE_MEASURED = FREE + VALUES;
   static constexpr int SIZE = KIND == ALL ? FREE + 2 * VALUES : FREE;
 
@@ -99,7 +99,7 @@ struct Open {
       }
       if (block + 1 < blocks) std::memcpy((void *)(edges + (block + 1) * SIZE), before, SIZE * sizeof(N));
     }
-    write_z(t, lane, live, z);
+    if (t.z) write_z(t, lane, live, z);
     if (!t.recorded) return;
     read_cotangent(t, lane, live, z);
     for (int k = 0; k < SIZE; k++) bar[k] = number(0);
@@ -114,9 +114,13 @@ struct Open {
         const int64_t at = k - lo;
         Wire w_bar{};
         step_bar(states + at * SIZE, bar, k >= LAG ? z[k - LAG] : number(0), wires[at], w_bar);
-        if (k < t.n) by_angles(t, cos_sin + 2 * angles * at, wires[at], w_bar, by_angle + angles * at);
+        if (k >= t.n) continue;
+        const int64_t tile = at / W * W, end = tile + W < hi - lo ? tile + W : hi - lo;
+        N *to = by_angle + angles * (at - tile);
+        if (t.paper) by_angles(Paper(t), cos_sin + 2 * angles * at, wires[at], w_bar, to);
+        else by_angles(Any(t), cos_sin + 2 * angles * at, wires[at], w_bar, to);
+        if (at == tile) write_gradient(t, lane, live, lo + tile, lo + end, by_angle);
       }
-      write_gradient(t, lane, live, lo, hi, by_angle);
     }
   }
 };

@@ -135,7 +135,7 @@ static void ring(const Task &t, int64_t lane, int live, N *space) {
     else std::swap(before, after);
   }
   z[0] = inner(before, unmeasured);
-  write_z(t, lane, live, z);
+  if (t.z) write_z(t, lane, live, z);
   if (!t.recorded) return;
   read_cotangent(t, lane, live, z);
   std::memset((void *)wire_bars, 0, n * sizeof(Wire));
@@ -166,6 +166,6 @@ static void ring(const Task &t, int64_t lane, int live, N *space) {
       passed_bar<Z>(left + (k - 1) * MATRIX + column, x_bar, wires[k], wire_bars[k]);
     }
   for (int64_t k = 0; k < n; k++)
-    by_angles(t, cos_sin + 2 * angles * k, wires[k], wire_bars[k], by_angle + angles * k);
+    by_angles(Any(t), cos_sin + 2 * angles * k, wires[k], wire_bars[k], by_angle + angles * k);
   write_gradient(t, lane, live, 0, n, by_angle);
 }

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>  // some compilers take a loop over lanes apart
+#endif
 
 #if defined(__x86_64__) && !defined(__FMA__)
 #error "a processor without fused multiplication and addition"
@@ -41,16 +44,19 @@ typedef Lanes<double>::V Doubles;
 typedef Lanes<float>::V Floats;
 
 // a * b + c, rounded once.
+#if defined(__AVX512F__)
+INLINE Doubles fused(Doubles a, Doubles b, Doubles c) { return (Doubles)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+INLINE Floats fused(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+#else
 INLINE Doubles fused(Doubles a, Doubles b, Doubles c) {
-  Doubles r;
-  for (int i = 0; i < 8; i++) r[i] = __builtin_fma(a[i], b[i], c[i]);
-  return r;
+  for (int i = 0; i < 8; i++) c[i] = __builtin_fma(a[i], b[i], c[i]);
+  return c;
 }
 INLINE Floats fused(Floats a, Floats b, Floats c) {
-  Floats r;
-  for (int i = 0; i < 16; i++) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
-  return r;
+  for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
 }
+#endif
 
 template <class T>
 INLINE typename Lanes<T>::V every_lane(T x) {

@@ -20,7 +20,6 @@ from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.native.compiler import library, source
 
 MOST_LAYERS = {"chain": 4, "all": 4, "ring": 3, "none": 1}  # deeper circuits are the twin's
-_KINDS = ("chain", "ring", "all", "none")
 _AXES = ("rx", "ry", "rz")
 _REAL = {torch.float32: "float", torch.float64: "double"}
 # Carries of all circuits from which on a second thread is worth its start.
@@ -34,7 +33,7 @@ def answers(spec: CircuitSpec, angles: Tensor) -> bool:
         and spec.depth <= MOST_LAYERS[spec.entangle]
         and not torch._C._functorch.is_functorch_wrapped_tensor(angles)
         and not has_tangent(angles)
-        and _library(angles.dtype, spec.depth) is not None
+        and _library(spec, angles.dtype) is not None
     )
 
 
@@ -54,7 +53,10 @@ class _Expectations(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, z_bar: Tensor) -> Any:
         (angles,) = ctx.saved_tensors
-        return _Gradient.apply(angles, z_bar, *ctx.options), None, None
+        spec, memory_bytes = ctx.options
+        if torch.is_grad_enabled():  # a derivative of the gradient may follow
+            return _Gradient.apply(angles, z_bar, spec, memory_bytes), None, None
+        return _sweep(spec, angles, memory_bytes, z_bar)[1], None, None
 
 
 class _Gradient(torch.autograd.Function):
@@ -70,18 +72,34 @@ class _Gradient(torch.autograd.Function):
     def backward(ctx: Any, along: Tensor) -> Any:
         angles, z_bar = ctx.saved_tensors
         spec, memory_bytes = ctx.options
-        if torch.is_grad_enabled() or _library(angles.dtype, spec.depth, "DUAL") is None:
-            with torch.enable_grad():
-                z = _twin.expectations(spec, angles.transpose(2, 3), memory_bytes)
-                (gradient,) = torch.autograd.grad(z, angles, z_bar, create_graph=True)
-                by_both = torch.autograd.grad(gradient, (angles, z_bar), along, create_graph=True, allow_unused=True)
-            return *by_both, None, None
+        if torch.is_grad_enabled() or _library(spec, angles.dtype, "DUAL") is None:
+            return *_twins_derivatives(ctx, along), None, None
         by_z_bar, by_angles = _sweep(spec, angles, memory_bytes, z_bar, along)
         return by_angles, by_z_bar, None, None
 
 
-def _library(dtype: torch.dtype, depth: int, *definitions: str) -> ctypes.CDLL | None:
-    return library(source("chain.cpp"), f"REAL={_REAL[dtype]}", f"DEPTH={depth}", *definitions)
+def _twins_derivatives(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the derivatives of the gradient's inner product with `along`, with graphs of their own."""
+    angles, z_bar = ctx.saved_tensors
+    spec, memory_bytes = ctx.options
+    with torch.enable_grad():
+        tracked = angles if angles.requires_grad else angles.detach().requires_grad_()
+        z = _twin.expectations(spec, tracked.transpose(2, 3), memory_bytes)
+        (gradient,) = torch.autograd.grad(z, tracked, z_bar, create_graph=True)
+        wanted = [x for x in (angles, z_bar) if x.requires_grad]
+        derivatives = iter(torch.autograd.grad(gradient, wanted, along, create_graph=True, allow_unused=True))
+    return tuple(next(derivatives) if x.requires_grad else None for x in (angles, z_bar))
+
+
+def _library(spec: CircuitSpec, dtype: torch.dtype, *definitions: str) -> ctypes.CDLL | None:
+    kind = f"KIND={spec.entangle.upper()}"
+    kernel = library(source("chain.cpp"), f"REAL={_REAL[dtype]}", f"DEPTH={spec.depth}", kind, *definitions)
+    if kernel is not None and kernel.sweep.argtypes is None:
+        long, pointer = ctypes.c_int64, ctypes.c_void_p
+        kernel.scratch_bytes.restype = long
+        kernel.scratch_bytes.argtypes = long, long, ctypes.c_int, long
+        kernel.sweep.argtypes = long, long, long, *[pointer] * 7, long, ctypes.c_int
+    return kernel
 
 
 @lru_cache(maxsize=256)
@@ -91,26 +109,24 @@ def _axes(spec: CircuitSpec) -> ctypes.Array[ctypes.c_int32]:
 
 def _sweep(
     spec: CircuitSpec, angles: Tensor, memory_bytes: int, z_bar: Tensor | None = None, along: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return z, (b, n), and the gradient of the sum of z_bar * z; or the derivatives of both along a direction.
+) -> Any:
+    """Return (z, None); with `z_bar` (None, the gradient of the sum of z_bar * z); with `along` both derivatives along it.
 
-    `angles` and `along` have the shape (b, d, n, r). Without `z_bar` the gradient is empty.
+    Shapes: (b, d, n, r) of angles, gradient and direction; (b, n) of z.
     """
-    kernel = _library(angles.dtype, spec.depth, *(() if along is None else ("DUAL",)))
+    kernel = _library(spec, angles.dtype, *(() if along is None else ("DUAL",)))
     assert kernel is not None
-    batch, n, kind = len(angles), spec.n_qubits, _KINDS.index(spec.entangle)
+    batch, n = len(angles), spec.n_qubits
     inputs = [x if x is None else x.resolve_neg().contiguous() for x in (angles, along, z_bar)]
-    z, gradient = angles.new_empty(batch, n), angles.new_empty(angles.shape if z_bar is not None else 0)
+    recorded = z_bar is not None
+    z = None if recorded and along is None else angles.new_empty(batch, n)
+    gradient = angles.new_empty(angles.shape) if recorded else None
     work = batch * n * 4 ** (spec.depth - 1)
     threads = max(1, min(torch.get_num_threads(), work // _THREADS_FROM + 1, batch))
-    shape = ctypes.c_int64(n), ctypes.c_int64(len(spec.rotations))
-    kernel.scratch_bytes.restype = ctypes.c_int64
-    recorded, budget = ctypes.c_int(z_bar is not None), ctypes.c_int64(memory_bytes // threads)
-    scratch = kernel.scratch_bytes(*shape, kind, recorded, budget)
-    threads = max(1, min(threads, 8 * memory_bytes // scratch))
+    rotations = len(spec.rotations)
+    scratch = kernel.scratch_bytes(n, rotations, recorded, memory_bytes // threads)
+    threads, budget = max(1, min(threads, 8 * memory_bytes // scratch)), memory_bytes // threads
     space = torch.empty(scratch * threads, dtype=torch.uint8)
-    pointers = [None if x is None else ctypes.c_void_p(x.data_ptr()) for x in (*inputs, z, gradient, space)]
-    if z_bar is None:
-        pointers[-2] = None
-    kernel.sweep(*shape, ctypes.c_int64(batch), kind, _axes(spec), *pointers, budget, threads)
+    pointers = [None if x is None else x.data_ptr() for x in (*inputs, z, gradient, space)]
+    kernel.sweep(n, rotations, batch, _axes(spec), *pointers, budget, threads)
     return z, gradient
