@@ -1,8 +1,8 @@
 // Every <Z_i> of a batch of chains, rings and all pairs of CNOTs, and their gradient: one sweep over the wires forward
 // and one back (circuits/chain/_native.py calls it; docs/chain_engine.md derives it).
 //
-// Compiled with -DREAL=double or float, -DDEPTH and -DKIND=CHAIN, RING, ALL or NONE of the circuits, and -DDUAL for the derivative of answers and gradient
-// along a direction of the angles. A lane is a circuit; a block of lanes goes through everything by itself, so bits
+// Compiled with -DREAL=double or float, -DDEPTH and -DKIND=CHAIN, RING, ALL or NONE of the circuits, and -DDUAL for the
+// derivatives of answers and gradient along a direction of the angles. A lane is a circuit; a block of lanes goes through everything by itself, so bits
 // depend on neither the batch nor the threads.
 
 #include <omp.h>

@@ -50,7 +50,7 @@ static Wire idle_wire() {
 
 // The rotations of a layer as the compiler may know them: those of the paper, (Ry, Rz), or any.
 struct Paper {
-  static constexpr int64_t r = 2, from = 0, upto = MIRRORED ? 1 : 0;
+  static constexpr int64_t r = 2, from = 0, upto = 0;  // mirrored too: (Ry, Rx) in front of an X
   explicit Paper(const Task &) {}
   static constexpr int axis(int64_t i) { return i == 0 ? Y : MIRRORED ? X : Z; }
 };

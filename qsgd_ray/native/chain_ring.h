@@ -1,7 +1,7 @@
 // Rings: chains whose last carry of each layer enters the first wire, cut between the wires 0 and 1.
 //
-// Both environments have a column for each value of the carries that cross the cut: `left` of wire k has the wires 1 to
-// k with Z measured, `right` those behind k without an observable, then wire 0 with Z. <Z_k> is the sum of left * right,
+// Both environments have a column for each value of the carries that cross the cut: `left` of wire k has the wires 1 to k
+// with Z measured, `right` those behind k without an observable, then wire 0 with Z. <Z_k> is the sum of left * right,
 // and <Z_0> = <Z_1 ... Z_(n-1)> that of the last left with wire 0 unmeasured.
 
 static constexpr int MATRIX = VALUES * VALUES;

@@ -110,7 +110,7 @@ def _axes(spec: CircuitSpec) -> ctypes.Array[ctypes.c_int32]:
 def _sweep(
     spec: CircuitSpec, angles: Tensor, memory_bytes: int, z_bar: Tensor | None = None, along: Tensor | None = None
 ) -> Any:
-    """Return (z, None); with `z_bar` (None, the gradient of the sum of z_bar * z); with `along` both derivatives along it.
+    """Return (z, None); with `z_bar` (None, gradient of the sum of z_bar * z); with `along` both derivatives along it.
 
     Shapes: (b, d, n, r) of angles, gradient and direction; (b, n) of z.
     """

@@ -28,7 +28,9 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(expectations, spec, se
 @BOTH_WAYS
 @settings(deadline=None, max_examples=30)
 @given(specs(20, 3), seeds, dtypes, st.integers(1, 6), st.integers(1, 200_000))
-def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(expectations, spec, seed, dtype, batch, memory_bytes):
+def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(
+    expectations, spec, seed, dtype, batch, memory_bytes
+):
     angles = angles_of(spec, batch, seed, dtype)
     z = expectations(spec, angles)
     assert torch.equal(expectations(spec, angles, memory_bytes=memory_bytes), z)
