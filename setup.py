@@ -26,13 +26,13 @@ class BuildKernels(build_ext):
         return f"{ext_name.replace('.', '/')}.so"  # loaded by ctypes, whichever Python
 
     def build_extension(self, ext):
-        name, level = ext.sources[0], ext.level
+        (name,), definitions, level = ext.sources, ext.definitions, ext.level
         if (self.inplace or self.editable_mode) and level != build.level_here():
             raise CompileError(f"{name}: not for this machine")
         binary = Path(self.get_ext_fullpath(ext.name)).resolve()
         binary.parent.mkdir(parents=True, exist_ok=True)
         try:
-            build.compile_source(build.source(name), binary, build.levels()[level])
+            build.compile_source(build.source(name), definitions, binary, build.levels()[level])
         except (OSError, subprocess.SubprocessError) as error:
             raise CompileError(f"{name}: {getattr(error, 'stderr', None) or error}") from error
         finally:
@@ -50,9 +50,9 @@ class Wheel(bdist_wheel):
 
 
 kernels = []
-for name in build.BUILT:
+for name, definitions in build.BUILT:
     for level in build.levels():
-        module = build.built_file(name, level).stem
+        module = build.built_file(name, definitions, level).stem
         kernels.append(Extension(f"qsgd_ray.native.{module}", [name], optional=True))
-        kernels[-1].level = level
+        kernels[-1].definitions, kernels[-1].level = definitions, level
 setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel})

@@ -12,8 +12,17 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-# Those that are compiled at installation; the other is small, and has variants that only a run knows.
-BUILT = ("program.cpp", "gather.cpp")
+Definitions = tuple[str, ...]  # macros, as "SINE" or "DEPTH=2"
+
+# Those that are compiled at installation, with their definitions. Others are compiled on the spot, in about a second.
+BUILT: tuple[tuple[str, Definitions], ...] = (
+    ("program.cpp", ()),
+    ("gather.cpp", ()),
+    *(
+        ("chain.cpp", ("REAL=double", f"DEPTH={depth}", f"KIND={kind}"))
+        for depth, kind in ((1, "CHAIN"), (2, "CHAIN"), (3, "CHAIN"), (2, "RING"), (2, "ALL"), (1, "NONE"))
+    ),
+)
 # Not -ffast-math: NaN and infinity are answers. Without errno and traps, sqrt and rint become single instructions.
 # Without contraction, a loop's rounding is as it is written: the same bits in every variant and on every processor.
 FLAGS = (
@@ -41,14 +50,15 @@ def source(name: str) -> str:
     return re.sub(r'^#include "(\w+\.h)"$', lambda included: source(included[1]), text, flags=re.MULTILINE)
 
 
-def digest(text: str) -> str:
-    """Return the name of a source's content, which a built library carries."""
-    return hashlib.sha256(" ".join((*FLAGS, text)).encode()).hexdigest()[:16]
+def digest(text: str, definitions: Definitions) -> str:
+    """Return the name of a source's content and its definitions, which a built library carries."""
+    return hashlib.sha256(" ".join((*FLAGS, *definitions, text)).encode()).hexdigest()[:16]
 
 
-def built_file(name: str, level: str) -> Path:
-    """Return where the library of a source lies that was built for an instruction set."""
-    return Path(__file__).with_name(f"_{Path(name).stem}_{level}.so")
+def built_file(name: str, definitions: Definitions, level: str) -> Path:
+    """Return where the library of a source lies that was built with definitions for an instruction set."""
+    words = [Path(name).stem, *(definition.rpartition("=")[2].lower() for definition in definitions), level]
+    return Path(__file__).with_name(f"_{'_'.join(words)}.so")
 
 
 def levels() -> dict[str, tuple[str, ...]]:
@@ -68,11 +78,12 @@ def level_here() -> str:
     return names[-1] if words >= _V4 else names[0]
 
 
-def compile_source(text: str, binary: Path, flags: tuple[str, ...]) -> None:
+def compile_source(text: str, definitions: Definitions, binary: Path, flags: tuple[str, ...]) -> None:
     """Compile a source to a shared library.
 
     Args:
         text: the C++ source (see `source`).
+        definitions: macros.
         binary: the file to write; its folder is there.
         flags: beside `FLAGS`.
 
@@ -81,8 +92,10 @@ def compile_source(text: str, binary: Path, flags: tuple[str, ...]) -> None:
         subprocess.SubprocessError: the compiler failed, or took longer than five minutes.
     """
     file = binary.with_suffix(".cpp")
-    file.write_text(f'{text}\nextern "C" const char source_digest[] = "{digest(text)}";\n', encoding="utf-8")
-    command = [*_compiler(), *FLAGS, *flags, str(file), "-o", str(binary)]
+    carried = f'extern "C" const char source_digest[] = "{digest(text, definitions)}";'
+    file.write_text(f"{text}\n{carried}\n", encoding="utf-8")
+    macros = [f"-D{definition}" for definition in definitions]
+    command = [*_compiler(), *FLAGS, *flags, *macros, str(file), "-o", str(binary)]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)  # nosec B603 # own source
 
 

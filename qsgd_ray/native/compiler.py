@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 from qsgd_ray.config.errors import one_line
-from qsgd_ray.native._build import built_file, compile_source, digest, levels, source
+from qsgd_ray.native._build import BUILT, Definitions, built_file, compile_source, digest, levels, source
 
 _log = logging.getLogger(__name__)
 
 # A model of this many coordinates is worth half a second of compiling: a kernel saves 2 to 3 ns a step for each.
 NATIVE_FROM = 2**20
 
-_libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
+_libraries: dict[tuple[str, Definitions], ctypes.CDLL | None] = {}
 
 
 def kernel(name: str, *definitions: str) -> ctypes.CDLL | None:
@@ -31,7 +31,7 @@ def kernel(name: str, *definitions: str) -> ctypes.CDLL | None:
 
     Args:
         name: the file, as "program.cpp". Its functions are `extern "C"`.
-        definitions: macros to define (`-D`), as "SINE"; with any, it is compiled on the spot.
+        definitions: macros to define (`-D`), as "SINE" or "DEPTH=2".
 
     Returns:
         The loaded library: that which was built with the package from this very source, or one that is compiled now;
@@ -39,7 +39,7 @@ def kernel(name: str, *definitions: str) -> ctypes.CDLL | None:
         g++ and clang++ that is on the path is taken.
     """
     text = source(name)
-    if (text, definitions) not in _libraries and not definitions and (built := _built(name, text)) is not None:
+    if (text, definitions) not in _libraries and (built := _built(name, text, definitions)) is not None:
         _libraries[text, definitions] = built
     return _library(text, *definitions)
 
@@ -56,31 +56,31 @@ def _library(text: str, *definitions: str) -> ctypes.CDLL | None:
     return _libraries[key]
 
 
-def _built(name: str, text: str) -> ctypes.CDLL | None:
+def _built(name: str, text: str, definitions: Definitions) -> ctypes.CDLL | None:
     """Return the library that was built from this source for the largest instruction set that this machine has."""
+    if (name, definitions) not in BUILT:
+        return None
     capability = torch.backends.cpu.get_cpu_capability()
     here = list(levels())
     if here != ["generic"]:
         here = {"AVX512": here, "AVX2": here[:1]}.get(capability, [])
     for level in reversed(here):
-        file = built_file(name, level)
+        file = built_file(name, definitions, level)
         try:
             # Its OpenMP is torch's, which is loaded by that name already.
             loaded = ctypes.CDLL(str(file))
-            if (
-                ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source_digest")))
-                == digest(text).encode()
-            ):
+            carried = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source_digest")))
+            if carried == digest(text, definitions).encode():
                 return loaded
         except (OSError, ValueError):  # it was not built, or of another time
             continue
     return None
 
 
-def _compiled(text: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
+def _compiled(text: str, definitions: Definitions) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="qsgd_ray_") as folder:
         binary = Path(folder, "kernel.so")
-        compile_source(text, binary, ("-march=native", *(f"-D{definition}" for definition in definitions)))
+        compile_source(text, definitions, binary, ("-march=native",))
         # Its OpenMP is torch's: libraries that torch has loaded come first when symbols are looked up.
         return ctypes.CDLL(str(binary))
 

@@ -8,7 +8,7 @@ from support.places import ROOT
 from qsgd_ray.native import compiler
 
 
-def test_every_cpp_file_is_package_data():
+def test_every_cpp_file_and_header_is_package_data():
     package = ROOT / "qsgd_ray"
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["qsgd_ray"]
     files = {*package.rglob("*.cpp"), *package.rglob("*.h")}
@@ -29,3 +29,10 @@ def test_a_source_is_compiled_once_for_each_set_of_definitions(monkeypatch):
     first, other = (compiler.kernel("gather.cpp", *macros) for macros in ((), ("OTHER",)))
     assert first is not other
     assert compiler.kernel("gather.cpp") is first
+
+
+def test_a_source_has_the_headers_of_its_folder_in_it():
+    text = compiler.source("chain.cpp")
+    assert '#include "' not in text
+    assert compiler.source("chain_lanes.h") in text
+    assert "#include <cmath>" in text

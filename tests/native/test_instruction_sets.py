@@ -21,7 +21,7 @@ def test_bits_are_the_same_for_every_instruction_set(tmp_path, monkeypatch):
     answers = []
     for level in SETS:
         binary = tmp_path / f"{level}.so"
-        _build.compile_source(_build.source("program.cpp"), binary, _build.levels()[level])
+        _build.compile_source(_build.source("program.cpp"), (), binary, _build.levels()[level])
         monkeypatch.setattr(_native, "_library", lambda binary=binary: ctypes.CDLL(str(binary)))
         found = []
         for n_qubits in (1, 4, 8, 9, 11, 17):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from qsgd_ray.circuits.chain import _twin
+from qsgd_ray.circuits.chain._blocks import CHUNK_BYTES, prepare_angles
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle, Rotation
 
@@ -26,6 +28,11 @@ def angles_of(spec, batch=5, seed=0, dtype=torch.float64):
     """Return normal angles in radians, (batch, depth, n_qubits, rotations), with a standard deviation of 4."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(spec.angles_shape(batch), generator=generator, dtype=torch.float64) * 4).to(dtype)
+
+
+def twin_expectations(spec, angles, *, memory_bytes=CHUNK_BYTES):
+    """Return <Z_i> by the chain's sweeps in Python, whether or not there is a kernel."""
+    return _twin.expectations(*prepare_angles(spec, angles), memory_bytes)
 
 
 def qiskit_z(spec, angles_dnr):

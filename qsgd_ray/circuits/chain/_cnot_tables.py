@@ -133,10 +133,6 @@ class Table:
         # A row with fewer products than slots is padded with zero times column 0.
         self.factors = [of_row[row][slot] if slot < len(of_row[row]) else _Term(row, 0, -1, 1) for row, slot in slots]
         self.source = np.array([term.column for term in self.factors], dtype=np.int64)
-        # The map of a two-layer wire without an Rx reads (r, s), (d, i) and writes (r, d), (s, i): a view replaces the
-        # gather.
-        is_square = self.rows == self.columns == 4
-        self.is_pairs = is_square and self.source.tolist() == [0, 2, 0, 2, 1, 3, 1, 3]
         self._sources: dict[torch.device, Tensor] = {}
 
     def source_on(self, device: torch.device) -> Tensor:
@@ -149,11 +145,6 @@ class Table:
     def apply(self, x: Array, coefficients: Array) -> Array:
         """Map x (lead, columns, rest, *tail) to (lead, rows, rest, *tail), with `coefficients` (slots, 1, *tail)."""
         lead, tail, on_numpy = x.shape[0], x.shape[2:], isinstance(x, np.ndarray)
-        if self.is_pairs:
-            products = x.reshape(lead, 2, 2, *tail).swapaxes(1, 2)[:, :, None]
-            products = products * coefficients.reshape(2, 2, 2, *coefficients.shape[1:])
-            low, high = (products[:, 0], products[:, 1]) if on_numpy else products.unbind(1)
-            return (low + high).reshape(x.shape)
         if on_numpy:
             products = np.take(x, self.source, 1)
             np.multiply(products, coefficients, out=products)

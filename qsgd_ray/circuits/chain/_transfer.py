@@ -128,17 +128,6 @@ def sweep(
             x = apply(at_site(by_site, site), x, passive, planes)
         return torch.from_numpy(x)
     swept_x = np.empty((len(sites), *x.shape), dtype=x.dtype)
-    if len(by_site) == 1 and by_site[0].table.is_pairs:
-        # Table.apply for pairs, with no allocation and no call beside the two operations.
-        coefficients = by_site[0].coefficients.reshape(-1, 2, 2, 2, x.shape[-1])
-        grid = swept_x.reshape(len(sites), passive, 2, 2, -1)
-        x = x.reshape(passive, 2, 2, -1)
-        products = np.empty((passive, 2, 2, 2, x.shape[-1]), dtype=x.dtype)
-        low, high = products[:, 0], products[:, 1]
-        for site, out in zip(sites, grid, strict=True):
-            np.multiply(x.swapaxes(1, 2)[:, :, None], coefficients[site], out=products)
-            x = np.add(low, high, out=out)
-        return torch.from_numpy(swept_x)
     for site, out in zip(sites, swept_x, strict=True):
         x = apply(at_site(by_site, site), x, passive, planes)
         out[:] = x

@@ -4,16 +4,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.circuits import ENTANGLE, angles_of, dtypes, seeds, specs
+from support.circuits import ENTANGLE, angles_of, dtypes, seeds, specs, twin_expectations
 from support.peak_memory import PeakMemory
 
 from qsgd_ray.circuits.chain.expectations import expectations
 from qsgd_ray.circuits.spec import CircuitSpec
 
+BOTH_WAYS = pytest.mark.parametrize("expectations", [expectations, twin_expectations])
 
-@settings(deadline=None, max_examples=100)
+
+@BOTH_WAYS
+@settings(deadline=None, max_examples=50)
 @given(specs(8, 3), seeds, dtypes, st.integers(1, 70), st.data())
-def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, batch, data):
+def test_splitting_and_permuting_the_batch_changes_no_bit(expectations, spec, seed, dtype, batch, data):
     angles = angles_of(spec, batch, seed, dtype)
     z = expectations(spec, angles)
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
@@ -22,15 +25,12 @@ def test_splitting_and_permuting_the_batch_changes_no_bit(spec, seed, dtype, bat
     assert torch.equal(torch.cat((expectations(spec, angles[:cut]), expectations(spec, angles[cut:]))), z)
 
 
+@BOTH_WAYS
 @settings(deadline=None, max_examples=30)
-@given(
-    specs(20, 3),
-    seeds,
-    dtypes,
-    st.integers(1, 6),
-    st.integers(1, 200_000),
-)
-def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(spec, seed, dtype, batch, memory_bytes):
+@given(specs(20, 3), seeds, dtypes, st.integers(1, 6), st.integers(1, 200_000))
+def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(
+    expectations, spec, seed, dtype, batch, memory_bytes
+):
     angles = angles_of(spec, batch, seed, dtype)
     z = expectations(spec, angles)
     assert torch.equal(expectations(spec, angles, memory_bytes=memory_bytes), z)
@@ -38,9 +38,10 @@ def test_neither_the_memory_budget_nor_recording_gradients_changes_a_bit(spec, s
     assert torch.equal(tracked.detach(), z)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("entangle", ENTANGLE)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_for_any_rotations_blocks_of_one_wire_give_the_bits_of_one_block(depth, entangle):
+def test_for_any_rotations_blocks_of_one_wire_give_the_bits_of_one_block(expectations, depth, entangle):
     # Which terms of a map are known to be zero depends on the rotations, and must not on the block.
     for count in (1, 2, 3):
         for rotations in itertools.product(("rx", "ry", "rz"), repeat=count):
@@ -49,8 +50,9 @@ def test_for_any_rotations_blocks_of_one_wire_give_the_bits_of_one_block(depth, 
             assert torch.equal(expectations(spec, angles, memory_bytes=1), expectations(spec, angles))
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("entangle", ENTANGLE)
-def test_one_circuit_alone_has_the_bits_it_has_among_thousands(entangle):
+def test_one_circuit_alone_has_the_bits_it_has_among_thousands(expectations, entangle):
     spec = CircuitSpec(30, 2, entangle)
     angles = angles_of(spec, 3001, 1)
     z = expectations(spec, angles)
