@@ -32,7 +32,8 @@ def angles_of(spec, batch=5, seed=0, dtype=torch.float64):
 
 def twin_expectations(spec, angles, *, memory_bytes=CHUNK_BYTES):
     """Return <Z_i> by the chain's sweeps in Python, whether or not there is a kernel."""
-    return _twin.expectations(*prepare_angles(spec, angles), memory_bytes)
+    own_spec, prepared = prepare_angles(spec, angles)
+    return _twin.expectations(own_spec, prepared, memory_bytes) if len(angles) else prepared.new_empty(0, spec.n_qubits)
 
 
 def qiskit_z(spec, angles_dnr):
