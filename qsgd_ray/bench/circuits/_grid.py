@@ -41,3 +41,4 @@ def every() -> Iterator[Case]:
             yield Case(CircuitSpec(n, depth, entangle), batch, what, precision)
     for (n, batch), depth, what, precision in product(_CHAINS, (2, 3), _WHATS[1:], get_args(Precision)):
         yield Case(CircuitSpec(n, depth), batch, what, precision)
+    yield from (Case(CircuitSpec(20, depth, "ring"), 1, "z") for depth in (2, 3))

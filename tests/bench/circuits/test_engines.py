@@ -13,13 +13,11 @@ from qsgd_ray.circuits.spec import CircuitSpec
 
 ENGINES = {engine.name: engine for engine in (*OURS, *PEERS)}
 CASES = [
-    *(Case(CircuitSpec(4), 3, what) for what in ("states", "z", "gradient")),
-    Case(CircuitSpec(3, 3, "ring"), 2, "gradient"),
-    Case(CircuitSpec(3, 3), 1, "gradient"),
-    *(Case(CircuitSpec(5, 2, "ring"), 2, what, "float32") for what in ("states", "z", "gradient")),
+    Case(CircuitSpec(4), 3, "states"),
+    Case(CircuitSpec(3, 3, "ring"), 2, "z"),
+    Case(CircuitSpec(4), 1, "gradient"),
+    Case(CircuitSpec(3, 2, "ring"), 3, "gradient", "float32"),
 ]
-# One compilation and more each: a few small cases.
-SLOW = {"TensorCircuit", "PennyLane jax"}
 LONG = Case(CircuitSpec(24), 2, "z")
 
 
@@ -41,8 +39,6 @@ def answers(engine, case):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_gives_the_exact_answers(name, case):
-    if name in SLOW and case not in (CASES[0], CASES[3]):
-        pytest.skip("compiles for long")
     found = answers(ENGINES[name], case)
     assert largest_difference(found, case.exact(), name, TOLERANCES[case.precision]) < TOLERANCES[case.precision]
 

@@ -33,12 +33,19 @@ class QiskitStatevector(Engine):
         return lambda: np.stack([Statevector(circuit).data for circuit in bound])
 
 
-class Aer(Engine):
+class _AerEngine(Engine):
+    needs = "qiskit_aer"
+    distribution = "qiskit-aer"
+
+    def bring(self) -> None:
+        """Import Aer as this package does."""
+        import_aer()
+
+
+class Aer(_AerEngine):
     """Aer's statevector."""
 
     name = "Aer"
-    needs = "qiskit_aer"
-    distribution = "qiskit-aer"
     most_circuits = 1024
 
     def states(self, circuits: Circuits) -> Call | None:
@@ -54,12 +61,10 @@ class Aer(Engine):
         return _run_z(circuits, "statevector")
 
 
-class AerMatrixProductState(Engine):
+class AerMatrixProductState(_AerEngine):
     """Aer's matrix-product state: every <Z_i> of chains."""
 
     name = "Aer mps"
-    needs = "qiskit_aer"
-    distribution = "qiskit-aer"
     most_circuits = 4
     chain_qubits = range(20, 2000)
 
@@ -78,14 +83,16 @@ def _run_z(circuits: Circuits, method: str, **options: Any) -> Call:
         for qubit in range(n):
             circuit.save_expectation_value(Pauli("Z"), [qubit], label=f"z{qubit}")
 
-    return _run(circuits, saving, lambda data: [data[f"z{qubit}"] for qubit in range(n)], method, **options)
+    def read(data: Any) -> Any:
+        return np.array([data[f"z{qubit}"] for qubit in range(n)], circuits.angles_bdnr.dtype)
+
+    return _run(circuits, saving, read, method, **options)
 
 
 def _run(
     circuits: Circuits, saving: Callable[[Any], None], read: Callable[[Any], Any], method: str, **options: Any
 ) -> Call:
     """Return a call that runs one parametrised circuit with lists of values, and reads each circuit's data."""
-    import_aer()
     from qiskit_aer import AerSimulator
 
     circuit = circuits.spec.to_qiskit()

@@ -28,7 +28,7 @@ class Lightning(Engine):
     def z(self, circuits: Circuits) -> Call | None:
         """Return a call that executes a tape a circuit."""
         device, tapes = _device(circuits), _tapes(circuits, every_z(circuits.spec.n_qubits))
-        return lambda: _rows(device.execute(tapes))
+        return lambda: _rows(device.execute(tapes), circuits)
 
     def z_and_gradient(self, circuits: Circuits) -> Call | None:
         """Return a call for the device's vector-Jacobian products."""
@@ -38,9 +38,9 @@ class Lightning(Engine):
 
         def call() -> Any:
             z, products = device.execute_and_compute_vjp(tapes, cotangents)
-            gradient = np.empty(circuits.angles_bdnr.shape)
+            gradient = np.empty_like(circuits.angles_bdnr)
             gradient[:, *columns] = np.array(products)
-            return _rows(z), gradient
+            return _rows(z, circuits), gradient
 
         return call
 
@@ -66,5 +66,6 @@ def _tapes(circuits: Circuits, measurements: list[Any]) -> list[Any]:
     ]
 
 
-def _rows(expectations: Any) -> Any:
-    return np.array(expectations).reshape(len(expectations), -1)
+def _rows(expectations: Any, circuits: Circuits) -> Any:
+    # In the precision in which they were computed; the device hands over float64.
+    return np.array(expectations, circuits.angles_bdnr.dtype).reshape(len(expectations), -1)

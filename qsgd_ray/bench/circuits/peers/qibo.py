@@ -45,5 +45,5 @@ class Qibo(Engine):
         states = self.states(circuits)
         assert states is not None
         n = circuits.spec.n_qubits
-        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        signs = (1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)).astype(circuits.angles_bdnr.dtype)
         return lambda: (np.abs(states()) ** 2) @ signs
