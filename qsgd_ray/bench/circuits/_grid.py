@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import get_args
 
-from qsgd_ray.bench.circuits.case import Case, Precision, What
+from qsgd_ray.bench.circuits._case import Case, Precision, What
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.config.circuit import Entangle
 

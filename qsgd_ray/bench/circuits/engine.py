@@ -10,16 +10,43 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from qsgd_ray.bench.circuits.case import Arrays, Circuits, What
 from qsgd_ray.circuits.spec import CircuitSpec
 
+What = Literal["states", "z", "gradient"]
 Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """The numbers that an engine gets: one circuit, and angles and cotangents of a batch.
+
+    Attributes:
+        spec: the circuit that all share.
+        angles_bdnr: radians, float64 or float32.
+        cotangent_bn: of the same dtype; the gradient wanted is that of sum(cotangent * <Z>).
+    """
+
+    spec: CircuitSpec
+    angles_bdnr: NDArray[Any]
+    cotangent_bn: NDArray[Any]
+
+    @property
+    def double(self) -> bool:
+        """True for float64."""
+        return bool(self.angles_bdnr.dtype == np.float64)
+
+    def torch_angles(self) -> torch.Tensor:
+        """Return the angles as a tensor of its own memory."""
+        return torch.tensor(self.angles_bdnr)
 
 
 class Engine:
@@ -139,9 +166,3 @@ def angle_columns(spec: CircuitSpec) -> tuple[list[int], list[int], list[int]]:
     """Return the indices (layers, qubits, rotations) of all angles in the order in which their gates act."""
     layers, qubits, rotations = zip(*(gate.angle for gate in gates(spec) if gate.angle is not None), strict=True)
     return list(layers), list(qubits), list(rotations)
-
-
-def as_arrays(answers: Any) -> Arrays:
-    """Return what a call answered as numpy's arrays, one for each answer."""
-    several = answers if isinstance(answers, tuple) else (answers,)
-    return tuple(np.asarray(answer) for answer in several)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from qsgd_ray.bench.circuits import _grid as grid
-from qsgd_ray.bench.circuits.case import TOLERANCES, Arrays, Case, largest_difference
-from qsgd_ray.bench.circuits.engine import Call, Engine, as_arrays
-from qsgd_ray.bench.circuits.ours import OURS
+from qsgd_ray.bench.circuits._case import TOLERANCES, Arrays, Case, as_arrays, largest_difference
+from qsgd_ray.bench.circuits._ours import OURS
+from qsgd_ray.bench.circuits.engine import Call, Engine
 from qsgd_ray.bench.circuits.peers import PEERS
 from qsgd_ray.bench.rows import Timing, _timings
 from qsgd_ray.bench.timing import interleaved
@@ -79,10 +79,10 @@ def _measured(case: Case, engines: Iterable[Engine], budget_s: float) -> list[Ti
         if note := _note(case, batch, answers):
             notes[engine.name] = note
     rows = _timings(f"{case}, {_threads()}", "circuit", interleaved(calls, budget_s), units, notes)
-    return against_the_best_peer(rows, first_ms)
+    return _against_the_best_peer(rows, first_ms)
 
 
-def against_the_best_peer(rows: Sequence[Timing], first_ms: dict[str, float]) -> list[Timing]:
+def _against_the_best_peer(rows: Sequence[Timing], first_ms: dict[str, float]) -> list[Timing]:
     """Return the rows with ratios to the quickest peer, and the first calls.
 
     Args:

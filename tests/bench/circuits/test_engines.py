@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from qsgd_ray.bench.circuits.case import TOLERANCES, Case, largest_difference
-from qsgd_ray.bench.circuits.engine import Engine, angle_columns, as_arrays, gates
-from qsgd_ray.bench.circuits.ours import OURS
+from qsgd_ray.bench.circuits._case import TOLERANCES, Case, as_arrays, largest_difference
+from qsgd_ray.bench.circuits._ours import OURS
+from qsgd_ray.bench.circuits.engine import Engine, angle_columns, gates
 from qsgd_ray.bench.circuits.peers import PEERS
 from qsgd_ray.circuits.spec import CircuitSpec
 

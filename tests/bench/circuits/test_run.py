@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from qsgd_ray.bench.circuits import _grid, run
-from qsgd_ray.bench.circuits.case import Case, largest_difference
+from qsgd_ray.bench.circuits._case import Case, largest_difference
 from qsgd_ray.bench.circuits.engine import Engine
 from qsgd_ray.bench.rows import _timings, timing_table
 from qsgd_ray.circuits.spec import CircuitSpec
@@ -54,9 +54,9 @@ def test_a_case_has_ours_first_then_each_peer_that_answers_it():
 
 def test_ratios_are_to_the_best_peer_also_where_it_wins():
     rows = _timings("c", "circuit", {"auto": [4.0], "a": [2.0], "b": [8.0]}, {"auto": 1, "a": 1, "b": 1})
-    assert [row.ratio for row in run.against_the_best_peer(rows, {"a": 5.0})] == [2.0, 1.0, 4.0]
-    assert [row.first_ms for row in run.against_the_best_peer(rows, {"a": 5.0})] == [None, 5.0, None]
-    assert [row.ratio for row in run.against_the_best_peer(rows[:1], {})] == [None]
+    assert [row.ratio for row in run._against_the_best_peer(rows, {"a": 5.0})] == [2.0, 1.0, 4.0]
+    assert [row.first_ms for row in run._against_the_best_peer(rows, {"a": 5.0})] == [None, 5.0, None]
+    assert [row.ratio for row in run._against_the_best_peer(rows[:1], {})] == [None]
 
 
 @pytest.mark.parametrize("error", [1e-6, float("nan")])
@@ -113,7 +113,7 @@ def test_a_table_fits_80_columns_and_shows_first_calls():
     case = f"{Case(CircuitSpec(16, 6, 'ring'), 4096, 'gradient', 'float32')}, 2 threads"
     seconds = {"PennyLane lightning": [12.0], "auto": [1e-6]}
     notes = {"PennyLane lightning": "64 a call, float64"}
-    rows = run.against_the_best_peer(
+    rows = run._against_the_best_peer(
         _timings(case, "circuit", seconds, dict.fromkeys(seconds, 1), notes), {"auto": 0.5, "PennyLane lightning": 9e5}
     )
     console = Console(width=80, force_terminal=False)

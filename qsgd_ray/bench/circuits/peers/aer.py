@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine
 from qsgd_ray.circuits.aer.executor import import_aer
 from qsgd_ray.circuits.spec import parameter_columns
 

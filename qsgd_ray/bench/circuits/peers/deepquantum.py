@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine, angle_columns, gates
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine, angle_columns, gates
 
 
 class DeepQuantum(Engine):

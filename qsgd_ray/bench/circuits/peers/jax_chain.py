@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.peers.jax_calls import JaxEngine, import_jax
-from qsgd_ray.bench.circuits.peers.jax_dense import layer_gates
+from qsgd_ray.bench.circuits.engine import Circuits
+from qsgd_ray.bench.circuits.peers._jax_calls import JaxEngine, import_jax
+from qsgd_ray.bench.circuits.peers.jax_dense import _layer_gates
 
 _XOR = np.array([[0, 1], [1, 0]])
 
@@ -21,7 +21,7 @@ _XOR = np.array([[0, 1], [1, 0]])
 def _sites(angles: Any) -> Any:
     """Return the tensors (n, x, out, in, b) of the state before its last chain; x is the qubit's index."""
     jnp = import_jax().numpy
-    g = jnp.transpose(layer_gates(angles), (2, 1, 3, 4, 0))  # (n, d, 2, 2, b)
+    g = jnp.transpose(_layer_gates(angles), (2, 1, 3, 4, 0))  # (n, d, 2, 2, b)
     n, depth, batch = g.shape[0], g.shape[1], g.shape[-1]
     opening = 0.5**0.5 * g[:, 0].sum(2)  # (n, y, b)
     if depth == 1:

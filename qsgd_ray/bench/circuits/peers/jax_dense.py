@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import gates
-from qsgd_ray.bench.circuits.peers.jax_calls import JaxEngine, import_jax, z_of_states
+from qsgd_ray.bench.circuits.engine import Circuits, gates
+from qsgd_ray.bench.circuits.peers._jax_calls import JaxEngine, import_jax, z_of_states
 from qsgd_ray.circuits.spec import CircuitSpec
 
 _ROOT = 0.5**0.5
 
 
-def layer_gates(angles: Any) -> Any:
+def _layer_gates(angles: Any) -> Any:
     """Return Rz(b) Ry(a), (..., 2, 2) complex, of angles (..., 2)."""
     jax = import_jax()
     jnp = jax.numpy
@@ -67,7 +66,7 @@ def _fused(spec: CircuitSpec, angles: Any) -> Any:
     """Return states (2**n, b): one 2x2 matrix a qubit and layer, the batch along the last axis."""
     jnp = import_jax().numpy
     n, batch = spec.n_qubits, len(angles)
-    g = jnp.moveaxis(layer_gates(angles), 0, -1)  # (d, n, 2, 2, b)
+    g = jnp.moveaxis(_layer_gates(angles), 0, -1)  # (d, n, 2, 2, b)
     opening = _ROOT * g[0].sum(2)
     state = opening[0]
     for qubit in range(1, n):
@@ -88,7 +87,7 @@ def _kron(spec: CircuitSpec, angles: Any) -> Any:
     jnp = import_jax().numpy
     n, batch = spec.n_qubits, len(angles)
     lower = (n + 1) // 2
-    g = layer_gates(angles)
+    g = _layer_gates(angles)
 
     def product(factors: Any) -> Any:
         """Kronecker product over axis 1, whose first factor is the least significant."""
@@ -115,7 +114,7 @@ def _halves(spec: CircuitSpec, angles: Any) -> Any:
     """Return states (2**n, b) of a chain of depth 2, contracted from both ends: a bond of 2 joins two halves."""
     jnp = import_jax().numpy
     n, batch = spec.n_qubits, len(angles)
-    g = jnp.moveaxis(layer_gates(angles), 0, -1)
+    g = jnp.moveaxis(_layer_gates(angles), 0, -1)
     opening = _ROOT * g[0].sum(2)  # (n, 2, b)
     # Qubit k after the first chain is y; it had y xor c before, with c the y of its neighbour below.
     flipped = opening[:, np.array([[0, 1], [1, 0]])]

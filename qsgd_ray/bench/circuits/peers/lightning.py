@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine, angle_columns
-from qsgd_ray.bench.circuits.peers.pennylane_qubit import every_z, operations
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine, angle_columns
+from qsgd_ray.bench.circuits.peers.pennylane_qubit import _every_z, _operations
 
 
 class Lightning(Engine):
@@ -27,12 +26,12 @@ class Lightning(Engine):
 
     def z(self, circuits: Circuits) -> Call | None:
         """Return a call that executes a tape a circuit."""
-        device, tapes = _device(circuits), _tapes(circuits, every_z(circuits.spec.n_qubits))
+        device, tapes = _device(circuits), _tapes(circuits, _every_z(circuits.spec.n_qubits))
         return lambda: _rows(device.execute(tapes), circuits)
 
     def z_and_gradient(self, circuits: Circuits) -> Call | None:
         """Return a call for the device's vector-Jacobian products."""
-        device, tapes = _device(circuits), _tapes(circuits, every_z(circuits.spec.n_qubits))
+        device, tapes = _device(circuits), _tapes(circuits, _every_z(circuits.spec.n_qubits))
         cotangents = [tuple(row) if len(row) > 1 else row[0] for row in circuits.cotangent_bn]
         columns = angle_columns(circuits.spec)
 
@@ -58,7 +57,7 @@ def _tapes(circuits: Circuits, measurements: list[Any]) -> list[Any]:
     trainable = list(range(circuits.angles_bdnr[0].size))
     return [
         QuantumScript(
-            operations(circuits, lambda index, angles=angles: float(angles[index])),  # type: ignore[misc]
+            _operations(circuits, lambda index, angles=angles: float(angles[index])),  # type: ignore[misc]
             measurements,
             trainable_params=trainable,
         )

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine, gates
-from qsgd_ray.bench.circuits.peers.jax_calls import JaxEngine, import_jax
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine, gates
+from qsgd_ray.bench.circuits.peers._jax_calls import JaxEngine, import_jax
 
 
-def operations(circuits: Circuits, angle_of: Callable[[tuple[int, int, int]], Any]) -> list[Any]:
+def _operations(circuits: Circuits, angle_of: Callable[[tuple[int, int, int]], Any]) -> list[Any]:
     """Return the circuit's gates as operations of PennyLane; inside of a QNode they are its circuit.
 
     Args:
@@ -30,7 +29,7 @@ def operations(circuits: Circuits, angle_of: Callable[[tuple[int, int, int]], An
     return made
 
 
-def every_z(n_qubits: int) -> list[Any]:
+def _every_z(n_qubits: int) -> list[Any]:
     """Return the measurements <Z_0> ... <Z_{n-1}>."""
     import pennylane as qml
 
@@ -44,8 +43,8 @@ def _node(circuits: Circuits, interface: str, states: bool, batched: bool) -> Ca
     n = circuits.spec.n_qubits
 
     def circuit(angles: Any) -> Any:
-        operations(circuits, lambda index: angles[:, index[0], index[1], index[2]] if batched else angles[index])
-        return qml.state() if states else every_z(n)
+        _operations(circuits, lambda index: angles[:, index[0], index[1], index[2]] if batched else angles[index])
+        return qml.state() if states else _every_z(n)
 
     node: Callable[[Any], Any] = qml.QNode(
         circuit, qml.device("default.qubit", wires=n), interface=interface, diff_method="backprop"

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine, gates
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine, gates
 
 
 class PyQTorch(Engine):

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import angle_columns, gates
-from qsgd_ray.bench.circuits.peers.jax_calls import JaxEngine, import_jax, z_of_states
+from qsgd_ray.bench.circuits.engine import Circuits, angle_columns, gates
+from qsgd_ray.bench.circuits.peers._jax_calls import JaxEngine, import_jax, z_of_states
 
 _NAMES = {"h": "H", "cx": "CX", "rx": "Rx", "ry": "Ry", "rz": "Rz"}
 

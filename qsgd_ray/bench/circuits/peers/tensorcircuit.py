@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import gates
-from qsgd_ray.bench.circuits.peers.jax_calls import JaxEngine, import_jax
+from qsgd_ray.bench.circuits.engine import Circuits, gates
+from qsgd_ray.bench.circuits.peers._jax_calls import JaxEngine, import_jax
 
 
 class TensorCircuit(JaxEngine):

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from qsgd_ray.bench.circuits.case import Circuits, What
-from qsgd_ray.bench.circuits.engine import Call, Engine
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine, What
 from qsgd_ray.circuits.backends.gradients import answer
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.select.auto import AutoBackend

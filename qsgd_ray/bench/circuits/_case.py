@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qsgd_ray.bench.circuits.engine import Circuits, What
 from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.spec import CircuitSpec
 from qsgd_ray.circuits.statevector import simulate
 
-What = Literal["states", "z", "gradient"]
 Precision = Literal["float64", "float32"]
 Arrays = tuple[NDArray[Any], ...]
 
@@ -24,30 +24,6 @@ TOLERANCES: dict[Precision, float] = {"float64": 1e-10, "float32": 1e-4}
 _IN_WORDS: dict[What, str] = {"states": "states", "z": "<Z>", "gradient": "<Z> and gradient"}
 # From this number of qubits on a chain's exact answers come from the chain engine.
 _CHAIN_FROM = 18
-
-
-@dataclass(frozen=True)
-class Circuits:
-    """The numbers that an engine gets: one circuit, and angles and cotangents of a batch.
-
-    Attributes:
-        spec: the circuit that all share.
-        angles_bdnr: radians, float64 or float32.
-        cotangent_bn: of the same dtype; the gradient wanted is that of sum(cotangent * <Z>).
-    """
-
-    spec: CircuitSpec
-    angles_bdnr: NDArray[Any]
-    cotangent_bn: NDArray[Any]
-
-    @property
-    def double(self) -> bool:
-        """True for float64."""
-        return bool(self.angles_bdnr.dtype == np.float64)
-
-    def torch_angles(self) -> torch.Tensor:
-        """Return the angles as a tensor of its own memory."""
-        return torch.tensor(self.angles_bdnr)
 
 
 @dataclass(frozen=True)
@@ -117,3 +93,9 @@ def largest_difference(answers: Arrays, exact: Arrays, name: str, tolerance: flo
             raise AssertionError(f"{name} differs from qsgd-ray by {difference:.1e}")
         worst = max(worst, difference)
     return worst
+
+
+def as_arrays(answers: Any) -> Arrays:
+    """Return what a call answered as numpy's arrays, one for each answer."""
+    several = answers if isinstance(answers, tuple) else (answers,)
+    return tuple(np.asarray(answer) for answer in several)

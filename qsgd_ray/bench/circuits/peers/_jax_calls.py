@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qsgd_ray.bench.circuits.case import Circuits
-from qsgd_ray.bench.circuits.engine import Call, Engine
+from qsgd_ray.bench.circuits.engine import Call, Circuits, Engine
 
 
 def import_jax() -> Any:
