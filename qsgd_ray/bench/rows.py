@@ -1,7 +1,7 @@
 """Keep the rows of a bench: a Parquet file a run, and a table for the terminal.
 
-A file is moved into place whole. `ratio` says how many times as long as the case's first engine a call takes, from
-medians of the same rounds.
+A file is moved into place whole. `ratio` says how many times as long as another engine of the case a call takes, from
+medians of the same rounds: the first, or the best peer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-_PEERS = ("qsgd-ray", "torch", "qiskit", "qiskit-aer", "pennylane", "qulacs", "transformers")
+_PEERS = (
+    *("qsgd-ray", "torch", "qiskit", "qiskit-aer", "pennylane", "pennylane-lightning", "qulacs", "transformers"),
+    *("jax", "tensorcircuit-ng", "qujax", "pyqtorch", "deepquantum", "qibojit", "quimb"),
+)
 _SCHEMA = pa.schema(
     {
         "bench": pa.string(),
@@ -36,6 +39,7 @@ _SCHEMA = pa.schema(
         "slowest_us": pa.float64(),
         "ratio": pa.float64(),
         "note": pa.string(),
+        "first_ms": pa.float64(),
         "written_at": pa.timestamp("us", tz="UTC"),
         "machine": pa.string(),
         "threads": pa.int32(),
@@ -50,14 +54,15 @@ class Timing:
 
     Attributes:
         case: what was done, in words: circuits, sizes, threads.
-        engine: the engine's name; the first of a case is the one that ratios refer to.
+        engine: the engine's name.
         per: the unit: a circuit, a call, a step, a trial.
         rounds: number of measurements; 0 where the engine was not run.
         median_us: median microseconds a unit; None where the engine was not run.
         fastest_us: least of the rounds.
         slowest_us: largest of the rounds.
-        ratio: this engine's median over that of the case's first.
-        note: what else there is to know: what `auto` picked, a measured error, why there is no time.
+        ratio: this engine's median over that of the case's first; of the bench of circuits, that of its best peer.
+        note: what else there is to know: a measured error, a version, why there is no time.
+        first_ms: milliseconds of the first call, in which things are made and compiled; None: not measured.
     """
 
     case: str
@@ -69,6 +74,7 @@ class Timing:
     slowest_us: float | None
     ratio: float | None
     note: str | None = None
+    first_ms: float | None = None
 
 
 def _of_pairs(seconds: Sequence[float], beside: Sequence[float], what: str = "rounds") -> str:
@@ -159,19 +165,27 @@ def timing_table(rows: Sequence[Timing]) -> Table:
         show_edge=False,
         collapse_padding=True,
     )
+    first = any(row.first_ms is not None for row in rows)
     # The same widths for every case, so that numbers stand below each other.
-    table.add_column("engine", width=32)
-    for name, width in ((f"median µs\na {rows[0].per}", 10), ("times\nas long", 7), ("rounds", 6)):
+    table.add_column("engine", width=20 if first else 32)
+    columns = [("first call\nms", 10)] if first else []
+    if any(row.rounds for row in rows):
+        columns += [
+            (f"median µs\na {rows[0].per}", 10),
+            ("of best\npeer" if first else "times\nas long", 7),
+            ("rounds", 6),
+        ]
+    for name, width in columns:
         table.add_column(name, justify="right", no_wrap=True, width=width)
     table.add_column("note")
     for row in rows:
         ratio = "–" if row.ratio is None else f"{row.ratio:,.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}"
-        numbers = (_number(row.median_us), ratio, str(row.rounds or "–"))
-        table.add_row(Text(row.engine), *numbers, Text(row.note or ""))
+        numbers = [_number(row.median_us), ratio, str(row.rounds or "–")] if len(columns) > 1 else []
+        table.add_row(Text(row.engine), *([_number(row.first_ms)] if first else []), *numbers, Text(row.note or ""))
     return table
 
 
-def _number(us: float | None) -> str:
-    if us is None:
+def _number(time: float | None) -> str:
+    if time is None:
         return "–"
-    return f"{us:,.3g}" if us < 100 else f"{us:,.0f}"
+    return f"{time:,.3g}" if time < 100 else f"{time:,.0f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,11 +24,34 @@ _BENCH_RESULTS = Path("results/bench")
 
 
 @bench.command("circuits")
-def _circuits(quick: _Quick = False, budget_s: _Budget = 2.0, storage: _BenchStorage = _BENCH_RESULTS) -> None:
-    """Exact simulation against Qiskit, Aer, PennyLane and qulacs; wide circuits and long chains."""
-    from qsgd_ray.bench.circuits import cases
+def _circuits(
+    quick: Annotated[bool, typer.Option("--quick", help="Eight small cases.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All cases: hours.")] = False,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="So many; again for more. Default: 1 and 2.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="This one alone; again for more.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="Cases with this in their name; again for more.")] = None,
+    budget_s: _Budget = 2.0,
+    storage: _BenchStorage = _BENCH_RESULTS,
+) -> None:
+    """Circuits against every peer that is installed: answers compared, then states, <Z> and gradients timed."""
+    from qsgd_ray.bench.circuits.threads import run_with_threads, threads_of_this_process
 
-    _measure("circuits", cases(budget_s, quick), storage)
+    if threads_of_this_process() is not None:
+        from qsgd_ray.bench.circuits.run import ENGINE_NAMES, cases
+
+        for name in engine or ():
+            if name not in ENGINE_NAMES:
+                raise StudyError(f"--engine: got {name!r}; allowed: {', '.join(ENGINE_NAMES)}")
+        _measure("circuits", cases(budget_s, quick, every, engine or (), case or ()), storage)
+        return
+    available = os.cpu_count() or 1
+    for number in threads or range(1, min(available, 2) + 1):
+        if number > available:
+            raise StudyError(f"--threads: got {number}; allowed: 1 to {available}, the processors here")
+        words = ["bench", "circuits", *["--quick"] * quick, *["--all"] * every, f"--budget={budget_s}"]
+        words += [f"--engine={name}" for name in engine or ()] + [f"--case={word}" for word in case or ()]
+        if code := run_with_threads(number, [*words, f"--storage={storage}"]):
+            raise typer.Exit(code)
 
 
 @bench.command("attention")

@@ -88,7 +88,7 @@ def test_bench_attention_prints_a_table_a_case_and_writes_its_rows(monkeypatch, 
     assert [told.count(row["engine"]) >= 1 for row in rows] == [True] * 8
 
 
-@pytest.mark.parametrize("name", ["circuits", "attention", "optimizer", "pool"])
+@pytest.mark.parametrize("name", ["attention", "optimizer", "pool"])
 def test_a_bench_prints_each_case_as_it_ends(monkeypatch, capsys, tmp_path, name):
     module = importlib.import_module(f"qsgd_ray.bench.{name}")
     told, asked = [], []

@@ -1,0 +1,1 @@
+"""Measure circuits against peers: answers compared first, then medians of interleaved rounds (docs/benchmarks.md)."""
