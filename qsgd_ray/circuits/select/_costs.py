@@ -41,13 +41,12 @@ class Costs:
     aer: Cost
 
 
-# One core of an AMD EPYC with AVX2, torch 2.13, Aer 0.18.2, 2026-11-22:
-# OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.select._costs import measure_costs; print(measure_costs())"
-# Over 256 other circuits and batches the pick took 3 % more time than the quicker of torch and chain, on average.
+# One core of an Intel Xeon with AVX-512, torch 2.13, Aer 0.18.2, 2026-12-01, beside other work:
+# OMP_NUM_THREADS=1 python -c "from qsgd_ray.circuits.select._costs import measure_costs; print(measure_costs(60))"
 COSTS = Costs(
-    statevector=Cost(10.0, 0.1, 6e-4),
-    chain=Cost(56.0, 26.0, 1.9e-3),
-    aer=Cost(1670.0, 46.0, 3.8e-3),
+    statevector=Cost(24.0, 0.029, 7.4e-5),
+    chain=Cost(46.0, 0.017, 7.9e-5),
+    aer=Cost(370.0, 43.0, 3.4e-3),
 )
 
 
