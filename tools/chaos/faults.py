@@ -166,7 +166,12 @@ class SecondDriver(Fault):
         if not scene.named("raylet"):  # the first has not yet opened its results
             return False
         words = [sys.executable, "-m", "qsgd_ray.cli", "run", str(scene.study), "--storage", str(scene.storage)]
-        done = subprocess.run(words, env=scene.env, capture_output=True, text=True, timeout=300, check=False)
+        try:
+            done = subprocess.run(words, env=scene.env, capture_output=True, text=True, timeout=300, check=False)
+        except subprocess.TimeoutExpired:  # where the first has ended it goes on with the study, as long as that takes
+            if scene.driver.poll() is None:
+                scene.problems.append("the second driver was not refused in 300 s")
+            return True
         # The first may have ended meanwhile, and then the second rightly goes on with the study.
         refused = done.returncode == 2 and done.stderr.startswith("qsgd-ray: ") and done.stderr.count("\n") == 1
         if not refused and scene.driver.poll() is None:
