@@ -60,7 +60,12 @@ class PauliString(NamedTuple):
 
 
 def pauli_string(letters: str, qubits: Iterable[int]) -> PauliString:
-    """Return the product of letters X, Y, Z (and I), letter i on qubits[i]."""
+    """Return the product of Pauli letters.
+
+    Args:
+        letters: X, Y, Z and I.
+        qubits: one a letter, distinct: letter i acts on qubits[i].
+    """
     x = z = 0
     for letter, qubit in zip(letters, qubits, strict=True):
         x |= (letter in "XY") << qubit

@@ -28,7 +28,7 @@ Kind = Literal["diagonal", "odd", "even"]
 
 
 class Reading(NamedTuple):
-    """What is read of a final state.
+    """The numbers that are read of a final state.
 
     Attributes:
         kind: "strings", expectation values of sums of Pauli strings; "probabilities"; or "states", amplitudes.
