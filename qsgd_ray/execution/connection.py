@@ -19,6 +19,8 @@ from qsgd_ray.config import Study, StudyError
 from qsgd_ray.config.errors import printable
 from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._auth import private_token
+from qsgd_ray.execution._kept_sigterm import kept_sigterm
+from qsgd_ray.execution._kept_sigterm import kept_sigterm
 from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import (
@@ -187,7 +189,7 @@ def private_ray(
                     raise RayLost.ended(name)
             yield Cluster(private=True, scratch=session, core=core)
         finally:
-            with suppress(Exception):  # of a Ray that was interrupted while it started, or has died
+            with suppress(Exception), kept_sigterm():  # of a Ray that was interrupted while it started, or has died
                 ray.shutdown()
             end_processes(session)
 
@@ -253,7 +255,8 @@ def _existing(address: str, results_path: Path | Storage, runtime_env: dict[str,
         # Ray Train wants its own notes where every node can write: the results are such a place by definition.
         yield Cluster(private=False, scratch=str(results_path / "ray"))
     finally:
-        ray.shutdown()
+        with kept_sigterm():
+            ray.shutdown()
 
 
 def set_ray_environment() -> None:
