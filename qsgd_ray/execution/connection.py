@@ -20,7 +20,6 @@ from qsgd_ray.config.errors import printable
 from qsgd_ray.execution import _session_processes
 from qsgd_ray.execution._auth import private_token
 from qsgd_ray.execution._kept_sigterm import kept_sigterm
-from qsgd_ray.execution._kept_sigterm import kept_sigterm
 from qsgd_ray.execution._ray_messages import first_lines_only
 from qsgd_ray.execution._scratch import scratch_folder
 from qsgd_ray.execution._session_processes import (
