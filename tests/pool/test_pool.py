@@ -92,7 +92,7 @@ def test_small_batches_go_to_one_actor_and_large_ones_to_all(pool):
     while len(backend.router.membership.refresh()) < 2:  # on a busy machine one may be late
         assert time.monotonic() - began < 60
     few = backend.submit(SPEC, angles(4))
-    large = CircuitSpec(12, depth=6, entangle="all")
+    large = CircuitSpec(16, depth=6, entangle="all")
     many = backend.submit(large, torch.zeros(large.angles_shape(64), dtype=torch.float64))
     assert [len(pending._parts) for pending in (few, many)] == [1, 2]
     assert backend.submit(SPEC, angles(0)).result().shape == (0, 3)

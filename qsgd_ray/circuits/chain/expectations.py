@@ -25,7 +25,7 @@ from qsgd_ray.circuits.chain import _native, _twin
 from qsgd_ray.circuits.chain._blocks import CHUNK_BYTES, CHUNK_CIRCUITS, prepare_angles
 from qsgd_ray.circuits.spec import CircuitSpec
 
-__all__ = ["CHUNK_BYTES", "CHUNK_CIRCUITS", "cost", "expectations", "needed_bytes"]
+__all__ = ["CHUNK_BYTES", "CHUNK_CIRCUITS", "cost", "expectations", "has_kernel", "needed_bytes"]
 
 
 def expectations(spec: CircuitSpec, angles_bdnr: Tensor, *, memory_bytes: int = CHUNK_BYTES) -> Tensor:
@@ -70,6 +70,11 @@ def cost(spec: CircuitSpec) -> float:
     rotations = 4.0 * depth * len(spec.rotations)
     carries = {"none": 0.0, "chain": 1.0, "all": 1.0, "ring": 4.0 ** (depth - 1)}[spec.entangle] * depth * 4.0**depth
     return spec.n_qubits * (rotations + carries)
+
+
+def has_kernel(spec: CircuitSpec) -> bool:
+    """Return True where the kernel sweeps such a circuit, on a CPU; deeper ones are swept in Python."""
+    return spec.depth <= _native.MOST_LAYERS[spec.entangle] or spec.entangle == "none"
 
 
 def needed_bytes(spec: CircuitSpec) -> int:

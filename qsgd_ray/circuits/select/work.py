@@ -8,6 +8,9 @@ from qsgd_ray.circuits.chain import expectations as chain
 from qsgd_ray.circuits.programs.run import circuits_together
 from qsgd_ray.circuits.spec import CircuitSpec
 
+# What the chain's sweeps in Python take for one step and one multiplication of its kernel (2026-11-22 and 2026-12-01).
+_PYTHON_STEPS, _PYTHON_MULTIPLICATIONS = 1500, 24
+
 
 class EngineWork(NamedTuple):
     """The work of one circuit of a batch, as `engine_work` counts it.
@@ -62,7 +65,10 @@ def engine_work(name: str, spec: CircuitSpec, batch: int) -> EngineWork:
         shared = min(batch, chain.CHUNK_CIRCUITS)
         sweeps = {"none": depth, "chain": 4 * depth**2, "all": 4 * depth**2, "ring": 6 * depth**2}[spec.entangle]
         steps = sweeps + (0 if spec.entangle == "none" else n / 4)
-        return EngineWork("chain", 1 / shared, steps / shared, chain.cost(spec) * (1 + depth / n))
+        multiplications = chain.cost(spec) * (1 + depth / n)
+        if not chain.has_kernel(spec):
+            steps, multiplications = _PYTHON_STEPS * steps, _PYTHON_MULTIPLICATIONS * multiplications
+        return EngineWork("chain", 1 / shared, steps / shared, multiplications)
     # The rotations of the first layer turn single qubits; the product of these, and what is read, take some more.
     turns = depth * n * len(spec.rotations)
     multiplications = (turns - n * len(spec.rotations) + 8) * states
