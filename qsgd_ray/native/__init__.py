@@ -1,1 +1,1 @@
-"""C++ kernels (*.cpp), and compiler.py, which compiles them on first use: of the optimizer, and of circuits."""
+"""C++ kernels of circuits and the optimizer (*.cpp), built at installation or compiled on first use by compiler.py."""
