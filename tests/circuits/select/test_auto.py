@@ -100,8 +100,9 @@ def test_wide_chains_are_swept_and_small_batches_of_small_circuits_simulated():
     assert auto.pick(CircuitSpec(20, 2), 64).name == "chain"
     assert auto.pick(CircuitSpec(1000, 2), 64).name == "chain"
     assert auto.pick(CircuitSpec(4, 4, "ring"), 256).name == "torch"
-    # Deep ones are not: 4**depth.
+    # Deep ones are not: 4**depth, and from a depth on without the kernel.
     assert auto.pick(CircuitSpec(12, 9), 64).name == "torch"
+    assert auto.pick(CircuitSpec(12, 6, "all"), 64).name == "torch"
 
 
 def test_only_the_statevector_knows_a_probability():
